@@ -1,0 +1,262 @@
+"""The nouns of a relay, as frozen records shared by every layer.
+
+Rules: amounts are integer nano-USD, prices integer nano-USD per 1,000,000 units, multipliers
+integer millionths, times Unix seconds (float) unless the name says otherwise. No behaviour
+beyond small derived facts. This module must not know how any of these are stored or sent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+MULTIPLIER_ONE = 1_000_000
+
+
+class Dialect(StrEnum):
+    """The protocol a caller or an upstream speaks."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+class Verdict(StrEnum):
+    """How a call ended, from protocol events and never from end of file (DESIGN.md promise 5)."""
+
+    COMPLETE = "complete"
+    CLIENT_GONE = "client_gone"
+    UPSTREAM_TRUNCATED = "upstream_truncated"
+    UPSTREAM_ERROR = "upstream_error"
+    TIMEOUT = "timeout"
+    CUT_FOR_BALANCE = "cut_for_balance"
+    CUT_BY_SHUTDOWN = "cut_by_shutdown"
+    CUT_BY_REVOCATION = "cut_by_revocation"
+    REJECTED = "rejected"
+    INTERNAL_ERROR = "internal_error"
+
+
+class UsageSource(StrEnum):
+    """Where a usage vector comes from, in falling order of truth."""
+
+    REPORTED = "reported"
+    COUNTED = "counted"
+    ESTIMATED = "estimated"
+    NONE = "none"
+
+
+class DisconnectMode(StrEnum):
+    """What a group does with the upstream when its client leaves."""
+
+    CANCEL = "cancel"
+    DRAIN = "drain"
+
+
+class Tokenizer(StrEnum):
+    """The token table of a model family; ESTIMATE where the family publishes none."""
+
+    O200K = "o200k"
+    CL100K = "cl100k"
+    ESTIMATE = "estimate"
+
+
+class BudgetPeriod(StrEnum):
+    """When a key's budget starts anew (UTC)."""
+
+    TOTAL = "total"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+
+class UsageOption(StrEnum):
+    """Whether a channel accepts `stream_options.include_usage`."""
+
+    SEND = "send"
+    OMIT = "omit"
+
+
+class TerminalRule(StrEnum):
+    """What ends a complete stream: `[DONE]`, or every choice finished and a clean end."""
+
+    DONE = "done"
+    FINISH_REASON = "finish_reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one call used: disjoint token kinds, except `reasoning`, which is inside `output`.
+
+    Input kinds exclude each other (Anthropic's view); OpenAI's `cached_tokens` is taken out of
+    `prompt_tokens` when a vector is read (WIRE.md section 6 rule 5).
+    """
+
+    input_uncached: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+    reasoning: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+    images: int = 0
+    characters: int = 0
+    calls: int = 1
+
+    @property
+    def input_total(self) -> int:
+        """All tokens read: uncached, cached and cache writes."""
+        return self.input_uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+
+class Formula(StrEnum):
+    """How a price turns usage into money (core/pricing.py)."""
+
+    TOKENS = "tokens"
+    RATIO = "ratio"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One version of a model's price: nano-USD per 1,000,000 units, `call` nano-USD per call.
+
+    With `Formula.RATIO` the token fields are unused and charge =
+    group x `model_ratio` x (prompt + completion x `completion_ratio`), ratios in millionths,
+    where a ratio of 1 means $2 per 1M tokens; cached prompt tokens weigh `cache_ratio`.
+    """
+
+    model: str
+    version: int
+    formula: Formula = Formula.TOKENS
+    input: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+    image: int = 0
+    character: int = 0
+    call: int = 0
+    model_ratio: int = 0
+    completion_ratio: int = MULTIPLIER_ONE
+    cache_ratio: int = MULTIPLIER_ONE
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as users name it. `price` None means it is listed but refused, never free."""
+
+    name: str
+    context_window: int
+    output_tokens_max: int
+    tokenizer: Tokenizer = Tokenizer.ESTIMATE
+    hidden_output: bool = False
+    price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A resource channel class: which upstreams, at which multiplier, under which contract."""
+
+    name: str
+    multiplier: int = MULTIPLIER_ONE
+    disconnect: DisconnectMode = DisconnectMode.CANCEL
+    drain_seconds_max: float = 30.0
+    retry_after_timeout: bool = False
+    output_tokens_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelKey:
+    """One credential of a channel's pool. `secret` is in the clear only in memory."""
+
+    id: int
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One upstream: where it is, what it speaks, whom it serves, how patient we are with it."""
+
+    id: int
+    name: str
+    dialect: Dialect
+    base_url: str
+    keys: tuple[ChannelKey, ...]
+    models: Mapping[str, str]
+    """Public model name to the upstream's own name."""
+    groups: frozenset[str]
+    priority: int = 0
+    """Higher is tried first."""
+    weight: int = 1
+    connect_seconds_max: float = 5.0
+    first_byte_seconds_max: float = 120.0
+    idle_seconds_max: float = 120.0
+    proxy: str | None = None
+    allow_private: bool = False
+    usage_option: UsageOption = UsageOption.SEND
+    terminal: TerminalRule = TerminalRule.DONE
+    costs: Mapping[str, Price] = field(default_factory=dict)
+    """What the operator pays, per public model name; absent means unknown, booked as zero."""
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Default limits of a user's keys; None means unlimited."""
+
+    name: str
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A wallet's owner. The balance itself lives in the ledger, never here."""
+
+    id: int
+    name: str
+    plan: str
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A client key, without its secret: `digest` is HMAC-SHA256 of it under the pepper."""
+
+    id: int
+    user_id: int
+    digest: bytes = field(repr=False)
+    name: str
+    group: str
+    prefix: str
+    last4: str
+    enabled: bool = True
+    expires_at: float | None = None
+    budget: int | None = None
+    budget_period: BudgetPeriod = BudgetPeriod.TOTAL
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+    models: frozenset[str] | None = None
+    networks: tuple[str, ...] | None = None
+    """CIDR ranges the key may be used from; None means anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one upstream, kept also when it failed: what reconciles with an invoice."""
+
+    channel_id: int
+    channel_key_id: int
+    started_at: float
+    status: int | None
+    """The upstream's HTTP status, None when no response head arrived."""
+    outcome: str
+    """`served` or the stable code of the error that ended it."""
+    upstream_request_id: str | None
+    upstream_model: str
+    usage: Usage
+    cost: int
+    """Nano-USD the operator is presumed to owe; 0 when the cost basis is unknown."""
+    duration_ms: float

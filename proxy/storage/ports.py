@@ -1,0 +1,216 @@
+"""What the edge asks of durable and shared state: small protocols and the records they carry.
+
+Rules: a decision comes back as a value (`Admission` or `Refusal`), never as an exception; a
+storage outage raises `KeeperUnavailableError` and is never mistaken for a refusal. Everything
+here is the same whether the keeper shares the worker's process or sits behind a socket, so
+records are plain data. This module must not know SQL or HTTP.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from proxy.core.entities import Attempt, Dialect, Usage, UsageSource, Verdict
+
+
+class KeeperUnavailableError(Exception):
+    """The keeper cannot decide now (storage down, restarting): answer 503, never 401 or 402."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A call that asks to be admitted: limits are charged and money is held, or neither is.
+
+    `hold` covers the prompt estimate plus the first slice of output (streams); `ceiling` covers
+    the most the call may cost. The keeper holds `ceiling` instead where it must (plain calls pass
+    hold == ceiling; hidden output; a key above its operator-expense cap). Nano-USD.
+    `tokens` is what the TPM bucket is charged until settlement corrects it.
+    """
+
+    call_id: int
+    key_id: int
+    user_id: int
+    endpoint: str
+    dialect: Dialect
+    model: str
+    group: str
+    stream: bool
+    price_version: int
+    multiplier: int
+    hold: int
+    ceiling: int
+    tokens: int
+    input_estimate: int
+    started_at: float
+    client_reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """The live buckets of a key, for the rate-limit headers of both dialects.
+
+    None means unlimited. `*_reset` is seconds until the bucket is full again.
+    """
+
+    requests_limit: int | None = None
+    requests_remaining: int | None = None
+    requests_reset: float = 0.0
+    tokens_limit: int | None = None
+    tokens_remaining: int | None = None
+    tokens_reset: float = 0.0
+
+
+class RefusalReason(StrEnum):
+    """Why a call was not admitted."""
+
+    WALLET = "wallet"
+    KEY_BUDGET = "key_budget"
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    CONCURRENCY = "concurrency"
+
+
+class Durable(Protocol):
+    """A commit to come. `asyncio.Future` satisfies it; done without error means committed."""
+
+    def done(self) -> bool:
+        """Whether the commit has happened (or failed)."""
+        ...
+
+    def add_done_callback(self, callback: Callable[["Durable"], object], /) -> None:
+        """Call `callback` on the event loop once done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The call may go ahead with `held` nano-USD set aside.
+
+    `committed` is done when the open call is durable; the first byte to the client waits for it.
+    `ceiling_held`: the ceiling, not the slice, was held: never extend, always drain.
+    """
+
+    held: int
+    ceiling_held: bool
+    limits: LimitState
+    committed: Durable
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The call may not go ahead; nothing was charged or held.
+
+    `available`: nano-USD that could still be held (wallet, budget). `retry_after` seconds, for
+    the three limits. `limit`: the limit that refused, in its own unit.
+    """
+
+    reason: RefusalReason
+    limits: LimitState
+    available: int = 0
+    retry_after: float = 0.0
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What an open call has delivered so far: its bill if every process died now."""
+
+    call_id: int
+    usage: Usage
+    source: UsageSource
+    charge: int
+    delivered_bytes: int
+    channel_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How a call ended and what it costs. `charge` is the full price of `usage`, nano-USD.
+
+    The keeper posts min(charge, hold + what the wallet and key budget can still give) and books
+    the rest as the operator's overrun. `forgiven`: the price of what was used but not charged
+    (nothing delivered, our own failure); booked as operator expense, `charge` is then 0.
+    `overdraw`: False for a stream that was cut at the edge of its hold.
+    """
+
+    call_id: int
+    verdict: Verdict
+    usage: Usage
+    source: UsageSource
+    charge: int
+    forgiven: int
+    delivered_bytes: int
+    delivered_events: int
+    status: int
+    error_code: str | None
+    finish_reason: str | None
+    channel_id: int | None
+    upstream_model: str | None
+    attempts: tuple[Attempt, ...]
+    ended_at: float
+    ttft_ms: float | None
+    anomalies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a settlement posted. Nano-USD. `committed` is done once it is in the ledger file."""
+
+    call_id: int
+    charged: int
+    overrun: int
+    balance_after: int
+    committed: Durable
+
+
+class Billing(Protocol):
+    """Admission, money and limits: decided serially in memory by the keeper."""
+
+    async def admit(self, opening: Opening) -> Admission | Refusal:
+        """Charge the limits and hold the money, atomically; nothing changes on refusal.
+
+        Raises KeeperUnavailableError. Idempotent on no key: call it once per call id.
+        """
+        ...
+
+    def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:
+        """Ask for `amount` more nano-USD of hold.
+
+        `answer(granted)` is called at once or later, on the loop, with what was added (0 or
+        `amount`, or less when that is all that is left).
+        """
+        ...
+
+    def mark(self, progress: Progress) -> None:
+        """Record what the call has delivered; the last mark is the bill after kill -9."""
+        ...
+
+    def settle(self, closing: Closing) -> Receipt:
+        """Close the call exactly once: synchronous, total, never raises for a known call.
+
+        The hold, the concurrency slot and the unused tokens are released before it returns;
+        only the commit is still to come.
+        """
+        ...
+
+    def limits(self, key_id: int) -> LimitState:
+        """The key's buckets now, for a response that was refused before admission."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperStatistics:
+    """Figures for the metrics page, read at scrape time."""
+
+    holds_open: int
+    hold_oldest_seconds: float
+    held: int
+    imbalance: int
+    """Stored balances less the sum of postings, nano-USD; anything but 0 pages someone."""
+    commits: int
+    commit_seconds: float
+    checkpoint_seconds: float
+    queue_depth: int
+    settlements: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By (verdict, usage source)."""
