@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from proxy.core.entities import Attempt, Dialect, Usage, UsageSource, Verdict
+from proxy.core.limits import LimitState as LimitState  # noqa: PLC0414 - part of this port
 
 
 class KeeperUnavailableError(Exception):
@@ -44,21 +45,6 @@ class Opening:
     input_estimate: int
     started_at: float
     client_reference: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LimitState:
-    """The live buckets of a key, for the rate-limit headers of both dialects.
-
-    None means unlimited. `*_reset` is seconds until the bucket is full again.
-    """
-
-    requests_limit: int | None = None
-    requests_remaining: int | None = None
-    requests_reset: float = 0.0
-    tokens_limit: int | None = None
-    tokens_remaining: int | None = None
-    tokens_reset: float = 0.0
 
 
 class RefusalReason(StrEnum):
