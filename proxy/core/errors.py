@@ -51,9 +51,7 @@ class ErrorCode(Enum):
         403, "address_not_allowed", "invalid_request_error", "permission_error"
     )
     MODEL_NOT_FOUND = ErrorRow(404, "model_not_found", "invalid_request_error", "not_found_error")
-    MODEL_NOT_PRICED = ErrorRow(
-        404, "model_not_priced", "invalid_request_error", "not_found_error"
-    )
+    MODEL_NOT_PRICED = ErrorRow(404, "model_not_priced", "invalid_request_error", "not_found_error")
     MODEL_NOT_IN_GROUP = ErrorRow(
         404, "model_not_in_group", "invalid_request_error", "not_found_error"
     )
@@ -102,7 +100,7 @@ class RelayError(Exception):
     the request field at fault; `status` overrides the row's for upstream errors passed on.
     """
 
-    def __init__(  # noqa: PLR0913 - the fields of one record
+    def __init__(
         self,
         code: ErrorCode,
         message: str,
