@@ -1,0 +1,87 @@
+# Sluice: every routine by one name. Needs GNU make and Python 3.11 to 3.14; the rest it makes itself.
+#
+# One environment, .venv, filled from the hash-pinned locks in config/ (wheels only, hashes required).
+# A stamp file per lock says whether it is current: `make run` waits for the runtime lock alone.
+
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= .sluice
+JOBS ?= 2
+FUZZ_SECONDS ?= 600
+
+# The first interpreter that is new enough, has wheels in the lock, and can make an environment.
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
+	>/dev/null 2>&1 && { echo $$name; break; }; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check bench bench-quick fuzz lock wheel clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+run: $(VENV)/.runtime ## start the relay on embedded SQLite with a demo upstream; prints a key and a curl line
+	@exec $(BIN)/sluice serve --demo --data $(DATA) $(ARGS)
+
+test: $(VENV)/.development ## run every test; says at the end what was skipped and what to install
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+check: $(VENV)/.development ## lint, format, types and the house rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist load tests/test_*.py --ignore=tests/test_coverage.py
+
+bench: $(VENV)/.development ## the full benchmark against nginx and a direct connection
+	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-quick: $(VENV)/.development ## the same in a few minutes; shows regressions, not headline figures
+	@$(BIN)/python -m benchmarks.run --quick $(ARGS)
+
+fuzz: $(VENV)/.development ## random input to the parsers and the ledger for FUZZ_SECONDS (600)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz \
+		-n $(JOBS) --dist load --timeout 0 $(ARGS)
+
+wheel: $(VENV)/.development ## build dist/sluice-*.whl
+	@$(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist .
+
+LOCK = $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	--generate-hashes --only-binary :all: --emit-build-options \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+lock: $(VENV)/.made ## resolve the locks anew for Python 3.11 to 3.14; review the difference
+	@$(BIN)/python -m venv $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install 'uv>=0.9'
+	$(LOCK) pyproject.toml --output-file config/requirements.lock
+	$(LOCK) --group build --output-file config/requirements-build.lock
+	$(LOCK) pyproject.toml --group dev --constraint config/requirements.lock \
+		--constraint config/requirements-build.lock --output-file config/requirements-dev.lock
+
+clean: ## remove the environment and everything built; keeps the data in .sluice
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "make: no Python from 3.11 to 3.14 that can make an environment was found" >&2; \
+		echo "make: on Debian or Ubuntu: apt-get install python3 python3-venv" >&2; \
+		echo "make: or name one yourself: make PYTHON=/path/to/python3.12 ..." >&2; \
+		exit 1; fi
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The package itself goes in as a link to this tree; tests/test_wheel.py proves the built wheel equal.
+$(VENV)/.runtime: config/requirements.lock config/requirements-build.lock pyproject.toml | $(VENV)/.made
+	@echo "installing $(VENV) from config/requirements.lock ..." >&2
+	@$(PIP) install --require-hashes -r config/requirements.lock -r config/requirements-build.lock
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.development: config/requirements-dev.lock pyproject.toml | $(VENV)/.made
+	@echo "installing $(VENV) from config/requirements-dev.lock ..." >&2
+	@$(PIP) install --require-hashes -r config/requirements-dev.lock
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@ $(VENV)/.runtime
