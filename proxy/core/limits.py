@@ -1,18 +1,38 @@
 """Rate and concurrency limits: token buckets per key and per user, decided in memory.
 
-Rules: time is an argument (seconds, never running backwards further than it is ignored); a
-decision is a value; on refusal nothing changes. This module must not know about money, HTTP
-responses or where the numbers come from.
+Rules: a bucket fills at its per-minute limit and holds one sixth of it (ten seconds' worth), at
+least 1; key and user are both charged or neither is; a refusal changes nothing; every wait told
+to a caller is at most 60 s, because SDKs ignore longer ones (WIRE.md section 4). Tokens are
+taken by estimate at admission and corrected at release, so that bucket may go below zero, by at
+most one minute's worth. Time is an argument, in seconds. Unlimited is an infinite bucket, which
+keeps every branch off the path of a request. This module must not know about money or HTTP
+responses, nor where the limits come from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import lru_cache
+from math import ceil, inf
+from typing import NamedTuple
+
+MINUTE_SECONDS = 60.0
+BURST_DIVISOR = 6
+RETRY_AFTER_SECONDS_MAX = 60.0
+CONCURRENCY_RETRY_SECONDS = 1.0
+ACCOUNTS_MAX = 200_000
+SWEEP_MAX = 1_000
+"""How many accounts one newcomer may look at to find an idle one to replace."""
+
+_ROUNDING = 1e-6
+"""Tokens forgiven to float rounding: a caller who waited as told is not refused by 10^-16."""
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+class LimitState(NamedTuple):
     """The live buckets of a key, for the rate-limit headers of both dialects.
 
-    None means unlimited. `*_reset` is seconds until the bucket is full again.
+    None means unlimited. `*_limit` is per minute, `*_remaining` whole units in the bucket now,
+    `*_reset` seconds until the bucket is full again. A tuple, because one is made per request.
     """
 
     requests_limit: int | None = None
@@ -21,3 +41,384 @@ class LimitState:
     tokens_limit: int | None = None
     tokens_remaining: int | None = None
     tokens_reset: float = 0.0
+
+
+class LimitKind(StrEnum):
+    """Which limit refused."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    CONCURRENCY = "concurrency"
+
+
+class LimitScope(StrEnum):
+    """Whose limit refused."""
+
+    KEY = "key"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """The limits of one key or one user; None means unlimited. Raises ValueError below 1."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+    requests_rate: float = field(init=False, compare=False, repr=False)
+    """Requests per second; 0 when unlimited, since an infinite bucket needs no filling."""
+    requests_burst: float = field(init=False, compare=False, repr=False)
+    tokens_rate: float = field(init=False, compare=False, repr=False)
+    tokens_burst: float = field(init=False, compare=False, repr=False)
+    tokens_max: float = field(init=False, compare=False, repr=False)
+    """Also the deepest debt: one minute's worth."""
+    active_max: float = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Derive the bucket figures once, when a catalog is built, and not per request."""
+        requests_rate, requests_burst = _bucket("requests per minute", self.requests_per_minute)
+        tokens_rate, tokens_burst = _bucket("tokens per minute", self.tokens_per_minute)
+        _bucket("concurrency", self.concurrency)
+        derived = {
+            "requests_rate": requests_rate,
+            "requests_burst": requests_burst,
+            "tokens_rate": tokens_rate,
+            "tokens_burst": tokens_burst,
+            "tokens_max": inf if self.tokens_per_minute is None else self.tokens_per_minute,
+            "active_max": inf if self.concurrency is None else self.concurrency,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveLimits:
+    """What binds one call: the limits of its key and those of the key's owner."""
+
+    key: RateLimits = field(default_factory=RateLimits)
+    user: RateLimits = field(default_factory=RateLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitDecision:
+    """Whether a call may start; when not, the limit that makes it wait longest.
+
+    `limit` is in the unit of `kind` (per minute for the two rates); `retry_after` is seconds,
+    0 < s <= 60 on refusal.
+    """
+
+    admitted: bool
+    kind: LimitKind | None = None
+    scope: LimitScope | None = None
+    limit: int = 0
+    retry_after: float = 0.0
+
+
+_ADMITTED = LimitDecision(admitted=True)
+
+
+class Limiter:
+    """All live buckets. Accounts that are full and idle equal new ones, so they may go.
+
+    At most `accounts_max` keys and as many users are remembered; when all of them are in use a
+    newcomer is refused for a second rather than let through uncounted.
+    """
+
+    __slots__ = ("_keys", "_users", "accounts_max")
+
+    def __init__(self, accounts_max: int = ACCOUNTS_MAX) -> None:
+        self.accounts_max = accounts_max
+        self._keys: dict[int, _Account] = {}
+        self._users: dict[int, _Account] = {}
+
+    def decide(
+        self, key_id: int, user_id: int, limits: EffectiveLimits, tokens: int, now: float
+    ) -> LimitDecision:
+        """Admit one call of `tokens` estimated tokens and charge key and user, or refuse it.
+
+        A call larger than a bucket is admitted when that bucket is full, and leaves it in debt;
+        one larger than a whole minute's tokens is always refused.
+        """
+        if tokens < 0:
+            raise AssertionError(f"a call cannot reserve {tokens} tokens")
+        key = self._keys.get(key_id) or self._open(self._keys, key_id, limits.key, now)
+        user = self._users.get(user_id) or self._open(self._users, user_id, limits.user, now)
+        if key is None or user is None:
+            return _crowded(limits, key)
+        key.refill(limits.key, now)
+        user.refill(limits.user, now)
+        if key.fits(tokens) and user.fits(tokens):
+            key.take(tokens)
+            user.take(tokens)
+            return _ADMITTED
+        refusals = [
+            *key.refusals(tokens, LimitScope.KEY),
+            *user.refusals(tokens, LimitScope.USER),
+        ]
+        return max(refusals, key=_wait_of)
+
+    def release(
+        self, key_id: int, user_id: int, tokens_reserved: int, tokens_used: int, now: float
+    ) -> None:
+        """End a call that was admitted: free its slot and correct its tokens.
+
+        Raises AssertionError for a call that was never admitted; open calls keep their accounts.
+        """
+        key, user = self._keys.get(key_id), self._users.get(user_id)
+        if key is None or user is None or not (key.active and user.active):
+            raise AssertionError(f"nothing to release for key {key_id} of user {user_id}")
+        missing = tokens_used - tokens_reserved
+        key.settle(missing, now)
+        user.settle(missing, now)
+
+    def state(self, key_id: int, user_id: int, limits: EffectiveLimits, now: float) -> LimitState:
+        """The buckets a caller is told about: of key and user, the one with less left."""
+        key, user = self._keys.get(key_id), self._users.get(user_id)
+        if key is None:
+            key = _Account(limits.key, now)
+        else:
+            key.refill(limits.key, now)
+        if user is None:
+            user = _Account(limits.user, now)
+        else:
+            user.refill(limits.user, now)
+        requests = user if user.requests < key.requests else key
+        tokens = user if user.tokens < key.tokens else key
+        return LimitState(*requests.requests_state(), *tokens.tokens_state())
+
+    def active(self, key_id: int) -> int:
+        """How many calls of a key are open."""
+        account = self._keys.get(key_id)
+        return 0 if account is None else account.active
+
+    def __len__(self) -> int:
+        """How many accounts are remembered, keys and users together."""
+        return len(self._keys) + len(self._users)
+
+    def _open(
+        self, accounts: "dict[int, _Account]", account_id: int, limits: RateLimits, now: float
+    ) -> "_Account | None":
+        if len(accounts) >= self.accounts_max and not _evict(accounts, now):
+            return None
+        account = accounts[account_id] = _Account(limits, now)
+        return account
+
+
+class _Account:
+    """Both buckets and the open calls of one key or one user. Levels may be infinite.
+
+    The conditional expressions stand for `min`, whose call costs three times as much; refilling
+    happens four times per request.
+    """
+
+    __slots__ = ("active", "at", "limits", "requests", "tokens")
+
+    def __init__(self, limits: RateLimits, now: float) -> None:
+        self.limits = limits
+        self.at = now
+        self.active = 0
+        self.requests = limits.requests_burst
+        self.tokens = limits.tokens_burst
+
+    def refill(self, limits: RateLimits, now: float) -> None:
+        """Bring both levels up to `now`, then adopt `limits` if the catalog changed them.
+
+        A clock that was set back costs the refill of one step, never the wait for it to catch up.
+        """
+        elapsed = now - self.at
+        self.at = now
+        ours = self.limits
+        if elapsed > 0:
+            requests = self.requests + elapsed * ours.requests_rate
+            burst = ours.requests_burst
+            self.requests = requests if requests < burst else burst  # noqa: FURB136 - hot, see class
+            tokens = self.tokens + elapsed * ours.tokens_rate
+            burst = ours.tokens_burst
+            self.tokens = tokens if tokens < burst else burst  # noqa: FURB136
+        if ours is not limits:
+            self.limits = limits
+            self.requests = _adopt(self.requests, limits.requests_burst)
+            self.tokens = _adopt(self.tokens, limits.tokens_burst)
+
+    def fits(self, tokens: int) -> bool:
+        """Whether one more call of `tokens` may start."""
+        limits = self.limits
+        burst = limits.tokens_burst
+        return (
+            self.active < limits.active_max
+            and self.requests + _ROUNDING >= 1
+            and self.tokens + _ROUNDING >= (tokens if tokens < burst else burst)  # noqa: FURB136
+            and tokens <= limits.tokens_max
+        )
+
+    def take(self, tokens: int) -> None:
+        """Charge one call."""
+        self.active += 1
+        self.requests -= 1
+        self.tokens -= tokens
+
+    def settle(self, missing: int, now: float) -> None:
+        """Free one slot and take `missing` tokens more (negative: give back)."""
+        self.refill(self.limits, now)
+        self.active -= 1
+        limits = self.limits
+        level = self.tokens - missing
+        self.tokens = max(min(level, limits.tokens_burst), -limits.tokens_max)
+
+    def refusals(self, tokens: int, scope: LimitScope) -> list[LimitDecision]:
+        """Why one more call of `tokens` may not start; empty when it may."""
+        found: list[LimitDecision] = []
+        limits = self.limits
+        if self.requests + _ROUNDING < 1:
+            wait = (1 - self.requests) / limits.requests_rate
+            found.append(_refusal(LimitKind.REQUESTS, scope, limits.requests_per_minute, wait))
+        if tokens > limits.tokens_max:
+            wait = RETRY_AFTER_SECONDS_MAX
+            found.append(_refusal(LimitKind.TOKENS, scope, limits.tokens_per_minute, wait))
+        elif self.tokens + _ROUNDING < min(tokens, limits.tokens_burst):
+            wait = (min(tokens, limits.tokens_burst) - self.tokens) / limits.tokens_rate
+            found.append(_refusal(LimitKind.TOKENS, scope, limits.tokens_per_minute, wait))
+        if self.active >= limits.active_max:
+            wait = CONCURRENCY_RETRY_SECONDS
+            found.append(_refusal(LimitKind.CONCURRENCY, scope, limits.concurrency, wait))
+        return found
+
+    def full(self, now: float) -> bool:
+        """Whether nothing would be lost by forgetting this account."""
+        if self.active:
+            return False
+        self.refill(self.limits, now)
+        return (
+            self.requests >= self.limits.requests_burst and self.tokens >= self.limits.tokens_burst
+        )
+
+    def requests_state(self) -> tuple[int | None, int | None, float]:
+        """Limit, whole requests left, seconds until full."""
+        limits = self.limits
+        limit = limits.requests_per_minute
+        if limit is None:
+            return None, None, 0.0
+        level = self.requests
+        return limit, int(level + _ROUNDING), (limits.requests_burst - level) / limits.requests_rate
+
+    def tokens_state(self) -> tuple[int | None, int | None, float]:
+        """Limit, whole tokens left (0 when in debt), seconds until full."""
+        limits = self.limits
+        limit = limits.tokens_per_minute
+        if limit is None:
+            return None, None, 0.0
+        level = self.tokens
+        left = int(level + _ROUNDING) if level > 0 else 0
+        return limit, left, (limits.tokens_burst - level) / limits.tokens_rate
+
+
+def rate_limit_headers(state: LimitState, now: float) -> tuple[tuple[str, str], ...]:
+    """Both header dialects of `state`; `now` is Unix seconds. Unlimited kinds are left out.
+
+    OpenAI's resets are durations (`120ms`, `6m0s`), Anthropic's RFC 3339 times rounded up to the
+    second (WIRE.md sections 4 and 5).
+    """
+    limit, left, reset, tokens_limit, tokens_left, tokens_reset = state
+    rows: tuple[tuple[str, str], ...] = ()
+    if limit is not None:
+        openai_limit, anthropic_limit = _limit_rows("requests", limit)
+        remaining = str(left)
+        rows = (
+            openai_limit,
+            ("x-ratelimit-remaining-requests", remaining),
+            ("x-ratelimit-reset-requests", _duration(ceil(reset * 1000))),
+            anthropic_limit,
+            ("anthropic-ratelimit-requests-remaining", remaining),
+            ("anthropic-ratelimit-requests-reset", _timestamp(ceil(now + reset))),
+        )
+    if tokens_limit is not None:
+        openai_limit, anthropic_limit = _limit_rows("tokens", tokens_limit)
+        remaining = str(tokens_left)
+        rows += (
+            openai_limit,
+            ("x-ratelimit-remaining-tokens", remaining),
+            ("x-ratelimit-reset-tokens", _duration(ceil(tokens_reset * 1000))),
+            anthropic_limit,
+            ("anthropic-ratelimit-tokens-remaining", remaining),
+            ("anthropic-ratelimit-tokens-reset", _timestamp(ceil(now + tokens_reset))),
+        )
+    return rows
+
+
+@lru_cache(maxsize=1024)
+def _limit_rows(kind: str, limit: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    text = str(limit)
+    return (
+        (f"x-ratelimit-limit-{kind}", text),
+        (f"anthropic-ratelimit-{kind}-limit", text),
+    )
+
+
+@lru_cache(maxsize=16_384)
+def _duration(milliseconds: int) -> str:
+    """A duration as Go prints it, which is what OpenAI sends: `0s`, `120ms`, `8.64s`, `6m0s`."""
+    if milliseconds <= 0:
+        return "0s"
+    seconds, rest = divmod(milliseconds, 1000)
+    if not seconds:
+        return f"{rest}ms"
+    minutes, seconds = divmod(seconds, 60)
+    fraction = f".{rest:03}".rstrip("0") if rest else ""
+    return f"{minutes}m{seconds}{fraction}s" if minutes else f"{seconds}{fraction}s"
+
+
+@lru_cache(maxsize=1024)
+def _timestamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _bucket(what: str, limit: int | None) -> tuple[float, float]:
+    """Rate per second and burst of a per-minute limit."""
+    if limit is None:
+        return 0.0, inf
+    if limit < 1:
+        raise ValueError(f"{what} must be at least 1 (leave it out for unlimited), not {limit}")
+    return limit / MINUTE_SECONDS, max(1.0, limit / BURST_DIVISOR)
+
+
+def _adopt(level: float, burst: float) -> float:
+    """The level of a bucket whose size changed: full when one of the sizes was infinite."""
+    return burst if burst == inf or level > burst else level
+
+
+def _refusal(kind: LimitKind, scope: LimitScope, limit: int | None, wait: float) -> LimitDecision:
+    if limit is None:
+        raise AssertionError(f"the unlimited {kind} of a {scope} refused a call")
+    retry_after = min(wait, RETRY_AFTER_SECONDS_MAX)
+    return LimitDecision(
+        admitted=False, kind=kind, scope=scope, limit=limit, retry_after=retry_after
+    )
+
+
+def _crowded(limits: EffectiveLimits, key: _Account | None) -> LimitDecision:
+    """The answer to a newcomer when every account is in use."""
+    scope = LimitScope.KEY if key is None else LimitScope.USER
+    bound = limits.key if key is None else limits.user
+    limit = bound.concurrency or 0
+    return LimitDecision(
+        admitted=False,
+        kind=LimitKind.CONCURRENCY,
+        scope=scope,
+        limit=limit,
+        retry_after=CONCURRENCY_RETRY_SECONDS,
+    )
+
+
+def _wait_of(decision: LimitDecision) -> float:
+    return decision.retry_after
+
+
+def _evict(accounts: dict[int, _Account], now: float) -> bool:
+    """Forget the first full idle account of at most `SWEEP_MAX`, oldest first; the busy go last."""
+    for _ in range(min(SWEEP_MAX, len(accounts))):
+        account_id = next(iter(accounts))
+        account = accounts.pop(account_id)
+        if account.full(now):
+            return True
+        accounts[account_id] = account
+    return False

@@ -1,0 +1,197 @@
+"""The catalog: one immutable snapshot of who may call what, where it goes and under which limits.
+
+Rules: a request sees one snapshot from start to end; nothing here is changed after `build`, a
+change is a new catalog swapped in by reference; every question a request asks is one look-up in
+an index made beforehand. This module must not know where the rows come from, nor the state of
+any channel (core/routing.py).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from proxy.core.entities import Channel, Dialect, Group, Key, Model, Plan, User
+from proxy.core.limits import EffectiveLimits, RateLimits
+
+SUGGESTIONS_MAX = 3
+SUGGEST_CANDIDATES_MAX = 2_000
+"""Model names compared with a wrong one; a 404 must stay cheap."""
+SUGGEST_NAME_CHARS_MAX = 100
+_SIMILARITY_MIN = 0.3
+
+Name = TypeVar("Name")
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """One version of everything an operator configures. Make it with `build_catalog`.
+
+    The mappings are plain dicts that nobody may change. `channels_by_route` is by (group, model,
+    dialect); `limits_by_key` by key id.
+    """
+
+    version: int
+    users: Mapping[int, User]
+    plans: Mapping[str, Plan]
+    groups: Mapping[str, Group]
+    models: Mapping[str, Model]
+    channels: Mapping[int, Channel]
+    keys_by_digest: Mapping[bytes, Key]
+    keys_by_id: Mapping[int, Key]
+    channels_by_route: Mapping[tuple[str, str, Dialect], tuple[Channel, ...]]
+    models_by_group: Mapping[str, tuple[Model, ...]]
+    groups_by_model: Mapping[str, tuple[str, ...]]
+    limits_by_key: Mapping[int, EffectiveLimits]
+
+    def key(self, digest: bytes) -> Key | None:
+        """The key with this digest, enabled or not; None when there is none."""
+        return self.keys_by_digest.get(digest)
+
+    def channels_for(self, group: str, model: str, dialect: Dialect) -> tuple[Channel, ...]:
+        """Enabled channels of `group` that serve `model` in `dialect`, highest priority first."""
+        return self.channels_by_route.get((group, model, dialect), ())
+
+    def groups_with(self, model: str) -> tuple[str, ...]:
+        """Names of the groups with an enabled channel for `model`, sorted."""
+        return self.groups_by_model.get(model, ())
+
+    def models_for(self, group: str) -> tuple[Model, ...]:
+        """Models an enabled channel of `group` serves, by name."""
+        return self.models_by_group.get(group, ())
+
+    def limits_of(self, key: Key) -> EffectiveLimits:
+        """The limits that bind a call with `key`. Raises KeyError for a key of another catalog."""
+        return self.limits_by_key[key.id]
+
+    def suggest(self, model: str, group: str) -> tuple[str, ...]:
+        """Up to 3 names served in `group` that resemble `model`, the likeliest first."""
+        wanted = _trigrams(model)
+        scored = [
+            (_similarity(wanted, _known_trigrams(known.name)), known.name)
+            for known in self.models_for(group)[:SUGGEST_CANDIDATES_MAX]
+        ]
+        close = [pair for pair in scored if pair[0] >= _SIMILARITY_MIN]
+        close.sort(key=_likeliest)
+        return tuple(name for _, name in close[:SUGGESTIONS_MAX])
+
+
+def build_catalog(
+    version: int,
+    *,
+    users: Iterable[User] = (),
+    plans: Iterable[Plan] = (),
+    groups: Iterable[Group] = (),
+    models: Iterable[Model] = (),
+    channels: Iterable[Channel] = (),
+    keys: Iterable[Key] = (),
+) -> Catalog:
+    """Index the rows of one version.
+
+    Raises ValueError when a row names another that does not exist, or a limit is below 1.
+    Groups and models a channel names beyond the catalog are passed over: nobody can ask for them.
+    """
+    users_by_id = {user.id: user for user in users}
+    plans_by_name = {plan.name: plan for plan in plans}
+    groups_by_name = {group.name: group for group in groups}
+    models_by_name = {model.name: model for model in models}
+    channels_by_id = {channel.id: channel for channel in channels}
+    keys_by_id = {key.id: key for key in keys}
+    routes = _routes(channels_by_id.values(), groups_by_name, models_by_name)
+    served = sorted({(group, model) for group, model, _ in routes})
+    return Catalog(
+        version=version,
+        users=users_by_id,
+        plans=plans_by_name,
+        groups=groups_by_name,
+        models=models_by_name,
+        channels=channels_by_id,
+        keys_by_digest={key.digest: key for key in keys_by_id.values()},
+        keys_by_id=keys_by_id,
+        channels_by_route=routes,
+        models_by_group=_gather((group, models_by_name[model]) for group, model in served),
+        groups_by_model=_gather((model, group) for group, model in served),
+        limits_by_key=_limits(keys_by_id.values(), users_by_id, plans_by_name, groups_by_name),
+    )
+
+
+def _routes(
+    channels: Iterable[Channel], groups: Mapping[str, Group], models: Mapping[str, Model]
+) -> dict[tuple[str, str, Dialect], tuple[Channel, ...]]:
+    ordered = sorted(channels, key=lambda channel: (-channel.priority, channel.id))
+    return _gather(
+        ((group, model, channel.dialect), channel)
+        for channel in ordered
+        if channel.enabled
+        for group in sorted(channel.groups & groups.keys())
+        for model in channel.models
+        if model in models
+    )
+
+
+def _gather(pairs: Iterable[tuple[Name, Row]]) -> dict[Name, tuple[Row, ...]]:
+    """Collect rows under their names, keeping the order of both."""
+    found: dict[Name, list[Row]] = {}
+    for name, row in pairs:
+        found.setdefault(name, []).append(row)
+    return {name: tuple(rows) for name, rows in found.items()}
+
+
+def _limits(
+    keys: Iterable[Key],
+    users: Mapping[int, User],
+    plans: Mapping[str, Plan],
+    groups: Mapping[str, Group],
+) -> dict[int, EffectiveLimits]:
+    """A key's own limits override its user's plan for that key; the plan binds the user."""
+    of_plan = {
+        plan.name: RateLimits(plan.requests_per_minute, plan.tokens_per_minute, plan.concurrency)
+        for plan in plans.values()
+    }
+    for user in users.values():
+        _expect(user.plan in of_plan, f"user {user.name!r} has plan {user.plan!r}")
+    limits: dict[int, EffectiveLimits] = {}
+    shared: dict[EffectiveLimits, EffectiveLimits] = {}
+    for key in keys:
+        _expect(key.user_id in users, f"key {key.name!r} belongs to user {key.user_id}")
+        _expect(key.group in groups, f"key {key.name!r} is in group {key.group!r}")
+        bound = of_plan[users[key.user_id].plan]
+        own = RateLimits(
+            _first(key.requests_per_minute, bound.requests_per_minute),
+            _first(key.tokens_per_minute, bound.tokens_per_minute),
+            _first(key.concurrency, bound.concurrency),
+        )
+        effective = EffectiveLimits(key=own, user=bound)
+        limits[key.id] = shared.setdefault(effective, effective)
+    return limits
+
+
+def _first(own: int | None, default: int | None) -> int | None:
+    return default if own is None else own
+
+
+def _expect(exists: bool, claim: str) -> None:  # noqa: FBT001 - the claim reads as a sentence
+    if not exists:
+        raise ValueError(f"{claim}, which does not exist")
+
+
+def _trigrams(name: str) -> frozenset[str]:
+    """Letter groups of a name, so that case, separators and a vendor's prefix weigh little."""
+    text = name[:SUGGEST_NAME_CHARS_MAX].lower()
+    letters = "".join(letter for letter in text if letter.isalnum())
+    return frozenset(letters[at : at + 3] for at in range(max(1, len(letters) - 2)))
+
+
+@lru_cache(maxsize=SUGGEST_CANDIDATES_MAX)
+def _known_trigrams(name: str) -> frozenset[str]:
+    return _trigrams(name)
+
+
+def _similarity(one: frozenset[str], other: frozenset[str]) -> float:
+    """Jaccard index: 0 nothing in common, 1 the same groups."""
+    return len(one & other) / len(one | other)
+
+
+def _likeliest(scored: tuple[float, str]) -> tuple[float, str]:
+    return -scored[0], scored[1]
