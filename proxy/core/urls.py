@@ -1,0 +1,168 @@
+"""Which endpoint a request path means, for every base URL that users really paste.
+
+Rules: an SDK appends its own suffix to whatever was pasted, so a path is read as words from
+left to right: any run of base words (`v1`, `api`, ...) and of whole endpoints is a base, the
+last endpoint is meant. Words compare without case; empty words (double and trailing slashes)
+do not count; model names keep their case. A path that is none of this resolves to None, and
+`hint` names the URL to use. This module must not know hosts, queries or handlers.
+
+Sources: DESIGN.md promise 7, FEATURES.md rows 3, 9 and 10, WIRE.md section 5 (SDK suffixes).
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from proxy.core.entities import Dialect
+
+PATH_CHARS_MAX = 2_048
+ECHO_CHARS_MAX = 120
+
+
+class Endpoint(StrEnum):
+    """What a path asks for. `UNSUPPORTED` is a known API that Sluice does not serve."""
+
+    CHAT = "chat"
+    MESSAGES = "messages"
+    MODELS = "models"
+    MODEL = "model"
+    UNSUPPORTED = "unsupported"
+
+
+CANONICAL = {
+    Endpoint.CHAT: "/v1/chat/completions",
+    Endpoint.MESSAGES: "/v1/messages",
+    Endpoint.MODELS: "/v1/models",
+    Endpoint.MODEL: "/v1/models/{model}",
+}
+"""The one path each served endpoint is documented under."""
+
+METHODS: dict[Endpoint, tuple[str, ...]] = {
+    Endpoint.CHAT: ("POST",),
+    Endpoint.MESSAGES: ("POST",),
+    Endpoint.MODELS: ("GET", "HEAD"),
+    Endpoint.MODEL: ("GET", "HEAD"),
+    Endpoint.UNSUPPORTED: (),
+}
+"""The methods each endpoint answers, besides `OPTIONS`, which every path answers."""
+
+_BASE_WORDS = frozenset({"v1", "api", "openai", "anthropic"})
+
+_UNSUPPORTED_WORDS = frozenset(
+    {
+        "assistants", "audio", "batches", "chatkit", "complete", "completions", "containers",
+        "conversations", "dashboard", "edits", "embeddings", "engines", "evals", "files",
+        "fine-tunes", "fine_tuning", "images", "moderations", "organization", "organizations",
+        "realtime", "rerank", "responses", "skills", "threads", "uploads", "v1beta",
+        "vector_stores", "videos",
+    }
+)  # fmt: skip
+"""First words of OpenAI, Anthropic and Gemini endpoints that are not served."""
+
+
+def resolve(path: str) -> Endpoint | None:
+    """Tell which endpoint `path` (decoded, with or without its query) means, or None."""
+    return _resolve(path)[0]
+
+
+def model_name(path: str) -> str:
+    """Return the model a `MODEL` path names, case kept; it may contain slashes."""
+    endpoint, name = _resolve(path)
+    if endpoint is not Endpoint.MODEL:
+        raise AssertionError(f"not a model path: {endpoint}")
+    return name
+
+
+def dialect_of(path: str, *, anthropic_version: bool) -> Dialect:
+    """Choose the dialect of an answer, errors included, before anything else is known.
+
+    Each of the two call endpoints speaks its own; elsewhere the `anthropic-version` header,
+    which every Anthropic SDK sends, decides (`anthropic_version`: it was there).
+    """
+    endpoint, _ = _resolve(path)
+    if endpoint is Endpoint.CHAT:
+        return Dialect.OPENAI
+    words = [word.lower() for word in _words(path)]
+    if endpoint is Endpoint.MESSAGES or anthropic_version or "messages" in words[:4]:
+        return Dialect.ANTHROPIC
+    return Dialect.OPENAI
+
+
+def hint(path: str, method: str) -> str:
+    """Say in one or two sentences what is wrong with this URL and which one to use."""
+    endpoint, _ = _resolve(path)
+    shown = _echo(path)
+    if endpoint is None:
+        return (
+            f"Unknown URL {method[:16]} {shown}. Use POST /v1/chat/completions (OpenAI), "
+            "POST /v1/messages (Anthropic) or GET /v1/models; the base URL of an OpenAI SDK is "
+            "this host with /v1, of an Anthropic SDK this host alone."
+        )
+    if endpoint is Endpoint.UNSUPPORTED:
+        return (
+            f"{shown} is not supported here. Use POST /v1/chat/completions (OpenAI), "
+            "POST /v1/messages (Anthropic) or GET /v1/models."
+        )
+    allowed = METHODS[endpoint]
+    if method in allowed:
+        return f"Use {method} {CANONICAL[endpoint]}."
+    return f"{shown} does not answer {method[:16]}. Use {allowed[0]} {CANONICAL[endpoint]}."
+
+
+def _echo(path: str) -> str:
+    text = "".join(letter if letter.isprintable() else "?" for letter in path[:ECHO_CHARS_MAX])
+    return text.partition("?")[0] or "/"
+
+
+def _words(path: str) -> list[str]:
+    return [word for word in path[:PATH_CHARS_MAX].partition("?")[0].split("/") if word]
+
+
+def _resolve(path: str) -> tuple[Endpoint | None, str]:
+    """Return the endpoint and, for `MODEL`, the model's name."""
+    if path == "/v1/chat/completions":  # Nearly every request: one comparison.
+        return Endpoint.CHAT, ""
+    if len(path) > PATH_CHARS_MAX or not path.startswith("/"):
+        return None, ""
+    return _resolve_words(_words(path))
+
+
+def _resolve_words(words: Sequence[str]) -> tuple[Endpoint | None, str]:
+    found: Endpoint | None = None
+    index = 0
+    while index < len(words):
+        word = words[index].lower()
+        rest = words[index + 1 :]
+        index += 1
+        if word in _BASE_WORDS:
+            continue
+        if word == "chat" and rest and rest[0].lower() == "completions":
+            found = Endpoint.CHAT
+            index += 1
+        elif word == "messages":
+            found = Endpoint.MESSAGES
+        elif word == "models":
+            return _resolve_model(rest)
+        elif word in _UNSUPPORTED_WORDS:
+            # A whole unsupported endpoint may itself be a pasted base: /v1/responses/models.
+            after, name = _resolve_words(rest)
+            return (after, name) if after is not None else (Endpoint.UNSUPPORTED, "")
+        else:
+            # /v1/messages/batches, /v1/chat/completions/{id}: known there, not served here.
+            return (Endpoint.UNSUPPORTED if found is not None else None), ""
+    return found, ""
+
+
+def _resolve_model(rest: Sequence[str]) -> tuple[Endpoint | None, str]:
+    """Read what follows `models`: nothing, another endpoint's path, or a model's name."""
+    if all(word.lower() in _BASE_WORDS for word in rest[:1]) and len(rest) <= 1:
+        return Endpoint.MODELS, ""
+    if rest[0].lower() in _BASE_WORDS or [word.lower() for word in rest[:2]] == [
+        "chat",
+        "completions",
+    ]:
+        after, name = _resolve_words(rest)
+        if after is not None and after is not Endpoint.UNSUPPORTED:
+            return after, name
+    if len(rest) == 1 and rest[0].lower() in {"models", "messages"}:
+        return (Endpoint.MODELS if rest[0].lower() == "models" else Endpoint.MESSAGES), ""
+    return Endpoint.MODEL, "/".join(rest)
