@@ -1,0 +1,367 @@
+"""Every setting of the relay: one frozen record whose fields are the table.
+
+Rules: a setting is one annotated line of `Settings` (name, type, unit, help, reloadable,
+default) and exists nowhere else; the README table is checked against it. Values come from a
+TOML file, then flags; an unknown or bad one is a `SettingsError` with line, reason and remedy,
+and nothing is half applied. This module must not know who uses a setting.
+"""
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+
+SETTINGS_FILE_BYTES_MAX = 1 << 20
+
+TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the table says of a setting. `low`/`high` bound numbers, inclusive."""
+
+    help: str
+    unit: str = ""
+    reloadable: bool = False
+    low: float | None = None
+    high: float | None = None
+    check: str = ""
+    """`address`, `networks` or empty: what a text value must parse as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an input file: where, why, and what to do about it."""
+
+    line: int | None
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = "" if self.line is None else f"line {self.line}: "
+        return f"{where}{self.reason}; {self.remedy}"
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; `problems` lists every reason, not only the first."""
+
+    def __init__(self, problems: Iterable[Problem], source: str = "settings") -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+
+
+def _bytes(help_: str, low: int, high: int, *, reloadable: bool = False) -> About:
+    return About(help_, "bytes", reloadable, low, high)
+
+
+def _seconds(help_: str, low: float, high: float, *, reloadable: bool = True) -> About:
+    return About(help_, "s", reloadable, low, high)
+
+
+def _millis(help_: str, low: int, high: int) -> About:
+    return About(help_, "ms", reloadable=True, low=low, high=high)
+
+
+def _number(help_: str, low: int, high: int, unit: str, *, reloadable: bool = True) -> About:
+    return About(help_, unit, reloadable, low, high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings with their defaults. Seconds are floats, `_ms` and `_bytes` are ints."""
+
+    listen: Annotated[str, About("Where clients call.", "host:port", check="address")] = (
+        "127.0.0.1:8080"
+    )
+    operations_listen: Annotated[
+        str, About("Where /healthz, /readyz and /metrics answer.", "host:port", check="address")
+    ] = "127.0.0.1:8081"
+    data_dir: Annotated[str, About("Database, lock, control socket and secrets.", "path")] = (
+        ".sluice"
+    )
+    catalog_file: Annotated[
+        str, About("Catalog TOML applied at start and reload; empty: the database alone.", "path")
+    ] = ""
+    workers: Annotated[int, _number("Worker processes.", 1, 1, "", reloadable=False)] = 1
+    durability: Annotated[
+        Literal["process", "power"],
+        About("What a commit survives: kill -9, or also a power cut."),
+    ] = "process"
+
+    body_bytes_max: Annotated[int, _bytes("Largest request body; above it 413.", 1024, 1 << 30)] = (
+        32 << 20
+    )
+    body_seconds_max: Annotated[float, _seconds("A request body must be in by then.", 1, 3600)] = (
+        60.0
+    )
+    header_seconds_max: Annotated[
+        float, _seconds("A request head must be in by then.", 1, 300, reloadable=False)
+    ] = 10.0
+    connections_max: Annotated[
+        int, _number("Client connections at once.", 1, 1_000_000, "", reloadable=False)
+    ] = 10_000
+    client_idle_seconds_max: Annotated[
+        float, _seconds("Idle keep-alive of clients; longer than nginx's.", 1, 7200)
+    ] = 75.0
+    send_buffer_bytes: Annotated[
+        int, _bytes("SO_SNDBUF of client sockets; bounds what counts as delivered.", 4096, 1 << 24)
+    ] = 65_536
+    write_stall_seconds_max: Annotated[
+        float, _seconds("A client that takes no byte for this long is gone.", 1, 3600)
+    ] = 60.0
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        About(
+            "CIDRs whose X-Forwarded-For is believed.", "CIDR", reloadable=True, check="networks"
+        ),
+    ] = ("127.0.0.0/8", "::1/128")
+    cors_allow_origins: Annotated[
+        str, About("Origins browsers may call from, comma-separated, or *.", reloadable=True)
+    ] = "*"
+
+    event_bytes_max: Annotated[
+        int, _bytes("Largest event held whole; larger ones pass in parts.", 4096, 1 << 27)
+    ] = 1 << 20
+    heartbeat_first_ms: Annotated[
+        int, _millis("Silence on a stream before the 200 and first heartbeat.", 100, 600_000)
+    ] = 10_000
+    heartbeat_ms: Annotated[int, _millis("Time between heartbeats.", 100, 600_000)] = 10_000
+    usage_wait_ms: Annotated[int, _millis("Wait for usage after the finish reason.", 0, 60_000)] = (
+        2_000
+    )
+    commit_wait_ms_max: Annotated[
+        int, _millis("A terminal frame waits this long for its commit.", 100, 600_000)
+    ] = 15_000
+    drain_seconds: Annotated[
+        float, _seconds("SIGTERM lets open calls finish for this long.", 0, 3600)
+    ] = 30.0
+
+    upstream_idle_seconds_max: Annotated[
+        float, _seconds("Idle upstream connections close after.", 1, 600)
+    ] = 10.0
+    upstream_connections_max: Annotated[
+        int, _number("Upstream connections at once, per channel.", 1, 100_000, "")
+    ] = 10_000
+    retry_attempts_max: Annotated[
+        int, _number("More channels tried after a failure before content.", 0, 10, "")
+    ] = 2
+
+    slice_tokens: Annotated[
+        int, _number("Output tokens a stream holds at a time.", 16, 1_000_000, "tokens")
+    ] = 4096
+    insufficient_quota_status: Annotated[
+        int, About("Status of an empty wallet: 402 or 429.", reloadable=True, low=402, high=429)
+    ] = 402
+    operator_expense_day_max: Annotated[
+        str,
+        About(
+            "Overrun and forgiven cost per key and day; above it the key holds ceilings.",
+            "USD",
+            reloadable=True,
+            check="amount",
+        ),
+    ] = "1.00"
+    detail_days: Annotated[int, _number("Days a call's detail row is kept.", 1, 36_500, "days")] = (
+        90
+    )
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        About("Least severe line written.", reloadable=True),
+    ] = "info"
+    log_format: Annotated[
+        Literal["json", "text"], About("JSON lines, or key=value for people.", reloadable=True)
+    ] = "json"
+
+    @property
+    def data_path(self) -> Path:
+        """The data directory."""
+        return Path(self.data_dir)
+
+    def rejoin(self, other: "Settings") -> tuple["Settings", tuple[str, ...]]:
+        """Take `other`'s reloadable values; also name those that need a restart to change."""
+        names = {row.name: row for row in table()}
+        changed = [n for n in names if getattr(self, n) != getattr(other, n)]
+        kept = tuple(n for n in changed if not names[n].about.reloadable)
+        values = {
+            n: getattr(other if row.about.reloadable else self, n) for n, row in names.items()
+        }
+        return Settings(**values), kept
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting as the table shows it. `kind` is its plain type or a tuple of choices."""
+
+    name: str
+    kind: type | tuple[str, ...]
+    default: object
+    about: About
+
+    @property
+    def type_text(self) -> str:
+        """The type in words."""
+        if isinstance(self.kind, tuple):
+            return " or ".join(f'"{choice}"' for choice in self.kind)
+        return "list of texts" if self.kind is tuple else TYPE_NAMES[self.kind]
+
+
+def table() -> tuple[Row, ...]:
+    """All settings in file order."""
+    hints = get_type_hints(Settings, include_extras=True)
+    rows = []
+    for item in fields(Settings):
+        plain, about = get_args(hints[item.name])
+        if not isinstance(about, About):
+            raise AssertionError(f"{item.name} has no About")
+        rows.append(Row(item.name, _kind(plain), item.default, about))
+    return tuple(rows)
+
+
+def load(path: Path | None, flags: Mapping[str, object] | None = None) -> Settings:
+    """Read the file (if any), lay `flags` over it, check all of it. Raises SettingsError."""
+    text = "" if path is None else _read(path)
+    source = "settings" if path is None else str(path)
+    return parse(text, flags or {}, source)
+
+
+def parse(text: str, flags: Mapping[str, object], source: str = "settings") -> Settings:
+    """Settings from TOML `text` and `flags`, which win and may be texts (`"10"`, `"a,b"`)."""
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError([toml_problem(error, text)], source) from None
+    rows = {row.name: row for row in table()}
+    problems: list[Problem] = []
+    values: dict[str, object] = {}
+    for name, value in found.items():
+        _take(rows, name, value, line_of(text, name), values, problems)
+    for name, value in flags.items():
+        row = rows.get(name)
+        _take(rows, name, value if row is None else _from_flag(row, value), None, values, problems)
+    if problems:
+        raise SettingsError(problems, source)
+    return Settings(**values)  # type: ignore[arg-type]  # checked against the table above
+
+
+def toml_problem(error: tomllib.TOMLDecodeError, text: str) -> Problem:
+    """A syntax error of tomllib as a Problem; it puts the line only into its text (< 3.14)."""
+    match = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$", str(error))
+    reason = str(error)[: match.start()] if match else str(error)
+    line = int(match[1]) if match and match[1] else max(1, len(text.splitlines()))
+    return Problem(line, f"not valid TOML: {reason}", "correct the syntax there")
+
+
+def line_of(text: str, name: str) -> int | None:
+    """The 1-based line on which key `name` is first set, or None."""
+    pattern = re.compile(rf"""^\s*(?:\[+\s*)?["']?{re.escape(name)}["']?\s*[=.\]]""")
+    for number, line in enumerate(text.splitlines(), 1):
+        if pattern.match(line):
+            return number
+    return None
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split `host:port`, `[v6]:port` or `:port`. Raises ValueError."""
+    host, separator, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(f"{address!r} is not host:port")
+    if ":" in bare and not host.startswith("["):
+        raise ValueError(f"{address!r} needs brackets around its IPv6 address")
+    return bare or "0.0.0.0", int(port)  # noqa: S104 - `:8080` asks for every interface
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > SETTINGS_FILE_BYTES_MAX:
+            raise SettingsError([Problem(None, "file above 1 MiB", "check the path")], str(path))
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        problem = Problem(None, f"cannot be read: {error.strerror}", "check path and permissions")
+        raise SettingsError([problem], str(path)) from None
+    except UnicodeDecodeError:
+        raise SettingsError([Problem(None, "not UTF-8", "save it as UTF-8")], str(path)) from None
+
+
+def _kind(plain: object) -> type | tuple[str, ...]:
+    if get_origin(plain) is Literal:
+        return get_args(plain)
+    origin = get_origin(plain) or plain
+    if not isinstance(origin, type) or origin in {NoneType, UnionType}:
+        raise AssertionError(f"no setting may have type {plain}")
+    return origin
+
+
+def _take(
+    rows: Mapping[str, Row],
+    name: str,
+    value: object,
+    line: int | None,
+    values: dict[str, object],
+    problems: list[Problem],
+) -> None:
+    row = rows.get(name)
+    if row is None:
+        near = difflib.get_close_matches(name, rows, 1)
+        remedy = f"did you mean {near[0]}?" if near else "remove it; README.md lists all settings"
+        problems.append(Problem(line, f"unknown setting {name!r}", remedy))
+        return
+    try:
+        values[name] = _checked(row, value)
+    except ValueError as error:
+        default = list(row.default) if isinstance(row.default, tuple) else row.default
+        problems.append(Problem(line, f"{name}: {error}", f"the default is {default!r}"))
+
+
+def _checked(row: Row, value: object) -> object:
+    kind, about = row.kind, row.about
+    if isinstance(kind, tuple):
+        if value not in kind:
+            raise ValueError(f"{value!r} is not {row.type_text}")
+        return value
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        value = tuple(value)
+    if type(value) is not kind:
+        raise ValueError(f"{value!r} is not a {row.type_text}")
+    if isinstance(value, int | float):
+        _in_bounds(row, value)
+    elif about.check == "address":
+        host_and_port(str(value))
+    elif about.check == "amount" and not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", str(value)):
+        raise ValueError(f'{value!r} is not an amount in USD such as "1.50"')
+    elif about.check == "networks" and isinstance(value, tuple):
+        for network in value:
+            ipaddress.ip_network(network, strict=False)
+    return value
+
+
+def _in_bounds(row: Row, value: float) -> None:
+    low, high = row.about.low, row.about.high
+    if row.name == "insufficient_quota_status" and value not in {402, 429}:
+        raise ValueError(f"{value} is neither 402 nor 429")
+    # Written so that NaN fails too: TOML has one.
+    if not ((low is None or value >= low) and (high is None or value <= high)):
+        raise ValueError(f"{value:g} is not between {low:g} and {high:g}")
+
+
+def _from_flag(row: Row, value: object) -> object:
+    """A flag's text as the TOML value it stands for; text that does not fit stays text."""
+    if not isinstance(value, str) or isinstance(row.kind, tuple) or row.kind is str:
+        return value
+    if row.kind is tuple:
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if row.kind is bool:
+        return {"true": True, "false": False}.get(value.lower(), value)
+    try:
+        return int(value) if row.kind is int else float(value)
+    except ValueError:
+        return value
