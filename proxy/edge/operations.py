@@ -1,0 +1,96 @@
+"""The operations listener: /healthz, /readyz and /metrics, apart from where clients call.
+
+Rules: /healthz says the process lives and asks nobody; /readyz says whether a new call would be
+served, with the reason when not; /metrics yields to the loop between slices. No key is needed,
+so it listens on loopback unless told otherwise. This module must not know what readiness is
+made of.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import orjson
+from aiohttp import web
+
+from proxy.edge.exposition import CONTENT_TYPE, Exposition
+from proxy.edge.metrics import Metrics
+
+LAG_PERIOD_SECONDS = 0.25
+SCRAPES_MAX = 4
+"""Pages rendered at once; one more is told to come back."""
+
+
+class Operations:
+    """Serves the three pages until `stop`. `unready` returns why not, or None when ready."""
+
+    def __init__(self, metrics: Metrics, unready: Callable[[], str | None]) -> None:
+        self._metrics = metrics
+        self._exposition = Exposition(metrics)
+        self._unready = unready
+        self._runner: web.AppRunner | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._scrapes = 0
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; returns the bound address (port 0 picks one). Raises OSError."""
+        app = web.Application(client_max_size=1024)
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._ready)
+        app.router.add_get("/metrics", self._page)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self._watch_lag(asyncio.get_running_loop())
+        return cast("tuple[str, int]", runner.addresses[0][:2])
+
+    async def stop(self) -> None:
+        """Stop listening; safe to call twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return _json({"status": "ok"}, 200)
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        reason = self._unready()
+        if reason is None:
+            return _json({"status": "ready"}, 200)
+        return _json({"status": "not ready", "reason": reason}, 503)
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        if self._scrapes >= SCRAPES_MAX:
+            return _json({"status": "busy", "reason": "too many scrapes at once"}, 503)
+        self._scrapes += 1
+        try:
+            parts = []
+            for part in self._exposition.slices():
+                parts.append(part)
+                await asyncio.sleep(0)
+        finally:
+            self._scrapes -= 1
+        return web.Response(body=b"".join(parts), headers={"content-type": CONTENT_TYPE})
+
+    def _watch_lag(self, loop: asyncio.AbstractEventLoop) -> None:
+        due = loop.time() + LAG_PERIOD_SECONDS
+
+        def fired() -> None:
+            self._metrics.observe_loop_lag(max(0.0, loop.time() - due))
+            self._watch_lag(loop)
+
+        self._timer = loop.call_at(due, fired)
+
+
+def _json(payload: dict[str, str], status: int) -> web.Response:
+    body = orjson.dumps(payload) + b"\n"
+    headers = {"content-type": "application/json", "cache-control": "no-store"}
+    return web.Response(body=body, status=status, headers=headers)

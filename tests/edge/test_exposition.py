@@ -1,0 +1,139 @@
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.edge.exposition import SLICE_LABEL_SETS_MAX, Exposition, usd
+from proxy.edge.metrics import METRICS, CallFigures, Live, Metrics, new_gaps
+from proxy.storage.ports import KeeperStatistics
+from tests.edge.test_metrics import attempt
+
+STATISTICS = KeeperStatistics(
+    holds_open=3,
+    hold_oldest_seconds=1.5,
+    held=2_000_000_001,
+    imbalance=0,
+    commits=9,
+    commit_seconds=0.25,
+    checkpoint_seconds=0.125,
+    queue_depth=2,
+    settlements={("complete", "reported"): 5},
+)
+
+
+def filled(models: int = 2) -> Metrics:
+    live = Live(lambda: 4, lambda: STATISTICS, lambda: [("main", 2)])
+    found = Metrics(live)
+    found.use_catalog([f"m{n}" for n in range(models)], {1: 'we"ird\\na\nme'})
+    for number in range(models):
+        gaps = new_gaps()
+        gaps[3] = 2
+        found.observe_call(
+            CallFigures(
+                endpoint="chat",
+                model=f"m{number}",
+                channel_id=1,
+                duration=0.3,
+                first_byte=0.1,
+                added=0.001,
+                commit_wait=0.0004,
+                gaps=gaps,
+                gap_seconds=0.01,
+                charged=1_500_000_000,
+                expense=1,
+                error="upstream_error",
+                anomalies=("negative",),
+                attempts=(attempt(1, "upstream_error", 5),),
+            )
+        )
+    found.observe_loop_lag(0.001)
+    return found
+
+
+def page(metrics: Metrics) -> str:
+    return b"".join(Exposition(metrics).slices()).decode()
+
+
+def test_promtool_accepts_the_page() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=page(filled()),
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    ours = [line for line in done.stderr.splitlines() if "sluice_" in line]
+    assert (done.returncode, ours) == (0, []), done.stderr
+
+
+def test_the_client_library_reads_back_what_was_counted() -> None:
+    families = {f.name: f for f in text_string_to_metric_families(page(filled()))}
+    samples = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    weird = 'we"ird\\na\nme'
+    labels = (("channel", weird), ("code", "200"), ("endpoint", "chat"), ("model", "m0"))
+    assert samples["sluice_requests_total", labels] == 1
+    assert samples["sluice_charged_usd_total", (("model", "m1"),)] == 1.5
+    series = (("endpoint", "chat"), ("model", "m0"))
+    name = "sluice_request_duration_seconds"
+    assert samples[name + "_count", series] == 1
+    assert samples[name + "_sum", series] == 0.3
+    assert samples[name + "_bucket", tuple(sorted((*series, ("le", "0.25"))))] == 0
+    assert samples[name + "_bucket", tuple(sorted((*series, ("le", "0.5"))))] == 1
+    assert samples[name + "_bucket", tuple(sorted((*series, ("le", "+Inf"))))] == 1
+    assert samples["sluice_event_gap_seconds_count", (("endpoint", "chat"),)] == 4
+    assert samples["sluice_held_usd", ()] == 2.000000001
+    assert samples["sluice_ledger_imbalance", ()] == 0
+    assert samples["sluice_breaker_state", (("channel", "main"),)] == 2
+    assert samples["sluice_streams_active", ()] == 4
+    assert samples["sluice_settlements_total", (("source", "reported"), ("verdict", "complete"))]
+    assert samples["process_open_fds", ()] > 0
+
+
+def test_every_declared_family_is_on_the_page_in_order() -> None:
+    lines = [line.split() for line in page(filled()).splitlines() if line.startswith("# TYPE")]
+    found = [(name, kind) for _, _, name, kind in lines if name.startswith("sluice_")]
+    assert sorted(found) == sorted((row.name, str(row.kind)) for row in METRICS)
+
+
+def test_without_a_keeper_its_figures_are_absent_and_that_is_said() -> None:
+    text = page(Metrics())
+    assert "sluice_keeper_up 0" in text
+    assert "sluice_ledger_imbalance" not in text
+
+
+def test_a_page_of_many_models_comes_in_bounded_slices() -> None:
+    pieces = list(Exposition(filled(500)).slices())
+    rows_of_a_histogram = 20
+    assert max(piece.count(b"\n") for piece in pieces) <= (
+        SLICE_LABEL_SETS_MAX * rows_of_a_histogram + 2
+    )
+    assert b"".join(pieces).count(b"sluice_request_duration_seconds_count") == 500
+
+
+def test_a_page_may_be_read_while_calls_end() -> None:
+    metrics = filled(300)
+    for number, _ in enumerate(Exposition(metrics).slices()):
+        metrics.observe_call(CallFigures(endpoint=f"e{number}", code=number))
+    assert "sluice_requests_total{" in page(metrics)
+
+
+@pytest.mark.parametrize(
+    ("nano", "text"),
+    [
+        (0, "0.000000000"),
+        (1, "0.000000001"),
+        (-1_500_000_000, "-1.500000000"),
+        (10**27, "1" + "0" * 18 + "." + "0" * 9),
+    ],
+)
+def test_dollars_are_exact(nano: int, text: str) -> None:
+    assert usd(nano) == text

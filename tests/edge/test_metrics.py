@@ -1,0 +1,161 @@
+import pytest
+
+from proxy.core.entities import Attempt, Usage
+from proxy.edge import metrics
+from proxy.edge.metrics import (
+    GAP_BOUNDS,
+    GAP_SLOTS,
+    LABEL_SETS_MAX,
+    METRICS,
+    OTHER,
+    Buckets,
+    CallFigures,
+    Live,
+    Metric,
+    Metrics,
+    gap_slot,
+    new_gaps,
+)
+
+
+def attempt(channel: int, outcome: str, cost: int = 0) -> Attempt:
+    return Attempt(channel, 1, 0.0, 200, outcome, None, "m", Usage(), cost, 1.0)
+
+
+def known() -> Metrics:
+    found = Metrics()
+    found.use_catalog(["m1", "m2"], {1: "main", 2: "spare"})
+    return found
+
+
+def test_every_metric_is_declared_once_and_named_by_the_rules() -> None:
+    declared = [value for value in vars(metrics).values() if isinstance(value, Metric)]
+    assert sorted(row.name for row in declared) == sorted(row.name for row in METRICS)
+    assert len({row.name for row in METRICS}) == len(METRICS)
+    forbidden = {"user", "user_id", "key", "key_id", "email", "address", "request_id"}
+    for row in METRICS:
+        assert row.name.startswith("sluice_")
+        assert (row.kind == "counter") == row.name.endswith("_total"), row.name
+        assert (row.kind == "histogram") == bool(row.bounds), row.name
+        assert not forbidden & set(row.labels), row.name
+        assert list(row.bounds) == sorted(set(row.bounds)), row.name
+        assert row.help.endswith("."), row.name
+
+
+def test_a_call_is_added_once_to_everything_it_touches() -> None:
+    found = known()
+    usage = Usage(input_uncached=10, cache_read=3, cache_write_5m=2, cache_write_1h=1, output=7)
+    gaps = new_gaps()
+    gaps[gap_slot(0.0155)] += 2
+    found.observe_call(
+        CallFigures(
+            endpoint="chat",
+            model="m1",
+            channel_id=2,
+            duration=0.3,
+            first_byte=0.1,
+            added=0.001,
+            commit_wait=0.0004,
+            gaps=gaps,
+            gap_seconds=0.031,
+            usage=usage,
+            charged=1_500,
+            attempts=(attempt(1, "upstream_error", 5), attempt(2, "served", 7)),
+        )
+    )
+    counted = found.counted
+    assert counted.requests == {("chat", "m1", "spare", "200"): 1}
+    row = counted.series["chat", "m1"]
+    assert (row.input, row.cache_read, row.cache_write, row.output) == (10, 3, 3, 7)
+    assert row.charged == 1_500
+    assert (sum(row.duration.counts), row.duration.total) == (1, 0.3)
+    assert (sum(row.first_byte.counts), row.first_byte.total) == (1, 0.1)
+    assert (sum(counted.added["chat"].counts), sum(counted.commit_wait.counts)) == (1, 1)
+    assert counted.gaps["chat"].counts[GAP_BOUNDS.index(0.016)] == 2
+    assert counted.gaps["chat"].total == 0.031
+    assert counted.cost == {"main": 5, "spare": 7}
+    assert counted.upstream_errors == {("main", "upstream_error"): 1}
+    assert counted.retries == {"served": 1, "failed": 0, "refused": 0}
+    assert (counted.errors, counted.anomalies, counted.expense) == ({}, {}, 0)
+
+
+def test_a_refused_call_counts_its_error_and_nothing_else() -> None:
+    found = known()
+    found.observe_call(CallFigures(endpoint="chat", code=402, error="insufficient_quota"))
+    assert found.counted.requests == {("chat", OTHER, "none", "402"): 1}
+    assert found.counted.errors == {("chat", "insufficient_quota"): 1}
+    row = found.counted.series["chat", OTHER]
+    assert sum(row.first_byte.counts) == 0
+    assert found.counted.added == found.counted.gaps == {}
+
+
+def test_trouble_is_counted() -> None:
+    found = known()
+    failed = (attempt(1, "upstream_timeout"), attempt(9, "upstream_error"))
+    found.observe_call(
+        CallFigures(endpoint="chat", expense=9, anomalies=("negative",), attempts=failed, code=502)
+    )
+    found.observe_call(CallFigures(endpoint="chat", retry_refused=True, attempts=failed[:1]))
+    counted = found.counted
+    assert (counted.expense, counted.anomalies) == (9, {"negative": 1})
+    assert counted.retries == {"served": 0, "failed": 1, "refused": 1}
+    assert counted.upstream_errors == {
+        ("main", "upstream_timeout"): 2,
+        (OTHER, "upstream_error"): 1,
+    }
+
+
+def test_models_and_channels_outside_the_catalog_share_one_label() -> None:
+    found = known()
+    for number in range(100):
+        found.observe_call(CallFigures(endpoint="chat", model=f"x{number}", channel_id=99))
+    assert found.counted.requests == {("chat", OTHER, OTHER, "200"): 100}
+
+
+def test_label_sets_stay_bounded_however_often_the_catalog_changes() -> None:
+    found = Metrics()
+    names = [f"m{number}" for number in range(LABEL_SETS_MAX + 50)]
+    found.use_catalog(names, {})
+    for name in names:
+        found.observe_call(CallFigures(endpoint="chat", model=name, error=name))
+    assert len(found.counted.requests) == LABEL_SETS_MAX + 1
+    assert len(found.counted.series) == LABEL_SETS_MAX + 1
+    assert found.counted.requests["chat", OTHER, OTHER, "200"] == 50
+    assert len(found.counted.errors) == LABEL_SETS_MAX
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slot"),
+    [(0, 0), (0.0009, 0), (0.001, 1), (0.002, 2), (0.0039, 2), (16.383, 14), (1e9, GAP_SLOTS - 1)],
+)
+def test_gap_slots_are_powers_of_two_milliseconds(seconds: float, slot: int) -> None:
+    assert gap_slot(seconds) == slot
+    assert slot >= len(GAP_BOUNDS) or seconds <= GAP_BOUNDS[slot]
+    assert len(new_gaps()) == GAP_SLOTS
+
+
+def test_gaps_beyond_the_last_bound_fall_into_infinity() -> None:
+    found = known()
+    gaps = new_gaps()
+    gaps[-1] = 3
+    found.observe_call(CallFigures(endpoint="chat", gaps=gaps))
+    assert found.counted.gaps["chat"].counts[-1] == 3
+
+
+def test_buckets_include_their_upper_edge() -> None:
+    row = Buckets((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 2.0, 2.5):
+        row.observe(value)
+    assert (row.counts, row.total) == ([2, 2, 1], 7.5)
+
+
+def test_loop_lag_and_empty_gauges() -> None:
+    found = Metrics()
+    found.observe_loop_lag(0.02)
+    assert found.counted.loop_lag.total == 0.02
+    live = Live()
+    assert (live.streams(), live.keeper(), tuple(live.breakers())) == (0, None, ())
+
+
+def test_the_build_is_named() -> None:
+    assert set(metrics.build_labels()) == set(metrics.BUILD.labels)
