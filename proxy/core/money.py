@@ -59,7 +59,9 @@ def _parse(value: str | int | Decimal, *, scale: int, most: int, what: str) -> i
         raise ValueError(f"{what} must be text or a whole number, not {kind}")
     if isinstance(value, int) and not 0 <= value <= most:
         raise ValueError(f"{what} must be between 0 and {most:,}")
-    text = format(value, "f") if isinstance(value, Decimal) else str(value).strip()
+    text = str(value).strip()
+    if isinstance(value, Decimal) and abs(value.adjusted()) <= _TEXT_CHARS_MAX:
+        text = format(value, "f")  # beyond the bound this could be a gigabyte of zeros
     shown = repr(text[:_TEXT_CHARS_MAX])
     if text.startswith("-"):
         raise ValueError(f"{what} must not be negative, but is {shown}")
