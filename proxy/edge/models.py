@@ -1,0 +1,216 @@
+"""The model list, in the shape of each dialect, as JSON bytes.
+
+Rules: a key sees the models its group serves and its allowlist admits, and the price it would
+pay: the model's price times the group's multiplier, written exactly, never rounded. A model
+without a price is listed with `pricing: null`; calling it is refused elsewhere. Release dates
+are not known here, so they are the epoch, as Anthropic's specification allows. This module must
+not know HTTP beyond a parsed query.
+
+Sources: `Model` and `ModelInfo` of the OpenAI and Anthropic SDKs; FEATURES.md row 8.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from proxy.core.catalog import Catalog
+from proxy.core.entities import Dialect, Formula, Key, Model, Price
+from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.urls import CANONICAL, Endpoint
+
+PAGE_MODELS_MAX = 1_000
+"""Largest `limit` of Anthropic's list."""
+PAGE_MODELS_DEFAULT = 20
+
+_OWNER = "sluice"
+_EPOCH = "1970-01-01T00:00:00Z"
+_NAME_CHARS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of Anthropic's list is asked for; ids exclude the model they name."""
+
+    limit: int = PAGE_MODELS_DEFAULT
+    after_id: str | None = None
+    before_id: str | None = None
+
+
+def page_of(query: Mapping[str, str]) -> Page:
+    """Read `limit`, `after_id` and `before_id`. Raises RelayError INVALID_REQUEST."""
+    text = query.get("limit", str(PAGE_MODELS_DEFAULT))
+    limit = int(text) if len(text) <= 4 and text.isascii() and text.isdigit() else 0
+    if not 1 <= limit <= PAGE_MODELS_MAX:
+        raise _invalid("limit", f"must be an integer from 1 to {PAGE_MODELS_MAX}")
+    after_id, before_id = query.get("after_id"), query.get("before_id")
+    if after_id is not None and before_id is not None:
+        raise _invalid("after_id", "cannot be combined with `before_id`: send one of them")
+    return Page(limit, after_id, before_id)
+
+
+def openai_list(catalog: Catalog, key: Key) -> bytes:
+    """Render every model the key may call as OpenAI's list, which has no pages."""
+    rows = [_openai_row(catalog, key, model) for model in _visible(catalog, key)]
+    return orjson.dumps({"object": "list", "data": rows})
+
+
+def openai_model(catalog: Catalog, key: Key, name: str) -> bytes:
+    """Render one model in OpenAI's shape. Raises RelayError MODEL_NOT_FOUND or _IN_GROUP."""
+    return orjson.dumps(_openai_row(catalog, key, _one(catalog, key, name)))
+
+
+def anthropic_list(catalog: Catalog, key: Key, page: Page) -> bytes:
+    """Render one page of Anthropic's list. Raises RelayError for an id that is not listed."""
+    models = _visible(catalog, key)
+    names = [model.name for model in models]
+    if page.before_id is not None:
+        end = _position(names, page.before_id, "before_id")
+        start = max(0, end - page.limit)
+        has_more = start > 0
+    else:
+        start = 0
+        if page.after_id is not None:
+            start = _position(names, page.after_id, "after_id") + 1
+        end = min(start + page.limit, len(models))
+        has_more = end < len(models)
+    shown = models[start:end]
+    return orjson.dumps(
+        {
+            "data": [_anthropic_row(catalog, key, model) for model in shown],
+            "has_more": has_more,
+            "first_id": shown[0].name if shown else None,
+            "last_id": shown[-1].name if shown else None,
+        }
+    )
+
+
+def anthropic_model(catalog: Catalog, key: Key, name: str) -> bytes:
+    """Render one model in Anthropic's shape. Raises RelayError like `openai_model`."""
+    return orjson.dumps(_anthropic_row(catalog, key, _one(catalog, key, name)))
+
+
+def _visible(catalog: Catalog, key: Key) -> list[Model]:
+    served = catalog.models_for(key.group)
+    return [model for model in served if key.models is None or model.name in key.models]
+
+
+def _one(catalog: Catalog, key: Key, name: str) -> Model:
+    visible = _visible(catalog, key)
+    for model in visible:
+        if model.name == name:
+            return model
+    shown = name[:_NAME_CHARS_MAX]
+    groups = catalog.groups_with(name)
+    if key.group in groups:
+        raise RelayError(
+            ErrorCode.MODEL_NOT_ALLOWED,
+            f"This API key may not use the model `{shown}`. Use one that GET /v1/models lists.",
+            param="model",
+        )
+    if groups:
+        raise RelayError(
+            ErrorCode.MODEL_NOT_IN_GROUP,
+            f"The model `{shown}` is not available in group `{key.group}`, "
+            f"but in: {', '.join(groups)}.",
+            param="model",
+        )
+    allowed = {model.name for model in visible}
+    close = [like for like in catalog.suggest(name, key.group) if like in allowed]
+    remedy = f"Did you mean {_either(close)}?" if close else "GET /v1/models lists the models."
+    raise RelayError(
+        ErrorCode.MODEL_NOT_FOUND, f"The model `{shown}` does not exist. {remedy}", param="model"
+    )
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(f"`{name}`" for name in names)
+
+
+def _position(names: Sequence[str], name: str, param: str) -> int:
+    if name not in names:
+        raise _invalid(param, "must be the id of a listed model")
+    return names.index(name)
+
+
+def _openai_row(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
+    row: dict[str, object] = {
+        "id": model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": _OWNER,
+    }
+    return row | _facts(catalog, key, model)
+
+
+def _anthropic_row(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
+    row: dict[str, object] = {
+        "type": "model",
+        "id": model.name,
+        "display_name": model.name,
+        "created_at": _EPOCH,
+        "lifecycle": "active",
+        "max_input_tokens": model.context_window,
+        "max_tokens": model.output_tokens_max,
+    }
+    return row | _facts(catalog, key, model)
+
+
+def _facts(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
+    """Return the extra fields of both shapes."""
+    multiplier = catalog.groups[key.group].multiplier
+    endpoints = ((Dialect.OPENAI, Endpoint.CHAT), (Dialect.ANTHROPIC, Endpoint.MESSAGES))
+    return {
+        "context_window": model.context_window,
+        "max_output_tokens": model.output_tokens_max,
+        "endpoints": [
+            CANONICAL[endpoint]
+            for dialect, endpoint in endpoints
+            if catalog.channels_for(key.group, model.name, dialect)
+        ],
+        "pricing": None if model.price is None else _pricing(model.price, multiplier),
+    }
+
+
+def _pricing(price: Price, multiplier: int) -> dict[str, str]:
+    """Return what the key pays, as decimal USD: per 1M tokens, `image` and `call` each.
+
+    Amounts nobody pays for (0) are left out, but for input and output.
+    """
+    amounts: dict[str, str] = {"currency": "USD"}
+    if price.formula is Formula.RATIO:
+        # A ratio of 1 is $2 per 1M tokens; three factors in millionths make 18 places.
+        ratio = 2 * price.model_ratio * multiplier
+        amounts["input"] = _usd(ratio, 12)
+        amounts["output"] = _usd(ratio * price.completion_ratio, 18)
+        amounts["cache_read"] = _usd(ratio * price.cache_ratio, 18)
+    else:
+        amounts["input"] = _usd(price.input * multiplier, 15)
+        amounts["output"] = _usd(price.output * multiplier, 15)
+        for name, amount in (
+            ("cache_read", price.cache_read),
+            ("cache_write_5m", price.cache_write_5m),
+            ("cache_write_1h", price.cache_write_1h),
+            ("audio_input", price.audio_input),
+            ("audio_output", price.audio_output),
+        ):
+            if amount:
+                amounts[name] = _usd(amount * multiplier, 15)
+    for name, amount, places in (
+        ("character", price.character, 15),
+        ("image", price.image, 21),
+        ("call", price.call, 15),
+    ):
+        if amount:
+            amounts[name] = _usd(amount * multiplier, places)
+    return amounts
+
+
+def _usd(units: int, places: int) -> str:
+    """Write `units` x 10^-places exactly, with at least two decimals."""
+    digits = str(units).rjust(places + 1, "0")
+    return f"{digits[:-places]}.{digits[-places:].rstrip('0').ljust(2, '0')}"
+
+
+def _invalid(param: str, problem: str) -> RelayError:
+    return RelayError(ErrorCode.INVALID_REQUEST, f"`{param}` {problem}.", param=param)
