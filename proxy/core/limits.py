@@ -25,7 +25,8 @@ SWEEP_MAX = 1_000
 """How many accounts one newcomer may look at to find an idle one to replace."""
 
 _ROUNDING = 1e-6
-"""Tokens forgiven to float rounding: a caller who waited as told is not refused by 10^-16."""
+"""Units, and seconds of filling, forgiven to floats: Unix seconds resolve no better than 0.24 us,
+and a caller who waited as told must not be refused by that. A level carries what was forgiven."""
 
 
 class LimitState(NamedTuple):
@@ -68,8 +69,10 @@ class RateLimits:
     requests_rate: float = field(init=False, compare=False, repr=False)
     """Requests per second; 0 when unlimited, since an infinite bucket needs no filling."""
     requests_burst: float = field(init=False, compare=False, repr=False)
+    requests_slack: float = field(init=False, compare=False, repr=False)
     tokens_rate: float = field(init=False, compare=False, repr=False)
     tokens_burst: float = field(init=False, compare=False, repr=False)
+    tokens_slack: float = field(init=False, compare=False, repr=False)
     tokens_max: float = field(init=False, compare=False, repr=False)
     """Also the deepest debt: one minute's worth."""
     active_max: float = field(init=False, compare=False, repr=False)
@@ -82,8 +85,10 @@ class RateLimits:
         derived = {
             "requests_rate": requests_rate,
             "requests_burst": requests_burst,
+            "requests_slack": _ROUNDING * (1 + requests_rate),
             "tokens_rate": tokens_rate,
             "tokens_burst": tokens_burst,
+            "tokens_slack": _ROUNDING * (1 + tokens_rate),
             "tokens_max": inf if self.tokens_per_minute is None else self.tokens_per_minute,
             "active_max": inf if self.concurrency is None else self.concurrency,
         }
@@ -246,8 +251,8 @@ class _Account:
         burst = limits.tokens_burst
         return (
             self.active < limits.active_max
-            and self.requests + _ROUNDING >= 1
-            and self.tokens + _ROUNDING >= (tokens if tokens < burst else burst)  # noqa: FURB136
+            and self.requests + limits.requests_slack >= 1
+            and self.tokens + limits.tokens_slack >= (tokens if tokens < burst else burst)  # noqa: FURB136
             and tokens <= limits.tokens_max
         )
 
@@ -269,13 +274,13 @@ class _Account:
         """Why one more call of `tokens` may not start; empty when it may."""
         found: list[LimitDecision] = []
         limits = self.limits
-        if self.requests + _ROUNDING < 1:
+        if self.requests + limits.requests_slack < 1:
             wait = (1 - self.requests) / limits.requests_rate
             found.append(_refusal(LimitKind.REQUESTS, scope, limits.requests_per_minute, wait))
         if tokens > limits.tokens_max:
             wait = RETRY_AFTER_SECONDS_MAX
             found.append(_refusal(LimitKind.TOKENS, scope, limits.tokens_per_minute, wait))
-        elif self.tokens + _ROUNDING < min(tokens, limits.tokens_burst):
+        elif self.tokens + limits.tokens_slack < min(tokens, limits.tokens_burst):
             wait = (min(tokens, limits.tokens_burst) - self.tokens) / limits.tokens_rate
             found.append(_refusal(LimitKind.TOKENS, scope, limits.tokens_per_minute, wait))
         if self.active >= limits.active_max:
@@ -299,7 +304,8 @@ class _Account:
         if limit is None:
             return None, None, 0.0
         level = self.requests
-        return limit, int(level + _ROUNDING), (limits.requests_burst - level) / limits.requests_rate
+        left = int(level + _ROUNDING) if level > 0 else 0
+        return limit, left, (limits.requests_burst - level) / limits.requests_rate
 
     def tokens_state(self) -> tuple[int | None, int | None, float]:
         """Limit, whole tokens left (0 when in debt), seconds until full."""

@@ -1,0 +1,165 @@
+from collections.abc import Callable
+
+import pytest
+
+from proxy.core.catalog import SUGGESTIONS_MAX, Catalog, build_catalog
+from proxy.core.entities import Channel, ChannelKey, Dialect, Group, Key, Model, Plan, User
+from proxy.core.limits import EffectiveLimits, RateLimits
+
+
+def channel(channel_id: int, *, models: str, groups: str = "default", **more: object) -> Channel:
+    names = {name: f"{name}-upstream" for name in models.split()}
+    fields: dict[str, object] = {"dialect": Dialect.OPENAI, "priority": 0, "enabled": True}
+    fields.update(more)
+    return Channel(
+        id=channel_id,
+        name=f"channel-{channel_id}",
+        base_url="https://upstream.test",
+        keys=(ChannelKey(channel_id, "secret"),),
+        models=names,
+        groups=frozenset(groups.split()),
+        **fields,  # type: ignore[arg-type] # a driver's shorthand
+    )
+
+
+def key(key_id: int, *, user_id: int = 1, group: str = "default", **limits: int) -> Key:
+    return Key(
+        id=key_id,
+        user_id=user_id,
+        digest=bytes([key_id]),
+        name=f"key-{key_id}",
+        group=group,
+        prefix="sk-a",
+        last4="wxyz",
+        requests_per_minute=limits.get("requests"),
+        tokens_per_minute=limits.get("tokens"),
+        concurrency=limits.get("concurrency"),
+    )
+
+
+MODELS = tuple(
+    Model(name, 128_000, 16_384)
+    for name in ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "claude-sonnet-4-5", "ö")
+)
+
+
+def catalog(channels: tuple[Channel, ...] = (), keys: tuple[Key, ...] = ()) -> Catalog:
+    return build_catalog(
+        7,
+        users=[User(1, "ada", "free"), User(2, "bob", "open")],
+        plans=[Plan("free", 5, 10_000, 2), Plan("open")],
+        groups=[Group("default"), Group("cheap")],
+        models=MODELS,
+        channels=channels,
+        keys=keys,
+    )
+
+
+def test_rows_are_found_by_what_a_request_knows() -> None:
+    ours = key(1)
+    made = catalog(keys=(ours,))
+    assert made.version == 7
+    assert made.key(bytes([1])) is ours
+    assert made.key(b"unknown") is None
+    assert made.keys_by_id == {1: ours}
+    assert made.users[2].name == "bob"
+    assert made.plans["free"].concurrency == 2
+    assert made.groups["cheap"].name == "cheap"
+    assert made.models["gpt-4o"] is MODELS[0]
+
+
+def test_channels_are_indexed_by_group_model_and_dialect_in_order_of_priority() -> None:
+    low = channel(1, models="gpt-4o gpt-4.1")
+    high = channel(2, models="gpt-4o", groups="default cheap", priority=5)
+    also_low = channel(3, models="gpt-4o")
+    other = channel(4, models="claude-sonnet-4-5", dialect=Dialect.ANTHROPIC)
+    off = channel(5, models="gpt-4o", enabled=False)
+    made = catalog((also_low, other, low, off, high))
+    assert made.channels_for("default", "gpt-4o", Dialect.OPENAI) == (high, low, also_low)
+    assert made.channels_for("cheap", "gpt-4o", Dialect.OPENAI) == (high,)
+    assert made.channels_for("default", "gpt-4o", Dialect.ANTHROPIC) == ()
+    assert made.channels_for("default", "claude-sonnet-4-5", Dialect.ANTHROPIC) == (other,)
+    assert made.channels_for("nowhere", "gpt-4o", Dialect.OPENAI) == ()
+    assert made.channels[5] is off
+
+
+def test_groups_and_models_follow_enabled_channels() -> None:
+    made = catalog(
+        (
+            channel(1, models="gpt-4o gpt-4.1 not-in-catalog", groups="default unknown"),
+            channel(2, models="gpt-4o", groups="cheap"),
+            channel(3, models="gpt-4o-mini", groups="cheap", enabled=False),
+        )
+    )
+    assert made.groups_with("gpt-4o") == ("cheap", "default")
+    assert made.groups_with("gpt-4o-mini") == ()
+    assert made.groups_with("not-in-catalog") == ()
+    assert [model.name for model in made.models_for("default")] == ["gpt-4.1", "gpt-4o"]
+    assert [model.name for model in made.models_for("cheap")] == ["gpt-4o"]
+    assert made.models_for("unknown") == ()
+
+
+def test_a_key_overrides_its_plan_for_itself_only() -> None:
+    made = catalog(keys=(key(1), key(2), key(3, requests=50, concurrency=1), key(4, user_id=2)))
+    free = RateLimits(5, 10_000, 2)
+    assert made.limits_of(made.keys_by_id[1]) == EffectiveLimits(free, free)
+    assert made.limits_of(made.keys_by_id[2]) is made.limits_of(made.keys_by_id[1])
+    own = RateLimits(50, 10_000, 1)
+    assert made.limits_of(made.keys_by_id[3]) == EffectiveLimits(own, free)
+    assert made.limits_of(made.keys_by_id[4]) == EffectiveLimits()
+    with pytest.raises(KeyError):
+        made.limits_of(key(9))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: build_catalog(1, users=[User(1, "ada", "gone")]),
+            "user 'ada' has plan 'gone', which does not exist",
+        ),
+        (lambda: catalog(keys=(key(1, user_id=9),)), "belongs to user 9, which does not exist"),
+        (lambda: catalog(keys=(key(1, group="gone"),)), "is in group 'gone', which does not exist"),
+        (lambda: catalog(keys=(key(1, requests=0),)), "requests per minute must be at least 1"),
+    ],
+)
+def test_rows_that_name_nothing_are_refused(build: Callable[[], Catalog], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "likely"),
+    [
+        ("gpt4o", "gpt-4o"),
+        ("GPT-4O", "gpt-4o"),
+        ("openai/gpt-4o-mini", "gpt-4o-mini"),
+        ("claude-4-5-sonnet", "claude-sonnet-4-5"),
+        ("claude-sonnet-4.5-20250929", "claude-sonnet-4-5"),
+        ("Ö", "ö"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_likeliest(wrong: str, likely: str) -> None:
+    made = catalog((channel(1, models="gpt-4o gpt-4o-mini gpt-4.1 claude-sonnet-4-5 ö"),))
+    suggested = made.suggest(wrong, "default")
+    assert suggested[0] == likely
+    assert len(suggested) <= SUGGESTIONS_MAX
+
+
+def test_nothing_is_suggested_for_nonsense_or_from_other_groups() -> None:
+    made = catalog((channel(1, models="gpt-4o gpt-4.1"),))
+    assert made.suggest("zzzzzz", "default") == ()
+    assert made.suggest("", "default") == ()
+    assert made.suggest("gpt-4o", "cheap") == ()
+    assert made.suggest("x" * 10**6, "default") == ()
+
+
+def test_suggestions_are_few() -> None:
+    names = [f"model-family-{letter}" for letter in "abcdefgh"]
+    made = build_catalog(
+        1,
+        groups=[Group("default")],
+        models=[Model(name, 1, 1) for name in names],
+        channels=[channel(1, models=" ".join(names))],
+    )
+    assert made.suggest("model-family", "default") == tuple(names[:SUGGESTIONS_MAX])
