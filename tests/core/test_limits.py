@@ -116,9 +116,8 @@ def test_no_window_admits_more_than_a_burst_and_its_refill(
     tokens_burst = max(Fraction(1), Fraction(tokens_limit, BURST_DIVISOR))
     rounding = Fraction(1, 10**3)
     for first, (since, _) in enumerate(admitted):
-        calls, earlier = 0, 0
-        for until, used in admitted[first:]:
-            calls += 1
+        earlier = 0
+        for calls, (until, used) in enumerate(admitted[first:], start=1):
             assert calls <= burst + (until - since) * limit / 60 + rounding
             # The last call may be larger than the bucket: it only had to be full, or fit.
             assert earlier <= tokens_burst + (until - since) * tokens_limit / 60 + rounding
