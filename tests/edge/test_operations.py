@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 
 from proxy.edge import operations
+from proxy.edge.exposition import Exposition
 from proxy.edge.metrics import Metrics
 from proxy.edge.operations import SCRAPES_MAX, Operations
 
@@ -82,7 +83,7 @@ def test_rendering_lets_the_loop_do_other_work(monkeypatch: pytest.MonkeyPatch) 
         await page
         return steps
 
-    monkeypatch.setattr(operations.Exposition, "slices", lambda _: iter([b"x\n"] * 50))
+    monkeypatch.setattr(Exposition, "slices", lambda _: iter([b"x\n"] * 50))
     assert against(test, lambda: None) >= 50
 
 

@@ -1,0 +1,191 @@
+"""Commands to a running relay: JSON lines over a unix socket that only its owner may open.
+
+Rules: one request line `{"command", "arguments"}`, one answer line `{"ok": true, "result"}` or
+`{"ok": false, "error", "remedy"}`; every line, wait and connection is bounded. What a command
+does is decided by the function given to the server; this module must not know any command.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import orjson
+
+from proxy.edge import log
+
+LINE_BYTES_MAX = 16 << 20
+CONNECTIONS_MAX = 16
+IDLE_SECONDS_MAX = 60.0
+ANSWER_SECONDS_MAX = 120.0
+CONNECT_SECONDS_MAX = 5.0
+PATH_BYTES_MAX = 107
+"""What `sockaddr_un` holds on Linux, less the closing NUL (unix(7))."""
+
+Run = Callable[[str, Mapping[str, object]], Awaitable[object]]
+
+
+class CommandError(Exception):
+    """A command cannot be done: `message` says why, `remedy` what to do (may be empty)."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class NotRunningError(Exception):
+    """Nobody listens on the socket."""
+
+
+class ControlServer:
+    """Answers commands until `stop`; `run` does them and may raise CommandError."""
+
+    def __init__(self, path: Path, run: Run) -> None:
+        self._path = path
+        self._run = run
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen. The caller holds the directory's lock, so an old socket is a dead one's.
+
+        Raises OSError, CommandError for a path too long for a socket.
+        """
+        check_path(self._path)
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            # From its first moment on nobody else may connect: chmod afterwards would be late.
+            before = os.umask(0o177)
+            try:
+                listener.bind(str(self._path))
+            finally:
+                os.umask(before)
+            self._server = await asyncio.start_unix_server(
+                self._accept, sock=listener, limit=LINE_BYTES_MAX
+            )
+        except BaseException:
+            listener.close()
+            raise
+
+    async def stop(self) -> None:
+        """Stop listening, end open connections, remove the socket. Safe to call twice."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await server.wait_closed()
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._tasks) >= CONNECTIONS_MAX:
+            writer.write(_failed("too many commands at once", "try again"))
+            writer.close()
+            return
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await asyncio.wait_for(_read_line(reader), IDLE_SECONDS_MAX):
+                writer.write(await self._answer(line))
+                await asyncio.wait_for(writer.drain(), IDLE_SECONDS_MAX)
+        except CommandError as error:
+            writer.write(_failed(error.message, error.remedy))
+        except (TimeoutError, ConnectionError):
+            writer.transport.abort()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    async def _answer(self, line: bytes) -> bytes:
+        try:
+            request = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return _failed("the request is not JSON", "")
+        command = request.get("command") if isinstance(request, dict) else None
+        arguments = request.get("arguments", {}) if isinstance(request, dict) else None
+        if not isinstance(command, str) or not isinstance(arguments, dict):
+            return _failed("a request needs a command and an object of arguments", "")
+        try:
+            result = await asyncio.wait_for(self._run(command, arguments), ANSWER_SECONDS_MAX)
+            return orjson.dumps({"ok": True, "result": result}) + b"\n"
+        except CommandError as error:
+            return _failed(error.message, error.remedy)
+        except TimeoutError:
+            log.get().error("command took too long", reason=command, seconds=ANSWER_SECONDS_MAX)
+            return _failed("the command took too long; it may still happen", "look before retrying")
+
+
+def check_path(path: Path) -> None:
+    """Raise CommandError if `path` is too long to be a socket's."""
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        raise CommandError(
+            f"{path} is too long for a unix socket (more than {PATH_BYTES_MAX} bytes)",
+            "use a data directory with a shorter path",
+        )
+
+
+def ask(path: Path, command: str, arguments: Mapping[str, object]) -> object:
+    """Send one command and wait for its result; blocking, for the command line.
+
+    Raises CommandError (the relay said no), NotRunningError (nobody listens).
+    """
+    check_path(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(CONNECT_SECONDS_MAX)
+        try:
+            connection.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunningError from None
+        except OSError as error:
+            raise CommandError(
+                f"cannot reach the relay at {path}: {error.strerror or error}",
+                "run the command as the user the relay runs as",
+            ) from None
+        connection.settimeout(ANSWER_SECONDS_MAX + CONNECT_SECONDS_MAX)
+        try:
+            connection.sendall(orjson.dumps({"command": command, "arguments": arguments}) + b"\n")
+            line = _receive_line(connection)
+        except OSError as error:
+            raise CommandError(
+                f"the relay went away before it answered: {error}", "look before retrying"
+            ) from None
+    answer = orjson.loads(line)
+    if not answer["ok"]:
+        raise CommandError(answer["error"], answer["remedy"])
+    result: object = answer["result"]
+    return result
+
+
+def _receive_line(connection: socket.socket) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while not parts or not parts[-1].endswith(b"\n"):
+        part = connection.recv(65_536)
+        size += len(part)
+        if not part or size > LINE_BYTES_MAX:
+            raise ConnectionResetError("no complete answer")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        line = await reader.readline()
+    except ValueError:  # asyncio's word for a line above the limit
+        raise CommandError("the request is above 16 MiB", "apply the catalog in parts") from None
+    return line
+
+
+def _failed(message: str, remedy: str) -> bytes:
+    return orjson.dumps({"ok": False, "error": message, "remedy": remedy}) + b"\n"

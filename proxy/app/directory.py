@@ -1,0 +1,85 @@
+"""The data directory: where its files are, and who alone may write there.
+
+Rules: one process holds the exclusive lock file while it has the database open to write, be it
+the relay or a command for a stopped relay; the kernel drops the lock when the process dies, so
+there is nothing to clean up. The directory is for its owner only. This module must not know what
+is in the files.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DirectoryError(Exception):
+    """The data directory cannot be used; the message says why and what to do."""
+
+
+class LockedError(DirectoryError):
+    """Another process has the directory open to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """The paths below one data directory."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The ledger and catalog."""
+        return self.root / "sluice.db"
+
+    @property
+    def control(self) -> Path:
+        """The unix socket commands are sent to."""
+        return self.root / "control.sock"
+
+    @property
+    def secrets(self) -> Path:
+        """Where the pepper and the master key are."""
+        return self.root / "secrets"
+
+    @property
+    def lock(self) -> Path:
+        """The lock file; holds the process id of who has it, for people."""
+        return self.root / "lock"
+
+    def create(self) -> None:
+        """Make the directories, for the owner only. Raises DirectoryError."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.secrets.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise DirectoryError(
+                f"cannot create {self.root}: {error.strerror}; "
+                "name a directory this user may write with --data"
+            ) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the exclusive lock. Raises LockedError at once if someone else does."""
+        self.create()
+        try:
+            descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DirectoryError(
+                f"cannot open {self.lock}: {error.strerror}; check the owner of the directory"
+            ) from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "?"
+                raise LockedError(
+                    f"{self.root} is in use by process {holder}; stop it or name another "
+                    "directory with --data"
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
