@@ -46,14 +46,23 @@ def load(module: str, attribute: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def as_written(default: object) -> str:
+    """A default as it would stand in the settings file."""
+    if isinstance(default, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in default) + "]`"
+    if isinstance(default, bool):
+        return f"`{default}`".lower()
+    return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
+
+
 def test_every_setting_is_documented_with_its_default_and_no_other() -> None:
     settings = load("proxy.app.settings", "Settings")
     table = section("Settings")
     fields = dataclasses.fields(settings)
     assert first_cells(table) == {field.name for field in fields}
     for field in fields:
-        (row,) = re.findall(rf"^\| `{field.name}` *\|.*$", table, re.MULTILINE)
-        assert row.count("|") >= 4, f"{field.name}: name, default and meaning"
+        (row,) = re.findall(rf"^\| `{field.name}` *\|(.*?)\|", table, re.MULTILINE)
+        assert as_written(field.default) == row.strip(), f"{field.name}: another default"
 
 
 def test_every_metric_is_documented_and_no_other() -> None:
@@ -62,9 +71,23 @@ def test_every_metric_is_documented_and_no_other() -> None:
     assert all(name.startswith("sluice_") for name in metrics)
 
 
+def operations_routes() -> set[str]:
+    """What the operations listener answers, from its `add_get` calls."""
+    operations = Path("proxy/edge/operations.py")
+    return {
+        f"GET {call.args[0].value}"
+        for call in ast.walk(tree.tree(operations))
+        if isinstance(call, ast.Call)
+        and tree.called_name(call).endswith("add_get")
+        and isinstance(call.args[0], ast.Constant)
+    }
+
+
 def test_every_endpoint_is_documented_and_no_other() -> None:
+    documented = first_cells(section("Endpoints"))
+    assert {"GET /healthz", "GET /readyz", "GET /metrics"} <= operations_routes() <= documented
     routes = {str(route) for route in load("proxy.edge.server", "ROUTES")}
-    assert first_cells(section("Endpoints")) == routes
+    assert documented == routes | operations_routes()
 
 
 def test_every_error_code_is_documented_with_its_status_and_no_other() -> None:
@@ -100,7 +123,7 @@ def test_the_quick_start_is_two_commands() -> None:
     lines = blocks[0].strip().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("git clone ")
-    assert lines[1].endswith("make run")
+    assert lines[1].endswith("&& make run")
 
 
 def test_every_file_the_documents_name_exists() -> None:
@@ -178,6 +201,12 @@ def _inlined(file: str, name: str, seen: frozenset[str]) -> list[str]:
         return called_in_order(file, name, seen)
     except AssertionError:  # a nested function: its calls were seen where it stands
         return []
+
+
+def test_calls_are_read_in_the_order_they_are_made() -> None:
+    order = called_in_order("core/errors.py", "error_body")
+    assert order.index("_error_object") < order.index("dumps"), "arguments first"
+    assert "get" not in order
 
 
 def test_the_hop_table_is_short_and_names_what_exists() -> None:
