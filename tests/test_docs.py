@@ -52,7 +52,7 @@ def as_written(default: object) -> str:
         return "`[" + ", ".join(f'"{item}"' for item in default) + "]`"
     if isinstance(default, bool):
         return f"`{default}`".lower()
-    return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
+    return f'`"{default}"`' if isinstance(default, str) else f"`{default!r}`"
 
 
 def test_every_setting_is_documented_with_its_default_and_no_other() -> None:
