@@ -107,7 +107,7 @@ class AnthropicEvent(Struct, frozen=True, gc=False):
 OPENAI_GARBAGE: Final = OpenAIChunk()
 ANTHROPIC_GARBAGE: Final = AnthropicEvent()
 
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_chunk: Final = msgspec.json.Decoder(OpenAIChunk).decode
 _decode_event: Final = msgspec.json.Decoder(AnthropicEvent).decode
 
@@ -116,7 +116,7 @@ def openai_delta(payload: bytes) -> OpenAIChunk:
     """Decode the data of one chat-completions event (not `[DONE]`); never raises."""
     try:
         return _decode_chunk(payload)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _tolerant_chunk(payload)
 
 
@@ -124,7 +124,7 @@ def anthropic_event(payload: bytes) -> AnthropicEvent:
     """Decode the data of one messages event; never raises."""
     try:
         return _decode_event(payload)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _tolerant_event(payload)
 
 
@@ -297,7 +297,8 @@ def as_reason(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _raw(value: object) -> Raw | None:
+def as_raw(value: object) -> Raw | None:
+    """Return a value as JSON again, None for null."""
     return None if value is None else Raw(json.dumps(value).encode())
 
 
@@ -331,22 +332,25 @@ def _tolerant_delta(value: object) -> OpenAIDelta:
 
 def _tolerant_chunk(payload: bytes) -> OpenAIChunk:
     value = load_object(payload)
-    if value is None:
-        return OPENAI_GARBAGE
+    return OPENAI_GARBAGE if value is None else chunk_of(value, "delta")
+
+
+def chunk_of(value: dict[str, object], member: str) -> OpenAIChunk:
+    """Read a chunk, or a plain answer (`member` "message"), whatever the types of its fields."""
     choices = [as_dict(choice) for choice in as_list(value.get("choices"))]
     return OpenAIChunk(
         choices=tuple(
             [
                 OpenAIChoice(
                     as_index(choice.get("index")),
-                    _tolerant_delta(choice.get("delta")),
+                    _tolerant_delta(choice.get(member)),
                     as_reason(choice.get("finish_reason")),
                 )
                 for choice in choices
             ]
         ),
-        usage=_raw(value.get("usage")),
-        error=_raw(value.get("error")),
+        usage=as_raw(value.get("usage")),
+        error=as_raw(value.get("error")),
     )
 
 
@@ -372,7 +376,7 @@ def _tolerant_event(payload: bytes) -> AnthropicEvent:
             thinking=countable_text(block.get("thinking")),
             name=countable_text(block.get("name")),
         ),
-        usage=_raw(value.get("usage")),
-        message=AnthropicMessage(usage=_raw(message.get("usage"))),
-        error=_raw(value.get("error")),
+        usage=as_raw(value.get("usage")),
+        message=AnthropicMessage(as_raw(message.get("usage"))) if message else None,
+        error=as_raw(value.get("error")),
     )

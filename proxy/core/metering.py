@@ -1,0 +1,263 @@
+"""An exact count of the text a client was sent, in constant memory.
+
+Rules: text is remembered event by event with its size on the wire; `advance` counts what left
+this machine and keeps the rest. Each *run* (a choice's content, its reasoning, one tool call,
+one Anthropic block) is tokenised apart, because tokens never span two of them. A run is cut into
+windows only where no token can straddle the cut, so windowed counts equal whole counts; a run
+that offers no such place for `WINDOW_CHARACTERS_MAX` is cut there, at the price of a token or two.
+
+An ordinary event costs one `add_openai` or `add_anthropic`: two list appends. The caller calls
+`advance` at least once per `PENDING_BYTES_MAX` written; that, and what its write buffer may hold
+unsent, bounds the pending texts. This module must not know who pays, nor any token table.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from proxy.core.deltas import AnthropicEvent, OpenAIChunk, RunKey
+
+PENDING_BYTES_MAX: Final = 262_144
+"""The caller advances after at most so many written bytes."""
+WINDOW_CHARACTERS_MAX: Final = 65_536
+"""The longest text without a safe cut that a run keeps uncounted."""
+RUNS_MAX: Final = 256
+"""Runs counted apart in one call; any further ones share a last run."""
+UNREAD_BYTES_PER_TOKEN: Final = 4
+"""What a token of text weighs where an event was too large to be read."""
+
+_SHARED_RUN: Final[RunKey] = (-1, "shared", 0)
+_UNREAD_RUN: Final[RunKey] = (-2, "unread", 0)
+_MAIN_RUN: Final[RunKey] = (0, "text", 0)
+
+# Read backwards: the reversed text is searched forwards, so the last cut is found first. In
+# both published split patterns (o200k_base, cl100k_base) no pre-token holds anything but white
+# space before a U+0020, and none goes from a letter on into a line feed or a CJK mark; what
+# precedes the cut ends without white space, so no look-ahead reaches over it.
+_CUT_BACKWARDS: Final = re.compile(
+    r" (?=\S)|[\n\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f]"
+    r"(?=[A-Za-z\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3])"
+)
+
+
+def safe_cut(text: str) -> int:
+    """Return the last position no token straddles, 0 if there is none inside `text`."""
+    match = _CUT_BACKWARDS.search(text[::-1])
+    return 0 if match is None else len(text) - 1 - match.start()
+
+
+class _Run:
+    """One text tokenised by itself: what is counted, and the tail that may still change."""
+
+    __slots__ = ("measured", "parts", "tail")
+
+    def __init__(self) -> None:
+        self.measured = 0
+        self.tail = ""
+        self.parts: list[str] = []
+
+    def fold(self, measure: Callable[[str], int]) -> None:
+        """Count the parts up to the last safe cut."""
+        text = self.tail + "".join(self.parts)
+        self.parts.clear()
+        cut = safe_cut(text)
+        if not cut and len(text) > WINDOW_CHARACTERS_MAX:
+            cut = len(text)
+        if cut:
+            self.measured += measure(text[:cut])
+        self.tail = text[cut:]
+
+
+def _identity(measured: int) -> int:
+    return measured
+
+
+class Meter:
+    """Counts the delivered output of one call; see the module docstring.
+
+    `measure` gives a text's size in units that add up over windows; `tokens` turns the sum into
+    tokens. An exact tokenizer measures tokens; an estimator measures characters.
+    """
+
+    __slots__ = (
+        "_measure",
+        "_pieces",
+        "_reasoning_index",
+        "_run",
+        "_runs",
+        "_sizes",
+        "_switches",
+        "_text_index",
+        "_tokens",
+        "_unread_tokens",
+        "delivered",
+        "exact",
+    )
+
+    def __init__(
+        self,
+        measure: Callable[[str], int],
+        tokens: Callable[[int], int] = _identity,
+        *,
+        exact: bool = True,
+    ) -> None:
+        self.exact = exact
+        """False once anything was estimated: bill as `UsageSource.ESTIMATED`, else `COUNTED`."""
+        self.delivered = 0
+        """Output tokens as of the last `advance`."""
+        self._measure = measure
+        self._tokens = tokens
+        self._pieces: list[str] = []
+        self._sizes: list[int] = []
+        self._switches: list[tuple[int, RunKey]] = []
+        """From which piece on which run is meant; the run before the first is `_run`."""
+        self._run = _MAIN_RUN
+        self._runs: dict[RunKey, _Run] = {}
+        self._text_index = 0
+        self._reasoning_index = -1
+        self._unread_tokens = 0
+
+    def add_openai(self, chunk: OpenAIChunk, size: int) -> bool:
+        """Take an ordinary chunk written as `size` bytes; False, and nothing taken, if it is not.
+
+        Ordinary: one choice, content or reasoning but not both, no tool call, refusal, finish
+        reason, usage or error. The others go through `openai_runs` and `add_run`.
+        """
+        choices = chunk.choices
+        if len(choices) != 1 or chunk.usage is not None or chunk.error is not None:
+            return False
+        choice = choices[0]
+        delta = choice.delta
+        if choice.finish_reason or delta is None:
+            return False
+        if delta.tool_calls or delta.refusal or delta.function_call:
+            return False
+        text = delta.content
+        reasoning = delta.reasoning_content or delta.reasoning or delta.thinking
+        if reasoning:
+            if text:
+                return False
+            if choice.index != self._reasoning_index:
+                self._switch((choice.index, "reasoning", 0))
+            text = reasoning
+        elif choice.index != self._text_index:
+            self._switch((choice.index, "text", 0))
+        self._pieces.append(text or "")
+        self._sizes.append(size)
+        return True
+
+    def add_anthropic(self, event: AnthropicEvent, size: int) -> bool:
+        """Take a content_block_delta of any kind and block; False for every other event."""
+        delta = event.delta
+        if delta is None or event.type != "content_block_delta":
+            return False
+        if event.index != self._text_index:
+            self._switch((event.index, "text", 0))
+        self._pieces.append(delta.text or delta.partial_json or delta.thinking or "")
+        self._sizes.append(size)
+        return True
+
+    def add(self, text: str, size: int) -> None:
+        """Take content of choice or block 0 written as `size` bytes; "" for bytes without text.
+
+        Every byte written after the head belongs to some event here; bytes nobody told the meter
+        of make it take later events for undelivered, never the other way round.
+        """
+        if self._text_index != 0:
+            self._switch(_MAIN_RUN)
+        self._pieces.append(text)
+        self._sizes.append(size)
+
+    def add_run(self, run: RunKey, text: str, size: int) -> None:
+        """Take text of any run. Of an event with several, only the last carries the size."""
+        if run != self._current():
+            self._switch(run)
+        self._pieces.append(text)
+        self._sizes.append(size)
+
+    def add_unread(self, size: int) -> None:
+        """Take `size` written bytes of an event too large to be read: counted by their weight."""
+        self.add_run(_UNREAD_RUN, "", size)
+
+    def count(self, text: str) -> int:
+        """Count `text` by itself, in tokens; changes nothing."""
+        return self._tokens(self._measure(text))
+
+    def advance(self, unsent_bytes: int = 0) -> int:
+        """Count everything but the last `unsent_bytes` written; return output tokens so far.
+
+        An event not wholly sent is not delivered: it waits for a later call. The figure includes
+        the tail of each run as it stands, so it may fall by a token when a word goes on.
+        """
+        self._fold(self._sent(unsent_bytes))
+        self.delivered = self._tokens(self.measured()) + self._unread_tokens
+        return self.delivered
+
+    def final(self, unsent_bytes: int = 0) -> int:
+        """Count for the last time; what was not sent is forgotten."""
+        tokens = self.advance(unsent_bytes)
+        self._pieces.clear()
+        self._sizes.clear()
+        self._switches.clear()
+        return tokens
+
+    def measured(self) -> int:
+        """Return the units measured so far (tokens, or an estimator's characters)."""
+        measure = self._measure
+        return sum([run.measured + measure(run.tail) for run in self._runs.values()])
+
+    def _current(self) -> RunKey:
+        return self._switches[-1][1] if self._switches else self._run
+
+    def _switch(self, run: RunKey) -> None:
+        self._switches.append((len(self._pieces), run))
+        self._text_index = run[0] if run[1] == "text" else -1
+        self._reasoning_index = run[0] if run[1] == "reasoning" else -1
+
+    def _sent(self, unsent_bytes: int) -> int:
+        """Return how many pieces have wholly left, looking back from the last."""
+        sizes = self._sizes
+        sent = len(sizes)
+        if unsent_bytes <= 0:
+            return sent
+        while sent and unsent_bytes > 0:
+            sent -= 1
+            unsent_bytes -= sizes[sent]
+        while sent and sizes[sent - 1] == 0:
+            sent -= 1
+        return sent
+
+    def _fold(self, sent: int) -> None:
+        """Move the first `sent` pieces into their runs and count those."""
+        pieces, start, run = self._pieces, 0, self._run
+        touched: dict[RunKey, _Run] = {}
+        kept: list[tuple[int, RunKey]] = []
+        for position, following in self._switches:
+            if position > sent:
+                kept.append((position - sent, following))
+                continue
+            self._take(run, start, position, touched)
+            start, run = position, following
+        self._take(run, start, sent, touched)
+        self._run = run
+        self._switches = kept
+        for state in touched.values():
+            state.fold(self._measure)
+        del pieces[:sent]
+        del self._sizes[:sent]
+
+    def _take(self, run: RunKey, start: int, end: int, touched: dict[RunKey, _Run]) -> None:
+        if start == end:
+            return
+        if run == _UNREAD_RUN:
+            self.exact = False
+            weight = sum(self._sizes[start:end])
+            self._unread_tokens += -(-weight // UNREAD_BYTES_PER_TOKEN)
+            return
+        if run not in self._runs:
+            if len(self._runs) >= RUNS_MAX:
+                run = _SHARED_RUN
+            self._runs.setdefault(run, _Run())
+        state = self._runs[run]
+        state.parts.extend(self._pieces[start:end])
+        touched[run] = state

@@ -1,0 +1,290 @@
+"""From a provider's usage object to the one vector, believing no more than can be true.
+
+Rules: absent is not zero and zero is a value. Reports within one call replace each other field
+by field and are never added (cumulative reports are common); only a later zero does not erase a
+figure. What cannot be a token count is an anomaly and counts as absent. This module must not
+know prices, nor where bytes come from.
+
+Sources: WIRE.md sections 1, 3, 5 and 6 rule 5; F21 of FAULTS.md; DESIGN.md section 3.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from msgspec import Raw
+
+from proxy.core.deltas import load_object
+from proxy.core.entities import Usage, UsageSource
+
+_Names = Mapping[str, "str | Mapping[str, str]"]
+
+TOKENS_MAX: Final = 1_000_000_000
+"""No call has so many tokens of a kind; a larger figure is a lie and counts as absent."""
+OUTPUT_SLACK_TOKENS: Final = 64
+"""What a provider may report above the limit it was given: stop tokens, a template's frame."""
+DIGITS_MAX: Final = 10
+
+# Reported name to canonical field, nested objects as tables of their own. Aliases are read only
+# where the first table found nothing: relays send both, and zeroes under the second name.
+_OPENAI: Final[_Names] = {
+    "prompt_tokens": "input",
+    "completion_tokens": "output",
+    "total_tokens": "total",
+    "prompt_tokens_details": {
+        "cached_tokens": "cache_read",
+        "cache_write_tokens": "cache_write",
+        "audio_tokens": "audio_input",
+    },
+    "completion_tokens_details": {
+        "reasoning_tokens": "reasoning",
+        "audio_tokens": "audio_output",
+    },
+}
+_OPENAI_ALIASES: Final[_Names] = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "input_tokens_details": {"cached_tokens": "cache_read", "cache_write_tokens": "cache_write"},
+    "output_tokens_details": {"reasoning_tokens": "reasoning"},
+    "prompt_cache_hit_tokens": "cache_read",
+    "cached_tokens": "cache_read",
+}
+_ANTHROPIC: Final[_Names] = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "cache_read_input_tokens": "cache_read",
+    "cache_creation_input_tokens": "cache_write",
+    "cache_creation": {
+        "ephemeral_5m_input_tokens": "cache_write_5m",
+        "ephemeral_1h_input_tokens": "cache_write_1h",
+    },
+    "output_tokens_details": {"thinking_tokens": "reasoning"},
+}
+_NO_ALIASES: Final[_Names] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a call is billed for: the vector, where it comes from, and what was wrong with it."""
+
+    usage: Usage
+    source: UsageSource
+    anomalies: tuple[str, ...] = ()
+    """Stable codes, sorted: negative, fractional, not_a_number, text, implausible, malformed,
+    fell_to_zero, decreased, zero_with_text, parts_exceed_total, output_bounded, input_bounded."""
+
+
+class UsageTally:
+    """Merges every usage object of one call; see the module docstring."""
+
+    __slots__ = ("_anomalies", "_anthropic", "_fields", "_final")
+
+    def __init__(self) -> None:
+        self._fields: dict[str, int] = {}
+        self._anomalies: set[str] = set()
+        self._anthropic = False
+        self._final = False
+
+    @property
+    def seen(self) -> bool:
+        """Whether any figure was reported."""
+        return bool(self._fields)
+
+    @property
+    def final(self) -> bool:
+        """Whether both sides of the call were reported, the output by more than a first guess."""
+        return self._final and "input" in self._fields and "output" in self._fields
+
+    @property
+    def anomalies(self) -> tuple[str, ...]:
+        """The codes of everything reported that could not be true, sorted."""
+        return tuple(sorted(self._anomalies))
+
+    def openai(self, usage: Raw | bytes) -> None:
+        """Take the usage object of a chunk or plain body in the OpenAI dialect."""
+        self._take(usage, _OPENAI, _OPENAI_ALIASES)
+        self._final = True
+
+    def anthropic(self, usage: Raw | bytes, *, final: bool) -> None:
+        """Take the usage of message_delta or a plain body; `final=False` for message_start.
+
+        The output in message_start is where the count begins, not what was used.
+        """
+        self._anthropic = True
+        self._take(usage, _ANTHROPIC, _NO_ALIASES)
+        self._final |= final
+
+    def usage(self) -> Usage:
+        """Return what was reported as a vector; kinds nobody reported are 0."""
+        fields = self._fields
+        output = fields.get("output", 0)
+        hidden = fields.get("reasoning", 0)
+        if hidden and fields.get("total") == fields.get("input", 0) + output + hidden:
+            output += hidden  # some report reasoning beside the completion, not inside it
+        audio_output = min(fields.get("audio_output", 0), output)
+        cache_read = fields.get("cache_read", 0)
+        if self._anthropic:
+            long = fields.get("cache_write_1h", 0)
+            short = max(fields.get("cache_write", 0) - long, fields.get("cache_write_5m", 0))
+            return Usage(
+                input_uncached=fields.get("input", 0),
+                cache_read=cache_read,
+                cache_write_5m=short,
+                cache_write_1h=long,
+                output=output,
+                reasoning=min(hidden, output),
+            )
+        rest = fields.get("input", 0)
+        cache_read = min(cache_read, rest)
+        rest -= cache_read
+        cache_write = min(fields.get("cache_write", 0), rest)
+        rest -= cache_write
+        audio_input = min(fields.get("audio_input", 0), rest)
+        return Usage(
+            input_uncached=rest - audio_input,
+            cache_read=cache_read,
+            cache_write_5m=cache_write,
+            output=output - audio_output,
+            reasoning=min(hidden, output - audio_output),
+            audio_input=audio_input,
+            audio_output=audio_output,
+        )
+
+    def bill(
+        self,
+        *,
+        complete: bool,
+        input_tokens: int,
+        output_tokens: int,
+        counted: UsageSource = UsageSource.COUNTED,
+    ) -> Bill:
+        """Decide the vector of a call: reported where that is final, counted elsewhere.
+
+        `input_tokens` and `output_tokens` are our own counts, `output_tokens` of delivered text,
+        `counted` how they were made. An incomplete call is billed no less output than was
+        delivered: a report seen early in a stream says nothing of what followed it.
+        """
+        usage = self.usage()
+        fields = self._fields
+        anomalies = set(self._anomalies)
+        parts = sum([fields.get(part, 0) for part in ("cache_read", "cache_write", "audio_input")])
+        if not self._anthropic and "input" in fields and parts > fields["input"]:
+            anomalies.add("parts_exceed_total")
+        reported = usage.output + usage.audio_output
+        known = self._final and "output" in fields and (complete or reported >= output_tokens)
+        if not known:
+            usage = replace(usage, output=output_tokens, reasoning=0, audio_output=0)
+        elif not reported and output_tokens:
+            anomalies.add("zero_with_text")
+        if "input" not in fields:
+            usage = replace(usage, input_uncached=max(0, input_tokens - usage.input_total))
+        source = UsageSource.REPORTED if known and "input" in fields else counted
+        return Bill(usage, source, tuple(sorted(anomalies)))
+
+    def _take(self, usage: Raw | bytes, names: _Names, aliases: _Names) -> None:
+        report = load_object(bytes(usage))
+        if report is None:
+            self._anomalies.add("malformed")
+            return
+        found: dict[str, int] = {}
+        self._find(report, names, found)
+        if not aliases.keys().isdisjoint(report):
+            spare: dict[str, int] = {}
+            self._find(report, aliases, spare)
+            found = spare | {
+                name: found[name] for name in found if found[name] or name not in spare
+            }
+        for field, value in found.items():
+            self._set(field, value)
+
+    def _find(self, report: dict[str, object], names: _Names, found: dict[str, int]) -> None:
+        for name, value in report.items():
+            field = names.get(name)
+            if field is None or value is None:
+                continue
+            if not isinstance(field, str):
+                if isinstance(value, dict):
+                    self._find(value, field, found)
+                continue
+            if type(value) is int and 0 <= value <= TOKENS_MAX:
+                found[field] = value
+                continue
+            number = self._integer(value)
+            if number is not None:
+                found[field] = number
+
+    def _set(self, field: str, value: int) -> None:
+        before = self._fields.get(field, 0)
+        if value < before:
+            self._anomalies.add("decreased" if value else "fell_to_zero")
+            if not value:
+                return
+        self._fields[field] = value
+
+    def _integer(self, value: object) -> int | None:
+        """Return a token count; None, with the anomaly noted, for what cannot be one."""
+        number: int | None = None
+        anomaly = "not_a_number"
+        if type(value) is int:
+            number, anomaly = value, ""
+        elif isinstance(value, float) and abs(value) <= TOKENS_MAX:
+            number, anomaly = int(value), "" if value.is_integer() else "fractional"
+        elif isinstance(value, float):
+            anomaly = "implausible"
+        elif isinstance(value, str) and len(value) <= DIGITS_MAX and value.isdecimal():
+            number, anomaly = int(value), "text"
+        if number is not None and number < 0:
+            number, anomaly = None, "negative"
+        elif number is not None and number > TOKENS_MAX:
+            number, anomaly = None, "implausible"
+        if anomaly:
+            self._anomalies.add(anomaly)
+        return number
+
+
+def bounded(
+    usage: Usage,
+    *,
+    output_tokens_max: int | None,
+    input_tokens_max: int | None = None,
+    slack: int = OUTPUT_SLACK_TOKENS,
+) -> tuple[Usage, tuple[str, ...]]:
+    """Cut a vector to what the request allowed; return it and the anomalies, if any.
+
+    `output_tokens_max` is the limit sent upstream times the choices asked for; `input_tokens_max`
+    a ceiling of the prompt (a token is at least one byte of it). None does not bound.
+    """
+    anomalies: list[str] = []
+    if input_tokens_max is not None and usage.input_total + usage.audio_input > input_tokens_max:
+        anomalies.append("input_bounded")
+        usage = _bounded_input(usage, input_tokens_max)
+    limit = None if output_tokens_max is None else output_tokens_max + slack
+    if limit is not None and usage.output + usage.audio_output > limit:
+        anomalies.append("output_bounded")
+        output = min(usage.output, limit)
+        usage = replace(
+            usage,
+            output=output,
+            reasoning=min(usage.reasoning, output),
+            audio_output=limit - output,
+        )
+    return usage, tuple(anomalies)
+
+
+def _bounded_input(usage: Usage, limit: int) -> Usage:
+    """Keep the kinds that cost the caller least first: the excess is the provider's claim."""
+    cache_read = min(usage.cache_read, limit)
+    limit -= cache_read
+    uncached = min(usage.input_uncached, limit)
+    limit -= uncached
+    short = min(usage.cache_write_5m, limit)
+    limit -= short
+    long = min(usage.cache_write_1h, limit)
+    return replace(
+        usage,
+        cache_read=cache_read,
+        input_uncached=uncached,
+        cache_write_5m=short,
+        cache_write_1h=long,
+        audio_input=min(usage.audio_input, limit - long),
+    )
