@@ -6,7 +6,7 @@ here is the same whether the keeper shares the worker's process or sits behind a
 records are plain data. This module must not know SQL or HTTP.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -58,14 +58,26 @@ class RefusalReason(StrEnum):
 
 
 class Durable(Protocol):
-    """A commit to come. `asyncio.Future` satisfies it; done without error means committed."""
+    """A commit to come; done without exception means committed. `asyncio.Future` satisfies it.
+
+    Many calls may share one, so it must not be cancelled: awaiting it (raises
+    KeeperUnavailableError if the commit failed) or a callback are the two ways to wait.
+    """
 
     def done(self) -> bool:
         """Whether the commit has happened (or failed)."""
         ...
 
+    def exception(self) -> BaseException | None:
+        """Why the commit failed, once done; None if it succeeded."""
+        ...
+
     def add_done_callback(self, callback: Callable[["Durable"], object], /) -> None:
         """Call `callback` on the event loop once done."""
+        ...
+
+    def __await__(self) -> Generator[object, None, None]:
+        """Wait until done."""
         ...
 
 
@@ -74,6 +86,8 @@ class Admission:
     """The call may go ahead with `held` nano-USD set aside.
 
     `committed` is done when the open call is durable; the first byte to the client waits for it.
+    It is done from the start for a plain call: nothing of one is delivered before its settlement
+    commits, so its open row may follow within 20 ms, or never be written.
     `ceiling_held`: the ceiling, not the slice, was held: never extend, always drain.
     """
 

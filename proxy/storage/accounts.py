@@ -1,0 +1,326 @@
+"""Users, keys, wallets and usage: plain functions on the writer's connection.
+
+Rules: each runs inside its caller's transaction (`Keeper.change`) and either does all of its work
+or raises ValueError with a message for the operator and does none; names are unique; a secret
+is never an argument, only its digest. Amounts are nano-USD. This module must not know who asks.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from proxy.core.entities import BudgetPeriod
+from proxy.core.ledger import FUNDING, LINE_CHARGE, AccountKind, Transfer, account_id
+from proxy.core.money import NANO, USD_MAX
+from proxy.storage.batch import Value, post
+
+NAME_CHARS_MAX = 200
+USAGE_ROWS_MAX = 10_000
+LIMIT_MAX = 10**12
+
+
+class TopUp(NamedTuple):
+    """A credit to a wallet; `fresh` is False for the repetition of a reference."""
+
+    event_id: int
+    user_id: int
+    amount: int
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key to add. `digest` is its HMAC under the pepper; `prefix` and `last4` are shown."""
+
+    user: str
+    name: str
+    group: str
+    digest: bytes
+    prefix: str
+    last4: str
+    expires_at: float | None = None
+    budget: int | None = None
+    budget_period: BudgetPeriod = BudgetPeriod.TOTAL
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+    models: tuple[str, ...] | None = None
+    networks: tuple[str, ...] | None = None
+
+
+class UserRow(NamedTuple):
+    id: int
+    name: str
+    plan: str
+    enabled: bool
+    balance: int
+    created_at: float
+
+
+class KeyRow(NamedTuple):
+    id: int
+    user: str
+    name: str
+    group: str
+    shown: str
+    """Prefix and last four, which is all that is known of the secret."""
+    enabled: bool
+    expires_at: float | None
+    budget: int | None
+    budget_period: str
+    spent: int
+    """In the current period as of its last charge."""
+    created_at: float
+
+
+class UsageRow(NamedTuple):
+    """One ended call for a listing; times Unix seconds, money nano-USD."""
+
+    id: int
+    user: str
+    key: str
+    model: str
+    verdict: str
+    source: str
+    input_tokens: int
+    output_tokens: int
+    charge: int
+    overrun: int
+    forgiven: int
+    balance_after: int
+    status: int
+    started_at: float
+    duration_ms: float
+    client_reference: str | None
+
+
+class WalletRow(NamedTuple):
+    """A wallet and where it came from. Nano-USD."""
+
+    user_id: int
+    user: str
+    balance: int
+    topped_up: int
+    charged: int
+
+
+def add_user(connection: sqlite3.Connection, name: str, plan: str, now: float) -> int:
+    """Add a user with an empty wallet; returns the user's id. Raises ValueError."""
+    _check_name("user", name)
+    if _one(connection, "SELECT 1 FROM user WHERE name = ?", name) is not None:
+        raise ValueError(f"there is a user {name!r} already")
+    if _one(connection, "SELECT 1 FROM plan WHERE name = ?", plan) is None:
+        raise ValueError(f"there is no plan {plan!r}: add it with `sluice catalog apply`")
+    cursor = connection.execute(
+        "INSERT INTO user (name, plan, created_at) VALUES (?, ?, ?)", (name, plan, now)
+    )
+    user_id = cursor.lastrowid
+    if user_id is None:
+        raise AssertionError("an insert has a row id")
+    connection.execute(
+        "INSERT INTO account (id) VALUES (?)", (account_id(AccountKind.WALLET, user_id),)
+    )
+    touch_catalog(connection)
+    return user_id
+
+
+def list_users(connection: sqlite3.Connection) -> list[UserRow]:
+    """Every user with the stored balance, by id."""
+    rows = connection.execute(
+        "SELECT user.id, name, plan, enabled, balance, created_at FROM user "
+        "JOIN account ON account.id = (user.id << 3 | ?) ORDER BY user.id",
+        (int(AccountKind.WALLET),),
+    )
+    return [UserRow(row[0], row[1], row[2], bool(row[3]), row[4], row[5]) for row in rows]
+
+
+def user_id_of(connection: sqlite3.Connection, name: str) -> int:
+    """The id of the user with this name. Raises ValueError."""
+    row = _one(connection, "SELECT id FROM user WHERE name = ?", name)
+    if row is None:
+        raise ValueError(f"there is no user {name!r}: see `sluice user list`")
+    return int(row[0])
+
+
+def add_key(connection: sqlite3.Connection, key: NewKey, now: float) -> int:
+    """Add a key; returns its id. Raises ValueError."""
+    _check_name("key", key.name)
+    user_id = user_id_of(connection, key.user)
+    if _one(connection, "SELECT 1 FROM service_group WHERE name = ?", key.group) is None:
+        raise ValueError(f"there is no group {key.group!r}: see `sluice catalog export`")
+    taken = "SELECT 1 FROM key WHERE user_id = ? AND name = ?"
+    if _one(connection, taken, user_id, key.name) is not None:
+        raise ValueError(f"user {key.user!r} has a key {key.name!r} already")
+    if _one(connection, "SELECT 1 FROM key WHERE digest = ?", key.digest) is not None:
+        raise ValueError("this secret belongs to a key already; make a new one")
+    _check_amount("a budget", key.budget)
+    for what in ("requests_per_minute", "tokens_per_minute", "concurrency"):
+        check_limit(what, getattr(key, what))
+    cursor = connection.execute(
+        "INSERT INTO key (user_id, digest, name, group_name, prefix, last4, expires_at, budget, "
+        "budget_period, requests_per_minute, tokens_per_minute, concurrency, models, networks, "
+        "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            user_id, key.digest, key.name, key.group, key.prefix, key.last4, key.expires_at,
+            key.budget, key.budget_period.value, key.requests_per_minute, key.tokens_per_minute,
+            key.concurrency, _json(key.models), _json(key.networks), now,
+        ),
+    )  # fmt: skip
+    touch_catalog(connection)
+    if cursor.lastrowid is None:
+        raise AssertionError("an insert has a row id")
+    return cursor.lastrowid
+
+
+def list_keys(connection: sqlite3.Connection, user: str | None = None) -> list[KeyRow]:
+    """Keys of one user, or all, by id. Raises ValueError for an unknown user."""
+    user_id = None if user is None else user_id_of(connection, user)
+    rows = connection.execute(
+        "SELECT key.id, user.name, key.name, group_name, prefix || '…' || last4, key.enabled, "
+        "expires_at, budget, budget_period, coalesce(spent, 0), key.created_at "
+        "FROM key JOIN user ON user.id = user_id LEFT JOIN key_spend ON key_id = key.id "
+        "WHERE ?1 IS NULL OR user_id = ?1 ORDER BY key.id",
+        (user_id,),
+    )
+    return [KeyRow(*row)._replace(enabled=bool(row[5])) for row in rows]
+
+
+def set_key_enabled(connection: sqlite3.Connection, key_id: int, *, enabled: bool) -> None:
+    """Disable a key (its open streams are cut by who sees the new catalog), or enable it."""
+    cursor = connection.execute(
+        "UPDATE key SET enabled = ? WHERE id = ?", (1 if enabled else 0, key_id)
+    )
+    _found(cursor, f"there is no key {key_id}: see `sluice key list`")
+    touch_catalog(connection)
+
+
+def set_key_budget(
+    connection: sqlite3.Connection, key_id: int, budget: int | None, period: BudgetPeriod
+) -> None:
+    """Set what a key may spend per period; another period starts anew. Raises ValueError."""
+    _check_amount("a budget", budget)
+    cursor = connection.execute(
+        "UPDATE key SET budget = ?, budget_period = ? WHERE id = ?", (budget, period.value, key_id)
+    )
+    _found(cursor, f"there is no key {key_id}: see `sluice key list`")
+    touch_catalog(connection)
+
+
+def set_user_enabled(connection: sqlite3.Connection, name: str, *, enabled: bool) -> None:
+    """Disable all of a user's keys at once, or enable the user again. Raises ValueError."""
+    cursor = connection.execute(
+        "UPDATE user SET enabled = ? WHERE name = ?", (1 if enabled else 0, name)
+    )
+    _found(cursor, f"there is no user {name!r}: see `sluice user list`")
+    touch_catalog(connection)
+
+
+def add_top_up(
+    connection: sqlite3.Connection,
+    event_id: int,
+    user_id: int,
+    amount: int,
+    reason: str,
+    reference: str,
+    now: float,
+) -> TopUp:
+    """Credit a wallet, once per `reference`. Ask `Keeper.credit`, which also tells the memory.
+
+    Raises ValueError for an amount that is not 0 < amount <= 10^9 USD, an unknown user, or a
+    reference that was used for another user or amount.
+    """
+    if not 0 < amount <= USD_MAX * NANO:
+        raise ValueError(f"a top-up must be above 0 and at most {USD_MAX:,} USD")
+    _check_name("reference", reference)
+    query = "SELECT event_id, user_id, amount FROM top_up WHERE reference = ?"
+    earlier = _one(connection, query, reference)
+    if earlier is not None:
+        if earlier[1:] != (user_id, amount):
+            raise ValueError(f"reference {reference!r} was used for another top-up")
+        return TopUp(int(earlier[0]), user_id, amount, fresh=False)
+    wallet = account_id(AccountKind.WALLET, user_id)
+    if _one(connection, "SELECT 1 FROM account WHERE id = ?", wallet) is None:
+        raise ValueError(f"there is no user {user_id}: see `sluice user list`")
+    connection.execute(
+        "INSERT INTO top_up VALUES (?, ?, ?, ?, ?, ?)",
+        (event_id, user_id, amount, reason, reference, now),
+    )
+    post(connection, [Transfer(event_id, LINE_CHARGE, "top_up", FUNDING, wallet, amount, now)])
+    return TopUp(event_id, user_id, amount, fresh=True)
+
+
+def show_wallet(connection: sqlite3.Connection, name: str) -> WalletRow:
+    """A user's stored balance with the sums it comes from. Raises ValueError."""
+    user_id = user_id_of(connection, name)
+    wallet = account_id(AccountKind.WALLET, user_id)
+    balance = connection.execute("SELECT balance FROM account WHERE id = ?", (wallet,)).fetchone()
+    topped_up = connection.execute(
+        "SELECT coalesce(sum(amount), 0) FROM top_up WHERE user_id = ?", (user_id,)
+    ).fetchone()
+    charged = connection.execute(
+        "SELECT coalesce(sum(charge), 0) FROM call WHERE user_id = ?", (user_id,)
+    ).fetchone()
+    return WalletRow(user_id, name, int(balance[0]), int(topped_up[0]), int(charged[0]))
+
+
+def list_usage(
+    connection: sqlite3.Connection,
+    user: str | None = None,
+    *,
+    before_id: int | None = None,
+    rows_max: int = 50,
+) -> list[UsageRow]:
+    """Ended calls of one user, or all, latest first, below `before_id`. Raises ValueError."""
+    if not 0 < rows_max <= USAGE_ROWS_MAX:
+        raise ValueError(f"between 1 and {USAGE_ROWS_MAX:,} rows can be listed at once")
+    user_id = None if user is None else user_id_of(connection, user)
+    where = "call.id < ?1" if user_id is None else "call.id < ?1 AND call.user_id = ?2"
+    rows = connection.execute(
+        "SELECT call.id, user.name, key.name, model, verdict, source, "  # noqa: S608 - constants
+        "input_uncached + cache_read + cache_write_5m + cache_write_1h, output, charge, overrun, "
+        "forgiven, balance_after, status, started_at, duration_ms, client_reference "
+        "FROM call JOIN user ON user.id = call.user_id JOIN key ON key.id = call.key_id "
+        f"WHERE {where} ORDER BY call.id DESC LIMIT ?3",
+        ((1 << 63) - 1 if before_id is None else before_id, user_id, rows_max),
+    )
+    return [UsageRow(*row) for row in rows]
+
+
+def touch_catalog(connection: sqlite3.Connection) -> None:
+    """Count a change, so that an edit made against an older export is noticed."""
+    connection.execute("UPDATE catalog SET version = version + 1")
+
+
+def check_limit(what: str, limit: int | None) -> None:
+    """Raise ValueError unless `limit` is None or a sensible positive integer."""
+    if limit is not None and not 0 < limit <= LIMIT_MAX:
+        raise ValueError(f"{what} must be a whole number above 0; leave it out for no limit")
+
+
+def _check_name(what: str, name: str) -> None:
+    if not name or name != name.strip() or len(name) > NAME_CHARS_MAX or not name.isprintable():
+        raise ValueError(
+            f"a {what} must be 1 to {NAME_CHARS_MAX} printable characters, "
+            "without spaces at either end"
+        )
+
+
+def _check_amount(what: str, amount: int | None) -> None:
+    if amount is not None and not 0 <= amount <= USD_MAX * NANO:
+        raise ValueError(f"{what} must be between 0 and {USD_MAX:,} USD")
+
+
+def _found(cursor: sqlite3.Cursor, message: str) -> None:
+    if cursor.rowcount == 0:
+        raise ValueError(message)
+
+
+def _json(names: tuple[str, ...] | None) -> str | None:
+    return None if names is None else orjson.dumps(names).decode()
+
+
+def _one(connection: sqlite3.Connection, query: str, *values: Value) -> tuple[Any, ...] | None:
+    row: tuple[Any, ...] | None = connection.execute(query, values).fetchone()
+    return row

@@ -1,0 +1,125 @@
+"""One transaction's worth of ledger rows, and the statements that write them.
+
+Rules: rows are collected on the event loop and applied on the writer thread, once, in one
+transaction; balances move only by the transfers of the same batch; an update that misses its row
+is a broken assumption and fails the batch. Rows are tuples in column order, because one is built
+per call on the hot path. This module must not know threads, futures or how amounts are decided.
+"""
+
+import sqlite3
+from typing import TypeAlias
+
+from proxy.core.ledger import Transfer
+
+Value: TypeAlias = str | int | float | bytes | None
+Row: TypeAlias = tuple[Value, ...]
+
+OPEN_COLUMNS = (
+    "id", "key_id", "user_id", "endpoint", "dialect", "model", "group_name", "stream",
+    "price_version", "multiplier", "started_at", "client_reference", "input_estimate", "hold",
+)  # fmt: skip
+CALL_COLUMNS = (
+    "id", "key_id", "user_id", "endpoint", "dialect", "model", "group_name", "stream",
+    "price_version", "multiplier", "started_at", "client_reference",
+    "verdict", "source", "charge", "overrun", "forgiven", "balance_after", "budget_after",
+    "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning",
+    "audio_input", "audio_output", "images", "characters", "calls",
+    "delivered_bytes", "delivered_events", "status", "error_code", "finish_reason",
+    "channel_id", "upstream_model", "ttft_ms", "duration_ms", "anomalies",
+)  # fmt: skip
+ATTEMPT_COLUMNS = (
+    "call_id", "number", "channel_id", "channel_key_id", "started_at", "status", "outcome",
+    "upstream_request_id", "upstream_model", "usage", "cost", "duration_ms",
+)  # fmt: skip
+
+
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - constants
+
+
+_INSERT_OPEN = _insert("open_call", OPEN_COLUMNS)
+_INSERT_CALL = _insert("call", CALL_COLUMNS)
+_INSERT_ATTEMPT = _insert("attempt", ATTEMPT_COLUMNS)
+_INSERT_TRANSFER = _insert("transfer", Transfer._fields)
+_UPDATE_MARK = (
+    "UPDATE open_call SET hold = ?, charge = ?, source = ?, usage = ?, delivered_bytes = ?, "
+    "channel_id = ? WHERE id = ?"
+)
+_DELETE_OPEN = "DELETE FROM open_call WHERE id = ?"
+_UPDATE_BALANCE = "UPDATE account SET balance = balance + ? WHERE id = ?"
+_UPSERT_SPEND = (
+    "INSERT INTO key_spend (key_id, period, period_start, spent) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (key_id) DO UPDATE SET period = excluded.period, "
+    "period_start = excluded.period_start, spent = excluded.spent"
+)
+
+
+class Batch:
+    """Rows on their way to one commit."""
+
+    __slots__ = ("attempts", "calls", "closes", "marks", "opens", "spends", "transfers")
+
+    def __init__(self) -> None:
+        self.opens: dict[int, Row] = {}
+        self.marks: dict[int, Row] = {}
+        self.closes: list[tuple[int]] = []
+        self.calls: list[Row] = []
+        self.attempts: list[Row] = []
+        self.transfers: list[Transfer] = []
+        self.spends: dict[int, Row] = {}
+
+    def __len__(self) -> int:
+        """Rows that grow with traffic; balances and spends are bounded by accounts."""
+        return (
+            len(self.opens) + len(self.marks) + len(self.closes)
+            + len(self.calls) + len(self.attempts) + len(self.transfers)
+        )  # fmt: skip
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Write everything in one transaction. Raises sqlite3.Error with nothing written."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._write(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        if self.opens:
+            connection.executemany(_INSERT_OPEN, self.opens.values())
+        if self.marks:
+            _exactly(connection.executemany(_UPDATE_MARK, self.marks.values()), len(self.marks))
+        if self.closes:
+            _exactly(connection.executemany(_DELETE_OPEN, self.closes), len(self.closes))
+        if self.calls:
+            connection.executemany(_INSERT_CALL, self.calls)
+        if self.attempts:
+            connection.executemany(_INSERT_ATTEMPT, self.attempts)
+        if self.transfers:
+            post(connection, self.transfers)
+        if self.spends:
+            connection.executemany(_UPSERT_SPEND, self.spends.values())
+
+
+def post(connection: sqlite3.Connection, transfers: list[Transfer]) -> None:
+    """Add `transfers` and move the balances they name, inside the caller's transaction.
+
+    One update per account, however many transfers name it. Raises sqlite3.IntegrityError if a
+    wallet would go below zero or a charge exists already.
+    """
+    connection.executemany(_INSERT_TRANSFER, transfers)
+    deltas: dict[int, int] = {}
+    get = deltas.get
+    for _, _, _, debit, credit, amount, _, _ in transfers:
+        deltas[debit] = get(debit, 0) - amount
+        deltas[credit] = get(credit, 0) + amount
+    rows = [(delta, account) for account, delta in deltas.items()]
+    _exactly(connection.executemany(_UPDATE_BALANCE, rows), len(rows))
+
+
+def _exactly(cursor: sqlite3.Cursor, expected: int) -> None:
+    if cursor.rowcount != expected:
+        raise AssertionError(f"{cursor.rowcount} rows were there to change, not {expected}")

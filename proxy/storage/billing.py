@@ -1,0 +1,494 @@
+"""The keeper of one process: limits and money decided in memory, then written in order.
+
+Rules: every decision is synchronous on the event loop and serial, so nothing can come between
+looking and taking; the file follows in the order of decisions. A plain call's open row is lazy:
+nothing of a plain answer is delivered before its settlement commits, so nobody waits for the open
+row, and a call that ends within a few milliseconds is written once. A stream's open row is
+written at once, and the first byte to its client waits for it. At start, calls that were open
+when the keeper died are settled at their last mark, before anything is admitted. This module must
+not know HTTP, and holds no SQL of its own beyond what recovery reads.
+"""
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, time
+from typing import NamedTuple, TypeVar
+
+import orjson
+
+from proxy.core.catalog import Catalog
+from proxy.core.entities import Attempt, BudgetPeriod, Usage, UsageSource, Verdict
+from proxy.core.errors import ErrorCode
+from proxy.core.ids import EPOCH_MS, WORKERS_MAX, IdSource
+from proxy.core.ledger import (
+    ACCOUNT_KIND_BITS,
+    DAY_SECONDS,
+    AccountKind,
+    Denial,
+    Hold,
+    Ledger,
+    Settlement,
+)
+from proxy.core.limits import Limiter, LimitState
+from proxy.storage.accounts import TopUp, add_top_up
+from proxy.storage.batch import Batch, Row, Value
+from proxy.storage.ports import (
+    Admission,
+    Closing,
+    KeeperStatistics,
+    KeeperUnavailableError,
+    Opening,
+    Progress,
+    Receipt,
+    Refusal,
+    RefusalReason,
+)
+from proxy.storage.snapshots import load_catalog
+from proxy.storage.sqlite import Durability, open_writer
+from proxy.storage.writer import QUEUE_ROWS_MAX, Commit, Writer
+
+OPEN_CALLS_MAX = 100_000
+EXPENSE_PER_KEY_AND_DAY = 5_000_000_000
+"""5 USD: what the operator pays for one key and day before its calls must hold ceilings."""
+KEEPER_WORKER = WORKERS_MAX - 1
+"""The worker number in ids of ledger events that no call caused."""
+
+Result = TypeVar("Result")
+
+_OPEN_ROWS = (
+    "SELECT id, key_id, user_id, endpoint, dialect, model, group_name, stream, price_version, "
+    "multiplier, started_at, client_reference, hold, charge, source, usage, delivered_bytes, "
+    "channel_id FROM open_call ORDER BY id"
+)
+_HEAD_COLUMNS = 12
+
+
+class _OpenCall(NamedTuple):
+    opening: Opening
+    head: Row
+    """The columns an open row and an ended row share, built once per call."""
+    hold: Hold
+
+
+class Recovery(NamedTuple):
+    """What a start found open and settled. Nano-USD."""
+
+    calls: int
+    charged: int
+
+
+class Keeper:
+    """Admission, money and limits of one process; implements `ports.Billing`."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        ledger: Ledger,
+        catalog: Catalog,
+        master: bytes,
+        *,
+        recovery: Recovery,
+        last_id: int,
+        expense_max: int,
+        clock: Callable[[], float],
+        clock_monotonic: Callable[[], float],
+    ) -> None:
+        self.recovery = recovery
+        self.last_id = last_id
+        """The greatest id in the file at start: a source of ids must begin above it."""
+        self._writer = writer
+        self._ledger = ledger
+        self._limiter = Limiter()
+        self._catalog = catalog
+        self._master = master
+        self._clock = clock
+        self._monotonic = clock_monotonic
+        self._expense_max = expense_max
+        self._event_ids = IdSource(KEEPER_WORKER)
+        self._open: dict[int, _OpenCall] = {}
+        self._settlements: Counter[tuple[str, str]] = Counter()
+        self._subscribers: list[Callable[[Catalog], object]] = []
+        self._admitting = True
+        self._idle = asyncio.Event()
+        self._nothing_to_commit = Commit(asyncio.get_running_loop())
+        self._nothing_to_commit.finish()
+
+    @classmethod
+    async def start(
+        cls,
+        path: Path,
+        *,
+        master: bytes,
+        on_fatal: Callable[[BaseException], object],
+        durability: Durability = Durability.PROCESS,
+        expense_max: int = EXPENSE_PER_KEY_AND_DAY,
+        clock: Callable[[], float] = time,
+        clock_monotonic: Callable[[], float] = monotonic,
+    ) -> "Keeper":
+        """Open the database, settle what was open, and begin.
+
+        The caller holds the data directory's lock. `master` opens upstream keys. `on_fatal` is
+        called once, on the loop, when a commit or sync failed: exit and start anew.
+        Raises SchemaError, SecretError, sqlite3.Error.
+        """
+        now = clock()
+        connection = open_writer(path, durability, now)
+        try:
+            catalog = load_catalog(connection, master)
+            ledger = _load_ledger(connection, catalog, now)
+            recovery = _recover(connection, ledger, now)
+            last_id = _last_id(connection)
+        except BaseException:
+            connection.close()
+            raise
+        writer = Writer(connection, path, durability, asyncio.get_running_loop(), on_fatal)
+        return cls(
+            writer,
+            ledger,
+            catalog,
+            master,
+            recovery=recovery,
+            last_id=last_id,
+            expense_max=expense_max,
+            clock=clock,
+            clock_monotonic=clock_monotonic,
+        )
+
+    @property
+    def catalog(self) -> Catalog:
+        """The snapshot in force."""
+        return self._catalog
+
+    async def admit(self, opening: Opening) -> Admission | Refusal:
+        """Charge the limits and hold the money, or change nothing. See `ports.Billing`.
+
+        `committed` of a plain call is done from the start: nothing of it is delivered before
+        its settlement commits.
+        """
+        self._ready()
+        ledger, catalog = self._ledger, self._catalog
+        call_id, key_id, user_id = opening.call_id, opening.key_id, opening.user_id
+        amount = opening.hold
+        model = catalog.models.get(opening.model)
+        careful = (model is not None and model.hidden_output) or (
+            ledger.expense(key_id, opening.started_at) >= self._expense_max
+        )
+        if careful:
+            amount = max(amount, opening.ceiling)
+        hold = ledger.reserve(call_id, user_id, key_id, amount, opening.started_at)
+        limits = catalog.limits_by_key[key_id]
+        now = self._monotonic()
+        limiter = self._limiter
+        if isinstance(hold, Denial):
+            state = limiter.state(key_id, user_id, limits, now)
+            return Refusal(RefusalReason(hold.shortage.value), state, available=hold.available)
+        decision = limiter.decide(key_id, user_id, limits, opening.tokens, now)
+        state = limiter.state(key_id, user_id, limits, now)
+        if not decision.admitted:
+            ledger.void(call_id)
+            if decision.kind is None:
+                raise AssertionError("a limit refused without saying which")
+            return Refusal(
+                RefusalReason(decision.kind.value),
+                state,
+                retry_after=decision.retry_after,
+                limit=decision.limit,
+            )
+        head = _head(opening)
+        self._open[call_id] = _OpenCall(opening, head, hold)
+        row = (*head, opening.input_estimate, amount)
+        writer = self._writer
+        if opening.stream:
+            writer.batch.opens[call_id] = row
+            writer.flush()
+            return Admission(amount, careful, state, writer.commit)
+        writer.open_lazily(call_id, row)
+        return Admission(amount, careful, state, self._nothing_to_commit)
+
+    def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:
+        """Hold more for an open call; answers at once. See `ports.Billing`."""
+        answer(self._ledger.extend(call_id, amount, self._clock()))
+
+    def mark(self, progress: Progress) -> None:
+        """Record what an open call has delivered. See `ports.Billing`."""
+        opened = self._open.get(progress.call_id)
+        if opened is None:
+            raise AssertionError(f"call {progress.call_id} is not open")
+        row = (
+            opened.hold.amount,
+            progress.charge,
+            progress.source._value_,
+            orjson.dumps(progress.usage).decode(),
+            progress.delivered_bytes,
+            progress.channel_id,
+            progress.call_id,
+        )
+        self._writer.mark(progress.call_id, row)
+
+    def settle(self, closing: Closing) -> Receipt:
+        """Close the call exactly once. See `ports.Billing`."""
+        call_id, usage = closing.call_id, closing.usage
+        opened = self._open.get(call_id)
+        if opened is None:
+            raise AssertionError(f"call {call_id} is not open: never admitted, or settled twice")
+        opening = opened.opening
+        costs = [(attempt.channel_id, attempt.cost) for attempt in closing.attempts if attempt.cost]
+        settlement = self._ledger.settle(
+            call_id, closing.charge, closing.forgiven, costs, closing.ended_at
+        )
+        del self._open[call_id]
+        if not self._admitting and not self._open:
+            self._idle.set()
+        self._limiter.release(
+            opening.key_id,
+            opening.user_id,
+            opening.tokens,
+            usage.input_total + usage.output,
+            self._monotonic(),
+        )
+        writer = self._writer
+        writer.close(call_id)
+        batch = writer.batch
+        batch.calls.append(_ended(opened.head, closing, settlement, opening.started_at))
+        _add_money(batch, settlement)
+        for number, attempt in enumerate(closing.attempts):
+            batch.attempts.append(_attempt(call_id, number, attempt, usage))
+        commit = writer.commit
+        writer.flush()
+        self._settlements[closing.verdict._value_, closing.source._value_] += 1
+        return Receipt(
+            call_id, settlement.charged, settlement.overrun, settlement.balance_after, commit
+        )
+
+    def limits(self, key_id: int) -> LimitState:
+        """The key's buckets now. Raises KeyError for a key that is not in the catalog."""
+        catalog = self._catalog
+        key = catalog.keys_by_id[key_id]
+        limits = catalog.limits_by_key[key_id]
+        return self._limiter.state(key_id, key.user_id, limits, self._monotonic())
+
+    def balance(self, user_id: int) -> int:
+        """What a wallet holds now, open holds included. Nano-USD."""
+        return self._ledger.wallet(user_id).balance
+
+    async def credit(self, user_id: int, amount: int, reason: str, reference: str) -> TopUp:
+        """Credit a wallet once per `reference`; a repetition returns the first top-up.
+
+        Raises ValueError (amount, unknown user, a reference used for something else),
+        KeeperUnavailableError. Once begun it cannot be cancelled, only no longer waited for.
+        """
+        now = self._clock()
+        event_id = max(self._event_ids.next(now), self.last_id + 1)
+
+        def top_up(connection: sqlite3.Connection) -> TopUp:
+            return add_top_up(connection, event_id, user_id, amount, reason, reference, now)
+
+        def credited(added: TopUp) -> None:
+            if added.fresh:
+                self._ledger.top_up(user_id, amount)
+
+        return await self._writer.call(top_up, credited)
+
+    async def change(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run a change of the catalog in a transaction, then swap the snapshot everyone sees.
+
+        Raises the ValueError `function` raised (nothing is changed then),
+        KeeperUnavailableError.
+        """
+
+        def work(connection: sqlite3.Connection) -> tuple[Result, Catalog]:
+            result = function(connection)
+            return result, load_catalog(connection, self._master)
+
+        def swap(outcome: tuple[Result, Catalog]) -> None:
+            self._swap(outcome[1])
+
+        result, _ = await self._writer.call(work, swap)
+        return result
+
+    def subscribe(self, callback: Callable[[Catalog], object]) -> Callable[[], None]:
+        """Call `callback` with every new catalog; returns what ends that."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def statistics(self) -> KeeperStatistics:
+        """Figures for the metrics page. See `ports.KeeperStatistics`."""
+        holds, writer = self._ledger.holds, self._writer
+        oldest = next(iter(holds.values()), None)
+        return KeeperStatistics(
+            holds_open=len(holds),
+            hold_oldest_seconds=0.0
+            if oldest is None
+            else max(0.0, self._clock() - oldest.opened_at),
+            held=sum(hold.amount for hold in holds.values()),
+            imbalance=writer.imbalance,
+            commits=writer.commits,
+            commit_seconds=writer.commit_seconds,
+            checkpoint_seconds=writer.checkpoint_seconds,
+            queue_depth=writer.depth,
+            settlements=dict(self._settlements),
+        )
+
+    async def drain(self) -> None:
+        """Admit nothing more and wait until every open call has settled; bound it outside."""
+        self._admitting = False
+        if self._open:
+            await self._idle.wait()
+
+    async def close(self) -> None:
+        """Write what is queued and close the file; calls still open are settled at next start."""
+        self._admitting = False
+        await self._writer.stop()
+
+    def _ready(self) -> None:
+        writer = self._writer
+        if writer.failed is not None:
+            raise writer.failed
+        if not self._admitting:
+            raise KeeperUnavailableError("the keeper is shutting down")
+        if len(self._open) >= OPEN_CALLS_MAX or writer.depth >= QUEUE_ROWS_MAX:
+            raise KeeperUnavailableError("more calls are open than the keeper can follow")
+
+    def _swap(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        now = self._clock()
+        for key in catalog.keys_by_id.values():
+            self._ledger.set_budget(key.id, key.budget, key.budget_period, now)
+        for callback in tuple(self._subscribers):
+            callback(catalog)
+
+
+def _head(opening: Opening) -> Row:
+    # `_value_`, and 0 or 1 for a truth value: sqlite3 looks for an adapter, slowly, for every
+    # value that is not exactly a str, int or float.
+    return (
+        opening.call_id, opening.key_id, opening.user_id, opening.endpoint,
+        opening.dialect._value_, opening.model, opening.group, 1 if opening.stream else 0,
+        opening.price_version, opening.multiplier, opening.started_at, opening.client_reference,
+    )  # fmt: skip
+
+
+def _ended(head: Row, closing: Closing, settlement: Settlement, started_at: float) -> Row:
+    usage = closing.usage
+    return (
+        *head,
+        closing.verdict._value_, closing.source._value_,
+        settlement.charged, settlement.overrun, closing.forgiven,
+        settlement.balance_after, settlement.budget_after,
+        usage.input_uncached, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h,
+        usage.output, usage.reasoning, usage.audio_input, usage.audio_output,
+        usage.images, usage.characters, usage.calls,
+        closing.delivered_bytes, closing.delivered_events, closing.status, closing.error_code,
+        closing.finish_reason, closing.channel_id, closing.upstream_model, closing.ttft_ms,
+        max(0.0, closing.ended_at - started_at) * 1000.0,
+        ",".join(closing.anomalies) if closing.anomalies else None,
+    )  # fmt: skip
+
+
+def _attempt(call_id: int, number: int, attempt: Attempt, of_call: Usage) -> Row:
+    usage: Value = None
+    if attempt.usage is not of_call and attempt.usage != of_call:
+        usage = orjson.dumps(attempt.usage).decode()
+    return (
+        call_id, number, attempt.channel_id, attempt.channel_key_id, attempt.started_at,
+        attempt.status, attempt.outcome, attempt.upstream_request_id, attempt.upstream_model,
+        usage, attempt.cost, attempt.duration_ms,
+    )  # fmt: skip
+
+
+def _add_money(batch: Batch, settlement: Settlement) -> None:
+    if settlement.transfers:
+        batch.transfers.extend(settlement.transfers)
+    if settlement.charged:
+        purse = settlement.purse
+        batch.spends[purse.key_id] = (
+            purse.key_id, purse.period._value_, purse.period_start, purse.spent,
+        )  # fmt: skip
+
+
+def _load_ledger(connection: sqlite3.Connection, catalog: Catalog, now: float) -> Ledger:
+    ledger = Ledger()
+    wallets = connection.execute(
+        "SELECT id, balance FROM account WHERE id & ? = ?",
+        ((1 << ACCOUNT_KIND_BITS) - 1, int(AccountKind.WALLET)),
+    )
+    for account, balance in wallets:
+        ledger.wallet(account >> ACCOUNT_KIND_BITS).balance = balance
+    spends = connection.execute("SELECT key_id, period, period_start, spent FROM key_spend")
+    for key_id, period, period_start, spent in spends:
+        ledger.load_spend(key_id, BudgetPeriod(period), period_start, spent)
+    today = int(now // DAY_SECONDS) * DAY_SECONDS
+    expenses = connection.execute(
+        "SELECT key_id, sum(overrun + forgiven) FROM call "
+        "WHERE overrun + forgiven > 0 AND id >= ? GROUP BY key_id",
+        ((today * 1000 - EPOCH_MS) << 22,),
+    )
+    for key_id, amount in expenses:
+        ledger.load_expense(key_id, amount, now)
+    for key in catalog.keys_by_id.values():
+        ledger.set_budget(key.id, key.budget, key.budget_period, now)
+    return ledger
+
+
+def _recover(connection: sqlite3.Connection, ledger: Ledger, now: float) -> Recovery:
+    """Settle what was open when the last keeper died, each at its last mark, in one commit.
+
+    Nothing delivered, nothing charged. Holds are restored first, so that one call's overrun
+    cannot take what another had set aside.
+    """
+    rows = connection.execute(_OPEN_ROWS).fetchall()
+    batch = Batch()
+    charged = 0
+    for row in rows:
+        call_id, key_id, user_id, hold = row[0], row[1], row[2], row[12]
+        if isinstance(ledger.reserve(call_id, user_id, key_id, hold, now), Denial):
+            # The budget was lowered since: hold what is left of it.
+            ledger.reserve(call_id, user_id, key_id, 0, now)
+            ledger.extend(call_id, hold, now)
+    for row in rows:
+        closing = _closing_of(row, now)
+        settlement = ledger.settle(row[0], closing.charge, closing.forgiven, (), now)
+        charged += settlement.charged
+        batch.closes.append((row[0],))
+        batch.calls.append(_ended(row[:_HEAD_COLUMNS], closing, settlement, row[10]))
+        _add_money(batch, settlement)
+    if rows:
+        batch.apply(connection)
+    return Recovery(len(rows), charged)
+
+
+def _closing_of(row: tuple[object, ...], now: float) -> Closing:
+    call_id, charge, source, usage, delivered, channel_id = row[0], *row[13:]
+    if not isinstance(call_id, int) or not isinstance(charge, int):
+        raise AssertionError("an open call is stored with integers")
+    used = Usage(**orjson.loads(usage)) if isinstance(usage, str) else Usage(calls=0)
+    seen = isinstance(delivered, int) and delivered > 0
+    return Closing(
+        call_id=call_id,
+        verdict=Verdict.INTERNAL_ERROR,
+        usage=used,
+        source=UsageSource(str(source)),
+        charge=charge if seen else 0,
+        forgiven=0 if seen else charge,
+        delivered_bytes=delivered if isinstance(delivered, int) else 0,
+        delivered_events=0,
+        status=200 if seen else ErrorCode.INTERNAL_ERROR.status,
+        error_code=ErrorCode.INTERNAL_ERROR.code,
+        finish_reason=None,
+        channel_id=channel_id if isinstance(channel_id, int) else None,
+        upstream_model=None,
+        attempts=(),
+        ended_at=now,
+        ttft_ms=None,
+    )
+
+
+def _last_id(connection: sqlite3.Connection) -> int:
+    row = connection.execute(
+        "SELECT max(coalesce((SELECT max(id) FROM call), 0), "
+        "coalesce((SELECT max(event_id) FROM transfer), 0))"
+    ).fetchone()
+    return int(row[0])

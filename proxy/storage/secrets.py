@@ -1,0 +1,133 @@
+"""Secrets at rest: client keys as digests, upstream keys sealed, master keys in private files.
+
+Rules: a client key is shown once and stored only as HMAC-SHA256 under the pepper; an upstream
+key is AES-256-GCM under the master key with its row's id as associated data, so that a sealed
+value moved to another row does not open; an empty, weak or readable-by-others secret file refuses
+the start. No message of this module contains a secret. It must not know the tables.
+"""
+
+import hmac
+import os
+from base64 import b16decode
+from pathlib import Path
+from zlib import crc32
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_PREFIX = "sk-"
+KEY_RANDOM_BITS = 178
+KEY_RANDOM_BYTES = 23
+"""Random bytes to hand to `new_key`: the whole bytes around 178 bits."""
+SECRET_BYTES = 32
+SECRET_FILE_BYTES_MAX = 4_096
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_BODY_LENGTH = 30  # 62^30 > 2^178
+_CHECKSUM_LENGTH = 8
+_BODY_END = len(KEY_PREFIX) + _BODY_LENGTH
+_KEY_LENGTH = _BODY_END + _CHECKSUM_LENGTH
+_NONCE_BYTES = 12
+_DISTINCT_BYTES_MIN = 16
+"""32 random bytes repeat so much once in 10^15; a typed pattern always does."""
+
+
+class SecretError(Exception):
+    """A secret file or a sealed value cannot be used; the message says what to do."""
+
+
+def new_key(random_bytes: bytes) -> str:
+    """Make a client key of `KEY_RANDOM_BYTES` random bytes: prefix, 30 digits, checksum."""
+    if len(random_bytes) != KEY_RANDOM_BYTES:
+        raise AssertionError(f"a key takes {KEY_RANDOM_BYTES} random bytes")
+    number = int.from_bytes(random_bytes, "big") & ((1 << KEY_RANDOM_BITS) - 1)
+    digits: list[str] = []
+    for _ in range(_BODY_LENGTH):
+        number, digit = divmod(number, len(_BASE62))
+        digits.append(_BASE62[digit])
+    body = KEY_PREFIX + "".join(digits)
+    return body + _checksum(body)
+
+
+def key_well_formed(key: str) -> bool:
+    """Whether the checksum fits: a typo is told apart before any digest is made."""
+    return (
+        len(key) == _KEY_LENGTH
+        and key.startswith(KEY_PREFIX)
+        and key.isascii()
+        and key[_BODY_END:] == _checksum(key[:_BODY_END])
+    )
+
+
+def key_digest(pepper: bytes, key: str) -> bytes:
+    """HMAC-SHA256 of a client key: what the database knows of it."""
+    return hmac.digest(pepper, key.encode(), "sha256")
+
+
+def seal(master: bytes, row_id: int, secret: str) -> bytes:
+    """Encrypt an upstream key for the row it will live in: nonce, then ciphertext and tag."""
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + AESGCM(master).encrypt(nonce, secret.encode(), _associated(row_id))
+
+
+def open_sealed(master: bytes, row_id: int, sealed: bytes) -> str:
+    """Decrypt what `seal` made for this row. Raises SecretError."""
+    nonce, ciphertext = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+    try:
+        return AESGCM(master).decrypt(nonce, ciphertext, _associated(row_id)).decode()
+    except (InvalidTag, ValueError):
+        raise SecretError(
+            f"the upstream key in row {row_id} does not open with this master key: "
+            "restore the master key that sealed it, or set the channel's key again"
+        ) from None
+
+
+def load_or_create_secret(path: Path) -> bytes:
+    """Read 32 bytes (64 hexadecimal digits) from a private file, made on first use.
+
+    Raises SecretError for a file others may read, and for an empty or weak secret.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return _create(path)
+    except OSError as error:
+        raise SecretError(f"{path} cannot be read: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            raise SecretError(f"others may read {path}: run chmod 600 on it")
+        return _checked(path, file.read(SECRET_FILE_BYTES_MAX))
+
+
+def _create(path: Path) -> bytes:
+    secret = os.urandom(SECRET_BYTES)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secret.hex().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    # In place whole or not at all: half a pepper would lock every user out for good.
+    fresh.replace(path)
+    return secret
+
+
+def _checked(path: Path, text: bytes) -> bytes:
+    try:
+        secret = b16decode(text.strip(), casefold=True)
+    except ValueError:
+        secret = b""
+    if len(secret) != SECRET_BYTES or len(set(secret)) < _DISTINCT_BYTES_MIN:
+        raise SecretError(
+            f"{path} is empty or weak: it must hold 64 random hexadecimal digits "
+            "(openssl rand -hex 32)"
+        )
+    return secret
+
+
+def _checksum(body: str) -> str:
+    return f"{crc32(body.encode()):08x}"
+
+
+def _associated(row_id: int) -> bytes:
+    return b"channel_key:%d" % row_id

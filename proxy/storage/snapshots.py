@@ -1,0 +1,185 @@
+"""Reads one immutable catalog out of the database.
+
+Rules: a snapshot is read in one transaction and never changed; upstream keys are opened here and
+live in the clear only in memory. This module must not write, and must not know who uses it.
+"""
+
+import sqlite3
+from dataclasses import fields
+from typing import Final
+
+import orjson
+
+from proxy.core.catalog import Catalog, build_catalog
+from proxy.core.entities import (
+    BudgetPeriod,
+    Channel,
+    ChannelKey,
+    Dialect,
+    DisconnectMode,
+    Formula,
+    Group,
+    Key,
+    Model,
+    Plan,
+    Price,
+    TerminalRule,
+    Tokenizer,
+    UsageOption,
+    User,
+)
+from proxy.storage.secrets import open_sealed
+
+PRICE_FIELDS: Final = tuple(
+    field.name for field in fields(Price) if field.name not in {"model", "version", "formula"}
+)
+"""The integer fields of a price, in the order of its columns."""
+_PRICE_COLUMNS = ", ".join(("model", "version", "formula", *PRICE_FIELDS))
+
+
+def load_catalog(connection: sqlite3.Connection, master: bytes) -> Catalog:
+    """Read the catalog as of the connection's transaction. Raises SecretError, sqlite3.Error."""
+    version = int(connection.execute("SELECT version FROM catalog").fetchone()[0])
+    return build_catalog(
+        version,
+        users=_users(connection),
+        plans=[Plan(*row) for row in connection.execute("SELECT * FROM plan")],
+        groups=_groups(connection),
+        models=_models(connection),
+        channels=_channels(connection, master),
+        keys=_keys(connection),
+    )
+
+
+def price_from_row(row: tuple[object, ...]) -> Price:
+    """Build a price from (model, version, formula, *PRICE_FIELDS)."""
+    model, version, formula, *amounts = row
+    return Price(
+        str(model), _integer(version), Formula(str(formula)),
+        *(_integer(amount) for amount in amounts),
+    )  # fmt: skip
+
+
+def load_prices(connection: sqlite3.Connection) -> dict[tuple[str, int], Price]:
+    """Read every price version ever in force, withdrawn ones too, by (model, version)."""
+    rows = connection.execute(f"SELECT {_PRICE_COLUMNS} FROM price")  # noqa: S608 - constants
+    prices = [price_from_row(row) for row in rows]
+    return {(price.model, price.version): price for price in prices}
+
+
+def price_from_json(model: str, stored: dict[str, object]) -> Price:
+    """Build a channel's cost from the object `price_to_json` made."""
+    amounts = {name: _integer(stored.get(name, 0)) for name in PRICE_FIELDS}
+    formula = Formula(str(stored["formula"]))
+    return Price(model=model, version=_integer(stored["version"]), formula=formula, **amounts)
+
+
+def price_to_json(price: Price) -> dict[str, object]:
+    """Return a price as a JSON object, without the fields that are zero."""
+    amounts = {name: getattr(price, name) for name in PRICE_FIELDS if getattr(price, name)}
+    return {"version": price.version, "formula": price.formula.value, **amounts}
+
+
+def _users(connection: sqlite3.Connection) -> list[User]:
+    rows = connection.execute("SELECT id, name, plan, enabled FROM user")
+    return [User(id_, name, plan, bool(enabled)) for id_, name, plan, enabled in rows]
+
+
+def _groups(connection: sqlite3.Connection) -> list[Group]:
+    rows = connection.execute(
+        "SELECT name, multiplier, disconnect, drain_seconds_max, retry_after_timeout, "
+        "output_tokens_max FROM service_group"
+    )
+    return [
+        Group(name, multiplier, DisconnectMode(mode), seconds, bool(retry), output_max)
+        for name, multiplier, mode, seconds, retry, output_max in rows
+    ]
+
+
+def _models(connection: sqlite3.Connection) -> list[Model]:
+    current = connection.execute(
+        f"SELECT withdrawn, max(version), {_PRICE_COLUMNS} FROM price GROUP BY model"  # noqa: S608
+    )
+    prices = {row[2]: price_from_row(row[2:]) for row in current if not row[0]}
+    rows = connection.execute(
+        "SELECT name, context_window, output_tokens_max, tokenizer, hidden_output FROM model"
+    )
+    return [
+        Model(name, window, output_max, Tokenizer(table), bool(hidden), prices.get(name))
+        for name, window, output_max, table, hidden in rows
+    ]
+
+
+def _channels(connection: sqlite3.Connection, master: bytes) -> list[Channel]:
+    keys: dict[int, list[ChannelKey]] = {}
+    for key_id, channel_id, sealed in connection.execute(
+        "SELECT id, channel_id, sealed FROM channel_key ORDER BY id"
+    ):
+        secret = open_sealed(master, key_id, sealed)
+        keys.setdefault(channel_id, []).append(ChannelKey(key_id, secret))
+    rows = connection.execute(
+        "SELECT id, name, dialect, base_url, models, groups, priority, weight, "
+        "connect_seconds_max, first_byte_seconds_max, idle_seconds_max, proxy, allow_private, "
+        "usage_option, terminal, costs, enabled FROM channel WHERE NOT removed"
+    )
+    return [
+        Channel(
+            id=row[0],
+            name=row[1],
+            dialect=Dialect(row[2]),
+            base_url=row[3],
+            keys=tuple(keys.get(row[0], ())),
+            models=orjson.loads(row[4]),
+            groups=frozenset(orjson.loads(row[5])),
+            priority=row[6],
+            weight=row[7],
+            connect_seconds_max=row[8],
+            first_byte_seconds_max=row[9],
+            idle_seconds_max=row[10],
+            proxy=row[11],
+            allow_private=bool(row[12]),
+            usage_option=UsageOption(row[13]),
+            terminal=TerminalRule(row[14]),
+            costs={
+                model: price_from_json(model, stored)
+                for model, stored in orjson.loads(row[15]).items()
+            },
+            enabled=bool(row[16]),
+        )
+        for row in rows
+    ]
+
+
+def _keys(connection: sqlite3.Connection) -> list[Key]:
+    rows = connection.execute(
+        "SELECT id, user_id, digest, name, group_name, prefix, last4, enabled, expires_at, "
+        "budget, budget_period, requests_per_minute, tokens_per_minute, concurrency, models, "
+        "networks FROM key"
+    )
+    return [
+        Key(
+            id=row[0],
+            user_id=row[1],
+            digest=row[2],
+            name=row[3],
+            group=row[4],
+            prefix=row[5],
+            last4=row[6],
+            enabled=bool(row[7]),
+            expires_at=row[8],
+            budget=row[9],
+            budget_period=BudgetPeriod(row[10]),
+            requests_per_minute=row[11],
+            tokens_per_minute=row[12],
+            concurrency=row[13],
+            models=None if row[14] is None else frozenset(orjson.loads(row[14])),
+            networks=None if row[15] is None else tuple(orjson.loads(row[15])),
+        )
+        for row in rows
+    ]
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int):
+        raise AssertionError(f"{value!r} was stored where an integer belongs")
+    return value

@@ -1,0 +1,405 @@
+"""The one thread that writes the database: batches in, commits out.
+
+Rules: rows are collected on the event loop; one batch is with the thread at a time, and the next
+one forms while it commits. A commit is announced once per batch, by one wake of the loop. A
+failed commit or sync is fatal: nothing more is written, every commit to come fails, `on_fatal`
+is called once; it is never retried on the same handle (after a failed fsync the kernel may have
+dropped the pages). With durability `process` a second thread syncs the WAL file at most
+`SYNC_SECONDS_MAX` after the first commit it has not seen; nobody waits for it.
+
+An open row may be lazy: it waits a tick or two in memory, and a call that settles meanwhile is
+written once, as ended. This module must not know what the rows mean.
+"""
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+from time import perf_counter
+from typing import Generic, TypeVar
+
+from proxy.storage.batch import Batch, Row
+from proxy.storage.ports import KeeperUnavailableError
+from proxy.storage.sqlite import Durability
+
+TICK_SECONDS = 0.010
+"""A lazy row waits between one and two ticks."""
+SYNC_SECONDS_MAX = 0.100
+CHECKPOINT_PAGES = 1_000
+"""The WAL is checkpointed when about this many pages have been written to it."""
+AUDIT_COMMITS = 4_096
+"""The books are summed after so many commits; a sum over accounts, not over postings."""
+QUEUE_ROWS_MAX = 100_000
+"""Above this many waiting rows the disk is not keeping up: admit nothing."""
+
+Result = TypeVar("Result")
+
+
+class Commit:
+    """A commit to come, shared by all rows of one batch; satisfies `ports.Durable`.
+
+    Not a future: nobody who stops waiting can cancel it for the others, and it costs nothing
+    when nobody waits.
+    """
+
+    __slots__ = ("_callbacks", "_done", "_exception", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._callbacks: list[Callable[[Commit], object]] = []
+        self._done = False
+        self._exception: KeeperUnavailableError | None = None
+
+    def done(self) -> bool:
+        """Whether the commit has happened or failed."""
+        return self._done
+
+    def exception(self) -> KeeperUnavailableError | None:
+        """Why the commit failed; None if it has not."""
+        return self._exception
+
+    def add_done_callback(self, callback: "Callable[[Commit], object]", /) -> None:
+        """Call `callback` on the event loop once done; soon, if it is done already."""
+        if self._done:
+            self._loop.call_soon(callback, self)
+        else:
+            self._callbacks.append(callback)
+
+    def __await__(self) -> Generator[object, None, None]:
+        """Wait for the commit. Raises KeeperUnavailableError if it failed."""
+        if not self._done:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._callbacks.append(lambda _: None if waiter.done() else waiter.set_result(None))
+            yield from waiter
+        if self._exception is not None:
+            raise self._exception
+
+    def finish(self, exception: KeeperUnavailableError | None = None) -> None:
+        """Announce the outcome; called once, by the writer, on the loop."""
+        self._done = True
+        self._exception = exception
+        self._announce()
+
+    def _announce(self) -> None:
+        callbacks = self._callbacks
+        try:
+            while callbacks:
+                callbacks.pop()(self)
+        finally:
+            if callbacks:  # one raised, into the loop's handler; the others still hear of it
+                self._loop.call_soon(self._announce)
+
+
+class Work(Generic[Result]):
+    """A function to run on the writer thread in a transaction of its own."""
+
+    def __init__(
+        self,
+        function: Callable[[sqlite3.Connection], Result],
+        then: Callable[[Result], object] | None,
+        future: "asyncio.Future[Result]",
+    ) -> None:
+        self._function = function
+        self._then = then
+        self._future = future
+        self._result: list[Result] = []
+        self._refused: ValueError | None = None
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Run and commit; a ValueError refuses this work only, and changes nothing."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._result.append(self._function(connection))
+            connection.execute("COMMIT")
+        except (ValueError, sqlite3.IntegrityError) as error:
+            connection.execute("ROLLBACK")
+            self._refused = error if isinstance(error, ValueError) else ValueError(str(error))
+
+    def finish(self, exception: KeeperUnavailableError | None = None) -> None:
+        """Act on the result, then hand it to who waits, if they still do; on the loop."""
+        error = exception or self._refused
+        if error is None and self._then is not None:
+            self._then(self._result[0])
+        if self._future.done():
+            return
+        if error is not None:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(self._result[0])
+
+
+class Writer:
+    """Collects rows and writes them in order. Everything but `_run` happens on the loop."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        durability: Durability,
+        loop: asyncio.AbstractEventLoop,
+        on_fatal: Callable[[BaseException], object],
+    ) -> None:
+        self.batch = Batch()
+        self.commit = Commit(loop)
+        self.failed: KeeperUnavailableError | None = None
+        self.commits = 0
+        self.commit_seconds = 0.0
+        self.checkpoint_seconds = 0.0
+        self.imbalance = 0
+        self._connection = connection
+        self._loop = loop
+        self._on_fatal = on_fatal
+        self._lazy: dict[int, Row] = {}
+        self._lazy_older: dict[int, Row] = {}
+        self._work: list[Work[object]] = []
+        self._tick_handle: asyncio.TimerHandle | None = None
+        self._busy = False
+        self._flushing = False
+        self._closing: asyncio.Future[None] | None = None
+        self._wal_pages = 0
+        self._queue: queue.SimpleQueue[tuple[Batch, Commit, list[Work[object]]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._syncer = (
+            _Syncer(Path(f"{path}-wal"), self._fail_from_thread)
+            if durability is Durability.PROCESS
+            else None
+        )
+        self._thread = threading.Thread(target=self._run, name="sluice-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def depth(self) -> int:
+        """Rows waiting to be handed to the thread."""
+        return len(self.batch) + len(self._lazy) + len(self._lazy_older)
+
+    def open_lazily(self, call_id: int, row: Row) -> None:
+        """Write an open row within two ticks, unless `close` comes first."""
+        self._lazy[call_id] = row
+        if self._tick_handle is None:
+            self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def close(self, call_id: int) -> None:
+        """Take the open row away: out of the queue if it is still there, else by a delete."""
+        if self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None):
+            return
+        self.batch.marks.pop(call_id, None)
+        if self.batch.opens.pop(call_id, None) is None:
+            self.batch.closes.append((call_id,))
+
+    def mark(self, call_id: int, row: Row) -> None:
+        """Update an open row within a tick; of several marks the last one counts."""
+        late = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
+        if late is not None:
+            self.batch.opens[call_id] = late
+        self.batch.marks[call_id] = row
+        if self._tick_handle is None:
+            self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def flush(self) -> None:
+        """Send the batch as soon as this turn of the loop has added its rows to it."""
+        if not self._flushing:
+            self._flushing = True
+            if not self._busy:
+                self._loop.call_soon(self._hand_over)
+
+    async def call(
+        self,
+        function: Callable[[sqlite3.Connection], Result],
+        then: Callable[[Result], object] | None = None,
+    ) -> Result:
+        """Run `function` on the writer thread, after everything asked for before it.
+
+        It gets the connection inside a transaction and must not commit. `then` is called on the
+        loop with a committed result, also when the caller no longer waits. Raises the
+        ValueError `function` raised (nothing is changed then), KeeperUnavailableError.
+        """
+        if self.failed is not None:
+            raise self.failed
+        future: asyncio.Future[Result] = self._loop.create_future()
+        work = Work(function, then, future)
+        self._work.append(work)  # type: ignore[arg-type] # invariant; its result goes to its own future
+        self.flush()
+        return await future
+
+    async def stop(self) -> None:
+        """Write what is queued, sync and close the file. Idempotent; no row may follow."""
+        if self._closing is None:
+            self._closing = self._loop.create_future()
+            self._take_lazy()
+            self._take_lazy()
+            self.flush()
+            if self._tick_handle is not None:
+                self._tick_handle.cancel()
+        await asyncio.shield(self._closing)
+        self._thread.join()
+
+    def _tick(self) -> None:
+        self._tick_handle = None
+        self._take_lazy()
+        if len(self.batch):
+            self.flush()
+        if self._lazy_older and self._closing is None:
+            self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _take_lazy(self) -> None:
+        self.batch.opens.update(self._lazy_older)
+        self._lazy_older = self._lazy
+        self._lazy = {}
+
+    def _hand_over(self) -> None:
+        self._flushing = False
+        if self.failed is not None:
+            self._fail_waiting(self.failed)
+            return
+        handed = (self.batch, self.commit, self._work)
+        self.batch = Batch()
+        self.commit = Commit(self._loop)
+        self._work = []
+        self._busy = True
+        self._queue.put(handed)
+
+    def _committed(self, commit: Commit, work: list[Work[object]]) -> None:
+        self._busy = False
+        if self._flushing:
+            self._hand_over()
+        elif self._closing is not None:
+            self._queue.put(None)
+        commit.finish()
+        for each in work:
+            each.finish()
+
+    def _fail(self, error: BaseException, commit: Commit, work: list[Work[object]]) -> None:
+        failed = self._failed_with(error)
+        self._busy = False
+        commit.finish(failed)
+        for each in work:
+            each.finish(failed)
+        self._fail_waiting(failed)
+
+    def _fail_from_thread(self, error: BaseException) -> None:
+        self._loop.call_soon_threadsafe(self._failed_with, error)
+
+    def _failed_with(self, error: BaseException) -> KeeperUnavailableError:
+        if self.failed is None:
+            self.failed = KeeperUnavailableError(f"the ledger cannot be written: {error}")
+            self.failed.__cause__ = error
+            self._on_fatal(error)
+        return self.failed
+
+    def _fail_waiting(self, failed: KeeperUnavailableError) -> None:
+        commit, work = self.commit, self._work
+        self.batch = Batch()
+        self.commit = Commit(self._loop)
+        self._work = []
+        commit.finish(failed)
+        for each in work:
+            each.finish(failed)
+        if self._closing is not None and not self._closing.done():
+            self._queue.put(None)
+
+    def _closed(self) -> None:
+        if self._closing is not None and not self._closing.done():
+            self._closing.set_result(None)
+
+    # Below: on the writer thread.
+
+    def _run(self) -> None:
+        handed = None
+        try:
+            while (handed := self._queue.get()) is not None:
+                self._write(*handed)
+            if self._syncer is not None:
+                self._syncer.stop()
+            self._connection.close()
+            self._loop.call_soon_threadsafe(self._closed)
+        finally:
+            if handed is not None:  # a fault of ours: the thread is gone, and its hook has said why
+                error = AssertionError("the writer thread died")
+                self._loop.call_soon_threadsafe(self._fail, error, handed[1], handed[2])
+                self._loop.call_soon_threadsafe(self._closed)
+
+    def _write(self, batch: Batch, commit: Commit, work: list[Work[object]]) -> None:
+        started = perf_counter()
+        try:
+            if len(batch):
+                batch.apply(self._connection)
+            for each in work:
+                each.run(self._connection)
+        except (sqlite3.Error, OSError, AssertionError) as error:
+            self._loop.call_soon_threadsafe(self._fail, error, commit, work)
+            return
+        self.commit_seconds += perf_counter() - started
+        self.commits += 1
+        self._loop.call_soon_threadsafe(self._committed, commit, work)
+        self._after_commit(len(batch) + 64 * len(work))
+
+    def _after_commit(self, rows: int) -> None:
+        if self._syncer is not None:
+            self._syncer.wake()
+        # A commit rewrites the right edge of each of about eight trees; a row adds little.
+        self._wal_pages += 8 + rows // 8
+        if self._wal_pages >= CHECKPOINT_PAGES and self.failed is None:
+            self._wal_pages = 0
+            started = perf_counter()
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except sqlite3.Error as error:
+                self._fail_from_thread(error)
+            self.checkpoint_seconds += perf_counter() - started
+        if self.commits % AUDIT_COMMITS == 1:
+            self.imbalance = imbalance(self._connection)
+
+
+class _Syncer:
+    """The second thread: bounds how long a commit may live in the page cache only."""
+
+    def __init__(self, wal: Path, on_error: Callable[[BaseException], object]) -> None:
+        self._wal = wal
+        self._on_error = on_error
+        self._armed = False
+        self._stopping = threading.Event()
+        self._signal: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="sluice-sync", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something was committed: sync within `SYNC_SECONDS_MAX`."""
+        if not self._armed:
+            self._armed = True
+            self._signal.put(SYNC_SECONDS_MAX)
+
+    def stop(self) -> None:
+        """Sync once more and end."""
+        self._stopping.set()
+        self._signal.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            # Closing this descriptor drops no lock of SQLite's: those are on the other two files.
+            descriptor = os.open(self._wal, os.O_RDONLY)
+        except OSError as error:
+            self._on_error(error)
+            return
+        try:
+            delay: float | None = 0.0
+            while delay is not None:
+                delay = self._signal.get()
+                if delay is not None:
+                    self._stopping.wait(delay)
+                self._armed = False  # before the sync: a commit during it needs another one
+                os.fdatasync(descriptor)
+        except OSError as error:
+            self._on_error(error)
+        finally:
+            os.close(descriptor)
+
+
+def imbalance(connection: sqlite3.Connection) -> int:
+    """Return the sum of all stored balances: 0, since every transfer adds to it what it takes."""
+    row = connection.execute("SELECT coalesce(sum(balance), 0) FROM account").fetchone()
+    return int(row[0])
