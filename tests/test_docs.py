@@ -75,7 +75,7 @@ def operations_routes() -> set[str]:
     """What the operations listener answers, from its `add_get` calls."""
     operations = Path("proxy/edge/operations.py")
     return {
-        f"GET {call.args[0].value}"
+        f"GET {call.args[0].value!s}"
         for call in ast.walk(tree.tree(operations))
         if isinstance(call, ast.Call)
         and tree.called_name(call).endswith("add_get")
