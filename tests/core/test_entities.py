@@ -1,0 +1,73 @@
+"""The nouns: their derived facts, what they never show, and that they never change."""
+
+import dataclasses
+
+import pytest
+
+from proxy.core import entities
+from proxy.core.entities import (
+    MULTIPLIER_ONE,
+    ChannelKey,
+    Formula,
+    Group,
+    Key,
+    Model,
+    Price,
+    Usage,
+    UsageSource,
+    Verdict,
+)
+
+RECORDS = [
+    value
+    for value in vars(entities).values()
+    if dataclasses.is_dataclass(value) and isinstance(value, type)
+]
+
+
+def test_input_kinds_exclude_each_other_and_add_up() -> None:
+    usage = Usage(
+        input_uncached=1, cache_read=20, cache_write_5m=300, cache_write_1h=4000, output=5, images=6
+    )
+    assert usage.input_total == 4321
+
+
+def test_one_call_that_used_nothing_is_still_one_call() -> None:
+    assert Usage().calls == 1
+    assert Usage().input_total == 0
+
+
+def test_the_ten_verdicts_are_the_published_ones() -> None:
+    assert {verdict.value for verdict in Verdict} == {
+        "complete", "client_gone", "upstream_truncated", "upstream_error", "timeout",
+        "cut_for_balance", "cut_by_shutdown", "cut_by_revocation", "rejected", "internal_error",
+    }  # fmt: skip
+
+
+def test_sources_stand_in_falling_order_of_truth() -> None:
+    order = (UsageSource.REPORTED, UsageSource.COUNTED, UsageSource.ESTIMATED, UsageSource.NONE)
+    assert tuple(UsageSource) == order
+
+
+def test_neutral_defaults_neither_raise_nor_lower_a_charge() -> None:
+    assert Group(name="g").multiplier == MULTIPLIER_ONE
+    price = Price(model="m", version=1)
+    assert price.formula is Formula.TOKENS
+    assert (price.completion_ratio, price.cache_ratio) == (MULTIPLIER_ONE, MULTIPLIER_ONE)
+    assert Model(name="m", context_window=1, output_tokens_max=1).price is None
+
+
+def test_no_secret_and_no_digest_shows_in_a_log() -> None:
+    assert "hush" not in repr(ChannelKey(id=1, secret="hush"))
+    key = Key(
+        id=1, user_id=1, digest=b"hush", name="k", group="g", prefix="sk-ab", last4="wxyz"
+    )  # fmt: skip
+    assert "hush" not in repr(key)
+    assert "sk-ab" in repr(key)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_every_record_is_frozen_and_slotted(record: type) -> None:
+    parameters = getattr(record, "__dataclass_params__")  # noqa: B009 - not in the stub
+    assert parameters.frozen
+    assert "__dict__" not in dir(record)
