@@ -16,6 +16,9 @@ from typing import Any, BinaryIO, Literal
 import orjson
 import structlog
 
+from proxy.core.redact import REDACTED
+from proxy.core.redact import redact as redact_keys
+
 FIELDS = frozenset(
     {
         *("timestamp", "level", "event", "request_id", "endpoint", "dialect", "model", "group"),
@@ -26,13 +29,10 @@ FIELDS = frozenset(
     }
 )
 TEXT_CHARACTERS_MAX = 2000
-REDACTED = "[redacted]"
 
-_SECRETS = re.compile(
+_HEADERS = re.compile(
     r"""
-      \bsk-[A-Za-z0-9_\-]{6,}                              # keys, ours and the providers'
-    | (?:(?<=bearer[ ])|(?<=bearer:))[A-Za-z0-9._~+/=\-]{6,}  # after the scheme
-    | (?<=x-api-key)["']?\s*[:=,]\s*["']?[^\s"',]+         # header or dictionary form
+      (?<=x-api-key)["']?\s*[:=,]\s*["']?[^\s"',]+          # header or dictionary form
     | (?<=authorization)["']?\s*[:=,]\s*["']?(?!bearer\b)(?:\w+\s+)?[^\s"',]+
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -46,7 +46,7 @@ Event = MutableMapping[str, Any]
 def redact(text: str) -> str:
     """`text` without anything that looks like a credential, shortened, on one line."""
     # Redacted before it is cut, or a secret across the cut would leave its first half behind.
-    cut = _SECRETS.sub(REDACTED, text[: 2 * TEXT_CHARACTERS_MAX])
+    cut = _HEADERS.sub(REDACTED, redact_keys(text[: 2 * TEXT_CHARACTERS_MAX]))
     if len(cut) > TEXT_CHARACTERS_MAX:
         cut = cut[:TEXT_CHARACTERS_MAX] + "…"
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
