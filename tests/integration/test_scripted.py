@@ -9,7 +9,8 @@ from tests.integration.raw_client import (
     request_bytes,
     responses,
 )
-from tests.integration.scripted import (
+from tests.integration.scripted import ScriptedUpstream, blackhole_port, refused_port
+from tests.integration.scripts import (
     LAST_CHUNK,
     AtOnce,
     AwaitGone,
@@ -20,12 +21,9 @@ from tests.integration.scripted import (
     Pause,
     ReceiveRequest,
     Reset,
-    ScriptedUpstream,
     Send,
-    blackhole_port,
     chunk,
     plain_script,
-    refused_port,
     stream_head,
     stream_script,
 )
