@@ -20,7 +20,6 @@ from proxy.core.deltas import (
     arguments_text,
     as_dict,
     as_list,
-    as_raw,
     as_reason,
     chunk_of,
     countable_text,
@@ -54,18 +53,21 @@ class _Answer(OpenAIChunk, frozen=True, gc=False):
     choices: tuple[_AnswerChoice, ...] = ()
 
 
+_NO_INPUT: Final = Raw(b"{}")
+
+
 class _Part(Struct, frozen=True, gc=False):
     text: str | None = None
     thinking: str | None = None
     name: str | None = None
-    input: Raw | None = None
+    input: Raw = _NO_INPUT
 
 
 class _Message(Struct, frozen=True, gc=False):
     content: tuple[_Part, ...] = ()
     stop_reason: str | None = None
-    usage: Raw | None = None
-    error: Raw | None = None
+    usage: object = None
+    error: object = None
 
 
 _decode_answer: Final = msgspec.json.Decoder(_Answer).decode
@@ -128,9 +130,8 @@ def _anthropic(body: bytes) -> PlainReading:
 def _part_text(part: _Part) -> str:
     """Return the text of one block; a tool's input as the JSON the model wrote."""
     text = (part.text or "") + (part.thinking or "") + (part.name or "")
-    if part.input is None or not is_set(part.input):
-        return text
-    return text + bytes(part.input).decode("utf-8", "replace")
+    written = bytes(part.input)
+    return text if written in {b"{}", b"null"} else text + written.decode("utf-8", "replace")
 
 
 def _tolerant_message(value: dict[str, object]) -> _Message:
@@ -150,6 +151,6 @@ def _tolerant_message(value: dict[str, object]) -> _Message:
             ]
         ),
         stop_reason=as_reason(value.get("stop_reason")),
-        usage=as_raw(value.get("usage")),
-        error=as_raw(value.get("error")),
+        usage=value.get("usage"),
+        error=value.get("error"),
     )

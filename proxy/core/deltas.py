@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 import orjson
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 TEXT_DEPTH_MAX: Final = 8
 """Nesting of content parts read for text; deeper parts hold none that anybody sends."""
@@ -62,9 +62,9 @@ class OpenAIChunk(Struct, frozen=True, gc=False):
     """One `chat.completion.chunk`. JSON null and absent are both None in `usage` and `error`."""
 
     choices: tuple[OpenAIChoice, ...] = ()
-    usage: Raw | None = None
-    """The usage object's own bytes, for `proxy.core.usage`."""
-    error: Raw | None = None
+    usage: object = None
+    """The usage report as parsed, for `proxy.core.usage`; a dict if it is any good."""
+    error: object = None
     """Whatever stood under `error`; `is_set` says whether SDKs would raise on it."""
 
 
@@ -89,7 +89,7 @@ class AnthropicBlock(Struct, frozen=True, gc=False):
 class AnthropicMessage(Struct, frozen=True, gc=False):
     """The `message` of message_start."""
 
-    usage: Raw | None = None
+    usage: object = None
 
 
 class AnthropicEvent(Struct, frozen=True, gc=False):
@@ -99,9 +99,9 @@ class AnthropicEvent(Struct, frozen=True, gc=False):
     index: int = 0
     delta: AnthropicDelta | None = None
     content_block: AnthropicBlock | None = None
-    usage: Raw | None = None
+    usage: object = None
     message: AnthropicMessage | None = None
-    error: Raw | None = None
+    error: object = None
 
 
 OPENAI_GARBAGE: Final = OpenAIChunk()
@@ -219,12 +219,9 @@ def finished(chunk: OpenAIChunk) -> tuple[int, ...]:
     return tuple([choice.index for choice in chunk.choices if choice.finish_reason])
 
 
-def is_set(value: Raw | None) -> bool:
+def is_set(value: object) -> bool:
     """Say whether `value` is truthy JSON: SDKs raise on a truthy `error` only (WIRE.md 1)."""
-    return value is not None and bytes(value).strip() not in _FALSY
-
-
-_FALSY: Final = frozenset({b"null", b"false", b'""', b"0", b"{}", b"[]"})
+    return bool(value)
 
 
 def _function_text(function: FunctionDelta | None) -> str:
@@ -297,11 +294,6 @@ def as_reason(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def as_raw(value: object) -> Raw | None:
-    """Return a value as JSON again, None for null."""
-    return None if value is None else Raw(json.dumps(value).encode())
-
-
 def _tolerant_function(value: object) -> FunctionDelta:
     function = as_dict(value)
     return FunctionDelta(
@@ -349,8 +341,8 @@ def chunk_of(value: dict[str, object], member: str) -> OpenAIChunk:
                 for choice in choices
             ]
         ),
-        usage=as_raw(value.get("usage")),
-        error=as_raw(value.get("error")),
+        usage=value.get("usage"),
+        error=value.get("error"),
     )
 
 
@@ -376,7 +368,7 @@ def _tolerant_event(payload: bytes) -> AnthropicEvent:
             thinking=countable_text(block.get("thinking")),
             name=countable_text(block.get("name")),
         ),
-        usage=as_raw(value.get("usage")),
-        message=AnthropicMessage(as_raw(message.get("usage"))) if message else None,
-        error=as_raw(value.get("error")),
+        usage=value.get("usage"),
+        message=AnthropicMessage(message.get("usage")) if message else None,
+        error=value.get("error"),
     )

@@ -12,9 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from msgspec import Raw
-
-from proxy.core.deltas import load_object
 from proxy.core.entities import Usage, UsageSource
 
 _Names = Mapping[str, "str | Mapping[str, str]"]
@@ -100,12 +97,12 @@ class UsageTally:
         """The codes of everything reported that could not be true, sorted."""
         return tuple(sorted(self._anomalies))
 
-    def openai(self, usage: Raw | bytes) -> None:
+    def openai(self, usage: object) -> None:
         """Take the usage object of a chunk or plain body in the OpenAI dialect."""
         self._take(usage, _OPENAI, _OPENAI_ALIASES)
         self._final = True
 
-    def anthropic(self, usage: Raw | bytes, *, final: bool) -> None:
+    def anthropic(self, usage: object, *, final: bool) -> None:
         """Take the usage of message_delta or a plain body; `final=False` for message_start.
 
         The output in message_start is where the count begins, not what was used.
@@ -181,11 +178,11 @@ class UsageTally:
         source = UsageSource.REPORTED if known and "input" in fields else counted
         return Bill(usage, source, tuple(sorted(anomalies)))
 
-    def _take(self, usage: Raw | bytes, names: _Names, aliases: _Names) -> None:
-        report = load_object(bytes(usage))
-        if report is None:
+    def _take(self, usage: object, names: _Names, aliases: _Names) -> None:
+        if not isinstance(usage, dict):
             self._anomalies.add("malformed")
             return
+        report: dict[str, object] = usage
         found: dict[str, int] = {}
         self._find(report, names, found)
         if not aliases.keys().isdisjoint(report):
