@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests import tree
+from tests import programs, tree
 
 FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 
@@ -85,7 +85,7 @@ def _skips(reporter: Any) -> dict[str, list[str]]:
     skips: dict[str, list[str]] = defaultdict(list)
     for report in reporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        skips[reason.removeprefix("Skipped: ")].append(report.nodeid)
+        skips[programs.remedy(reason.removeprefix("Skipped: "))].append(report.nodeid)
     return skips
 
 

@@ -1,5 +1,6 @@
-"""System programs a test may need. All are optional: a test without its program is skipped aloud."""
+"""System programs and libraries a test may need: all optional, a test without one is skipped aloud."""
 
+import ctypes
 import os
 import shutil
 
@@ -13,6 +14,7 @@ REMEDIES = {
     "curl": "apt-get install curl",
     "git": "apt-get install git",
     "make": "apt-get install make",
+    "libgomp.so.1": "apt-get install libgomp1",
 }
 
 # nginx is installed where an ordinary user's PATH does not look.
@@ -25,3 +27,18 @@ def need(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed ({REMEDIES[name]})")
     return found
+
+
+def need_library(name: str) -> None:
+    """Skip the calling test where the shared library `name` cannot be loaded."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        pytest.skip(f"{name} is not installed ({REMEDIES[name]})")
+
+
+def remedy(reason: str) -> str:
+    """A reason to skip, with what to install where it names one of the programs and does not say."""
+    if "install " in reason:
+        return reason
+    return next((f"{reason} ({REMEDIES[name]})" for name in REMEDIES if name in reason), reason)

@@ -49,7 +49,7 @@ def test_blocking_outside_of_a_loop_is_fine(monkeypatch):
     load({blocker!r}).block()
 
 def test_skipped():
-    pytest.skip("nginx is not installed (apt-get install nginx)")
+    pytest.skip("nginx is not installed")
 """
 
 

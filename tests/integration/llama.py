@@ -28,6 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import programs
+
 MODEL_SEED = 20_261_121
 CONTEXT_TOKENS = 4096
 SLOTS = 4
@@ -223,6 +225,7 @@ class LlamaServer:
 
     def start(self) -> Self:
         """Start and wait until the model answers; raise with the server's own log if it does not."""
+        programs.need_library("libgomp.so.1")  # xllamacpp's wheel leaves it to the system
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.llama", str(cached_model())],
             stdin=subprocess.PIPE,
