@@ -43,9 +43,12 @@ bench: $(VENV)/.development ## the full benchmark against nginx and a direct con
 bench-quick: $(VENV)/.development ## the same in a few minutes; shows regressions, not headline figures
 	@$(BIN)/python -m benchmarks.run --quick $(ARGS)
 
-fuzz: $(VENV)/.development ## random input to the parsers and the ledger for FUZZ_SECONDS (600)
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz \
-		-n $(JOBS) --dist load --timeout 0 $(ARGS)
+fuzz: $(VENV)/.development ## new random input to the parsers and the ledger, round after round, for FUZZ_SECONDS (600)
+	@end=$$(($$(date +%s) + $(FUZZ_SECONDS))); \
+	while [ "$$(date +%s)" -lt "$$end" ]; do \
+		HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -q -m 'hypothesis or fuzz' \
+			-n $(JOBS) --dist load --timeout 0 $(ARGS) || exit 1; \
+	done
 
 wheel: $(VENV)/.development ## build dist/sluice-*.whl
 	@$(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist .
