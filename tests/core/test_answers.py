@@ -1,0 +1,99 @@
+import json
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core import answers
+from proxy.core.answers import plain_usage
+from proxy.core.entities import Dialect, Usage
+
+
+def test_an_openai_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "load_object", lambda _: pytest.fail("read twice"))
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    message = {"role": "assistant", "content": "hi", "refusal": None, "tool_calls": [call]}
+    body = {
+        "choices": [
+            {"index": 0, "message": message, "finish_reason": "tool_calls"},
+            {"index": 1, "message": {"content": None, "reasoning_content": "hm"}},
+        ],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+    }
+    read = plain_usage(orjson.dumps(body), Dialect.OPENAI)
+    assert (read.readable, read.error, read.finish_reason) == (True, False, "tool_calls")
+    assert read.texts == ("hi", 'f{"a":1}', "hm")
+    assert read.tally.final
+    assert read.tally.usage() == Usage(input_uncached=9, output=3)
+
+
+def test_an_anthropic_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "load_object", lambda _: pytest.fail("read twice"))
+    body = (
+        b'{"type":"message","content":[{"type":"thinking","thinking":"t","signature":"AA"},'
+        b'{"type":"text","text":"hi"},{"type":"tool_use","name":"f","input":{"a": 1}},'
+        b'{"type":"tool_use","name":"g","input":{}},{"type":"redacted_thinking","data":"AA"}],'
+        b'"stop_reason":"tool_use","usage":{"input_tokens":9,"output_tokens":3}}'
+    )
+    read = plain_usage(body, Dialect.ANTHROPIC)
+    assert (read.readable, read.error, read.finish_reason) == (True, False, "tool_use")
+    assert read.texts == ("t", "hi", 'f{"a": 1}', "g")
+    assert read.tally.final
+    assert read.tally.usage() == Usage(input_uncached=9, output=3)
+
+
+def test_usage_may_be_missing() -> None:
+    plain = plain_usage(b'{"choices":[{"message":{"content":"hi"}}]}', Dialect.OPENAI)
+    assert (plain.tally.seen, plain.texts, plain.finish_reason) == (False, ("hi",), None)
+    plain = plain_usage(b'{"content":[{"text":"hi"}]}', Dialect.ANTHROPIC)
+    assert (plain.tally.seen, plain.texts, plain.finish_reason) == (False, ("hi",), None)
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b"\xff", b'{"content":['])
+def test_unreadable_bodies(body: bytes, dialect: Dialect) -> None:
+    read = plain_usage(body, dialect)
+    assert (read.readable, read.error, read.texts) == (False, False, ())
+    assert not read.tally.seen
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_errors_inside_a_success(dialect: Dialect) -> None:
+    assert plain_usage(b'{"error":{"message":"no"}}', dialect).error
+    assert not plain_usage(b'{"error":null}', dialect).error
+
+
+def test_unexpected_types_are_read_tolerantly() -> None:
+    body = {
+        "choices": [{"message": {"content": [{"type": "text", "text": "a"}]}}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+    }
+    read = plain_usage(orjson.dumps(body), Dialect.OPENAI)
+    assert (read.texts, read.tally.final) == (("a",), True)
+    message = {
+        "content": [{"text": ["a", "b"]}, {"name": "f", "input": {"x": 1}}, 5],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+        "error": "no",
+    }
+    read = plain_usage(orjson.dumps(message), Dialect.ANTHROPIC)
+    assert read.texts == ("ab", 'f{"x":1}')
+    assert (read.error, read.finish_reason, read.tally.final) == (True, "end_turn", True)
+    assert plain_usage(b'{"content":"hi"}', Dialect.ANTHROPIC).texts == ("hi",)
+
+
+KEYS = st.sampled_from(["choices", "message", "content", "usage", "text", "input"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON, st.sampled_from(Dialect))
+def test_no_json_value_raises(value: object, dialect: Dialect) -> None:
+    read = plain_usage(json.dumps(value).encode(), dialect)
+    assert read.readable is isinstance(value, dict)

@@ -1,0 +1,354 @@
+import json
+
+import msgspec
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core import deltas
+from proxy.core.deltas import (
+    ANTHROPIC_GARBAGE,
+    OPENAI_GARBAGE,
+    anthropic_event,
+    anthropic_runs,
+    anthropic_text,
+    arguments_text,
+    countable_text,
+    delta_text,
+    finished,
+    is_set,
+    load_object,
+    openai_delta,
+    openai_runs,
+    ordinary_anthropic_text,
+    ordinary_text,
+)
+
+
+def chunk(delta: object, **more: object) -> bytes:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+    body = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]}
+    return orjson.dumps(body | more)
+
+
+def block_delta(delta: object, index: object = 0) -> bytes:
+    return orjson.dumps({"type": "content_block_delta", "index": index, "delta": delta})
+
+
+def test_the_event_of_the_hot_path() -> None:
+    read = openai_delta(chunk({"content": " hello"}, usage=None))
+    assert ordinary_text(read) == " hello"
+    assert delta_text(read) == " hello"
+    assert (read.usage, read.error, finished(read)) == (None, None, ())
+
+
+@pytest.mark.parametrize("more", [{}, {"usage": None}, {"error": None}, {"x": [1, {"y": 2}]}])
+def test_usage_and_unknown_fields_stay_on_the_typed_path(
+    more: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deltas, "load_object", lambda _: pytest.fail("read twice"))
+    usage = {"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 1}}
+    assert delta_text(openai_delta(chunk({"content": "a", "role": "assistant"}, **more))) == "a"
+    assert openai_delta(orjson.dumps({"choices": [], "usage": usage})).usage == usage
+    assert openai_delta(orjson.dumps({"error": {"message": "no"}})).error == {"message": "no"}
+    start = {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 5}}}
+    read = anthropic_event(orjson.dumps(start))
+    assert read.message is not None
+    assert read.message.usage == {"input_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]},
+        {"content": "", "reasoning_content": "hm"},
+        {"content": None, "reasoning": "hm"},
+        {"thinking": "hm"},
+        {"refusal": "no"},
+        {"function_call": {"name": "f"}},
+    ],
+)
+def test_anything_but_content_is_not_ordinary(delta: dict[str, object]) -> None:
+    assert ordinary_text(openai_delta(chunk(delta))) is None
+
+
+def test_ends_reports_and_other_choices_are_not_ordinary() -> None:
+    content = {"content": "x"}
+    finish = {"index": 0, "delta": content, "finish_reason": "stop"}
+    second = {"index": 1, "delta": content}
+    for body in (
+        [finish],
+        [second],
+        [second, second],
+        [{"index": 0}],
+        [],
+    ):
+        assert ordinary_text(openai_delta(orjson.dumps({"choices": body}))) is None
+    assert ordinary_text(openai_delta(chunk(content, usage={}))) is None
+    assert ordinary_text(openai_delta(chunk(content, error="x"))) is None
+    assert finished(openai_delta(orjson.dumps({"choices": [finish, second]}))) == (0,)
+
+
+def test_an_empty_finish_reason_is_none_yet() -> None:
+    body = {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": ""}]}
+    read = openai_delta(orjson.dumps(body))
+    assert ordinary_text(read) == "x"
+    assert finished(read) == ()
+
+
+def test_role_only_chunks_hold_no_text() -> None:
+    assert delta_text(openai_delta(chunk({"role": "assistant"}))) == ""
+    assert delta_text(openai_delta(orjson.dumps({"choices": [{"index": 0}]}))) == ""
+
+
+def test_runs_of_choices_kinds_and_tools_are_apart() -> None:
+    body = {
+        "choices": [
+            {
+                "index": 0,
+                "delta": {
+                    "content": "a",
+                    "reasoning": "b",
+                    "reasoning_content": "b",
+                    "refusal": "c",
+                    "tool_calls": [
+                        {"index": 0, "id": "x", "function": {"name": "f", "arguments": ""}},
+                        {"index": 1, "function": {"arguments": "{}"}},
+                        {"index": 2},
+                    ],
+                },
+            },
+            {"index": 1, "delta": {"content": "d", "function_call": {"name": "g"}}},
+            {"index": 2, "delta": None},
+        ]
+    }
+    read = openai_delta(orjson.dumps(body))
+    assert list(openai_runs(read)) == [
+        ((0, "text", 0), "a"),
+        ((0, "reasoning", 0), "b"),
+        ((0, "refusal", 0), "c"),
+        ((0, "tool", 0), "f"),
+        ((0, "tool", 1), "{}"),
+        ((1, "text", 0), "d"),
+        ((1, "function", 0), "g"),
+    ]
+    assert delta_text(read) == "abcf{}dg"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"choices": [{"delta": {"content": [{"type": "text", "text": "a"}, "b"]}}]}, "ab"),
+        (
+            {"choices": [{"index": None, "delta": {"content": [{"thinking": [{"text": "t"}]}]}}]},
+            "t",
+        ),
+        ({"choices": [{"index": "0", "delta": {"content": "a"}}]}, "a"),
+        ({"choices": [{"index": 0, "delta": {"content": 5, "refusal": "r"}}]}, "r"),
+        ({"choices": [{"delta": {"reasoning": {"text": "r"}, "content": "a"}}]}, "ar"),
+        (
+            {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": {"a": 1}}}]}}]},
+            '{"a":1}',
+        ),
+        ({"choices": [{"delta": {"function_call": {"name": "f", "arguments": []}}}]}, "f"),
+        ({"choices": [{"delta": {"tool_calls": {}}}, 7]}, ""),
+        ({"choices": None}, ""),
+        ({"choices": {"0": 1}}, ""),
+        ({"choices": [{"delta": "text"}]}, ""),
+    ],
+)
+def test_unexpected_types_are_read_tolerantly(body: dict[str, object], text: str) -> None:
+    read = openai_delta(orjson.dumps(body))
+    assert read is not OPENAI_GARBAGE
+    assert delta_text(read) == text
+
+
+def test_the_tolerant_reading_keeps_reports_and_ends() -> None:
+    body = {
+        "choices": [{"index": 3, "delta": {"content": ["x"]}, "finish_reason": 1}],
+        "usage": {"prompt_tokens": 1},
+        "error": "no",
+    }
+    read = openai_delta(orjson.dumps(body))
+    assert finished(read) == (3,)
+    assert read.choices[0].finish_reason == "1"
+    assert (read.usage, read.error) == ({"prompt_tokens": 1}, "no")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"x"',
+        b"5",
+        b"\xff",
+        b"{'a':1}",
+        b'{"choices":' + b"[" * 100_000,
+        b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"choices":null,"index":"","x":' + b"9" * 5_000 + b"}",
+    ],
+)
+def test_garbage_is_told_by_identity(payload: bytes) -> None:
+    assert openai_delta(payload) is OPENAI_GARBAGE
+    assert anthropic_event(payload) is ANTHROPIC_GARBAGE
+    assert ordinary_text(openai_delta(payload)) is None
+    assert ordinary_anthropic_text(anthropic_event(payload)) is None
+
+
+def test_an_empty_object_is_no_garbage() -> None:
+    assert openai_delta(b"{}") is not OPENAI_GARBAGE
+    assert anthropic_event(b"{}") is not ANTHROPIC_GARBAGE
+    assert openai_delta(b'{"choices":null}') is not OPENAI_GARBAGE
+
+
+def test_lone_surrogates_and_bad_utf8_still_have_text() -> None:
+    half = b'{"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}'
+    assert delta_text(openai_delta(half)) == "\ud83d"
+    bad = b'{"choices":[{"index":0,"delta":{"content":"a\xff"}}]}'
+    assert delta_text(openai_delta(bad)) == "a\ufffd"
+
+
+def test_whitespace_around_the_object_is_fine() -> None:
+    assert delta_text(openai_delta(b" " + chunk({"content": "x"}) + b"\r")) == "x"
+
+
+@pytest.mark.parametrize(
+    ("value", "truth"),
+    [(None, False), ({}, False), ("", False), (False, False), ({"m": 1}, True), ("x", True)],
+)
+def test_only_a_truthy_error_is_an_error(value: object, truth: bool) -> None:
+    assert is_set(openai_delta(orjson.dumps({"error": value})).error) is truth
+
+
+def test_block_deltas() -> None:
+    text = anthropic_event(block_delta({"type": "text_delta", "text": "a"}))
+    assert ordinary_anthropic_text(text) == "a"
+    assert ordinary_anthropic_text(anthropic_event(block_delta({"text": "a"}, 1))) is None
+    assert ordinary_anthropic_text(anthropic_event(b'{"type":"ping"}')) is None
+    for delta, expected in (
+        ({"type": "text_delta", "text": "a"}, "a"),
+        ({"type": "input_json_delta", "partial_json": "{"}, "{"),
+        ({"type": "thinking_delta", "thinking": "t"}, "t"),
+        ({"type": "signature_delta", "signature": "AAAA"}, ""),
+        ({"type": "citations_delta", "citation": {"cited_text": "c"}}, ""),
+    ):
+        assert anthropic_text(anthropic_event(block_delta(delta))) == expected
+
+
+def test_block_starts_name_their_tool() -> None:
+    block = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    start = anthropic_event(
+        orjson.dumps({"type": "content_block_start", "index": 2, "content_block": block})
+    )
+    assert list(anthropic_runs(start)) == [((2, "text", 0), "f")]
+    empty = {"type": "content_block_start", "content_block": {"type": "text", "text": ""}}
+    assert list(anthropic_runs(anthropic_event(orjson.dumps(empty)))) == []
+
+
+def test_message_delta_and_error() -> None:
+    body = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+        "usage": {"output_tokens": 9},
+    }
+    read = anthropic_event(orjson.dumps(body))
+    assert read.delta is not None
+    assert (read.delta.stop_reason, read.usage) == ("end_turn", {"output_tokens": 9})
+    error = anthropic_event(b'{"type":"error","error":{"type":"overloaded_error"}}')
+    assert (error.type, is_set(error.error)) == ("error", True)
+
+
+def test_events_of_unexpected_types() -> None:
+    body = {
+        "type": "content_block_delta",
+        "index": "1",
+        "delta": {"text": ["a"], "partial_json": {"b": 1}, "stop_reason": None},
+        "content_block": {"name": 7, "text": "c"},
+        "usage": {"output_tokens": 2},
+        "error": {},
+    }
+    read = anthropic_event(orjson.dumps(body))
+    assert (read.index, read.message, read.usage) == (0, None, {"output_tokens": 2})
+    assert [text for _, text in anthropic_runs(read)] == ["c", "a"]
+    odd = anthropic_event(orjson.dumps({"type": "x", "index": [], "message": {"usage": {}}}))
+    assert odd.message is not None
+    assert odd.message.usage == {}
+
+
+def test_countable_text_is_bounded_in_depth() -> None:
+    nested: object = "deep"
+    for _ in range(deltas.TEXT_DEPTH_MAX):
+        nested = [nested]
+    assert countable_text(nested) == "deep"
+    assert countable_text([nested]) == ""
+    assert countable_text(None) == ""
+    assert arguments_text(None) == ""
+    assert arguments_text({}) == ""
+    assert arguments_text("{}") == "{}"
+
+
+def test_load_object_takes_objects_only() -> None:
+    assert load_object(b'{"a":1}') == {"a": 1}
+    assert load_object(b'{"a":NaN}') is not None
+    assert load_object(b"[1]") is None
+    assert load_object(b"[NaN]") is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "delta", "content", "index", "usage", "type", "tool_calls", "function"]
+            )
+            | st.text(max_size=3),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_no_json_value_raises(value: object) -> None:
+    payload = json.dumps(value).encode()
+    read = openai_delta(payload)
+    assert (read is OPENAI_GARBAGE) == (not isinstance(value, dict))
+    delta_text(read)
+    ordinary_text(read)
+    event = anthropic_event(payload)
+    assert (event is ANTHROPIC_GARBAGE) == (not isinstance(value, dict))
+    anthropic_text(event)
+    ordinary_anthropic_text(event)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_raise(payload: bytes) -> None:
+    openai_delta(payload)
+    anthropic_event(payload)
+
+
+@given(st.binary(max_size=20), st.integers(0, 90))
+def test_a_damaged_event_never_raises(noise: bytes, at: int) -> None:
+    good = chunk({"content": "hello"})
+    openai_delta(good[:at] + noise + good[at:])
+    anthropic_event(good[:at])
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_typed_and_tolerant_agree(text: str) -> None:
+    body: dict[str, object] = {"choices": [{"index": 0, "delta": {"content": text}}]}
+    typed = openai_delta(orjson.dumps(body))
+    tolerant = deltas.chunk_of(body, "delta")
+    assert delta_text(typed) == delta_text(tolerant) == text
+
+
+def test_the_structs_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        msgspec.convert({}, deltas.OpenAIChunk).usage = 1  # type: ignore[misc]

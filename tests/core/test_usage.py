@@ -1,0 +1,354 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.entities import Usage, UsageSource
+from proxy.core.usage import OUTPUT_SLACK_TOKENS, TOKENS_MAX, Bill, UsageTally, bounded
+
+
+def openai(*reports: object) -> UsageTally:
+    tally = UsageTally()
+    for report in reports:
+        tally.openai(report)
+    return tally
+
+
+def anthropic(start: object, *rest: object) -> UsageTally:
+    tally = UsageTally()
+    tally.anthropic(start, final=False)
+    for report in rest:
+        tally.anthropic(report, final=True)
+    return tally
+
+
+def billed(tally: UsageTally, *, complete: bool = True, output: int = 5) -> Bill:
+    return tally.bill(complete=complete, input_tokens=40, output_tokens=output)
+
+
+def test_openai_kinds_are_disjoint() -> None:
+    tally = openai(
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 50,
+            "total_tokens": 150,
+            "prompt_tokens_details": {
+                "cached_tokens": 30,
+                "cache_write_tokens": 20,
+                "audio_tokens": 10,
+                "text_tokens": 90,
+            },
+            "completion_tokens_details": {"reasoning_tokens": 15, "audio_tokens": 5},
+        }
+    )
+    assert tally.usage() == Usage(
+        input_uncached=40,
+        cache_read=30,
+        cache_write_5m=20,
+        audio_input=10,
+        output=45,
+        reasoning=15,
+        audio_output=5,
+    )
+    assert tally.final
+    assert tally.anomalies == ()
+
+
+@pytest.mark.parametrize(
+    ("report", "usage"),
+    [
+        ({"input_tokens": 9, "output_tokens": 2}, Usage(input_uncached=9, output=2)),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 2, "input_tokens": 0, "output_tokens": 0},
+            Usage(input_uncached=9, output=2),
+        ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 2, "prompt_cache_hit_tokens": 4},
+            Usage(input_uncached=5, cache_read=4, output=2),
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 2,
+                "cached_tokens": 4,
+                "prompt_tokens_details": {"cached_tokens": 3},
+            },
+            Usage(input_uncached=6, cache_read=3, output=2),
+        ),
+        (
+            {
+                "input_tokens": 9,
+                "output_tokens": 7,
+                "input_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 2},
+                "output_tokens_details": {"reasoning_tokens": 5},
+            },
+            Usage(input_uncached=6, cache_read=1, cache_write_5m=2, output=7, reasoning=5),
+        ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": None},
+            Usage(input_uncached=9, output=2),
+        ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": [1]},
+            Usage(input_uncached=9, output=2),
+        ),
+    ],
+)
+def test_names_providers_use(report: dict[str, object], usage: Usage) -> None:
+    assert openai(report).usage() == usage
+
+
+def test_reasoning_beside_the_completion_is_added() -> None:
+    report = {
+        "prompt_tokens": 10,
+        "completion_tokens": 4,
+        "total_tokens": 34,
+        "completion_tokens_details": {"reasoning_tokens": 20},
+    }
+    assert openai(report).usage() == Usage(input_uncached=10, output=24, reasoning=20)
+    assert openai(report | {"total_tokens": 14}).usage().output == 4
+
+
+def test_parts_never_exceed_the_total() -> None:
+    tally = openai(
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 3,
+            "prompt_tokens_details": {"cached_tokens": 50, "audio_tokens": 5},
+            "completion_tokens_details": {"reasoning_tokens": 9, "audio_tokens": 9},
+        }
+    )
+    assert tally.usage() == Usage(cache_read=10, audio_output=3)
+    assert billed(tally).anomalies == ("parts_exceed_total",)
+
+
+def test_cumulative_reports_are_never_added() -> None:
+    tally = openai(
+        {"prompt_tokens": 10, "completion_tokens": 1},
+        {"prompt_tokens": 10, "completion_tokens": 2},
+        {"prompt_tokens": 10, "completion_tokens": 3},
+    )
+    assert tally.usage() == Usage(input_uncached=10, output=3)
+    assert tally.anomalies == ()
+
+
+def test_message_delta_replaces_field_by_field() -> None:
+    tally = anthropic(
+        {
+            "input_tokens": 10,
+            "cache_read_input_tokens": 100,
+            "cache_creation_input_tokens": 30,
+            "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+            "output_tokens": 1,
+        },
+        {"output_tokens": 40},
+        {
+            "output_tokens": 50,
+            "cache_creation_input_tokens": 45,
+            "input_tokens": None,
+            "output_tokens_details": {"thinking_tokens": 12},
+        },
+    )
+    assert tally.usage() == Usage(
+        input_uncached=10,
+        cache_read=100,
+        cache_write_5m=25,
+        cache_write_1h=20,
+        output=50,
+        reasoning=12,
+    )
+    assert (tally.final, tally.anomalies) == (True, ())
+
+
+def test_cache_writes_without_tiers_are_five_minutes() -> None:
+    tally = anthropic({"input_tokens": 1, "cache_creation_input_tokens": 7}, {"output_tokens": 2})
+    assert tally.usage() == Usage(input_uncached=1, cache_write_5m=7, output=2)
+
+
+def test_tiers_without_a_total_count() -> None:
+    tiers = {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4}
+    tally = anthropic({"input_tokens": 1, "cache_creation": tiers}, {"output_tokens": 2})
+    assert (tally.usage().cache_write_5m, tally.usage().cache_write_1h) == (3, 4)
+
+
+def test_a_later_zero_does_not_erase_but_a_correction_counts() -> None:
+    tally = anthropic({"input_tokens": 10}, {"input_tokens": 0, "output_tokens": 9})
+    assert tally.usage().input_uncached == 10
+    assert tally.anomalies == ("fell_to_zero",)
+    tally.anthropic({"output_tokens": 8}, final=True)
+    assert tally.usage().output == 8
+    assert set(tally.anomalies) == {"decreased", "fell_to_zero"}
+
+
+@pytest.mark.parametrize(
+    ("value", "anomaly", "tokens"),
+    [
+        (-1, "negative", None),
+        (-0.5, "fractional", 0),
+        (-2.0, "negative", None),
+        (12.0, None, 12),
+        (12.7, "fractional", 12),
+        ("12", "text", 12),
+        ("-12", "not_a_number", None),
+        ("many", "not_a_number", None),
+        ("1" * 11, "not_a_number", None),
+        (True, "not_a_number", None),
+        ([1], "not_a_number", None),
+        (10**18, "implausible", None),
+        (1e18, "implausible", None),
+        (float("inf"), "implausible", None),
+        (float("nan"), "implausible", None),
+        (TOKENS_MAX, None, TOKENS_MAX),
+        (TOKENS_MAX + 1, "implausible", None),
+        (0, None, 0),
+        (None, None, None),
+    ],
+)
+def test_lies(value: object, anomaly: str | None, tokens: int | None) -> None:
+    tally = openai({"prompt_tokens": 7, "completion_tokens": value})
+    assert tally.anomalies == (() if anomaly is None else (anomaly,))
+    assert tally.final is (tokens is not None)
+    bill = billed(tally)
+    assert bill.usage.output == (5 if tokens is None else tokens)
+    assert bill.usage.input_uncached == 7
+    expected = UsageSource.COUNTED if tokens is None else UsageSource.REPORTED
+    assert bill.source is expected
+
+
+@pytest.mark.parametrize("report", [None, [], "usage", 5, True])
+def test_what_is_no_object_is_malformed(report: object) -> None:
+    tally = openai(report)
+    assert not tally.seen
+    assert not tally.final
+    assert tally.anomalies == ("malformed",)
+    assert billed(tally).source is UsageSource.COUNTED
+
+
+def test_an_implausible_report_in_the_middle_does_not_survive() -> None:
+    tally = openai(
+        {"prompt_tokens": 10, "completion_tokens": 10**18},
+        {"prompt_tokens": 10, "completion_tokens": 6},
+    )
+    assert billed(tally).usage == Usage(input_uncached=10, output=6)
+
+
+def test_absent_is_counted_and_zero_is_a_value() -> None:
+    assert billed(UsageTally()) == Bill(Usage(input_uncached=40, output=5), UsageSource.COUNTED)
+    zero = billed(openai({"prompt_tokens": 0, "completion_tokens": 0}))
+    assert zero == Bill(Usage(), UsageSource.REPORTED, ("zero_with_text",))
+    silent = billed(openai({"prompt_tokens": 3, "completion_tokens": 0}), output=0)
+    assert silent == Bill(Usage(input_uncached=3), UsageSource.REPORTED)
+
+
+def test_each_side_is_counted_where_only_the_other_was_reported() -> None:
+    no_input = billed(openai({"completion_tokens": 9}))
+    assert no_input == Bill(Usage(input_uncached=40, output=9), UsageSource.COUNTED)
+    cached = openai({"completion_tokens": 9, "prompt_cache_hit_tokens": 3})
+    assert billed(cached).usage.input_total == 40
+    no_output = billed(openai({"prompt_tokens": 9}))
+    assert no_output == Bill(Usage(input_uncached=9, output=5), UsageSource.COUNTED)
+
+
+def test_the_first_guess_of_message_start_is_not_the_output() -> None:
+    tally = anthropic({"input_tokens": 10, "output_tokens": 1})
+    for complete in (True, False):
+        bill = billed(tally, complete=complete)
+        assert bill == Bill(Usage(input_uncached=10, output=5), UsageSource.COUNTED)
+
+
+def test_an_incomplete_call_is_billed_what_was_delivered_after_an_early_report() -> None:
+    tally = openai({"prompt_tokens": 10, "completion_tokens": 3})
+    assert billed(tally, complete=False, output=8).usage.output == 8
+    assert billed(tally, complete=False, output=2) == Bill(
+        Usage(input_uncached=10, output=3), UsageSource.REPORTED
+    )
+    assert billed(tally, complete=True, output=8).usage.output == 3
+
+
+def test_an_estimate_is_called_one() -> None:
+    bill = UsageTally().bill(
+        complete=False, input_tokens=1, output_tokens=2, counted=UsageSource.ESTIMATED
+    )
+    assert bill.source is UsageSource.ESTIMATED
+
+
+def test_output_is_bounded_by_the_limit_and_slack() -> None:
+    usage = Usage(input_uncached=5, output=200, reasoning=180, audio_output=7)
+    assert bounded(usage, output_tokens_max=None) == (usage, ())
+    assert bounded(usage, output_tokens_max=207 - OUTPUT_SLACK_TOKENS) == (usage, ())
+    cut, anomalies = bounded(usage, output_tokens_max=100, slack=0)
+    assert (cut.output, cut.reasoning, cut.audio_output) == (100, 100, 0)
+    assert anomalies == ("output_bounded",)
+    audio, _ = bounded(Usage(output=10, audio_output=500), output_tokens_max=50, slack=4)
+    assert (audio.output, audio.audio_output) == (10, 44)
+
+
+def test_input_is_bounded_by_the_prompt() -> None:
+    usage = Usage(
+        input_uncached=10, cache_read=20, cache_write_5m=5, cache_write_1h=5, audio_input=5
+    )
+    assert bounded(usage, output_tokens_max=None, input_tokens_max=45) == (usage, ())
+    cut, anomalies = bounded(usage, output_tokens_max=None, input_tokens_max=32)
+    assert (cut.cache_read, cut.input_uncached, cut.cache_write_5m) == (20, 10, 2)
+    assert (cut.cache_write_1h, cut.audio_input) == (0, 0)
+    assert anomalies == ("input_bounded",)
+
+
+NUMBERS = st.integers() | st.floats() | st.text(max_size=5) | st.none() | st.booleans()
+NAMES = st.sampled_from(
+    [
+        "prompt_tokens",
+        "completion_tokens",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+        "cached_tokens",
+    ]
+)
+DETAILS = st.dictionaries(
+    st.sampled_from(
+        ["cached_tokens", "audio_tokens", "reasoning_tokens", "ephemeral_1h_input_tokens"]
+    ),
+    NUMBERS,
+)
+REPORTS = st.dictionaries(NAMES, NUMBERS).flatmap(
+    lambda flat: st.dictionaries(
+        st.sampled_from(["prompt_tokens_details", "completion_tokens_details", "cache_creation"]),
+        DETAILS | NUMBERS,
+    ).map(lambda nested: {**flat, **nested})
+)
+
+
+@given(
+    st.lists(REPORTS, max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+)
+def test_no_report_makes_an_impossible_bill(
+    reports: list[object], is_openai: bool, complete: bool, output_max: int, input_max: int
+) -> None:
+    tally = UsageTally()
+    for report in reports:
+        if is_openai:
+            tally.openai(report)
+        else:
+            tally.anthropic(report, final=True)
+    bill = tally.bill(complete=complete, input_tokens=3, output_tokens=4)
+    usage, _ = bounded(bill.usage, output_tokens_max=output_max, input_tokens_max=input_max)
+    kinds = (
+        usage.input_uncached,
+        usage.cache_read,
+        usage.cache_write_5m,
+        usage.cache_write_1h,
+        usage.output,
+        usage.reasoning,
+        usage.audio_input,
+        usage.audio_output,
+    )
+    assert all(type(kind) is int and kind >= 0 for kind in kinds)
+    assert usage.output + usage.audio_output <= output_max + OUTPUT_SLACK_TOKENS
+    assert usage.input_total + usage.audio_input <= input_max
+    assert usage.reasoning <= usage.output
