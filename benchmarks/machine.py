@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,8 +219,24 @@ def pin(pid: int, cores: set[int]) -> None:
                 continue
 
 
-def batches(total: int, size: int) -> Iterator[int]:
-    """Sizes that add up to `total`."""
-    while total > 0:
-        yield min(size, total)
-        total -= size
+def owner_of(port: int) -> int:
+    """The process that listens on a loopback TCP port, the eldest of several; 0 if none."""
+    wanted = f":{port:04X}"
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[1].endswith(wanted) and fields[3] == "0A":
+                inodes.add(f"socket:[{fields[9]}]")
+    owners = []
+    for process in _entries(Path("/proc")):
+        if not process.name.isdigit():
+            continue
+        for descriptor in _entries(process / "fd"):
+            try:
+                if str(descriptor.readlink()) in inodes:
+                    owners.append(int(process.name))
+                    break
+            except OSError:
+                continue
+    return min(owners, default=0)

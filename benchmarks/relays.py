@@ -147,10 +147,11 @@ def make_certificate(directory: Path) -> tuple[Path, Path, Path]:
     return authority, certificate, key
 
 
-def start_mock(directory: Path) -> Mock:
-    """Start the mock on free ports."""
+def start_mock(directory: Path, port: int = 0, tls_port: int = 0) -> Mock:
+    """Start the mock, on free ports unless they are given."""
     authority, certificate, key = make_certificate(directory)
-    port, tls_port = free_ports(2)
+    free = free_ports(2)
+    port, tls_port = port or free[0], tls_port or free[1]
     child = Child(
         [
             sys.executable,

@@ -19,76 +19,13 @@ STAMP_MASK = (1 << (4 * STAMP_BYTES)) - 1
 OPENAI = "openai"
 ANTHROPIC = "anthropic"
 
-_WORDS = [
-    "the",
-    "of",
-    "and",
-    "a",
-    "to",
-    "in",
-    "is",
-    "that",
-    "it",
-    "was",
-    "for",
-    "on",
-    "are",
-    "with",
-    "as",
-    "his",
-    "they",
-    "at",
-    "be",
-    "this",
-    "from",
-    "have",
-    "or",
-    "by",
-    "one",
-    "had",
-    "not",
-    "but",
-    "what",
-    "all",
-    "were",
-    "when",
-    "we",
-    "there",
-    "can",
-    "an",
-    "your",
-    "which",
-    "their",
-    "said",
-    "if",
-    "do",
-    "will",
-    "each",
-    "about",
-    "how",
-    "up",
-    "out",
-    "them",
-    "then",
-    "she",
-    "many",
-    "some",
-    "so",
-    "these",
-    "would",
-    "other",
-    "into",
-    "has",
-    "more",
-    "her",
-    "two",
-    "like",
-    "him",
-    "see",
-    "time",
-    "could",
-]
-_TEXTS = tuple(f" {word}" for word in _WORDS[:64])
+_WORDS = """
+    the of and a to in is that it was for on are with as his they at be this from have or by one
+    had not but what all were when we there can an your which their said if do will each about
+    how up out them then she many some so these would other into has more her two like him
+"""
+_TEXTS = tuple(f" {word}" for word in _WORDS.split())
+assert len(_TEXTS) == 64
 _FILLER = " streaming relays forward whole events and count what they carry"
 _OBFUSCATION = "aZ3kQ9xW7mB2vN5cR8tY1uP4sD6fG0hJ"
 _PROMPT = (

@@ -1,0 +1,116 @@
+"""Capacity: events a second on one core at which p99 lateness crosses 5 ms, nothing lost.
+
+Rules: the relay's threads are kept on one core, mock and generator on the others. A step is a
+paced run of 200 streams; the rate grows until a step fails, then the gap is halved. Where the
+mock could not keep its own schedule, or the generator's share of time was full, the figure is a
+lower bound and says so.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.machine import pin
+from benchmarks.relays import Relay
+from benchmarks.rounds import Bench, Case, Round
+
+LATENESS_US_MAX = 5_000.0
+SCHEDULE_DELAY_US_MAX = 5_000.0
+STREAMS = 200
+STEP_SECONDS = 2.0
+GROWTH = 1.3
+STEPS_MAX = 20
+RATE_FIRST = 10_000.0
+RATE_MAX = 200_000.0
+ACHIEVED_SHARE_MIN = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Median over repetitions, events a second. `limited_by_rig`: a lower bound."""
+
+    relay: str
+    events_per_second: float
+    repetitions: tuple[float, ...]
+    limited_by_rig: bool
+    void: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _step(bench: Bench, relay: Relay, rate: float) -> Round:
+    pace = rate / STREAMS
+    case = Case(
+        "capacity",
+        "capacity",
+        {
+            "kind": "streams",
+            "streams": STREAMS,
+            "events": int(pace * STEP_SECONDS),
+            "pace": pace,
+            "ramp_seconds": 0.2,
+            "timeout_seconds": 30.0,
+        },
+    )
+    return bench.measure(relay, case, 1)
+
+
+def _judge(result: Round) -> tuple[bool, bool]:
+    """(the relay kept up, the rig kept up)."""
+    gap = result.findings["gap_us"].get("p99", float("inf"))
+    rig = result.mock["schedule_delay_us_p99"] <= SCHEDULE_DELAY_US_MAX
+    return not result.void and gap <= LATENESS_US_MAX, rig
+
+
+def _ramp(bench: Bench, relay: Relay) -> tuple[float, bool, list[str]]:
+    """One ramp: the highest rate that held, whether the rig was the limit, what went wrong."""
+    held, rate, failed = 0.0, RATE_FIRST, 0.0
+    limited = False
+    void: list[str] = []
+    for _ in range(STEPS_MAX):
+        result = _step(bench, relay, rate)
+        good, rig = _judge(result)
+        bench.say(
+            f"    {relay.name:9s} {rate:8.0f}/s: p99 {result.findings['gap_us'].get('p99', 0):8.0f}"
+            f" us, mock behind p99 {result.mock['schedule_delay_us_p99']:8.0f} us, relay "
+            f"{result.cpu_us * result.rate / 1e6:.2f} core  {'held' if good and rig else 'failed'}"
+        )
+        if good and rig:
+            held = rate
+        else:
+            failed, limited = rate, not rig
+            void += result.void
+        if rate >= RATE_MAX or (failed and failed / max(held, 1.0) < 1.06):
+            break
+        rate = (held + failed) / 2 if failed else rate * GROWTH
+    return held, limited, void
+
+
+def capacity(bench: Bench, relay: Relay, repetitions: int) -> Capacity:
+    """The knee, as the median of several ramps."""
+    cores = sorted(os.sched_getaffinity(0))
+    own, others = {cores[-1]}, set(cores[:-1]) or {cores[-1]}
+    for pid in relay.pids:
+        pin(pid, own)
+    pin(bench.mock.child.pid, others)
+    pin(bench.generator.child.pid, others)
+    try:
+        ramps = [_ramp(bench, relay) for _ in range(repetitions)]
+    finally:
+        for pid in (*relay.pids, bench.mock.child.pid, bench.generator.child.pid):
+            pin(pid, set(cores))
+    rates = tuple(held for held, _, _ in ramps)
+    found = Capacity(
+        relay.name,
+        median(rates),
+        rates,
+        any(limited for _, limited, _ in ramps),
+        tuple(reason for _, _, reasons in ramps for reason in reasons),
+    )
+    bench.say(
+        f"  {relay.name:9s} {'at least ' if found.limited_by_rig else ''}"
+        f"{found.events_per_second:,.0f} events a second on one core"
+    )
+    return found
