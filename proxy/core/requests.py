@@ -392,14 +392,11 @@ def _usage_option(body: bytes, options: _Span | None, model_end: int) -> tuple[b
 
 def _cut(body: bytes, spans: Mapping[str, _Span], name: str) -> _Span:
     """Return the span of a whole member and the one comma that goes with it."""
-    before = 0
-    for other, (_, end) in spans.items():
-        if other == name:
-            break
-        before = end
+    names = list(spans)
+    index = names.index(name)
     end = spans[name][1]
-    if before:
-        return before, end
+    if index:
+        return spans[names[index - 1]][1], end
     # The first member: `model` follows, so there is a next name to cut up to.
     return body.index(b'"'), body.index(b'"', end)
 

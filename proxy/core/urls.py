@@ -15,6 +15,7 @@ from enum import StrEnum
 from proxy.core.entities import Dialect
 
 PATH_CHARS_MAX = 2_048
+WORDS_MAX = 64
 ECHO_CHARS_MAX = 120
 
 
@@ -44,6 +45,8 @@ METHODS: dict[Endpoint, tuple[str, ...]] = {
     Endpoint.UNSUPPORTED: (),
 }
 """The methods each endpoint answers, besides `OPTIONS`, which every path answers."""
+
+_UNSERVED = (None, Endpoint.UNSUPPORTED)
 
 _BASE_WORDS = frozenset({"v1", "api", "openai", "anthropic"})
 
@@ -81,8 +84,9 @@ def dialect_of(path: str, *, anthropic_version: bool) -> Dialect:
     endpoint, _ = _resolve(path)
     if endpoint is Endpoint.CHAT:
         return Dialect.OPENAI
-    words = [word.lower() for word in _words(path)]
-    if endpoint is Endpoint.MESSAGES or anthropic_version or "messages" in words[:4]:
+    if endpoint is Endpoint.MESSAGES or anthropic_version:
+        return Dialect.ANTHROPIC
+    if endpoint in _UNSERVED and "messages" in _words(path.lower()):
         return Dialect.ANTHROPIC
     return Dialect.OPENAI
 
@@ -123,7 +127,8 @@ def _resolve(path: str) -> tuple[Endpoint | None, str]:
         return Endpoint.CHAT, ""
     if len(path) > PATH_CHARS_MAX or not path.startswith("/"):
         return None, ""
-    return _resolve_words(_words(path))
+    words = _words(path)
+    return _resolve_words(words) if len(words) <= WORDS_MAX else (None, "")
 
 
 def _resolve_words(words: Sequence[str]) -> tuple[Endpoint | None, str]:
@@ -144,7 +149,9 @@ def _resolve_words(words: Sequence[str]) -> tuple[Endpoint | None, str]:
             return _resolve_model(rest)
         elif word in _UNSUPPORTED_WORDS:
             # A whole unsupported endpoint may itself be a pasted base: /v1/responses/models.
-            after, name = _resolve_words(rest)
+            # Not Gemini's own list, though: /v1beta/models/{model}:generateContent.
+            is_gemini = word == "v1beta" and [name.lower() for name in rest[:1]] == ["models"]
+            after, name = (None, "") if is_gemini else _resolve_words(rest)
             return (after, name) if after is not None else (Endpoint.UNSUPPORTED, "")
         else:
             # /v1/messages/batches, /v1/chat/completions/{id}: known there, not served here.
@@ -154,15 +161,11 @@ def _resolve_words(words: Sequence[str]) -> tuple[Endpoint | None, str]:
 
 def _resolve_model(rest: Sequence[str]) -> tuple[Endpoint | None, str]:
     """Read what follows `models`: nothing, another endpoint's path, or a model's name."""
-    if all(word.lower() in _BASE_WORDS for word in rest[:1]) and len(rest) <= 1:
+    lowered = [word.lower() for word in rest]
+    if not rest or lowered in (["v1"], ["models"]):
         return Endpoint.MODELS, ""
-    if rest[0].lower() in _BASE_WORDS or [word.lower() for word in rest[:2]] == [
-        "chat",
-        "completions",
-    ]:
+    if lowered[0] in _BASE_WORDS or lowered in (["messages"], ["chat", "completions"]):
         after, name = _resolve_words(rest)
-        if after is not None and after is not Endpoint.UNSUPPORTED:
+        if after not in _UNSERVED:
             return after, name
-    if len(rest) == 1 and rest[0].lower() in {"models", "messages"}:
-        return (Endpoint.MODELS if rest[0].lower() == "models" else Endpoint.MESSAGES), ""
     return Endpoint.MODEL, "/".join(rest)

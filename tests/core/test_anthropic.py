@@ -1,0 +1,116 @@
+"""What an Anthropic messages body says about its prompt and its hidden output."""
+
+import json
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from proxy.core import anthropic, prompts
+
+MEMBERS = msgspec.json.Decoder(dict[str, Raw])
+FRAMING = 2 * prompts.MESSAGE_TOKENS
+"""Fixed tokens of one message and the reply."""
+IMAGE = {"type": "image", "source": {"type": "base64", "data": "A" * 9_000}}
+
+
+def read(messages: object, **others: object) -> prompts.Prompt:
+    body = json.dumps({"messages": messages, **others}).encode()
+    return anthropic.read_prompt(MEMBERS.decode(body), "claude-sonnet-4-5")
+
+
+def of_blocks(*blocks: object) -> prompts.Prompt:
+    return read([{"role": "user", "content": list(blocks)}])
+
+
+def test_texts_come_apart_and_in_order() -> None:
+    prompt = read(
+        [{"role": "user", "content": "u"}, {"content": None}, {"content": [{"text": "b"}]}],
+        system="s",
+    )
+    assert prompt.pieces == ("u", "b", "s")
+    assert prompt.fixed_tokens == 4 * prompts.MESSAGE_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("system", "pieces"),
+    [("s", ("s",)), ([{"type": "text", "text": "a"}, {"text": "b"}], ("a", "b")), (7, ("7",))],
+)
+def test_system_prompt(system: object, pieces: tuple[str, ...]) -> None:
+    assert read([], system=system).pieces == pieces
+
+
+def test_tools_and_formats_count_as_their_json() -> None:
+    prompt = read([], tools=[{"name": "f"}], output_format={"a": 1}, output_config={"b": 2})
+    assert prompt.pieces == ('[{"name": "f"}]', '{"a": 1}', '{"b": 2}')
+    assert prompt.fixed_tokens == prompts.MESSAGE_TOKENS + prompts.TOOLS_TOKENS
+
+
+def test_an_image_is_a_fixed_figure_and_never_text() -> None:
+    assert of_blocks(IMAGE) == prompts.Prompt((), FRAMING + prompts.ANTHROPIC_IMAGE_TOKENS)
+
+
+def test_blocks_of_an_agent() -> None:
+    prompt = of_blocks(
+        {"type": "thinking", "thinking": "hm", "signature": "x"},
+        {"type": "redacted_thinking", "data": "A" * 400},
+        {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}},
+        {"type": "tool_result", "tool_use_id": "t", "content": "42"},
+        {"type": "tool_result", "tool_use_id": "t", "content": [{"text": "x"}, IMAGE]},
+        {"type": "tool_result", "tool_use_id": "t", "content": {"odd": 1}},
+    )
+    assert prompt.pieces == ("hm", "f", '{"a": 1}', "42", "x", '{"odd": 1}')
+    assert prompt.fixed_tokens == FRAMING + 100 + prompts.ANTHROPIC_IMAGE_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("source", "pieces", "tokens"),
+    [
+        ({"type": "base64", "data": "A" * 80_000}, (), 10_000),
+        ({"type": "url", "url": "u"}, (), prompts.DOCUMENT_TOKENS_MIN),
+        ({"type": "text", "data": "plain"}, ("plain",), 0),
+        ({"type": "text"}, (), prompts.DOCUMENT_TOKENS_MIN),
+        ({"type": "content", "content": "c"}, ("c",), 0),
+        ({"type": "content", "content": [{"text": "d"}]}, ("d",), 0),
+        (7, (), prompts.DOCUMENT_TOKENS_MIN),
+    ],
+)
+def test_documents(source: object, pieces: tuple[str, ...], tokens: int) -> None:
+    prompt = of_blocks({"type": "document", "title": "t", "context": "x", "source": source})
+    assert prompt == prompts.Prompt(("t", "x", *pieces), FRAMING + tokens)
+
+
+def test_nesting_beyond_the_bound_counts_as_text() -> None:
+    block: object = {"text": "deep"}
+    for _ in range(anthropic.NESTING_MAX - 1):
+        block = {"content": [block]}
+    assert of_blocks(block).pieces == ("deep",)
+    assert of_blocks({"content": [block]}).pieces == ('[{"text": "deep"}]',)
+
+
+@pytest.mark.parametrize("messages", [["hi"], [{"content": 7}], {}, None])
+def test_an_unknown_shape_counts_as_its_json(messages: object) -> None:
+    assert read(messages).pieces == (json.dumps(messages),)
+
+
+@pytest.mark.parametrize(
+    ("members", "hidden"),
+    [
+        ({}, False),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, True),
+        ({"thinking": {"type": "adaptive"}}, True),
+        ({"thinking": {"type": "disabled"}}, False),
+        ({"thinking": None}, False),
+        ({"thinking": "yes"}, True),
+        ({"mcp_servers": []}, False),
+        ({"mcp_servers": [{"url": "u"}]}, True),
+        ({"container": "c"}, True),
+        ({"container": None}, False),
+        ({"tools": None}, False),
+        ({"tools": [{"name": "f"}, {"type": "custom"}, {"type": "bash_20250124"}]}, False),
+        ({"tools": [{"type": "web_search_20250305"}]}, True),
+        ({"tools": 7}, True),
+    ],
+)
+def test_hidden_output(members: dict[str, object], hidden: bool) -> None:
+    assert anthropic.hidden_output(MEMBERS.decode(json.dumps(members))) is hidden

@@ -1,0 +1,309 @@
+"""A body is read by its top level, edited in place and otherwise never touched."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core import requests
+from proxy.core.entities import Dialect
+from proxy.core.errors import RelayError
+from proxy.core.requests import CallRequest, edit_body, parse_call
+from tests import corpora
+
+ACCEPTED = [case for case in corpora.bodies() if case.status == 200]
+REFUSED = [case for case in corpora.bodies() if case.status != 200]
+MESSAGES = '"messages":[{"role":"user","content":"hi"}]'
+
+
+def chat(extra: str) -> bytes:
+    return b'{"model":"m",%s%s}' % (MESSAGES.encode(), extra.encode())
+
+
+def edited(
+    body: bytes, *, model: str = "m", usage: bool = False, maximum: int | None = None
+) -> bytes:
+    call = parse_call(body, Dialect.OPENAI)
+    return edit_body(
+        body, call, upstream_model=model, include_usage=usage, output_tokens_max=maximum
+    )
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
+def test_accepted_bodies_say_what_is_expected(case: corpora.BodyCase) -> None:
+    call = parse_call(case.body, case.dialect)
+    assert call.dialect is case.dialect
+    assert {name: getattr(call, name) for name in case.expect} == dict(case.expect)
+    assert len(case.expect) == 7
+    assert call.input_tokens_estimate > 0
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_refused_bodies_get_their_code_and_name_the_member(case: corpora.BodyCase) -> None:
+    with pytest.raises(RelayError) as caught:
+        parse_call(case.body, case.dialect)
+    error = caught.value
+    assert (error.status, error.code.code, error.param) == (case.status, case.code, case.param)
+    assert error.message.endswith(".")
+    assert error.message.isprintable()
+    assert len(error.message) < 300
+
+
+def test_corpus_is_large_and_its_names_unique() -> None:
+    names = [case.name for case in corpora.bodies()]
+    assert len(names) >= 300
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
+def test_a_body_that_needs_no_edit_is_the_same_object(case: corpora.BodyCase) -> None:
+    body = case.body
+    call = parse_call(body, case.dialect)
+    same = edit_body(
+        body, call, upstream_model=call.model, include_usage=False, output_tokens_max=None
+    )
+    assert same is body
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
+def test_edits_change_these_members_and_nothing_else(case: corpora.BodyCase) -> None:
+    body = case.body
+    call = parse_call(body, case.dialect)
+    result = edit_body(body, call, upstream_model="up/1", include_usage=True, output_tokens_max=2)
+    before = json.loads(body)
+    after = json.loads(result)
+    wanted = dict(before, model="up/1")
+    if call.stream and case.dialect is Dialect.OPENAI:
+        wanted["stream_options"] = {**(before.get("stream_options") or {}), "include_usage": True}
+    if call.output_tokens_max is None:
+        null = [limit.field for limit in call.limits]
+        wanted[null[0] if null else "max_completion_tokens"] = 2
+    for limit in call.limits:
+        if limit.value is not None:
+            wanted[limit.field] = min(limit.value, 2)
+    assert after == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ("", ',"stream_options":{"include_usage":true}'),
+        ("null", '{"include_usage":true}'),
+        ("{}", '{"include_usage":true}'),
+        ("{ }", '{"include_usage":true }'),
+        ('{"include_usage": false}', '{"include_usage": true}'),
+        ('{"include_usage":null , "a":1}', '{"include_usage":true , "a":1}'),
+        ('{ "a":1 }', '{"include_usage":true, "a":1 }'),
+        ('{"include_usage":true}', '{"include_usage":true}'),
+        ('{"include\\u005fusage":false}', '{"include\\u005fusage":true}'),
+    ],
+)
+def test_include_usage_is_edited_into_the_options(options: str, wanted: str) -> None:
+    if options:
+        body = '{"model":"m","stream_options":%s,"stream":true,%s}'
+        before, after = body % (options, MESSAGES), body % (wanted, MESSAGES)
+    else:
+        body = '{"model":"m"%s,"stream":true,%s}'
+        before, after = body % ("", MESSAGES), body % (wanted, MESSAGES)
+    assert edited(before.encode(), usage=True) == after.encode()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{"model":"m","stream_options":{"a":[1]},%s}', '{"model":"m",%s}'),
+        ('{"stream_options":{},"model":"m",%s}', '{"model":"m",%s}'),
+        ('{ "stream_options" : null , "model":"m",%s}', '{ "model":"m",%s}'),
+        ('{"model":"m",%s , "stream_options": {} }', '{"model":"m",%s }'),
+        ('{"model":"m","stream":true,%s}', '{"model":"m","stream":true,%s}'),
+    ],
+)
+def test_stream_options_are_taken_out_whole(before: str, after: str) -> None:
+    body = (before % MESSAGES).encode()
+    call = parse_call(body, Dialect.OPENAI)
+    result = edit_body(
+        body,
+        call,
+        upstream_model="m",
+        include_usage=True,
+        output_tokens_max=None,
+        strip_stream_options=True,
+    )
+    assert result == (after % MESSAGES).encode()
+
+
+def test_taking_out_and_inserting_at_one_place() -> None:
+    body = b'{"model":"m","stream_options":{},"stream":true,%s}' % MESSAGES.encode()
+    call = parse_call(body, Dialect.OPENAI)
+    result = edit_body(
+        body,
+        call,
+        upstream_model="other",
+        include_usage=True,
+        output_tokens_max=5,
+        strip_stream_options=True,
+        limit_field="max_tokens",
+    )
+    assert result == b'{"model":"other","max_tokens":5,"stream":true,%s}' % MESSAGES.encode()
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        (',"max_tokens":9', ',"max_tokens":5'),
+        (',"max_tokens":5', ',"max_tokens":5'),
+        (',"max_tokens":3', ',"max_tokens":3'),
+        (',"max_tokens": 9 ,"n":2', ',"max_tokens": 5 ,"n":2'),
+        (',"max_tokens":9,"max_completion_tokens":9', ',"max_tokens":5,"max_completion_tokens":5'),
+        (',"max_tokens":9,"max_completion_tokens":3', ',"max_tokens":5,"max_completion_tokens":3'),
+        (',"max_tokens":null', ',"max_tokens":5'),
+        (
+            ',"max_tokens":null,"max_completion_tokens":9',
+            ',"max_tokens":null,"max_completion_tokens":5',
+        ),
+    ],
+)
+def test_limits_are_lowered_where_they_stand(limits: str, wanted: str) -> None:
+    assert edited(chat(limits), maximum=5) == chat(wanted)
+
+
+def test_an_absent_limit_is_inserted_after_the_model() -> None:
+    body = chat("")
+    assert edited(body, maximum=5) == body.replace(b'"m"', b'"m","max_completion_tokens":5')
+    call = parse_call(body, Dialect.OPENAI)
+    result = edit_body(
+        body,
+        call,
+        upstream_model="m",
+        include_usage=False,
+        output_tokens_max=5,
+        limit_field="max_tokens",
+    )
+    assert result == body.replace(b'"m"', b'"m","max_tokens":5')
+
+
+def test_a_null_limit_of_another_name_stays() -> None:
+    body = chat(',"max_tokens":null')
+    call = parse_call(body, Dialect.OPENAI)
+    result = edit_body(
+        body,
+        call,
+        upstream_model="m",
+        include_usage=False,
+        output_tokens_max=5,
+        limit_field="max_completion_tokens",
+    )
+    assert json.loads(result)["max_completion_tokens"] == 5
+    assert json.loads(result)["max_tokens"] is None
+
+
+def test_the_model_is_written_as_json() -> None:
+    result = edited(chat(""), model='qu"ote\n通')
+    assert json.loads(result)["model"] == 'qu"ote\n通'
+
+
+def test_a_call_that_does_not_stream_is_never_asked_for_usage() -> None:
+    body = chat(',"stream_options":{"include_usage":false}')
+    assert edited(body, usage=True) is body
+
+
+def test_edits_that_overlap_are_a_broken_assumption() -> None:
+    body = chat("")
+    call = parse_call(body, Dialect.OPENAI)
+    broken = CallRequest(
+        **{
+            **{name: getattr(call, name) for name in call.__struct_fields__},
+            "stream_options_cut": (call.model_span[0] + 1, call.model_span[1] + 1),
+        }
+    )
+    with pytest.raises(AssertionError, match="overlap"):
+        edit_body(
+            body,
+            broken,
+            upstream_model="x",
+            include_usage=False,
+            output_tokens_max=None,
+            strip_stream_options=True,
+        )
+
+
+def test_prompt_is_read_again_for_counting() -> None:
+    body = b'{"model":"gpt-4o-mini","messages":[{"content":"a"},{"content":"b"}],"tools":[]}'
+    assert requests.prompt_text_pieces(body, Dialect.OPENAI) == ("a", "b", "[]")
+    assert requests.read_prompt(body, Dialect.OPENAI).fixed_tokens > 0
+    assert requests.prompt_text_pieces(body, Dialect.ANTHROPIC) == ("a", "b", "[]")
+
+
+def test_large_known_members_may_hold_many_names() -> None:
+    names = ",".join(f'"k{number}":0' for number in range(requests.NAMES_OUTSIDE_MAX))
+    assert parse_call(chat(f',"tools":[{{{names}}}]'), Dialect.OPENAI).hidden_output is False
+    with pytest.raises(RelayError, match="too many members"):
+        parse_call(chat(f',"unknown":{{{names}}}'), Dialect.OPENAI)
+    # What makes no sense is refused as such, however many names it has.
+    with pytest.raises(RelayError, match="must be a JSON object"):
+        parse_call(b"[{%s}]" % names.encode(), Dialect.OPENAI)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(st.text(max_size=8), JSON, max_size=5),
+    st.sampled_from([None, 1, 3]),
+    st.booleans(),
+)
+def test_any_body_survives_an_edit(
+    others: Mapping[str, object], indent: int | None, ascii_only: bool
+) -> None:
+    known = {"model": "m", "stream": True, "messages": [{"content": "x"}]}
+    clash = {"n", "max_tokens", "max_completion_tokens", "stream_options"}
+    whole = {**{name: value for name, value in others.items() if name not in clash}, **known}
+    body = json.dumps(whole, indent=indent, ensure_ascii=ascii_only).encode()
+    after = json.loads(edited(body, model="other", usage=True, maximum=7))
+    assert after == {
+        **whole,
+        "model": "other",
+        "stream_options": {"include_usage": True},
+        "max_completion_tokens": 7,
+    }
+
+
+def _strictly(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("duplicate")
+    return dict(pairs)
+
+
+@given(st.data())
+def test_whatever_is_accepted_another_parser_reads_the_same(data: st.DataObject) -> None:
+    seed = bytearray(
+        b'{"model":"m\\u0041","stream" : true,"x":{"model":[1.5,"\\ud83d\\ude00"]},'
+        b'"messages":[{"content":"hi\xc3\xa9"}],"max_tokens":5,"max_tokens2":{},"n":2}'
+    )
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(seed) - 1))
+        piece = data.draw(
+            st.binary(max_size=2)
+            | st.sampled_from([b'"', b"\\", b",", b"}", b'"model":"z",', b"\\ud800", b'"n":'])
+        )
+        seed[at : at + data.draw(st.integers(0, 6))] = piece
+        seed = seed or bytearray(b"{")
+    body = bytes(seed)
+    try:
+        call = parse_call(body, Dialect.OPENAI)
+    except RelayError:
+        return
+    top = json.loads(body.decode())
+    start, end = call.model_span
+    assert top["model"] == call.model == json.loads(body[start:end])
+    assert bool(top.get("stream")) is call.stream
+    assert (top.get("n") or 1) == call.choices
+    _strictly(json.loads(body.decode(), object_pairs_hook=lambda pairs: pairs))
