@@ -198,9 +198,13 @@ def edit_body(
 def read_prompt(body: bytes, dialect: Dialect) -> Prompt:
     """Collect the prompt of a body that `parse_call` accepted, for counting it exactly.
 
-    Count each piece with the model's tokenizer and add `fixed_tokens`.
+    Count each piece with the model's tokenizer and add `fixed_tokens`. Raises nothing: called
+    deeper in the stack than `parse_call`, a deep body may not fit; it then counts as text.
     """
-    members = _MEMBERS.decode(body)
+    try:
+        members = _MEMBERS.decode(body)
+    except RecursionError:
+        return Prompt((body.decode(),), 0)
     return _READ_PROMPT[dialect](members, _model(members))
 
 

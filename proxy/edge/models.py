@@ -57,7 +57,7 @@ def openai_list(catalog: Catalog, key: Key) -> bytes:
 
 def openai_model(catalog: Catalog, key: Key, name: str) -> bytes:
     """Render one model in OpenAI's shape. Raises RelayError MODEL_NOT_FOUND or _IN_GROUP."""
-    return orjson.dumps(_openai_row(catalog, key, _one(catalog, key, name)))
+    return orjson.dumps(_openai_row(catalog, key, model_named(catalog, key, name)))
 
 
 def anthropic_list(catalog: Catalog, key: Key, page: Page) -> bytes:
@@ -87,7 +87,7 @@ def anthropic_list(catalog: Catalog, key: Key, page: Page) -> bytes:
 
 def anthropic_model(catalog: Catalog, key: Key, name: str) -> bytes:
     """Render one model in Anthropic's shape. Raises RelayError like `openai_model`."""
-    return orjson.dumps(_anthropic_row(catalog, key, _one(catalog, key, name)))
+    return orjson.dumps(_anthropic_row(catalog, key, model_named(catalog, key, name)))
 
 
 def _visible(catalog: Catalog, key: Key) -> list[Model]:
@@ -95,7 +95,8 @@ def _visible(catalog: Catalog, key: Key) -> list[Model]:
     return [model for model in served if key.models is None or model.name in key.models]
 
 
-def _one(catalog: Catalog, key: Key, name: str) -> Model:
+def model_named(catalog: Catalog, key: Key, name: str) -> Model:
+    """Return a model the key may call. Raises RelayError MODEL_NOT_FOUND, _IN_GROUP, _ALLOWED."""
     visible = _visible(catalog, key)
     for model in visible:
         if model.name == name:

@@ -236,6 +236,18 @@ def test_prompt_is_read_again_for_counting() -> None:
     assert requests.prompt_text_pieces(body, Dialect.ANTHROPIC) == ("a", "b", "[]")
 
 
+class _Deep:
+    """A decoder at the end of its stack, which is somewhere else in every interpreter."""
+
+    def decode(self, body: bytes) -> None:
+        raise RecursionError
+
+
+def test_a_prompt_too_deep_to_read_again_counts_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "_MEMBERS", _Deep())
+    assert requests.prompt_text_pieces(chat(""), Dialect.OPENAI) == (chat("").decode(),)
+
+
 def test_large_known_members_may_hold_many_names() -> None:
     names = ",".join(f'"k{number}":0' for number in range(requests.NAMES_OUTSIDE_MAX))
     assert parse_call(chat(f',"tools":[{{{names}}}]'), Dialect.OPENAI).hidden_output is False
