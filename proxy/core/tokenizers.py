@@ -10,9 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import PathFinder
-from importlib.util import find_spec, module_from_spec
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol
 
 from proxy.core.entities import Model, Tokenizer
 from proxy.core.metering import Meter
@@ -48,28 +46,13 @@ class _Table(Protocol):
     def count(self, text: str) -> int: ...
 
 
-class _Bindings(Protocol):
-    def tokenizer_for_encoding(self, encoding_name: str) -> _Table: ...
-
-
-@cache
-def _bindings() -> _Bindings:
-    # The compiled part alone: the package around it reads every table into a Python dictionary
-    # on import (0.4 s, 69 MB) for a public `Encoding` that can encode but not count.
-    package = find_spec("bpe_openai")
-    spec = package and PathFinder.find_spec(
-        "bpe_openai._bindings", package.submodule_search_locations
-    )
-    if not spec or spec.loader is None:
-        raise AssertionError("bpe-openai is not installed")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return cast("_Bindings", module)
-
-
 @cache
 def _table(encoding: str) -> _Table:
-    table = _bindings().tokenizer_for_encoding(encoding)
+    # Not at the top: importing the package reads its tables (0.4 s and up), which an operator whose
+    # models are all estimated never needs. Its public `Encoding` encodes but does not count.
+    from bpe_openai import _bindings  # noqa: PLC0415 - loaded by the first who counts
+
+    table: _Table = _bindings.tokenizer_for_encoding(encoding)
     table.count("")
     return table
 

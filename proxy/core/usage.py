@@ -102,7 +102,7 @@ class UsageTally:
         self._take(usage, _OPENAI, _OPENAI_ALIASES)
         self._final = True
 
-    def anthropic(self, usage: object, *, final: bool) -> None:
+    def anthropic(self, usage: object, *, final: bool = True) -> None:
         """Take the usage of message_delta or a plain body; `final=False` for message_start.
 
         The output in message_start is where the count begins, not what was used.
@@ -241,8 +241,8 @@ class UsageTally:
 
 def bounded(
     usage: Usage,
-    *,
     output_tokens_max: int | None,
+    *,
     input_tokens_max: int | None = None,
     slack: int = OUTPUT_SLACK_TOKENS,
 ) -> tuple[Usage, tuple[str, ...]]:

@@ -17,7 +17,7 @@ def anthropic(start: object, *rest: object) -> UsageTally:
     tally = UsageTally()
     tally.anthropic(start, final=False)
     for report in rest:
-        tally.anthropic(report, final=True)
+        tally.anthropic(report)
     return tally
 
 
@@ -273,7 +273,7 @@ def test_an_estimate_is_called_one() -> None:
 
 def test_output_is_bounded_by_the_limit_and_slack() -> None:
     usage = Usage(input_uncached=5, output=200, reasoning=180, audio_output=7)
-    assert bounded(usage, output_tokens_max=None) == (usage, ())
+    assert bounded(usage, None) == (usage, ())
     assert bounded(usage, output_tokens_max=207 - OUTPUT_SLACK_TOKENS) == (usage, ())
     cut, anomalies = bounded(usage, output_tokens_max=100, slack=0)
     assert (cut.output, cut.reasoning, cut.audio_output) == (100, 100, 0)
@@ -335,7 +335,7 @@ def test_no_report_makes_an_impossible_bill(
         if is_openai:
             tally.openai(report)
         else:
-            tally.anthropic(report, final=True)
+            tally.anthropic(report)
     bill = tally.bill(complete=complete, input_tokens=3, output_tokens=4)
     usage, _ = bounded(bill.usage, output_tokens_max=output_max, input_tokens_max=input_max)
     kinds = (
