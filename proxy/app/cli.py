@@ -1,0 +1,446 @@
+"""`sluice`: the command line.
+
+Rules: a command talks to the running relay over its socket; while none runs it takes the data
+directory's lock and does the same by itself. Tables on a terminal or a pipe, the bare result
+with `--json`; errors go to standard error with a remedy. Exit status: 0 done, 1 refused or
+failed, 2 wrong usage. This module must not know how a command is done.
+"""
+
+import asyncio
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+import proxy
+from proxy.app import check as checking
+from proxy.app import commands, show, toml
+from proxy.app.control import CommandError, NotRunningError, ask
+from proxy.app.directory import DataDirectory, DirectoryError
+from proxy.app.office import open_office
+from proxy.app.seed import NO_KEY, Upstream
+from proxy.app.settings import Settings, SettingsError, load
+from proxy.core.entities import BudgetPeriod, Dialect
+from proxy.core.money import format_usd
+from proxy.storage.sqlite import Durability
+from proxy.storage.verify import verify
+
+CREATING = frozenset({"catalog apply", "user add", "channel add"})
+"""Commands that may make a new database; the others would only hide a mistyped path."""
+
+CONFIG_OPTION = click.option(
+    "--config", type=click.Path(path_type=Path), envvar="SLUICE_CONFIG", help="Settings file."
+)
+DATA_OPTION = click.option("--data", envvar="SLUICE_DATA", help="Data directory.")
+
+
+class Target:
+    """Which data directory, and how to show results."""
+
+    def __init__(self, config: Path | None, data: str | None, *, json: bool) -> None:
+        flags = {} if data is None else {"data_dir": data}
+        self.settings: Settings = load(config, flags)
+        self.directory = DataDirectory(self.settings.data_path)
+        self.json = json
+
+    def do(self, command: str, arguments: Mapping[str, object]) -> Any:
+        """Do a command and return its result. Raises CommandError, DirectoryError."""
+        try:
+            return ask(self.directory.control, command, arguments)
+        except NotRunningError:
+            pass
+        if command not in CREATING and not self.directory.database.exists():
+            raise CommandError(
+                f"there is no database in {self.directory.root}",
+                "start `sluice serve` once, or name the directory with --data",
+            )
+        with self.directory.locked():
+            return asyncio.run(self._do_alone(command, arguments))
+
+    def show(self, result: object) -> None:
+        """Write a result to standard output."""
+        (show.as_json if self.json else show.as_table)(result, sys.stdout)
+
+    async def _do_alone(self, command: str, arguments: Mapping[str, object]) -> object:
+        durability = Durability(self.settings.durability)
+        async with open_office(self.directory, durability) as office:
+            return await commands.run(office, command, arguments)
+
+
+def targeted(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --config, --data and --json, and a Target as first argument."""
+
+    @functools.wraps(command)
+    def wrapped(config: Path | None, data: str | None, json: bool, **rest: object) -> None:
+        command(Target(config, data, json=json), **rest)
+
+    for option in (
+        click.option("--json", is_flag=True, help="Write the result as JSON."),
+        DATA_OPTION,
+        CONFIG_OPTION,
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+class Main(click.Group):
+    """Turns what commands raise into an error line with a remedy and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; see the class."""
+        try:
+            found: object = super().invoke(ctx)
+        except CommandError as error:
+            show.problem(error.message, error.remedy)
+        except SettingsError as error:
+            for problem in error.problems:
+                where = "" if problem.line is None else f" line {problem.line}"
+                show.problem(f"{error.source}{where}: {problem.reason}", problem.remedy)
+        except DirectoryError as error:
+            show.problem(*commands.split_remedy(str(error)))
+        except OSError as error:
+            show.problem(f"{error.filename or ''} {error.strerror or error}".strip())
+        else:
+            return found
+        return ctx.exit(1)
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(proxy.__version__, prog_name="sluice")
+def main() -> None:
+    """Sluice: a streaming relay for LLM APIs with an exact prepaid ledger."""
+
+
+@main.command()
+@CONFIG_OPTION
+@DATA_OPTION
+@click.option("--listen", metavar="HOST:PORT", help="Where clients call.")
+@click.option("--operations", metavar="HOST:PORT", help="Where /metrics and health answer.")
+@click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Any other setting.")
+@click.option("--demo", is_flag=True, help="Start a demo upstream that needs no key.")
+@click.option(
+    "--upstream",
+    "upstreams",
+    multiple=True,
+    metavar="DIALECT=URL",
+    help="Serve this upstream, openai=URL or anthropic=URL; may be repeated.",
+)
+@click.option(
+    "--upstream-key",
+    "keys",
+    multiple=True,
+    metavar="KEY|@FILE",
+    help="Its key: one for all, or one for each in order.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="A model the upstreams serve; else they are asked for their list.",
+)
+def serve(
+    config: Path | None,
+    data: str | None,
+    listen: str | None,
+    operations: str | None,
+    sets: tuple[str, ...],
+    demo: bool,
+    upstreams: tuple[str, ...],
+    keys: tuple[str, ...],
+    models: tuple[str, ...],
+) -> None:
+    """Run the relay until SIGTERM; SIGHUP reloads the settings."""
+    from proxy.app import serve as serving  # noqa: PLC0415 - loads the whole relay
+
+    given = {"data_dir": data, "listen": listen, "operations_listen": operations}
+    flags: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    for text in sets:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise click.UsageError(f"--set takes NAME=VALUE, not {text!r}")
+        flags[name.strip()] = value.strip()
+    options = serving.Options(
+        config=config,
+        flags=flags,
+        demo=demo,
+        upstreams=read_upstreams(upstreams, keys, models),
+        models=models,
+    )
+    sys.exit(serving.run(options))
+
+
+@main.command()
+@CONFIG_OPTION
+@click.option("--catalog", type=click.Path(path_type=Path), help="Catalog file to check.")
+def check(config: Path | None, catalog: Path | None) -> None:
+    """Say what is wrong with a settings or catalog file, by line."""
+    if config is None and catalog is None:
+        raise click.UsageError("name a file with --config or --catalog")
+    found = 0
+    for path, judge in ((config, checking.check_settings), (catalog, checking.check_catalog)):
+        if path is None:
+            continue
+        problems = judge(path)
+        found += len(problems)
+        for problem in problems:
+            where = "" if problem.line is None else f":{problem.line}"
+            show.problem(f"{path}{where}: {problem.reason}", problem.remedy)
+        if not problems:
+            click.echo(f"{path}: good")
+    sys.exit(1 if found else 0)
+
+
+@main.group()
+def user() -> None:
+    """Users and their wallets' owners."""
+
+
+@user.command("add")
+@targeted
+@click.argument("name")
+@click.option("--plan", help="Plan with the user's limits; the only one if there is only one.")
+@click.option("--credit", metavar="USD", help="Starting credit.")
+def user_add(target: Target, name: str, plan: str | None, credit: str | None) -> None:
+    """Add a user."""
+    target.show(target.do("user add", {"name": name, "plan": plan, "credit": credit}))
+
+
+@user.command("list")
+@targeted
+def user_list(target: Target) -> None:
+    """List users with their balances."""
+    target.show(target.do("user list", {}))
+
+
+@main.group()
+def key() -> None:
+    """API keys of users."""
+
+
+@key.command("add")
+@targeted
+@click.argument("name")
+@click.option("--user", required=True, help="Whose key it is.")
+@click.option("--group", default="default", show_default=True, help="Resource group.")
+@click.option("--expires", metavar="WHEN", help="A span such as 30d, or a date.")
+@click.option("--budget", metavar="USD", help="What the key may spend per period.")
+@click.option("--budget-period", type=click.Choice([*BudgetPeriod]), default=BudgetPeriod.TOTAL)
+@click.option("--requests-per-minute", type=int)
+@click.option("--tokens-per-minute", type=int)
+@click.option("--concurrency", type=int)
+@click.option("--model", "models", multiple=True, help="Allow only these models.")
+@click.option("--network", "networks", multiple=True, metavar="CIDR", help="Allow only from here.")
+def key_add(target: Target, **options: Any) -> None:
+    """Make a key and print it, once."""
+    for name in ("models", "networks"):
+        options[name] = options[name] or None
+    target.show(target.do("key add", options))
+    if not target.json:
+        click.echo("The key is shown only now and stored nowhere; keep it.", err=True)
+
+
+@key.command("list")
+@targeted
+@click.option("--user", help="Only this user's keys.")
+def key_list(target: Target, user: str | None) -> None:
+    """List keys, without their secrets."""
+    target.show(target.do("key list", {"user": user}))
+
+
+@key.command("disable")
+@targeted
+@click.argument("key")
+@click.option("--user", help="Whose key, if several have the name.")
+def key_disable(target: Target, key: str, user: str | None) -> None:
+    """Disable a key by id or name; its open streams are cut."""
+    target.show(target.do("key disable", {"key": key, "user": user}))
+
+
+@main.group()
+def wallet() -> None:
+    """Prepaid money of users."""
+
+
+@wallet.command("credit")
+@targeted
+@click.argument("user")
+@click.argument("amount", metavar="USD")
+@click.option("--reason", default="top-up by the operator", show_default=True)
+@click.option("--reference", help="Repeating a reference credits nothing twice.")
+def wallet_credit(target: Target, **options: Any) -> None:
+    """Top a wallet up."""
+    target.show(target.do("wallet credit", options))
+
+
+@wallet.command("show")
+@targeted
+@click.argument("user")
+def wallet_show(target: Target, user: str) -> None:
+    """Show a wallet's balance and sums."""
+    target.show(target.do("wallet show", {"user": user}))
+
+
+@main.group()
+def channel() -> None:
+    """Upstreams that serve models."""
+
+
+@channel.command("add")
+@targeted
+@click.argument("name")
+@click.option("--dialect", type=click.Choice([*Dialect]), default=Dialect.OPENAI)
+@click.option("--base-url", required=True, metavar="URL")
+@click.option("--key", "keys", multiple=True, metavar="KEY|@FILE", help="May be repeated.")
+@click.option("--group", "groups", multiple=True, default=("default",), show_default=True)
+@click.option("--model", "models", multiple=True, required=True, metavar="NAME[=UPSTREAM_NAME]")
+@click.option("--priority", type=int, default=0, show_default=True)
+@click.option("--weight", type=int, default=1, show_default=True)
+@click.option("--allow-private", is_flag=True, help="The address may be a private one.")
+def channel_add(target: Target, **options: Any) -> None:
+    """Add a channel, or change the one of that name."""
+    pairs = [text.partition("=") for text in options["models"]]
+    options["models"] = {name: upstream or name for name, _, upstream in pairs}
+    options["keys"] = [read_key(text) for text in options["keys"]] or [NO_KEY]
+    options["groups"] = list(options["groups"])
+    target.show(target.do("channel add", {"table": options}))
+
+
+@channel.command("list")
+@targeted
+def channel_list(target: Target) -> None:
+    """List channels, without their keys."""
+    target.show(target.do("channel list", {}))
+
+
+@channel.command("test")
+@targeted
+@click.argument("name")
+@click.option("--model", help="Public name of the model to try; the first if left out.")
+def channel_test(target: Target, name: str, model: str | None) -> None:
+    """Make one tiny real call and report status and latency."""
+    result = target.do("channel test", {"name": name, "model": model})
+    target.show(result)
+    sys.exit(0 if result["ok"] else 1)
+
+
+@main.group()
+def catalog() -> None:
+    """Plans, groups, models, prices and channels as one TOML file."""
+
+
+@catalog.command("apply")
+@targeted
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Even if the database moved since the export.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def catalog_apply(target: Target, file: Path, force: bool, dry_run: bool, yes: bool) -> None:
+    """Make the catalog equal to FILE, after showing the difference."""
+    _, document = checking.read_catalog(file)
+    arguments = {"document": document, "force": force}
+    review = target.do("catalog apply", {**arguments, "dry_run": True})
+    if dry_run or not review["changes"]:
+        target.show(review if target.json else review["changes"])
+        return
+    if not yes:
+        show.as_table(review["changes"], sys.stderr)
+        if not sys.stdin.isatty():
+            raise CommandError("nobody is there to confirm", "add --yes or --dry-run")
+        click.confirm("Apply?", abort=True, err=True)
+    # What was reviewed is what is applied: not if the catalog moved meanwhile.
+    document.setdefault("version", review["version"])
+    result = target.do("catalog apply", arguments)
+    target.show(result if target.json else result["changes"])
+
+
+@catalog.command("export")
+@targeted
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+def catalog_export(target: Target, file: Path | None) -> None:
+    """Write the catalog as TOML; upstream keys as placeholders that apply keeps."""
+    document = target.do("catalog export", {})
+    if target.json:
+        target.show(document)
+        return
+    text = toml.dump(document)
+    if file is None:
+        click.echo(text, nl=False)
+    else:
+        file.write_text(text, encoding="utf-8")
+
+
+@main.command()
+@targeted
+@click.option("--user", help="Only this user's calls.")
+@click.option("--rows", "rows_max", type=int, default=50, show_default=True)
+@click.option("--before", metavar="REQUEST_ID", help="Older than this call: the next page.")
+def usage(target: Target, **options: Any) -> None:
+    """List ended calls, latest first, with what each cost."""
+    target.show(target.do("usage", options))
+
+
+@main.group()
+def ledger() -> None:
+    """The books."""
+
+
+@ledger.command("verify")
+@targeted
+def ledger_verify(target: Target) -> None:
+    """Recompute the ledger's invariants from the database file alone."""
+    if not target.directory.database.exists():
+        raise CommandError(f"there is no database in {target.directory.root}", "see --data")
+    report = verify(target.directory.database)
+    found = {
+        "clean": report.clean,
+        "calls": report.calls,
+        "open_calls": report.open_calls,
+        "transfers": report.transfers,
+        "accounts": report.accounts,
+        "wallets_usd": format_usd(report.wallets),
+        "revenue_usd": format_usd(report.revenue),
+    }
+    target.show({**found, "problems": list(report.problems)} if target.json else found)
+    if not report.clean:
+        for problem in () if target.json else report.problems:
+            show.problem(problem)
+        sys.exit(1)
+
+
+def read_upstreams(
+    texts: tuple[str, ...], keys: tuple[str, ...], models: tuple[str, ...]
+) -> tuple[Upstream, ...]:
+    """`DIALECT=URL` options with their keys. Raises click.UsageError."""
+    if len(keys) not in {0, 1, len(texts)}:
+        raise click.UsageError("give one --upstream-key for all, or one for each --upstream")
+    found: list[Upstream] = []
+    for number, text in enumerate(texts):
+        dialect, _, url = text.partition("=")
+        if dialect not in set(Dialect) or not url.startswith(("http://", "https://")):
+            raise click.UsageError(f"--upstream takes openai=URL or anthropic=URL, not {text!r}")
+        key = read_key(keys[number % len(keys)]) if keys else NO_KEY
+        earlier = sum(each.dialect == dialect for each in found)
+        name = f"upstream-{dialect}" + (f"-{earlier + 1}" if earlier else "")
+        found.append(Upstream(name, Dialect(dialect), url, key, models))
+    return tuple(found)
+
+
+def read_key(text: str) -> str:
+    """A key given as itself or as `@FILE`. Raises CommandError."""
+    if not text.startswith("@"):
+        return text
+    try:
+        found = Path(text[1:]).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"the key file {text[1:]} cannot be read: {error}") from None
+    if not found:
+        raise CommandError(f"the key file {text[1:]} is empty", "write the key into it")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""The first contents of a data directory: channels and models of `--demo` and `--upstream`.
+
+Rules: seeding only adds what is missing and points its own channels at the given address; it
+never changes a price, a limit or a key that is there, so a second start changes nothing. The
+first user and key are made only while no key exists at all. This module must not know sockets
+beyond asking an upstream which models it has.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from proxy.app import commands
+from proxy.app.demo import MODELS as DEMO_MODELS
+from proxy.app.office import Office
+from proxy.core.entities import Dialect
+
+LISTING_BYTES_MAX: Final = 4 << 20
+LISTING_SECONDS_MAX: Final = 10.0
+MODELS_MAX: Final = 500
+FIRST_USER: Final = "demo"
+FIRST_KEY: Final = "first"
+FIRST_CREDIT: Final = "10.00"
+PLAN: Final = "default"
+GROUP: Final = "default"
+PRICE: Final = {"input": "1.00", "output": "4.00"}
+"""USD per 1M tokens, for models nobody has priced: nothing is served unpriced."""
+CONTEXT_WINDOW: Final = 128_000
+OUTPUT_TOKENS_MAX: Final = 16_384
+NO_KEY: Final = "none"
+"""Sent to upstreams that were given no key, such as a local llama.cpp."""
+USUAL_MODELS: Final = {
+    Dialect.OPENAI: ("gpt-4o", "gpt-4o-mini"),
+    Dialect.ANTHROPIC: ("claude-sonnet-4-5", "claude-haiku-4-5"),
+}
+"""Used when the upstream does not say what it has and no `--model` did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One upstream to seed a channel for. `models` are served under their own names."""
+
+    name: str
+    dialect: Dialect
+    base_url: str
+    key: str = field(repr=False, default=NO_KEY)
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """What a seed did. `key` is the first key's secret, only when it was made just now."""
+
+    key: str | None = field(repr=False)
+    models: tuple[str, ...]
+    changes: tuple[str, ...]
+
+
+def demo_upstreams(base_url: str) -> tuple[Upstream, ...]:
+    """The demo upstream as two channels, one of each dialect."""
+    url = base_url + "/v1"
+    return (
+        Upstream("demo-openai", Dialect.OPENAI, url, models=DEMO_MODELS),
+        Upstream("demo-anthropic", Dialect.ANTHROPIC, url, models=DEMO_MODELS),
+    )
+
+
+async def seed(office: Office, upstreams: Sequence[Upstream]) -> Seeded:
+    """Add what `upstreams` need and, if there is no key yet, a first user with one.
+
+    Raises CommandError.
+    """
+    document: Any = await commands.run(office, "catalog export", {})
+    wanted = merged(document, upstreams)
+    done: Any = await commands.run(office, "catalog apply", {"document": wanted})
+    key: str | None = None
+    if not office.keeper.catalog.keys_by_id:
+        key = await _first_key(office)
+    return Seeded(
+        key=key,
+        models=tuple(dict.fromkeys(name for each in upstreams for name in each.models)),
+        changes=tuple(f"{change['action']} {change['what']}" for change in done["changes"]),
+    )
+
+
+def merged(document: Mapping[str, Any], upstreams: Sequence[Upstream]) -> dict[str, Any]:
+    """`document` with everything `upstreams` need added to it; pure."""
+    plans = list(document["plan"]) or [{"name": PLAN}]
+    groups = list(document["group"])
+    models = list(document["model"])
+    channels = list(document["channel"])
+    if not any(group["name"] == GROUP for group in groups):
+        groups.append({"name": GROUP})
+    for upstream in upstreams:
+        known = {model["name"] for model in models}
+        models.extend(_model(name) for name in upstream.models if name not in known)
+        at = next((i for i, row in enumerate(channels) if row["name"] == upstream.name), None)
+        if at is None:
+            channels.append(_channel(upstream, {"groups": [GROUP]}))
+        else:
+            channels[at] = _channel(upstream, channels[at])
+    return {**document, "plan": plans, "group": groups, "model": models, "channel": channels}
+
+
+async def list_models(upstream: Upstream) -> tuple[str, ...]:
+    """Ask an upstream which models it has; the usual ones if it does not say."""
+    headers = {"authorization": f"Bearer {upstream.key}"}
+    if upstream.dialect is Dialect.ANTHROPIC:
+        headers = {"x-api-key": upstream.key, "anthropic-version": "2023-06-01"}
+    timeout = aiohttp.ClientTimeout(total=LISTING_SECONDS_MAX)
+    url = f"{upstream.base_url.rstrip('/')}/models"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, headers=headers, allow_redirects=False) as response,
+        ):
+            body = await response.content.read(LISTING_BYTES_MAX)
+            found = orjson.loads(body) if response.status == 200 else {}
+    except (TimeoutError, aiohttp.ClientError, ValueError, OSError):
+        found = {}
+    rows = found.get("data") if isinstance(found, dict) else None
+    names = [row.get("id") for row in rows if isinstance(row, dict)] if rows else []
+    named = tuple(name for name in names if isinstance(name, str) and name)
+    return named[:MODELS_MAX] or USUAL_MODELS[upstream.dialect]
+
+
+async def _first_key(office: Office) -> str:
+    users: Any = await commands.run(office, "user list", {})
+    if not any(user["name"] == FIRST_USER for user in users):
+        plan = PLAN if PLAN in office.keeper.catalog.plans else min(office.keeper.catalog.plans)
+        arguments = {"name": FIRST_USER, "plan": plan, "credit": FIRST_CREDIT}
+        await commands.run(office, "user add", arguments)
+    made: Any = await commands.run(office, "key add", {"user": FIRST_USER, "name": FIRST_KEY})
+    return str(made["key"])
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "context_window": CONTEXT_WINDOW,
+        "output_tokens_max": OUTPUT_TOKENS_MAX,
+        "tokenizer": tokenizer_of(name),
+        "price": dict(PRICE),
+    }
+
+
+def tokenizer_of(model: str) -> str:
+    """The token table of a well-known family, by name; `estimate` for all others."""
+    bare = model.rpartition("/")[2]
+    if bare.startswith(("gpt-3.5", "gpt-4-", "text-embedding")) or bare == "gpt-4":
+        return "cl100k"
+    if bare.startswith(("gpt-", "o1", "o3", "o4", "chatgpt-", "demo-")):
+        return "o200k"
+    return "estimate"
+
+
+def _channel(upstream: Upstream, known: Mapping[str, Any]) -> dict[str, Any]:
+    models = dict(known.get("models", {})) | {name: name for name in upstream.models}
+    # A second start without the key keeps the one that is sealed.
+    keys = known.get("keys") if upstream.key == NO_KEY else None
+    # The operator named this address on the command line: private is what they meant.
+    return {
+        **known,
+        "name": upstream.name,
+        "dialect": upstream.dialect.value,
+        "base_url": upstream.base_url,
+        "keys": keys or [upstream.key],
+        "allow_private": True,
+        "models": models,
+    }
