@@ -316,10 +316,10 @@ class Sluice:
         catalog = self.home / "catalog.toml"
         catalog.write_text(_CATALOG.substitute(origin=origin))
         at = ("--data", str(self.data))
-        self.command("catalog", "apply", str(catalog), *at)
+        self.command("catalog", "apply", str(catalog), "--yes", *at)
         self.command("user", "add", "benchmark", "--plan", "unlimited", *at)
         self.command("wallet", "credit", "benchmark", CREDIT_USD, *at)
-        said = self.command("key", "add", "benchmark", "--group", "default", "--json", *at)
+        said = self.command("key", "add", "bench", "--user", "benchmark", "--json", *at)
         key: str = json.loads(said)["key"]
         return key
 

@@ -47,8 +47,9 @@ def markdown(
             else ""
         )
         + f", {facts['started_at']}, {facts['processor']}, {facts['cores']} cores, Linux "
-        f"{facts['kernel']}, Python {facts['python']}, {facts['nginx']}, load at start "
-        f"{facts['load'][0]:.2f}, steal {facts.get('steal_seconds', 0.0):.2f} s.",
+        f"{facts['kernel']}, Python {facts['python']}, {facts['nginx']}, "
+        f"load at start {facts['load'][0]:.2f}, nice {facts['nice']}, "
+        f"steal {facts['steal_seconds']:.2f} s.",
         "",
         _LEGEND,
         "",
