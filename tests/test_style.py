@@ -132,14 +132,17 @@ def test_nothing_sleeps_in_a_loop_or_waits_in_an_unbounded_queue(path: Path) -> 
     assert not unbounded, "a named limit on every queue"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
+@pytest.mark.parametrize("path", PROXY, ids=str)
 def test_sql_is_never_put_together_from_values(path: Path) -> None:
+    """Column lists of our own may be; such a statement carries `# noqa: S608 - reason`."""
+    lines = tree.text(path).splitlines()
     wrong = [
         f"{path}:{call.lineno}"
         for call in calls(path)
-        if tree.called_name(call).split(".")[-1] in EXECUTES
+        if tree.called_name(call).rpartition(".")[2] in EXECUTES
         and call.args
         and _is_built(call.args[0])
+        and "# noqa: S608 - " not in "".join(lines[call.lineno - 1 : call.args[0].end_lineno])
     ]
     assert not wrong, "bind parameters with ?"
     scripts = [call.lineno for call in calls(path) if "executescript" in tree.called_name(call)]
