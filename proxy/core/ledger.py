@@ -309,21 +309,17 @@ class Ledger:
 def period_bounds(period: BudgetPeriod, now: float) -> tuple[int, float]:
     """Return (start, end) in Unix seconds of the UTC period around `now`; weeks start Monday."""
     day = int(now // DAY_SECONDS)
-    match period:
-        case BudgetPeriod.TOTAL:
-            return 0, inf
-        case BudgetPeriod.DAILY:
-            return day * DAY_SECONDS, (day + 1) * DAY_SECONDS
-        case BudgetPeriod.WEEKLY:
-            monday = day - (day + 3) % 7  # 1970-01-01 was a Thursday
-            return monday * DAY_SECONDS, (monday + 7) * DAY_SECONDS
-        case BudgetPeriod.MONTHLY:
-            moment = datetime.fromtimestamp(now, UTC)
-            first = datetime(moment.year, moment.month, 1, tzinfo=UTC)
-            year, month = (
-                (moment.year + 1, 1) if moment.month == 12 else (moment.year, moment.month + 1)
-            )
-            return int(first.timestamp()), datetime(year, month, 1, tzinfo=UTC).timestamp()
+    if period is BudgetPeriod.DAILY:
+        return day * DAY_SECONDS, (day + 1) * DAY_SECONDS
+    if period is BudgetPeriod.WEEKLY:
+        monday = day - (day + 3) % 7  # 1970-01-01 was a Thursday
+        return monday * DAY_SECONDS, (monday + 7) * DAY_SECONDS
+    if period is BudgetPeriod.MONTHLY:
+        moment = datetime.fromtimestamp(now, UTC)
+        first = datetime(moment.year, moment.month, 1, tzinfo=UTC)
+        after = (moment.year + 1, 1) if moment.month == 12 else (moment.year, moment.month + 1)
+        return int(first.timestamp()), datetime(*after, 1, tzinfo=UTC).timestamp()
+    return 0, inf
 
 
 def _begin_period(purse: Purse, now: float) -> None:

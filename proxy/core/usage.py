@@ -88,6 +88,11 @@ class UsageTally:
         return bool(self._fields)
 
     @property
+    def input_seen(self) -> bool:
+        """Whether the prompt's own figure was reported, not only what came from a cache."""
+        return "input" in self._fields
+
+    @property
     def final(self) -> bool:
         """Whether both sides of the call were reported, the output by more than a first guess."""
         return self._final and "input" in self._fields and "output" in self._fields

@@ -77,7 +77,7 @@ class Durable(Protocol):
         ...
 
     def __await__(self) -> Generator[object, None, None]:
-        """Wait until done."""
+        """Wait for the commit. Raises KeeperUnavailableError if it failed."""
         ...
 
 

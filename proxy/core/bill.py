@@ -1,0 +1,84 @@
+"""What a call is charged for: the disconnect contract, the same for every caller and verdict.
+
+Rules (DESIGN.md section 3): nothing delivered, nothing charged; what was used all the same is
+forgiven, at the operator's expense. Where the provider's figure was seen it is billed, within
+bounds; else the prompt plus the output that was delivered, marked `counted` (a published token
+table) or `estimated`. This module must not know wallets or holds: what a wallet can give is the
+ledger's business.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.core import pricing
+from proxy.core.entities import Price, Usage, UsageSource
+from proxy.core.usage import UsageTally, bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What left this machine for the client."""
+
+    content: bool
+    """At least one byte of content."""
+    output_tokens: int
+    """Counted over the delivered text."""
+    exact: bool
+    """Counted with the model family's own table, not by estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A call's usage and price, nano-USD; `forgiven` is the price of what is not charged."""
+
+    usage: Usage
+    source: UsageSource
+    charge: int
+    forgiven: int
+    anomalies: tuple[str, ...] = ()
+
+
+NOTHING = Statement(Usage(calls=0), UsageSource.NONE, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What prices a call: the price version, the group's multiplier, and what can be true.
+
+    `output_tokens_max`: the limit sent upstream. `input_tokens_max`: what the prompt can have
+    come to, None where the provider may add to it (server tools).
+    """
+
+    price: Price
+    multiplier: int
+    output_tokens_max: int
+    input_tokens_max: int | None = None
+
+
+def state(
+    terms: Terms,
+    tally: UsageTally,
+    delivered: Delivered,
+    prompt_tokens: Callable[[], int],
+    *,
+    complete: bool,
+) -> Statement:
+    """Return what to charge; `prompt_tokens` is asked only when no provider said."""
+    if not delivered.content and not tally.final:
+        return NOTHING
+    made = tally.bill(
+        complete=complete,
+        input_tokens=0 if tally.input_seen else prompt_tokens(),
+        output_tokens=delivered.output_tokens,
+        counted=UsageSource.COUNTED if delivered.exact else UsageSource.ESTIMATED,
+    )
+    usage, excess = bounded(
+        made.usage,
+        output_tokens_max=terms.output_tokens_max,
+        input_tokens_max=terms.input_tokens_max,
+    )
+    anomalies = tuple(sorted({*made.anomalies, *excess}))
+    amount = pricing.charge(usage, terms.price, terms.multiplier)
+    if not delivered.content:
+        return Statement(usage, made.source, 0, amount, anomalies)
+    return Statement(usage, made.source, amount, 0, anomalies)

@@ -1,0 +1,62 @@
+"""Call ids: 63-bit integers that sort by time, and their outward form.
+
+Layout, high to low: 41 bits of milliseconds since 2020-01-01 UTC, 6 bits of worker, 16 bits of
+sequence. Time-ordered keys keep SQLite's pages, and with them the commit tail, small (DESIGN.md
+section 2). Outward: `req_` and thirteen digits of Crockford's base 32, lower case, so that text
+sorts as the integers do. Ids are unguessable by no promise: every look-up also checks the owner.
+"""
+
+EPOCH_MS = 1_577_836_800_000
+WORKERS_MAX = 64
+SEQUENCE_MAX = 1 << 16
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
+_LENGTH = 13
+_PREFIX = "req_"
+
+
+class IdSource:
+    """Hands out this worker's ids, each greater than the last even if the clock steps back.
+
+    `after`: the greatest id in use before this source, whatever the clock said then.
+    """
+
+    def __init__(self, worker: int, after: int = 0) -> None:
+        if not 0 <= worker < WORKERS_MAX:
+            raise AssertionError(f"worker {worker} does not fit six bits")
+        self._worker_bits = worker << 16
+        self._millisecond = after >> 22
+        self._sequence = SEQUENCE_MAX - 1
+
+    def next(self, now: float) -> int:
+        """Return a fresh id for `now` (Unix seconds)."""
+        millisecond = int(now * 1000) - EPOCH_MS
+        if millisecond > self._millisecond:
+            self._millisecond = millisecond
+            self._sequence = 0
+        else:
+            self._sequence += 1
+            if self._sequence == SEQUENCE_MAX:
+                self._millisecond += 1
+                self._sequence = 0
+        return self._millisecond << 22 | self._worker_bits | self._sequence
+
+
+def format_id(call_id: int) -> str:
+    """Return the outward form of `call_id`."""
+    digits = [_DIGITS[call_id >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5)]
+    return _PREFIX + "".join(digits)
+
+
+def parse_id(text: str) -> int | None:
+    """Return the id `text` stands for, or None if it is no call id."""
+    digits = text.removeprefix(_PREFIX)
+    if len(digits) != _LENGTH or len(text) != _LENGTH + len(_PREFIX):
+        return None
+    value = 0
+    for digit in digits:
+        step = _VALUES.get(digit)
+        if step is None:
+            return None
+        value = value << 5 | step
+    return value if value < 1 << 63 else None

@@ -1,0 +1,240 @@
+"""One attempt at one upstream: bytes from its socket through the exchange to the client.
+
+`data_received` is the hot path: nothing is awaited, scheduled or allocated per event beyond the
+look itself. The handler waits on one future for the few moments that need it (content, end,
+heartbeat). Backpressure is one pair of methods: a paused client pauses this reading. This module
+must not know money, limits or routing; what it asks of the call is in `AttemptOwner`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from proxy.core.exchange import Exchange, Phase
+
+PENDING_BYTES_MAX: Final = 262_144
+"""Content kept while the client's head is being sent; more pauses the upstream."""
+
+
+class AttemptEnd(Enum):
+    """How an attempt ended when its exchange did not end by itself."""
+
+    LOST = auto()
+    FIRST_BYTE_TIMEOUT = auto()
+    IDLE_TIMEOUT = auto()
+    CUT = auto()
+    CLIENT_GONE = auto()
+    FAULT = auto()
+
+
+class AttemptOwner(Protocol):
+    """The call, as its attempt sees it."""
+
+    def credit_needed(self, *, at_edge: bool) -> None:
+        """The hold is running out; `at_edge`: nothing more passes until it grows."""
+
+
+def _discard(data: bytes) -> None:
+    del data
+
+
+class Attempt(asyncio.Protocol):
+    """Drives `exchange` over one connection.
+
+    `flow` starts writing to the client; before it, content waits in `pending`. `over` is True
+    once nothing more will come, by the exchange's own end or by `end`.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_fresh",
+        "_loop",
+        "_low_water",
+        "_owner",
+        "_paused",
+        "_pending",
+        "_pending_bytes",
+        "_waiter",
+        "_write",
+        "end",
+        "exchange",
+        "first_byte_at",
+        "flowing",
+        "lost",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        owner: AttemptOwner,
+        exchange: Exchange,
+        *,
+        low_water: int,
+    ) -> None:
+        self.exchange = exchange
+        self.transport: asyncio.Transport | None = None
+        self.end: AttemptEnd | None = None
+        self.flowing = False
+        self.lost = False
+        self.first_byte_at: float | None = None
+        self._loop = loop
+        self._owner = owner
+        self._low_water = low_water
+        self._waiter: asyncio.Future[None] | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._paused: set[str] = set()
+        self._write: Callable[[bytes], object] = _discard
+        self._chunked = True
+        self._fresh = True
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of this attempt."""
+        return self.end is not None or self.exchange.over
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is something to show (the content point, or an end without content)."""
+        return self.exchange.phase in {Phase.CONTENT, Phase.TERMINAL}
+
+    @property
+    def silent(self) -> bool:
+        """Whether not one byte has come back: a reused connection may have been stale."""
+        return self._fresh
+
+    def send(self, transport: asyncio.Transport, request: bytes) -> None:
+        """Take over `transport` and write the whole request."""
+        self.transport = transport
+        transport.set_protocol(self)
+        transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass one read on: see the module docstring."""
+        if self.flowing and self.exchange.ordinary(data):
+            self._write(data)
+            return
+        if self._fresh:
+            self._fresh = False
+            self.first_byte_at = self._loop.time()
+        self._forward(self.exchange.receive(data))
+        self._look()
+
+    def eof_received(self) -> None:
+        """The upstream half-closed: by its framing that is an end, or a truncation."""
+        self._forward(self.exchange.receive_eof())
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, cleanly or not."""
+        self.lost = True
+        if exc is None:
+            self._forward(self.exchange.receive_eof())
+        if not self.over and not self.exchange.at_edge:
+            self.end = AttemptEnd.LOST
+        self._wake()
+
+    async def changed(self) -> None:
+        """Wait until there is content to show, an end, or a `nudge`."""
+        if self.over or (self.shown and not self.flowing):
+            return
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    def nudge(self) -> None:
+        """Wake whoever waits in `changed`."""
+        self._wake()
+
+    def take_pending(self) -> bytes:
+        """Return what may be shown so far, preamble first; call once, with `flow`."""
+        shown = self.exchange.held + b"".join(self._pending)
+        self.exchange.held = b""
+        self._pending.clear()
+        self._pending_bytes = 0
+        return shown
+
+    def flow(self, write: Callable[[bytes], object], *, chunked: bool) -> None:
+        """From now on write events straight to the client."""
+        self._write = write
+        self._chunked = chunked
+        self.flowing = True
+        self.resume("pending")
+
+    def detach(self) -> None:
+        """Stop writing: the client is gone, but the upstream may still say what it cost."""
+        self._write = _discard
+        self._pending.clear()
+        self._paused.discard("client")
+        self._resume_reading()
+
+    def allow(self, tokens_allowed: int) -> None:
+        """The hold grew: let the backlog pass and read on."""
+        self._forward(self.exchange.allow(tokens_allowed))
+        if not self.exchange.at_edge:
+            self.resume("credit")
+        self._look()
+
+    def pause(self, reason: str) -> None:
+        """Stop reading from the upstream, for one of several independent reasons."""
+        if not self._paused and self.transport is not None and not self.lost:
+            self.transport.pause_reading()
+        self._paused.add(reason)
+
+    def resume(self, reason: str) -> None:
+        """Take one reason back; reading goes on when none is left."""
+        if reason in self._paused:
+            self._paused.discard(reason)
+            self._resume_reading()
+
+    def stop(self, end: AttemptEnd) -> None:
+        """End the attempt and cancel the upstream at once."""
+        if not self.over:
+            self.end = end
+        if self.transport is not None and not self.exchange.reusable:
+            self.transport.abort()
+        self._wake()
+
+    def release(self) -> asyncio.Transport | None:
+        """Give the connection back if it may be reused; otherwise close it and return None."""
+        transport, self.transport = self.transport, None
+        if transport is None:
+            return None
+        if self.exchange.reusable and not self.lost and not self._paused:
+            return transport
+        transport.abort()
+        return None
+
+    def _forward(self, out: bytes) -> None:
+        if not out:
+            return
+        if self.flowing:
+            self._write(b"%x\r\n%b\r\n" % (len(out), out) if self._chunked else out)
+            return
+        self._pending.append(out)
+        self._pending_bytes += len(out)
+        if self._pending_bytes > PENDING_BYTES_MAX:
+            self.pause("pending")
+
+    def _look(self) -> None:
+        """After anything out of the ordinary: does somebody have to act?"""
+        exchange = self.exchange
+        if exchange.over or (exchange.phase is Phase.CONTENT and not self.flowing):
+            self._wake()
+        if exchange.over:
+            return
+        if exchange.at_edge:
+            self.pause("credit")
+            self._owner.credit_needed(at_edge=True)
+        elif exchange.tokens_allowed - exchange.upper < self._low_water:
+            self._owner.credit_needed(at_edge=False)
+
+    def _resume_reading(self) -> None:
+        if not self._paused and self.transport is not None and not self.lost:
+            self.transport.resume_reading()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

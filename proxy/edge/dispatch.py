@@ -1,0 +1,317 @@
+"""Channels tried in order until one serves: connect, send, watch, record, and whether again.
+
+Rules (DESIGN.md section 6): until the first event reaches the client the next channel may be
+tried, also after heartbeats; afterwards never. A reused connection that dies without one byte is
+tried once more on a fresh one, and is nobody's fault. Every attempt is recorded, failed ones
+too. This module must not know money, nor how bytes are framed.
+"""
+
+from dataclasses import dataclass
+
+from proxy.core.breaker import Outcome
+from proxy.core.entities import Channel, ChannelKey, Dialect, Verdict
+from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.exchange import FailureKind, Phase
+from proxy.core.http1 import request_head
+from proxy.core.routing import (
+    AttemptFailure,
+    parse_retry_after,
+    plan,
+    retryable,
+)
+from proxy.edge import log, refusals
+from proxy.edge.attempt import Attempt, AttemptEnd
+from proxy.edge.call import Call, Notice
+from proxy.edge.settlement import Ended
+from proxy.edge.upstream import ConnectError
+from proxy.storage.ports import KeeperUnavailableError
+
+FORWARDED_HEADERS = (
+    "anthropic-version",
+    "anthropic-beta",
+    "openai-beta",
+    "accept-language",
+    "x-stainless-helper-method",
+)
+"""Request headers that go on; everything else stays here, credentials above all."""
+ANTHROPIC_VERSION_DEFAULT = "2023-06-01"
+TRIES_MAX = 8
+"""Connections one call may use, all channels together."""
+_PATHS = {Dialect.OPENAI: "/chat/completions", Dialect.ANTHROPIC: "/messages"}
+_FAILURES = {
+    FailureKind.STATUS: AttemptFailure.STATUS,
+    FailureKind.ERROR_EVENT: AttemptFailure.ERROR_EVENT,
+    FailureKind.TRUNCATED: AttemptFailure.BROKEN,
+    FailureKind.FRAMING: AttemptFailure.BROKEN,
+    FailureKind.UNEXPECTED_ANSWER: AttemptFailure.BROKEN,
+    FailureKind.TOO_LARGE: AttemptFailure.BROKEN,
+}
+_NOTICES = {
+    Notice.REVOKED: (
+        Verdict.CUT_BY_REVOCATION,
+        ErrorCode.KEY_DISABLED,
+        "This API key was disabled while the answer was streaming.",
+    ),
+    Notice.SHUTDOWN: (
+        Verdict.CUT_BY_SHUTDOWN,
+        ErrorCode.SERVER_RESTARTING,
+        "The server is restarting; the answer is incomplete. Try again.",
+    ),
+    Notice.BALANCE: (
+        Verdict.CUT_FOR_BALANCE,
+        ErrorCode.INSUFFICIENT_QUOTA,
+        "Your balance or this key's budget is used up; the answer is incomplete. Add credit.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Why an attempt did not serve, for routing, the record and the caller."""
+
+    failure: AttemptFailure
+    error: RelayError
+    status: int | None = None
+    retry_after: str | None = None
+    outcome: Outcome = Outcome.FAILURE
+
+
+async def dispatch(call: Call) -> Ended:
+    """Try channels until one serves the call or none may be tried; return how it ended."""
+    world, offer = call.world, call.offer
+    loop_now = world.loop.time
+    health = world.health
+    channels = plan(
+        offer.channels, lambda channel: health.usable(channel, loop_now()), world.rng.random
+    )
+    last: _Failed | None = None
+    retries = 0
+    for channel in channels:
+        again = last is not None
+        if again:
+            if not world.retries.acquire(
+                len(world.calls), retries, world.bounds.retry_attempts_max
+            ):
+                call.retry_refused = True
+                break
+            retries += 1
+        try:
+            last = await _try_channel(call, channel)
+        finally:
+            if again:
+                world.retries.release()
+        if last is None or call.gone or call.notice is not None:
+            return _conclude(call, last)
+        if not retryable(last.failure, offer.group, status=last.status, content_started=call.shown):
+            break
+    if last is None:
+        return Ended(Verdict.UPSTREAM_ERROR, refusals.unavailable())
+    return _conclude(call, last)
+
+
+def _conclude(call: Call, failed: _Failed | None) -> Ended:
+    if call.notice is not None and call.notice in _NOTICES:
+        verdict, code, message = _NOTICES[call.notice]
+        return Ended(verdict, RelayError(code, message, should_retry=False))
+    if failed is None and not call.gone:
+        return Ended(Verdict.COMPLETE, None)
+    if call.gone:
+        return Ended(Verdict.CLIENT_GONE, None)
+    if failed is None:
+        raise AssertionError("a call ended without an end")
+    if failed.failure is AttemptFailure.TIMEOUT:
+        verdict = Verdict.TIMEOUT
+    elif failed.error.code is ErrorCode.UPSTREAM_TRUNCATED:
+        verdict = Verdict.UPSTREAM_TRUNCATED
+    else:
+        verdict = Verdict.UPSTREAM_ERROR
+    return Ended(verdict, failed.error)
+
+
+async def _try_channel(call: Call, channel: Channel) -> _Failed | None:
+    """Use up to a few connections to one channel; None when it served (or the client left)."""
+    world = call.world
+    breaker = world.health.breaker(channel)
+    permit = breaker.acquire(world.loop.time())
+    if permit is None:
+        return _Failed(AttemptFailure.CONNECT, refusals.unavailable(), outcome=Outcome.UNKNOWN)
+    outcome = Outcome.UNKNOWN
+    failed: _Failed | None = None
+    try:
+        fresh = False
+        for _ in range(TRIES_MAX):
+            key = world.health.pool(channel).acquire(world.loop.time())
+            if key is None:
+                return _Failed(AttemptFailure.CONNECT, refusals.unavailable())
+            attempt, failed, reused = await _try_once(call, channel, key, fresh=fresh)
+            if failed is None:
+                outcome = Outcome.SUCCESS
+                return None
+            if call.gone or call.notice is not None:
+                return failed
+            if reused and attempt.silent and attempt.end is AttemptEnd.LOST:
+                fresh = True
+                continue
+            if _refused_stream_options(attempt, call, channel):
+                continue
+            outcome = failed.outcome
+            if failed.status is not None:
+                asked = parse_retry_after(failed.retry_after, world.now())
+                if (
+                    world.health.pool(channel).cool(key, failed.status, asked, world.loop.time())
+                    and len(channel.keys) > 1
+                    and world.health.pool(channel).ready(world.loop.time())
+                ):
+                    continue
+            return failed
+        return failed
+    finally:
+        breaker.report(permit, outcome, world.loop.time())
+
+
+def _refused_stream_options(attempt: Attempt, call: Call, channel: Channel) -> bool:
+    """Whether the upstream refused `stream_options`: then it is left out from now on."""
+    failure, world = attempt.exchange.failure, call.world
+    if (
+        failure is None
+        or failure.status not in {400, 422}
+        or b"stream_options" not in failure.body
+        or world.health.omits_usage(channel)
+    ):
+        return False
+    world.health.learn_omit(channel)
+    log.get().warning(
+        "channel refuses stream_options; left out from now on",
+        channel=channel.name,
+        remedy='set usage_option = "omit" on the channel',
+    )
+    return True
+
+
+async def _try_once(
+    call: Call, channel: Channel, key: ChannelKey, *, fresh: bool
+) -> tuple[Attempt, _Failed | None, bool]:
+    """One connection, one request; returns the attempt, its failure and if it was reused."""
+    world = call.world
+    began = world.loop.time()
+    omit = world.health.omits_usage(channel)
+    attempt = call.begin_attempt(channel, omit_usage=omit)
+    origin, prefix = world.origin(channel)
+    body = call.upstream_body(channel, omit_usage=omit)
+    head = request_head(
+        "POST",
+        prefix + _PATHS[channel.dialect],
+        origin.host_header,
+        _request_headers(call, channel, key),
+        len(body),
+    )
+    failed: _Failed | None = None
+    transport = None if fresh else world.pool.take(origin)
+    reused = transport is not None
+    try:
+        if transport is None:
+            transport = await call.connecting(
+                world.pool.connect(origin, channel.connect_seconds_max)
+            )
+        if transport is None:
+            failed = _Failed(AttemptFailure.CONNECT, refusals.ended(AttemptEnd.CLIENT_GONE))
+        else:
+            attempt.send(transport, head + body)
+            await _watch(call, attempt)
+            failed = _failure_of(call, attempt, channel)
+    except ConnectError as error:
+        log.get().warning(
+            "cannot connect",
+            channel=channel.name,
+            request_id=call.client.request_id,
+            reason=str(error),
+        )
+        failed = _Failed(AttemptFailure.CONNECT, refusals.unavailable())
+    finally:
+        outcome = "served" if failed is None else failed.error.code.code
+        call.end_attempt(channel, key, outcome, began)
+        kept = attempt.release()
+        if kept is not None:
+            world.pool.put(origin, kept)
+    return attempt, failed, reused
+
+
+async def _watch(call: Call, attempt: Attempt) -> None:
+    """Wait for the few moments that need a handler: content, heartbeat, end."""
+    client = call.client
+    while True:
+        await attempt.changed()
+        if call.gone:
+            if attempt.over:
+                return
+            continue
+        if attempt.shown and call.offer.request.stream and not attempt.flowing:
+            await _committed(call)
+            await call.show()
+        elif call.heartbeat_due and not client.begun and not attempt.over:
+            call.heartbeat_due = False
+            await _committed(call)
+            await client.begin(client.heartbeat())
+        if attempt.over:
+            return
+
+
+async def _committed(call: Call) -> None:
+    """Wait until the reservation is durable: before it not one byte goes to the client."""
+    if not call.admission.committed.done():
+        try:
+            await call.admission.committed
+        except KeeperUnavailableError:
+            raise RelayError(
+                ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable; try again."
+            ) from None
+
+
+def _failure_of(call: Call, attempt: Attempt, channel: Channel) -> _Failed | None:
+    """Return why the attempt did not serve, None if it did."""
+    exchange = attempt.exchange
+    if exchange.phase is Phase.TERMINAL:
+        return None
+    failure = exchange.failure
+    if failure is not None:
+        error = refusals.failed(failure, channel, channel.dialect, call.world.now())
+        blameless = failure.status is not None and failure.status < 500
+        return _Failed(
+            _FAILURES[failure.kind],
+            error,
+            failure.status,
+            failure.retry_after,
+            Outcome.SUCCESS if blameless else Outcome.FAILURE,
+        )
+    end = attempt.end
+    if end is None:
+        raise AssertionError("an attempt ended without an end")
+    if end is AttemptEnd.CLIENT_GONE or end is AttemptEnd.CUT:
+        return _Failed(AttemptFailure.BROKEN, refusals.ended(end), outcome=Outcome.UNKNOWN)
+    timeout = end is not AttemptEnd.LOST
+    return _Failed(
+        AttemptFailure.TIMEOUT if timeout else AttemptFailure.BROKEN, refusals.ended(end)
+    )
+
+
+def _request_headers(call: Call, channel: Channel, key: ChannelKey) -> tuple[tuple[str, str], ...]:
+    """Our own headers, the channel's credential, and what the allow-list lets through."""
+    rows = [
+        ("content-type", "application/json"),
+        ("accept", "text/event-stream" if call.offer.request.stream else "application/json"),
+        ("accept-encoding", "identity"),
+        ("user-agent", "sluice"),
+    ]
+    if key.secret:
+        if channel.dialect is Dialect.ANTHROPIC:
+            rows.append(("x-api-key", key.secret))
+        else:
+            rows.append(("authorization", f"Bearer {key.secret}"))
+    sent = call.client.request.headers
+    for name in FORWARDED_HEADERS:
+        value = sent.get(name)
+        if value is not None and value.isascii() and value.isprintable():
+            rows.append((name, value))
+    if channel.dialect is Dialect.ANTHROPIC and "anthropic-version" not in sent:
+        rows.append(("anthropic-version", ANTHROPIC_VERSION_DEFAULT))
+    return tuple(rows)

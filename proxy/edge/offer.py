@@ -1,0 +1,124 @@
+"""What a call may cost before it starts: the price in force and the two amounts to hold.
+
+Rules: a stream holds its prompt and a first slice of output; a plain call, and one whose output
+is billed without being seen, holds its ceiling (DESIGN.md section 3). Nano-USD, tokens of all
+choices together. This module must not know wallets.
+"""
+
+from dataclasses import dataclass
+
+from proxy.core import pricing
+from proxy.core.bill import Terms
+from proxy.core.catalog import Catalog
+from proxy.core.entities import Channel, Dialect, Group, Key, Model, Price
+from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.requests import CallRequest
+from proxy.core.urls import CANONICAL, Endpoint
+from proxy.edge.models import model_named
+
+_OTHER_ENDPOINT = {
+    Dialect.OPENAI: CANONICAL[Endpoint.MESSAGES],
+    Dialect.ANTHROPIC: CANONICAL[Endpoint.CHAT],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One call, priced. `output_limit`: a lowered limit to write into the request, or None."""
+
+    key: Key
+    group: Group
+    model: Model
+    price: Price
+    request: CallRequest
+    channels: tuple[Channel, ...]
+    output_tokens_max: int
+    output_limit: int | None
+    hold: int
+    ceiling: int
+    tokens: int
+    body_bytes: int
+    strict: bool
+    """Output is billed that deltas do not show: hold the ceiling, always drain."""
+
+    @property
+    def terms(self) -> Terms:
+        """What prices the call at its end."""
+        # A token of text is at least one byte; what is not text is in the estimate.
+        input_max = None if self.strict else self.body_bytes + 2 * self.input_tokens_estimate
+        return Terms(self.price, self.group.multiplier, self.output_tokens_max, input_max)
+
+    @property
+    def input_tokens_estimate(self) -> int:
+        """The prompt's tokens, leaning up."""
+        return self.request.input_tokens_estimate
+
+    def tokens_affordable(self, input_tokens: int, held: int) -> int:
+        """How many output tokens a hold of `held` covers."""
+        return pricing.output_affordable(self.price, self.group.multiplier, input_tokens, held)
+
+    def quote(self, input_tokens: int, output_tokens: int) -> int:
+        """The most so many tokens may cost."""
+        return pricing.quote(self.price, self.group.multiplier, input_tokens, output_tokens)
+
+
+def callable_model(catalog: Catalog, key: Key, request: CallRequest) -> Model:
+    """Return the model asked for. Raises RelayError when the key cannot call it this way."""
+    name = request.model
+    model = catalog.models.get(name)
+    if (
+        model is None
+        or (key.models is not None and name not in key.models)
+        or not catalog.channels_for(key.group, name, request.dialect)
+    ):
+        model = model_named(catalog, key, name)
+        raise RelayError(
+            ErrorCode.MODEL_NOT_FOUND,
+            f"The model `{name}` is served here at {_OTHER_ENDPOINT[request.dialect]} only.",
+            param="model",
+        )
+    if model.price is None:
+        raise RelayError(
+            ErrorCode.MODEL_NOT_PRICED,
+            f"The model `{name}` has no price yet, so it cannot be called. Tell the operator.",
+            param="model",
+        )
+    return model
+
+
+def make_offer(
+    catalog: Catalog,
+    key: Key,
+    model: Model,
+    request: CallRequest,
+    *,
+    body_bytes: int,
+    slice_tokens: int,
+) -> Offer:
+    """Price a call of `model`, which the key may use and which has a price."""
+    group, price = catalog.groups[key.group], model.price
+    if price is None:
+        raise AssertionError("an unpriced model reached make_offer")
+    each = request.output_tokens_max or model.output_tokens_max
+    limit: int | None = None
+    if group.output_tokens_max is not None and each > group.output_tokens_max:
+        each = limit = group.output_tokens_max
+    most = each * request.choices
+    strict = model.hidden_output or request.hidden_output
+    estimate = request.input_tokens_estimate
+    first = most if strict or not request.stream else min(most, slice_tokens)
+    return Offer(
+        key=key,
+        group=group,
+        model=model,
+        price=price,
+        request=request,
+        channels=catalog.channels_for(key.group, model.name, request.dialect),
+        output_tokens_max=most,
+        output_limit=limit,
+        hold=pricing.quote(price, group.multiplier, estimate, first),
+        ceiling=pricing.quote(price, group.multiplier, estimate, most),
+        tokens=estimate + first,
+        body_bytes=body_bytes,
+        strict=strict,
+    )

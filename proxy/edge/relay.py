@@ -1,0 +1,119 @@
+"""The life of one call, top to bottom: who asks, what it may cost, who answers, what it cost.
+
+Rules: one direction, each step returns a value to this file; an expected refusal is a
+`RelayError`, told to the caller in one place. Who reserves settles: `serve` holds the call from
+its admission to its receipt, whatever happens in between. This module must not know how bytes
+are framed (core/exchange.py), how channels are chosen (edge/dispatch.py), nor SQL.
+"""
+
+from aiohttp import web
+
+from proxy.core.entities import Key, Verdict
+from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.limits import rate_limit_headers
+from proxy.core.requests import parse_call
+from proxy.edge.auth import authenticate
+from proxy.edge.call import Call
+from proxy.edge.dispatch import dispatch
+from proxy.edge.downstream import Downstream
+from proxy.edge.offer import Offer, callable_model, make_offer
+from proxy.edge.refusals import refused
+from proxy.edge.settlement import Ended
+from proxy.edge.world import World
+from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Refusal
+
+
+async def relay(world: World, client: Downstream, call_id: int) -> web.StreamResponse:
+    """Answer one POST of either dialect. Raises nothing a caller could cause."""
+    key: Key | None = None
+    try:
+        catalog = world.catalog
+        key = authenticate(
+            client.request.headers, catalog, world.pepper, world.now(), client.peer_address
+        )
+        body = await client.read_body(world.bounds.body_bytes_max, world.bounds.body_seconds_max)
+        request = parse_call(body, client.dialect)
+        offer = make_offer(
+            catalog,
+            key,
+            callable_model(catalog, key, request),
+            request,
+            body_bytes=len(body),
+            slice_tokens=world.bounds.slice_tokens,
+        )
+        opening = open_call(world, client, offer, call_id)
+        admission = await reserve(world, offer, opening)
+    except RelayError as error:
+        return await refuse(world, client, key, error)
+    client.add_headers(rate_limit_headers(admission.limits, world.now()))
+    return await serve(Call(world, client, offer, opening, admission, body))
+
+
+def open_call(world: World, client: Downstream, offer: Offer, call_id: int) -> Opening:
+    """Make the record that asks the keeper for admission."""
+    request = offer.request
+    return Opening(
+        call_id=call_id,
+        key_id=offer.key.id,
+        user_id=offer.key.user_id,
+        endpoint=client.endpoint,
+        dialect=request.dialect,
+        model=offer.model.name,
+        group=offer.group.name,
+        stream=request.stream,
+        price_version=offer.price.version,
+        multiplier=offer.group.multiplier,
+        hold=offer.hold,
+        ceiling=offer.ceiling,
+        tokens=offer.tokens,
+        input_estimate=request.input_tokens_estimate,
+        started_at=world.now(),
+        client_reference=client.reference,
+    )
+
+
+async def reserve(world: World, offer: Offer, opening: Opening) -> Admission:
+    """Charge the limits and hold the money. Raises RelayError 402, 429, 503."""
+    if world.draining:
+        raise RelayError(
+            ErrorCode.SERVER_RESTARTING, "The server is restarting; try again.", retry_after=1
+        )
+    try:
+        decision = await world.billing.admit(opening)
+    except KeeperUnavailableError:
+        raise RelayError(
+            ErrorCode.SERVICE_UNAVAILABLE, "The service is starting; try again.", retry_after=2
+        ) from None
+    if isinstance(decision, Refusal):
+        raise refused(decision, offer, world.bounds.insufficient_quota_status)
+    return decision
+
+
+async def serve(call: Call) -> web.StreamResponse:
+    """Carry an admitted call to its end: dispatch, settle, commit, last byte."""
+    client = call.client
+    with call.registered():
+        try:
+            ended = await dispatch(call)
+            if ended.verdict is Verdict.COMPLETE:
+                call.settle(ended)
+                ended = await call.committed(ended)
+            if ended.verdict is Verdict.COMPLETE:
+                return await client.complete(call.last(), stream=call.offer.request.stream)
+            call.settle(ended)
+            if ended.error is None or call.gone:
+                return client.abort()
+            return await client.fail(ended.error)
+        finally:
+            # Plain and total: nothing to cancel, nothing to raise; a no-op when settled above.
+            call.settle(Ended(Verdict.INTERNAL_ERROR, None))
+
+
+async def refuse(
+    world: World, client: Downstream, key: Key | None, error: RelayError
+) -> web.StreamResponse:
+    """Tell the caller why there was no call; a known key is told its limits too."""
+    if key is not None:
+        client.add_headers(rate_limit_headers(world.billing.limits(key.id), world.now()))
+    world.metrics.observe_call(client.figures(error))
+    return await client.fail(error)

@@ -1,0 +1,148 @@
+"""A call's end in figures: what was delivered, what it costs, what the ledger and metrics hear.
+
+Rules: reads the call, changes nothing but its memo of a plain answer; total, because it runs in
+a `finally`. This module must not know the keeper, nor await anything.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from proxy.core.answers import PlainReading, plain_usage
+from proxy.core.bill import NOTHING, Delivered, Statement, state
+from proxy.core.entities import Tokenizer, Verdict
+from proxy.core.errors import RelayError
+from proxy.core.exchange import Exchange, Phase
+from proxy.core.requests import read_prompt
+from proxy.core.tokenizers import count_texts
+from proxy.core.usage import UsageTally
+from proxy.edge.metrics import CallFigures
+from proxy.storage.ports import Closing, Receipt
+
+if TYPE_CHECKING:
+    from proxy.edge.call import Call
+
+CLIENT_GONE_STATUS = 499
+"""nginx's status for a client that left before any answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a call ended; `error` is what the caller is told, None when all is well or nobody is."""
+
+    verdict: Verdict
+    error: RelayError | None
+
+
+def reading(call: "Call", exchange: Exchange) -> PlainReading:
+    """Return what a whole plain answer says; read once."""
+    if call.reading is None:
+        call.reading = plain_usage(exchange.body, call.offer.request.dialect)
+    return call.reading
+
+
+def tally(call: "Call", exchange: Exchange) -> UsageTally:
+    """Return what the provider reported in an attempt."""
+    if call.offer.request.stream or exchange.phase is not Phase.TERMINAL:
+        return exchange.tally
+    return reading(call, exchange).tally
+
+
+def measure(call: "Call", exchange: Exchange, unsent_bytes: int | None) -> Delivered:
+    """Count what left this machine; None asks the socket how much has not."""
+    model = call.offer.model
+    exact = model.tokenizer is not Tokenizer.ESTIMATE
+    if not call.offer.request.stream:
+        # A plain body leaves after its charge: whole now means about to be written.
+        if exchange.phase is not Phase.TERMINAL or call.gone:
+            return Delivered(content=False, output_tokens=0, exact=exact)
+        answer = reading(call, exchange)
+        if answer.tally.final:
+            return Delivered(content=True, output_tokens=0, exact=exact)
+        counted = count_texts(answer.texts, model, call.world.calibration)
+        return Delivered(content=True, output_tokens=counted.tokens, exact=counted.exact)
+    if not call.shown:
+        return Delivered(content=False, output_tokens=0, exact=exact)
+    unsent = call.client.connection.unsent_bytes() if unsent_bytes is None else unsent_bytes
+    tokens = exchange.meter.advance(unsent)
+    return Delivered(
+        content=exchange.wire_bytes > unsent, output_tokens=tokens, exact=exchange.meter.exact
+    )
+
+
+def statement(
+    call: "Call", delivered: Delivered, exchange: Exchange, *, complete: bool
+) -> Statement:
+    """Apply the disconnect contract (core/bill.py)."""
+
+    def prompt_tokens() -> int:
+        prompt = read_prompt(call.body, call.offer.request.dialect)
+        counted = count_texts(prompt.pieces, call.offer.model, call.world.calibration)
+        return prompt.fixed_tokens + counted.tokens
+
+    return state(
+        call.offer.terms, tally(call, exchange), delivered, prompt_tokens, complete=complete
+    )
+
+
+def closing(call: "Call", ended: Ended) -> Closing:
+    """Return everything the ledger records of a call that has just ended."""
+    exchange = None if call.attempt is None else call.attempt.exchange
+    made, delivered_bytes, finish_reason = NOTHING, 0, None
+    if exchange is not None:
+        complete = ended.verdict is Verdict.COMPLETE
+        delivered = call.delivered or measure(call, exchange, 0 if complete else None)
+        made = statement(call, delivered, exchange, complete=complete)
+        stream = call.offer.request.stream
+        delivered_bytes = exchange.wire_bytes if stream else exchange.plain_bytes
+        plain = call.reading
+        finish_reason = exchange.finish_reason if plain is None else plain.finish_reason
+    channel, first = call.channel, call.first_byte_at
+    return Closing(
+        call_id=call.opening.call_id,
+        verdict=ended.verdict,
+        usage=made.usage,
+        source=made.source,
+        charge=made.charge,
+        forgiven=made.forgiven,
+        delivered_bytes=delivered_bytes if made.charge else 0,
+        delivered_events=0 if exchange is None else exchange.events,
+        status=status(call, ended),
+        error_code=None if ended.error is None else ended.error.code.code,
+        finish_reason=finish_reason,
+        channel_id=None if channel is None else channel.id,
+        upstream_model=None if channel is None else channel.models[call.offer.model.name],
+        attempts=tuple(call.records),
+        ended_at=call.world.now(),
+        ttft_ms=None if first is None else (first - call.started) * 1000,
+        anomalies=made.anomalies,
+    )
+
+
+def status(call: "Call", ended: Ended) -> int:
+    """Return the HTTP status the client saw."""
+    if call.client.begun or ended.verdict is Verdict.COMPLETE:
+        return 200
+    if call.gone:
+        return CLIENT_GONE_STATUS
+    return 500 if ended.error is None else ended.error.status
+
+
+def figures(call: "Call", closed: Closing, receipt: Receipt) -> CallFigures:
+    """Return the same end as metrics count it. Seconds."""
+    first = None if call.first_byte_at is None else call.first_byte_at - call.started
+    return CallFigures(
+        endpoint=call.opening.endpoint,
+        model=call.offer.model.name,
+        channel_id=closed.channel_id,
+        code=closed.status,
+        error=closed.error_code,
+        duration=call.world.loop.time() - call.started,
+        first_byte=first,
+        added=None if first is None else max(0.0, first - call.upstream_seconds),
+        usage=closed.usage,
+        charged=receipt.charged,
+        expense=closed.forgiven + receipt.overrun,
+        attempts=closed.attempts,
+        retry_refused=call.retry_refused,
+        anomalies=closed.anomalies,
+    )

@@ -1,0 +1,277 @@
+"""Connections to upstreams: opened, kept alive, handed to one attempt at a time, dropped when idle.
+
+A connection's bytes go straight to the attempt that holds it (`transport.set_protocol`): no task,
+queue or extra call per event. TLS is aiofastnet's, half the cost of uvloop's (PERFORMANCE.md).
+This module must not know HTTP, except for the CONNECT of an outbound proxy, nor what a body
+means. Every failure leaves as `ConnectError`.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+import aiofastnet
+
+IDLE_CONNECTIONS_MAX: Final = 256
+"""Idle connections kept per origin."""
+READ_BUFFER_BYTES: Final = 262_144
+ADDRESSES_MAX: Final = 16
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+
+
+class ConnectFailure(Enum):
+    """Why no connection was to be had."""
+
+    RESOLVE = auto()
+    REFUSED = auto()
+    TIMEOUT = auto()
+    TLS = auto()
+    FORBIDDEN_ADDRESS = auto()
+    PROXY = auto()
+
+
+class ConnectError(Exception):
+    """No connection; nothing was sent, so another channel may be tried."""
+
+    def __init__(self, failure: ConnectFailure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a channel's connections go; connections are shared by origin."""
+
+    host: str
+    port: int
+    tls: bool
+    proxy: str | None
+    allow_private: bool
+
+    @property
+    def host_header(self) -> str:
+        """The Host header: the port only when it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def origin_of(base_url: str, proxy: str | None, *, allow_private: bool) -> tuple[Origin, str]:
+    """Split a channel's base URL into its origin and path prefix (no trailing slash).
+
+    Raises ValueError with what is wrong with the URL.
+    """
+    parts: SplitResult = urlsplit(base_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"base_url {base_url!r} must start with http:// or https:// and a host")
+    if parts.username or parts.query or parts.fragment:
+        raise ValueError("base_url must hold no user name, query or fragment")
+    tls = parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
+    return Origin(parts.hostname, port, tls, proxy, allow_private), parts.path.rstrip("/")
+
+
+class _Waiting(asyncio.Protocol):
+    """Holds a connection between its making and its first attempt."""
+
+    def __init__(self) -> None:
+        self.lost = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.lost = True
+
+
+class _Idle(asyncio.Protocol):
+    """Watches one idle connection: whatever it says, it is no use any more."""
+
+    __slots__ = ("_drop", "since", "transport")
+
+    def __init__(
+        self, transport: asyncio.Transport, since: float, drop: Callable[["_Idle"], None]
+    ) -> None:
+        self.transport = transport
+        self.since = since
+        self._drop = drop
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes nobody asked for would poison the next response (FAULTS.md F6)."""
+        del data
+        self._drop(self)
+        self.transport.abort()
+
+    def eof_received(self) -> None:
+        self._drop(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._drop(self)
+
+
+class UpstreamPool:
+    """Idle connections by origin, last in first out, and the making of new ones."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, idle_seconds_max: float, tls: ssl.SSLContext
+    ) -> None:
+        self._loop = loop
+        self._idle_seconds_max = idle_seconds_max
+        self._tls = tls
+        self._idle: dict[Origin, list[_Idle]] = {}
+
+    def take(self, origin: Origin) -> asyncio.Transport | None:
+        """Return an idle connection to `origin`, or None; the caller sets its protocol."""
+        idle = self._idle.get(origin)
+        oldest = self._loop.time() - self._idle_seconds_max
+        while idle:
+            entry = idle.pop()
+            if entry.since >= oldest and not entry.transport.is_closing():
+                return entry.transport
+            entry.transport.abort()
+        return None
+
+    def put(self, origin: Origin, transport: asyncio.Transport) -> None:
+        """Keep a connection whose last response was complete, for the next attempt."""
+        idle = self._idle.setdefault(origin, [])
+        if len(idle) >= IDLE_CONNECTIONS_MAX or transport.is_closing():
+            transport.abort()
+            return
+        entry = _Idle(transport, self._loop.time(), lambda it: self._drop(origin, it))
+        transport.set_protocol(entry)
+        idle.append(entry)
+
+    async def connect(self, origin: Origin, seconds_max: float) -> asyncio.Transport:
+        """Open a connection, trying each address in turn; raises ConnectError."""
+        try:
+            async with asyncio.timeout(seconds_max):
+                return await self._connect(origin)
+        except TimeoutError:
+            raise ConnectError(
+                ConnectFailure.TIMEOUT, f"no connection within {seconds_max:g} s"
+            ) from None
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long; `now` is loop time."""
+        oldest = now - self._idle_seconds_max
+        for idle in self._idle.values():
+            stale = [entry for entry in idle if entry.since < oldest]
+            for entry in stale:
+                idle.remove(entry)
+                entry.transport.abort()
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().transport.abort()
+        self._idle.clear()
+
+    def idle_count(self) -> int:
+        """How many idle connections are kept."""
+        return sum([len(idle) for idle in self._idle.values()])
+
+    def _drop(self, origin: Origin, entry: _Idle) -> None:
+        idle = self._idle.get(origin, [])
+        if entry in idle:
+            idle.remove(entry)
+
+    async def _connect(self, origin: Origin) -> asyncio.Transport:
+        if origin.proxy is not None:
+            return await self._connect_through(origin, origin.proxy)
+        last: OSError | None = None
+        for address in await self._addresses(origin.host, origin.port, origin.allow_private):
+            try:
+                return await self._open(address, origin.port, origin.host if origin.tls else None)
+            except ssl.SSLError as error:
+                raise ConnectError(ConnectFailure.TLS, f"TLS failed: {error.reason}") from error
+            except OSError as error:
+                last = error
+        raise ConnectError(ConnectFailure.REFUSED, f"connection failed: {last}") from last
+
+    async def _open(self, address: str, port: int, server_name: str | None) -> asyncio.Transport:
+        if server_name is None:
+            transport, _ = await self._loop.create_connection(_Waiting, address, port)
+        else:
+            transport, _ = await aiofastnet.create_connection(
+                self._loop,
+                _Waiting,
+                address,
+                port,
+                ssl=self._tls,
+                server_hostname=server_name,
+            )
+        return transport
+
+    async def _addresses(self, host: str, port: int, allow_private: bool) -> list[str]:  # noqa: FBT001 - a channel's own flag
+        """Resolve `host`, refusing what a channel may not reach (FAULTS.md, SSRF list).
+
+        The very address that was checked is the one connected to, so a name that changes
+        between the two (DNS rebinding) gains nothing.
+        """
+        try:
+            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise ConnectError(ConnectFailure.RESOLVE, f"cannot resolve {host}") from error
+        addresses = list(dict.fromkeys([str(entry[4][0]) for entry in found]))[:ADDRESSES_MAX]
+        if not allow_private and not all(is_public(address) for address in addresses):
+            raise ConnectError(
+                ConnectFailure.FORBIDDEN_ADDRESS,
+                f"{host} is a private address; set allow_private = true on the channel to use it",
+            )
+        return addresses
+
+    async def _connect_through(self, origin: Origin, proxy: str) -> asyncio.Transport:
+        """Open a tunnel by CONNECT (RFC 9110 section 9.3.6) through an HTTP proxy."""
+        via = urlsplit(proxy)
+        if via.scheme != "http" or not via.hostname:
+            raise ConnectError(ConnectFailure.PROXY, "proxy must be http://HOST:PORT")
+        try:
+            reader, writer = await asyncio.open_connection(via.hostname, via.port or 3128)
+        except OSError as error:
+            raise ConnectError(ConnectFailure.PROXY, f"proxy unreachable: {error}") from error
+        target = f"{origin.host}:{origin.port}"
+        writer.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n".encode("ascii"))
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as error:
+            writer.close()
+            raise ConnectError(ConnectFailure.PROXY, "the proxy gave no answer") from error
+        status = head.split(b" ", 2)[1:2]
+        if status != [b"200"]:
+            writer.close()
+            raise ConnectError(ConnectFailure.PROXY, "the proxy refused the tunnel")
+        transport = writer.transport
+        if not isinstance(transport, asyncio.Transport):
+            raise AssertionError("a stream connection has a two-way transport")
+        if origin.tls:
+            try:
+                upgraded = await self._loop.start_tls(
+                    transport, _Waiting(), self._tls, server_hostname=origin.host
+                )
+            except (ssl.SSLError, OSError) as error:
+                raise ConnectError(ConnectFailure.TLS, f"TLS failed: {error}") from error
+            if upgraded is None:
+                raise ConnectError(ConnectFailure.TLS, "TLS failed")
+            return upgraded
+        transport.set_protocol(_Waiting())
+        return transport
+
+
+def is_public(address: str) -> bool:
+    """Whether `address` is one a stranger's URL may point at.
+
+    Refused beside the private ranges: NAT64 and mapped IPv6, which smuggle a private IPv4 past
+    naive checks, and anything `ipaddress` does not call global.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return ip.ipv4_mapped.is_global
+        if ip in _NAT64:
+            return False
+    return ip.is_global and not ip.is_multicast

@@ -1,0 +1,52 @@
+"""Call ids sort by time, never repeat and survive the trip to text and back."""
+
+import pytest
+
+from proxy.core.ids import EPOCH_MS, SEQUENCE_MAX, IdSource, format_id, parse_id
+
+NOW = EPOCH_MS / 1000 + 86_400.0
+
+
+def test_ids_increase_with_time_and_within_a_millisecond() -> None:
+    source = IdSource(worker=3)
+    ids = [source.next(NOW), source.next(NOW), source.next(NOW + 0.001), source.next(NOW + 9)]
+    assert ids == sorted(set(ids))
+
+
+def test_a_clock_stepping_back_repeats_nothing() -> None:
+    source = IdSource(worker=0)
+    first = source.next(NOW)
+    assert source.next(NOW - 3600) > first
+
+
+def test_a_full_millisecond_borrows_the_next() -> None:
+    source = IdSource(worker=0)
+    ids = [source.next(NOW) for _ in range(SEQUENCE_MAX + 2)]
+    assert len(set(ids)) == len(ids)
+    assert ids == sorted(ids)
+
+
+def test_workers_do_not_meet() -> None:
+    assert IdSource(0).next(NOW) != IdSource(1).next(NOW)
+
+
+@pytest.mark.parametrize("worker", [-1, 64])
+def test_a_worker_number_must_fit(worker: int) -> None:
+    with pytest.raises(AssertionError, match="six bits"):
+        IdSource(worker)
+
+
+def test_text_round_trip_and_order() -> None:
+    source = IdSource(worker=63)
+    ids = [source.next(NOW + step / 10) for step in range(100)]
+    texts = [format_id(call_id) for call_id in ids]
+    assert texts == sorted(texts)
+    assert [parse_id(text) for text in texts] == ids
+    assert parse_id(format_id((1 << 63) - 1)) == (1 << 63) - 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "req_", "0000000000000", "req_000000000000u", "req_zzzzzzzzzzzzz", "req_" + "0" * 14]
+)
+def test_what_is_no_id_is_none(text: str) -> None:
+    assert parse_id(text) is None
