@@ -7,6 +7,7 @@ know how bodies are scanned or edited, or any socket.
 Sources: MessageCreateParams of the Anthropic SDK; WIRE.md section 5.
 """
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -19,6 +20,8 @@ LIMIT_FIELDS = ("max_tokens",)
 NESTING_MAX = 4
 """Levels of content inside content (tool results) that are read apart; deeper counts as text."""
 
+_SMALL_IMAGES = re.compile(r"claude-(?:[23]|(?:opus|sonnet|haiku)-4(?:[-.](?:[0156]|20\d{6})\b|$))")
+"""Models that scale images to 1,568 px; newer and unknown ones see 2,576 px."""
 _NULL = Raw(b"null")
 _CLIENT_TOOLS = ("bash_", "computer_", "memory_", "text_editor_")
 """Typed tools that the caller runs; every other type runs at the provider."""
@@ -58,8 +61,13 @@ _TOOLS = msgspec.json.Decoder(list[_Typed])
 _TYPED = msgspec.json.Decoder(_Typed)
 
 
-def read_prompt(members: Mapping[str, Raw], _model: str) -> Prompt:
-    """Collect the prompt of a messages body from its top-level `members`."""
+def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:
+    """Collect the prompt of a messages body from its top-level `members`.
+
+    `model` chooses the figure for an image: newer models see three times the pixels.
+    """
+    is_old = _SMALL_IMAGES.search(model) is not None
+    image = prompts.ANTHROPIC_IMAGE_TOKENS_OLD if is_old else prompts.ANTHROPIC_IMAGE_TOKENS
     pieces: list[str] = []
     fixed = prompts.MESSAGE_TOKENS
     messages = members.get("messages", _NULL)
@@ -69,11 +77,11 @@ def read_prompt(members: Mapping[str, Raw], _model: str) -> Prompt:
             if isinstance(message.content, str):
                 pieces.append(message.content)
             elif message.content is not None:
-                fixed += _read_blocks(message.content, pieces, 1)
+                fixed += _read_blocks(message.content, pieces, image, 1)
     except (msgspec.ValidationError, RecursionError):
         pieces = [_raw_text(messages)]
     if "system" in members:
-        fixed += _read_content(members["system"], pieces, 1)
+        fixed += _read_content(members["system"], pieces, image, 1)
     for name in ("tools", "output_format", "output_config"):
         if name in members:
             pieces.append(_raw_text(members[name]))
@@ -115,8 +123,11 @@ def _runs_at_provider(kind: str | None) -> bool:
     return kind is not None and kind != "custom" and not kind.startswith(_CLIENT_TOOLS)
 
 
-def _read_content(raw: Raw, pieces: list[str], depth: int) -> int:
-    """Append the texts of `raw` (a string or blocks); return the fixed tokens of its media."""
+def _read_content(raw: Raw, pieces: list[str], image: int, depth: int) -> int:
+    """Append the texts of `raw` (a string or blocks); return the fixed tokens of its media.
+
+    `image` is the figure for one image.
+    """
     try:
         content = _CONTENT.decode(raw) if depth <= NESTING_MAX else None
     except (msgspec.ValidationError, RecursionError):
@@ -127,14 +138,14 @@ def _read_content(raw: Raw, pieces: list[str], depth: int) -> int:
     if isinstance(content, str):
         pieces.append(content)
         return 0
-    return _read_blocks(content, pieces, depth)
+    return _read_blocks(content, pieces, image, depth)
 
 
-def _read_blocks(blocks: list[_Block], pieces: list[str], depth: int) -> int:
+def _read_blocks(blocks: list[_Block], pieces: list[str], image: int, depth: int) -> int:
     fixed = 0
     for block in blocks:
         if block.type == "image":
-            fixed += prompts.ANTHROPIC_IMAGE_TOKENS
+            fixed += image
             continue
         texts = (block.text, block.thinking, block.title, block.context, block.name)
         pieces.extend(text for text in texts if text)
@@ -144,19 +155,19 @@ def _read_blocks(blocks: list[_Block], pieces: list[str], depth: int) -> int:
         if block.input != _NULL:
             pieces.append(_raw_text(block.input))
         if block.content != _NULL:
-            fixed += _read_content(block.content, pieces, depth + 1)
+            fixed += _read_content(block.content, pieces, image, depth + 1)
         if block.type == "document":
-            fixed += _read_document(block.source, pieces, depth)
+            fixed += _read_document(block.source, pieces, image, depth)
     return fixed
 
 
-def _read_document(raw: Raw, pieces: list[str], depth: int) -> int:
+def _read_document(raw: Raw, pieces: list[str], image: int, depth: int) -> int:
     try:
         source = _SOURCE.decode(raw)
     except msgspec.ValidationError:
         return prompts.document_tokens(len(raw))
     if source.type == "content":
-        return _read_content(source.content, pieces, depth + 1)
+        return _read_content(source.content, pieces, image, depth + 1)
     if source.type == "text" and source.data is not None:
         pieces.append(source.data)
         return 0

@@ -15,8 +15,10 @@ OPENAI_IMAGE_TOKENS_LOW = 85
 MINI_IMAGE_TOKENS = 48_169
 """The gpt-4o-mini family bills 2,833 + 5,667 per tile (the same guide's table)."""
 MINI_IMAGE_TOKENS_LOW = 2_833
-ANTHROPIC_IMAGE_TOKENS = 1_600
-"""Width x height / 750 after scaling to 1,568 px: about 1,600 (Anthropic's vision guide)."""
+ANTHROPIC_IMAGE_TOKENS = 4_784
+"""One per 28 px patch: at most 92 x 52 after scaling to 2,576 px (Anthropic's vision guide)."""
+ANTHROPIC_IMAGE_TOKENS_OLD = 1_600
+"""Up to Claude 4.6 images are scaled to 1,568 px first: about 1,600 (the same guide)."""
 
 DOCUMENT_TOKENS_MIN = 4_600
 """One PDF page: up to 3,000 tokens of text and an image (Anthropic's PDF guide)."""

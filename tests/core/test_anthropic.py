@@ -47,7 +47,31 @@ def test_tools_and_formats_count_as_their_json() -> None:
 
 
 def test_an_image_is_a_fixed_figure_and_never_text() -> None:
-    assert of_blocks(IMAGE) == prompts.Prompt((), FRAMING + prompts.ANTHROPIC_IMAGE_TOKENS)
+    assert of_blocks(IMAGE) == prompts.Prompt((), FRAMING + prompts.ANTHROPIC_IMAGE_TOKENS_OLD)
+
+
+@pytest.mark.parametrize(
+    ("model", "old"),
+    [
+        ("claude-2.1", True),
+        ("claude-3-5-haiku-latest", True),
+        ("claude-3.5-sonnet", True),
+        ("claude-sonnet-4", True),
+        ("claude-opus-4-20250514", True),
+        ("anthropic/claude-opus-4.1", True),
+        ("claude-haiku-4-5-20251001", True),
+        ("claude-opus-4-6", True),
+        ("claude-opus-4-7", False),
+        ("claude-opus-4-10", False),
+        ("claude-sonnet-5", False),
+        ("fast", False),
+    ],
+)
+def test_the_figure_of_an_image_depends_on_the_model(model: str, old: bool) -> None:
+    body = json.dumps({"messages": [{"content": [IMAGE]}]}).encode()
+    prompt = anthropic.read_prompt(MEMBERS.decode(body), model)
+    figure = prompts.ANTHROPIC_IMAGE_TOKENS_OLD if old else prompts.ANTHROPIC_IMAGE_TOKENS
+    assert prompt.fixed_tokens == FRAMING + figure
 
 
 def test_blocks_of_an_agent() -> None:
@@ -60,7 +84,7 @@ def test_blocks_of_an_agent() -> None:
         {"type": "tool_result", "tool_use_id": "t", "content": {"odd": 1}},
     )
     assert prompt.pieces == ("hm", "f", '{"a": 1}', "42", "x", '{"odd": 1}')
-    assert prompt.fixed_tokens == FRAMING + 100 + prompts.ANTHROPIC_IMAGE_TOKENS
+    assert prompt.fixed_tokens == FRAMING + 100 + prompts.ANTHROPIC_IMAGE_TOKENS_OLD
 
 
 @pytest.mark.parametrize(
