@@ -172,10 +172,11 @@ def definition(file: str, function: str) -> ast.FunctionDef | ast.AsyncFunctionD
 def called_in_order(file: str, function: str, seen: frozenset[str] = frozenset()) -> list[str]:
     """The last names of all calls in a function, in source order, its file's own functions inlined."""
     module = tree.tree(Path("proxy") / file)
+    classes = [node for node in module.body if isinstance(node, ast.ClassDef)]
     local = {
         node.name
-        for scope in (module, *(node for node in module.body if isinstance(node, ast.ClassDef)))
-        for node in scope.body
+        for body in (module.body, *(inner.body for inner in classes))
+        for node in body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     order: list[str] = []
