@@ -20,21 +20,15 @@ from typing import NamedTuple, TypeVar
 import orjson
 
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Attempt, BudgetPeriod, Usage, UsageSource, Verdict
-from proxy.core.errors import ErrorCode
-from proxy.core.ids import EPOCH_MS, WORKERS_MAX, IdSource
+from proxy.core.ids import WORKERS_MAX, IdSource
 from proxy.core.ledger import (
-    ACCOUNT_KIND_BITS,
-    DAY_SECONDS,
-    AccountKind,
     Denial,
     Hold,
     Ledger,
-    Settlement,
 )
 from proxy.core.limits import Limiter, LimitState
 from proxy.storage.accounts import TopUp, add_top_up
-from proxy.storage.batch import Batch, Row, Value
+from proxy.storage.batch import Row
 from proxy.storage.ports import (
     Admission,
     Closing,
@@ -46,6 +40,8 @@ from proxy.storage.ports import (
     Refusal,
     RefusalReason,
 )
+from proxy.storage.recovery import Recovery, last_id, load_ledger, recover
+from proxy.storage.rows import add_money, attempt_row, ended_row, head_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability, open_writer
 from proxy.storage.writer import QUEUE_ROWS_MAX, Commit, Writer
@@ -58,26 +54,12 @@ KEEPER_WORKER = WORKERS_MAX - 1
 
 Result = TypeVar("Result")
 
-_OPEN_ROWS = (
-    "SELECT id, key_id, user_id, endpoint, dialect, model, group_name, stream, price_version, "
-    "multiplier, started_at, client_reference, hold, charge, source, usage, delivered_bytes, "
-    "channel_id FROM open_call ORDER BY id"
-)
-_HEAD_COLUMNS = 12
-
 
 class _OpenCall(NamedTuple):
     opening: Opening
     head: Row
     """The columns an open row and an ended row share, built once per call."""
     hold: Hold
-
-
-class Recovery(NamedTuple):
-    """What a start found open and settled. Nano-USD."""
-
-    calls: int
-    charged: int
 
 
 class Keeper:
@@ -138,9 +120,9 @@ class Keeper:
         connection = open_writer(path, durability, now)
         try:
             catalog = load_catalog(connection, master)
-            ledger = _load_ledger(connection, catalog, now)
-            recovery = _recover(connection, ledger, now)
-            last_id = _last_id(connection)
+            ledger = load_ledger(connection, catalog, now)
+            recovery = recover(connection, ledger, now)
+            greatest = last_id(connection)
         except BaseException:
             connection.close()
             raise
@@ -151,7 +133,7 @@ class Keeper:
             catalog,
             master,
             recovery=recovery,
-            last_id=last_id,
+            last_id=greatest,
             expense_max=expense_max,
             clock=clock,
             clock_monotonic=clock_monotonic,
@@ -197,7 +179,7 @@ class Keeper:
                 retry_after=decision.retry_after,
                 limit=decision.limit,
             )
-        head = _head(opening)
+        head = head_row(opening)
         self._open[call_id] = _OpenCall(opening, head, hold)
         row = (*head, opening.input_estimate, amount)
         writer = self._writer
@@ -252,10 +234,10 @@ class Keeper:
         writer = self._writer
         writer.close(call_id)
         batch = writer.batch
-        batch.calls.append(_ended(opened.head, closing, settlement, opening.started_at))
-        _add_money(batch, settlement)
+        batch.calls.append(ended_row(opened.head, closing, settlement, opening.started_at))
+        add_money(batch, settlement)
         for number, attempt in enumerate(closing.attempts):
-            batch.attempts.append(_attempt(call_id, number, attempt, usage))
+            batch.attempts.append(attempt_row(call_id, number, attempt, usage))
         commit = writer.commit
         writer.flush()
         self._settlements[closing.verdict._value_, closing.source._value_] += 1
@@ -359,136 +341,3 @@ class Keeper:
             self._ledger.set_budget(key.id, key.budget, key.budget_period, now)
         for callback in tuple(self._subscribers):
             callback(catalog)
-
-
-def _head(opening: Opening) -> Row:
-    # `_value_`, and 0 or 1 for a truth value: sqlite3 looks for an adapter, slowly, for every
-    # value that is not exactly a str, int or float.
-    return (
-        opening.call_id, opening.key_id, opening.user_id, opening.endpoint,
-        opening.dialect._value_, opening.model, opening.group, 1 if opening.stream else 0,
-        opening.price_version, opening.multiplier, opening.started_at, opening.client_reference,
-    )  # fmt: skip
-
-
-def _ended(head: Row, closing: Closing, settlement: Settlement, started_at: float) -> Row:
-    usage = closing.usage
-    return (
-        *head,
-        closing.verdict._value_, closing.source._value_,
-        settlement.charged, settlement.overrun, closing.forgiven,
-        settlement.balance_after, settlement.budget_after,
-        usage.input_uncached, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h,
-        usage.output, usage.reasoning, usage.audio_input, usage.audio_output,
-        usage.images, usage.characters, usage.calls,
-        closing.delivered_bytes, closing.delivered_events, closing.status, closing.error_code,
-        closing.finish_reason, closing.channel_id, closing.upstream_model, closing.ttft_ms,
-        max(0.0, closing.ended_at - started_at) * 1000.0,
-        ",".join(closing.anomalies) if closing.anomalies else None,
-    )  # fmt: skip
-
-
-def _attempt(call_id: int, number: int, attempt: Attempt, of_call: Usage) -> Row:
-    usage: Value = None
-    if attempt.usage is not of_call and attempt.usage != of_call:
-        usage = orjson.dumps(attempt.usage).decode()
-    return (
-        call_id, number, attempt.channel_id, attempt.channel_key_id, attempt.started_at,
-        attempt.status, attempt.outcome, attempt.upstream_request_id, attempt.upstream_model,
-        usage, attempt.cost, attempt.duration_ms,
-    )  # fmt: skip
-
-
-def _add_money(batch: Batch, settlement: Settlement) -> None:
-    if settlement.transfers:
-        batch.transfers.extend(settlement.transfers)
-    if settlement.charged:
-        purse = settlement.purse
-        batch.spends[purse.key_id] = (
-            purse.key_id, purse.period._value_, purse.period_start, purse.spent,
-        )  # fmt: skip
-
-
-def _load_ledger(connection: sqlite3.Connection, catalog: Catalog, now: float) -> Ledger:
-    ledger = Ledger()
-    wallets = connection.execute(
-        "SELECT id, balance FROM account WHERE id & ? = ?",
-        ((1 << ACCOUNT_KIND_BITS) - 1, int(AccountKind.WALLET)),
-    )
-    for account, balance in wallets:
-        ledger.wallet(account >> ACCOUNT_KIND_BITS).balance = balance
-    spends = connection.execute("SELECT key_id, period, period_start, spent FROM key_spend")
-    for key_id, period, period_start, spent in spends:
-        ledger.load_spend(key_id, BudgetPeriod(period), period_start, spent)
-    today = int(now // DAY_SECONDS) * DAY_SECONDS
-    expenses = connection.execute(
-        "SELECT key_id, sum(overrun + forgiven) FROM call "
-        "WHERE overrun + forgiven > 0 AND id >= ? GROUP BY key_id",
-        ((today * 1000 - EPOCH_MS) << 22,),
-    )
-    for key_id, amount in expenses:
-        ledger.load_expense(key_id, amount, now)
-    for key in catalog.keys_by_id.values():
-        ledger.set_budget(key.id, key.budget, key.budget_period, now)
-    return ledger
-
-
-def _recover(connection: sqlite3.Connection, ledger: Ledger, now: float) -> Recovery:
-    """Settle what was open when the last keeper died, each at its last mark, in one commit.
-
-    Nothing delivered, nothing charged. Holds are restored first, so that one call's overrun
-    cannot take what another had set aside.
-    """
-    rows = connection.execute(_OPEN_ROWS).fetchall()
-    batch = Batch()
-    charged = 0
-    for row in rows:
-        call_id, key_id, user_id, hold = row[0], row[1], row[2], row[12]
-        if isinstance(ledger.reserve(call_id, user_id, key_id, hold, now), Denial):
-            # The budget was lowered since: hold what is left of it.
-            ledger.reserve(call_id, user_id, key_id, 0, now)
-            ledger.extend(call_id, hold, now)
-    for row in rows:
-        closing = _closing_of(row, now)
-        settlement = ledger.settle(row[0], closing.charge, closing.forgiven, (), now)
-        charged += settlement.charged
-        batch.closes.append((row[0],))
-        batch.calls.append(_ended(row[:_HEAD_COLUMNS], closing, settlement, row[10]))
-        _add_money(batch, settlement)
-    if rows:
-        batch.apply(connection)
-    return Recovery(len(rows), charged)
-
-
-def _closing_of(row: tuple[object, ...], now: float) -> Closing:
-    call_id, charge, source, usage, delivered, channel_id = row[0], *row[13:]
-    if not isinstance(call_id, int) or not isinstance(charge, int):
-        raise AssertionError("an open call is stored with integers")
-    used = Usage(**orjson.loads(usage)) if isinstance(usage, str) else Usage(calls=0)
-    seen = isinstance(delivered, int) and delivered > 0
-    return Closing(
-        call_id=call_id,
-        verdict=Verdict.INTERNAL_ERROR,
-        usage=used,
-        source=UsageSource(str(source)),
-        charge=charge if seen else 0,
-        forgiven=0 if seen else charge,
-        delivered_bytes=delivered if isinstance(delivered, int) else 0,
-        delivered_events=0,
-        status=200 if seen else ErrorCode.INTERNAL_ERROR.status,
-        error_code=ErrorCode.INTERNAL_ERROR.code,
-        finish_reason=None,
-        channel_id=channel_id if isinstance(channel_id, int) else None,
-        upstream_model=None,
-        attempts=(),
-        ended_at=now,
-        ttft_ms=None,
-    )
-
-
-def _last_id(connection: sqlite3.Connection) -> int:
-    row = connection.execute(
-        "SELECT max(coalesce((SELECT max(id) FROM call), 0), "
-        "coalesce((SELECT max(event_id) FROM transfer), 0))"
-    ).fetchone()
-    return int(row[0])

@@ -1,0 +1,64 @@
+"""Turns the records of a call into rows of a batch, in column order.
+
+Rules: one row is built per call on the hot path, so these are plain tuples of exact built-in types.
+This module must not decide anything, nor know the statements.
+"""
+
+import orjson
+
+from proxy.core.entities import Attempt, Usage
+from proxy.core.ledger import Settlement
+from proxy.storage.batch import Batch, Row, Value
+from proxy.storage.ports import Closing, Opening
+
+
+def head_row(opening: Opening) -> Row:
+    """The columns that an open row and an ended row share; built once per call."""
+    # `_value_`, and 0 or 1 for a truth value: sqlite3 looks for an adapter, slowly, for every
+    # value that is not exactly a str, int or float.
+    return (
+        opening.call_id, opening.key_id, opening.user_id, opening.endpoint,
+        opening.dialect._value_, opening.model, opening.group, 1 if opening.stream else 0,
+        opening.price_version, opening.multiplier, opening.started_at, opening.client_reference,
+    )  # fmt: skip
+
+
+def ended_row(head: Row, closing: Closing, settlement: Settlement, started_at: float) -> Row:
+    """A row of `call`, in the order of `CALL_COLUMNS`."""
+    usage = closing.usage
+    return (
+        *head,
+        closing.verdict._value_, closing.source._value_,
+        settlement.charged, settlement.overrun, closing.forgiven,
+        settlement.balance_after, settlement.budget_after,
+        usage.input_uncached, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h,
+        usage.output, usage.reasoning, usage.audio_input, usage.audio_output,
+        usage.images, usage.characters, usage.calls,
+        closing.delivered_bytes, closing.delivered_events, closing.status, closing.error_code,
+        closing.finish_reason, closing.channel_id, closing.upstream_model, closing.ttft_ms,
+        max(0.0, closing.ended_at - started_at) * 1000.0,
+        ",".join(closing.anomalies) if closing.anomalies else None,
+    )  # fmt: skip
+
+
+def attempt_row(call_id: int, number: int, attempt: Attempt, of_call: Usage) -> Row:
+    """A row of `attempt`; its usage is left out where it is the call's own."""
+    usage: Value = None
+    if attempt.usage is not of_call and attempt.usage != of_call:
+        usage = orjson.dumps(attempt.usage).decode()
+    return (
+        call_id, number, attempt.channel_id, attempt.channel_key_id, attempt.started_at,
+        attempt.status, attempt.outcome, attempt.upstream_request_id, attempt.upstream_model,
+        usage, attempt.cost, attempt.duration_ms,
+    )  # fmt: skip
+
+
+def add_money(batch: Batch, settlement: Settlement) -> None:
+    """Add what a settlement posted, and what the key has now spent, to `batch`."""
+    if settlement.transfers:
+        batch.transfers.extend(settlement.transfers)
+    if settlement.charged:
+        purse = settlement.purse
+        batch.spends[purse.key_id] = (
+            purse.key_id, purse.period._value_, purse.period_start, purse.spent,
+        )  # fmt: skip

@@ -1,0 +1,212 @@
+"""Recomputes the books from the database file alone and says what does not add up.
+
+Rules: reads only, in one transaction, so it may run beside a live keeper; trusts no stored sum;
+memory is bounded by accounts and prices, not by calls. The names I1 to I7 and I14 are the ledger's
+invariants, each stated where it is checked. This module must not know the keeper.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.core.entities import Usage
+from proxy.core.ledger import ACCOUNT_KIND_BITS, AccountKind
+from proxy.core.pricing import charge
+from proxy.storage.snapshots import load_prices
+from proxy.storage.sqlite import open_reader
+
+PROBLEMS_MAX = 100
+"""A report stops after so many; the first ones say what went wrong."""
+
+_USAGE_COLUMNS = tuple(field.name for field in fields(Usage))
+_TRIGGERS = frozenset(
+    {
+        "call_never_changes",
+        "price_never_changes",
+        "price_never_leaves",
+        "transfer_never_changes",
+        "transfer_never_leaves",
+    }
+)
+
+
+class _Check(NamedTuple):
+    """A query whose every row is a problem, and the words for it."""
+
+    text: str
+    query: str
+
+
+_CHECKS = (
+    _Check(
+        "I1: account {0} stores {1}, its postings sum to {2}",
+        "SELECT id, balance, total FROM account LEFT JOIN (SELECT account_id, sum(amount) AS total "
+        "FROM posting GROUP BY account_id) ON account_id = id WHERE balance <> coalesce(total, 0)",
+    ),
+    _Check(
+        "I1: postings name account {0}, which does not exist",
+        "SELECT DISTINCT account_id FROM posting WHERE account_id NOT IN (SELECT id FROM account)",
+    ),
+    _Check(
+        "I1: top-up {0} of {1} has no transfer of that amount to its wallet",
+        "SELECT top_up.event_id, top_up.amount FROM top_up LEFT JOIN transfer "
+        "ON transfer.event_id = top_up.event_id AND kind = 'top_up' AND transfer.amount = "
+        "top_up.amount AND credit = (user_id << 3 | 1) WHERE transfer.event_id IS NULL",
+    ),
+    _Check(
+        "I1: top-up transfer {0} of {1} has no top-up",
+        "SELECT event_id, amount FROM transfer WHERE kind = 'top_up' "
+        "AND event_id NOT IN (SELECT event_id FROM top_up)",
+    ),
+    _Check(
+        "I2: call {0} is open and ended at once",
+        "SELECT id FROM open_call WHERE id IN (SELECT id FROM call)",
+    ),
+    _Check(
+        "I2: call {0} records {1} {2}, its transfers say {3}",
+        "SELECT * FROM (SELECT id, column1 AS kind, CASE column1 WHEN 'charge' THEN charge "
+        "WHEN 'overrun' THEN overrun ELSE forgiven END AS stored, coalesce((SELECT sum(amount) "
+        "FROM transfer WHERE event_id = id AND transfer.kind = column1), 0) AS posted "
+        "FROM call, (VALUES ('charge'), ('overrun'), ('forgiven'))) WHERE stored <> posted",
+    ),
+    _Check(
+        "I2: call {0} was charged {1} times",
+        "SELECT event_id, count(*) FROM transfer WHERE kind = 'charge' GROUP BY event_id "
+        "HAVING count(*) > 1",
+    ),
+    _Check(
+        "I2: {1} of {2} is posted for call {0}, which never ended",
+        "SELECT event_id, kind, amount FROM transfer WHERE kind IN ('charge', 'overrun', "
+        "'forgiven', 'upstream_cost') AND event_id NOT IN (SELECT id FROM call)",
+    ),
+    _Check(
+        "I2: call {0} of user {1} was charged to account {2}",
+        "SELECT id, user_id, debit FROM call JOIN transfer ON event_id = id AND kind = 'charge' "
+        "WHERE debit <> (user_id << 3 | 1)",
+    ),
+    _Check(
+        "I2: attempts of call {0} cost {1}, its transfers say {2}",
+        "SELECT * FROM (SELECT id, coalesce((SELECT sum(cost) FROM attempt WHERE call_id = id), 0) "
+        "AS stored, coalesce((SELECT sum(amount) FROM transfer WHERE event_id = id "
+        "AND kind = 'upstream_cost'), 0) AS posted FROM call) WHERE stored <> posted",
+    ),
+    _Check(
+        "I3: call {0} was charged {1} without usage, or without anything delivered",
+        "SELECT id, charge FROM call WHERE charge > 0 AND (delivered_bytes = 0 OR "
+        "input_uncached + cache_read + cache_write_5m + cache_write_1h + output + audio_input + "
+        "audio_output + images + characters + calls = 0)",
+    ),
+    _Check(
+        "I6: account {0} is at {1}",
+        "SELECT id, balance FROM account WHERE id & 7 = 1 AND balance < 0",
+    ),
+    _Check(
+        "I6: call {0} left {1} in the wallet and {2} in the budget",
+        "SELECT id, balance_after, budget_after FROM call WHERE balance_after < 0 "
+        "OR budget_after < 0",
+    ),
+    _Check(
+        "I6: key {0} has spent {1} in its period, more than the {2} it was ever charged",
+        "SELECT key_spend.key_id, spent, total FROM key_spend LEFT JOIN (SELECT key_id, "
+        "sum(charge) AS total FROM call GROUP BY key_id) AS charged "
+        "ON charged.key_id = key_spend.key_id WHERE spent > coalesce(total, 0)",
+    ),
+    _Check(
+        "I7: refunds of call {0} sum to {1}, it was charged {2}",
+        "SELECT refers_to, refunded, charged FROM (SELECT refers_to, sum(amount) AS refunded, "
+        "coalesce((SELECT amount FROM transfer AS charge WHERE charge.event_id = refund.refers_to "
+        "AND charge.kind = 'charge'), 0) AS charged FROM transfer AS refund WHERE kind = 'refund' "
+        "GROUP BY refers_to) WHERE refunded > charged",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was looked at and what was wrong with it; amounts nano-USD."""
+
+    calls: int
+    open_calls: int
+    transfers: int
+    accounts: int
+    wallets: int
+    """Sum of all wallets."""
+    revenue: int
+    problems: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything adds up."""
+        return not self.problems
+
+
+def verify(path: Path, *, quiet: bool = False) -> Report:
+    """Check the ledger in `path`. With `quiet`, an open call is a problem too (I2).
+
+    Raises sqlite3.Error for a file that cannot be read at all.
+    """
+    connection = open_reader(path)
+    try:
+        connection.execute("BEGIN")
+        problems: list[str] = []
+        for problem in _problems(connection, quiet=quiet):
+            problems.append(problem)
+            if len(problems) == PROBLEMS_MAX:
+                problems.append("and more")
+                break
+        revenue = "SELECT coalesce(sum(balance), 0) FROM account WHERE id & ? = ?"
+        mask = (1 << ACCOUNT_KIND_BITS) - 1
+        return Report(
+            calls=_number(connection, "SELECT count(*) FROM call"),
+            open_calls=_number(connection, "SELECT count(*) FROM open_call"),
+            transfers=_number(connection, "SELECT count(*) FROM transfer"),
+            accounts=_number(connection, "SELECT count(*) FROM account"),
+            wallets=_number(connection, revenue, mask, int(AccountKind.WALLET)),
+            revenue=_number(connection, revenue, mask, int(AccountKind.REVENUE)),
+            problems=tuple(problems),
+        )
+    finally:
+        connection.close()
+
+
+def _problems(connection: sqlite3.Connection, *, quiet: bool) -> Iterator[str]:
+    for (line,) in connection.execute(f"PRAGMA quick_check({PROBLEMS_MAX})"):
+        if line != "ok":
+            yield f"file: {line}"
+    for text, query in _CHECKS:
+        for row in connection.execute(query):
+            yield text.format(*row)
+    yield from _charges(connection)
+    if quiet:
+        for (call_id,) in connection.execute("SELECT id FROM open_call"):
+            yield f"I2: call {call_id} is still open"
+    found = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    for name in sorted(_TRIGGERS - found):
+        yield f"I14: the trigger {name} is gone, rows could have been changed"
+
+
+def _charges(connection: sqlite3.Connection) -> Iterator[str]:
+    """I5: every charge recomputes from the stored usage, price version and multiplier.
+
+    A call without any amount is not recomputed: nothing was delivered and nothing used that had
+    a price, or it ended before it had a price at all.
+    """
+    prices = load_prices(connection)
+    rows = connection.execute(
+        "SELECT id, model, price_version, multiplier, charge + overrun + forgiven, "  # noqa: S608
+        f"{', '.join(_USAGE_COLUMNS)} FROM call WHERE charge + overrun + forgiven > 0"
+    )
+    for call_id, model, version, multiplier, posted, *counts in rows:
+        price = prices.get((model, version))
+        if price is None:
+            yield f"I5: call {call_id} names version {version} of {model!r}, which has no price"
+            continue
+        expected = charge(Usage(*counts), price, multiplier)
+        if expected != posted:
+            yield f"I5: call {call_id} was priced {posted}, its usage costs {expected}"
+
+
+def _number(connection: sqlite3.Connection, query: str, *values: int) -> int:
+    return int(connection.execute(query, values).fetchone()[0])
