@@ -30,6 +30,9 @@ from proxy.storage.ports import KeeperUnavailableError
 
 KEY_PREFIX_SHOWN = 8
 KEY_LAST_SHOWN = 4
+REMEDY_VERBS = frozenset(
+    {"see", "add", "set", "export", "make", "write", "leave", "remove", "check", "name", "stop"}
+)
 
 
 async def run(office: Office, command: str, arguments: Mapping[str, object]) -> object:
@@ -353,9 +356,12 @@ def _only_plan(keeper: Keeper) -> str:
 
 
 def split_remedy(message: str) -> tuple[str, str]:
-    """Storage writes `what is wrong: what to do` in one sentence."""
-    what, _, remedy = message.partition(": ")
-    return (what, remedy) if remedy.startswith(("see `", "add ", "set ")) else (message, "")
+    """Storage writes `what is wrong: what to do` or `...; what to do` in one sentence."""
+    for separator in (": ", "; "):
+        what, _, remedy = message.rpartition(separator)
+        if what and remedy.split(" ", 1)[0] in REMEDY_VERBS:
+            return what, remedy
+    return message, ""
 
 
 Handler = Callable[[Office, Any], Awaitable[object]]
