@@ -1,0 +1,170 @@
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from proxy.app import seed
+from proxy.app.demo import MODELS, start_demo
+from proxy.app.directory import DataDirectory
+from proxy.app.office import open_office
+from proxy.app.seed import Seeded, Upstream, demo_upstreams, list_models, merged, tokenizer_of
+from proxy.core.catalog import Catalog
+from proxy.core.entities import Dialect
+from proxy.storage.documents import read_document
+from proxy.storage.secrets import key_well_formed
+
+EMPTY: dict[str, Any] = {"version": 1, "plan": [], "group": [], "model": [], "channel": []}
+UPSTREAM = Upstream("u", Dialect.OPENAI, "http://127.0.0.1:9/v1", "secret-1", ("m1", "m2"))
+
+
+def seeded(path: Path, *upstreams: Upstream) -> tuple[Seeded, Catalog]:
+    async def run() -> tuple[Seeded, Catalog]:
+        directory = DataDirectory(path)
+        directory.create()
+        async with open_office(directory) as office:
+            return await seed.seed(office, upstreams), office.keeper.catalog
+
+    return asyncio.run(run())
+
+
+def test_a_first_seed_makes_all_a_first_call_needs(tmp_path: Path) -> None:
+    done, catalog = seeded(tmp_path, *demo_upstreams("http://127.0.0.1:9"))
+    assert done.key is not None
+    assert key_well_formed(done.key)
+    assert done.key not in repr(done)
+    assert done.models == MODELS
+    (key,) = catalog.keys_by_id.values()
+    for dialect in Dialect:
+        for model in MODELS:
+            (channel,) = catalog.channels_for(key.group, model, dialect)
+            assert channel.base_url == "http://127.0.0.1:9/v1"
+            assert channel.allow_private
+            assert channel.keys
+    assert all(model.price for model in catalog.models.values())
+
+
+def test_a_second_seed_changes_nothing_and_makes_no_key(tmp_path: Path) -> None:
+    seeded(tmp_path, UPSTREAM)
+    done, catalog = seeded(tmp_path, UPSTREAM)
+    assert (done.key, done.changes) == (None, ())
+    assert len(catalog.keys_by_id) == 1
+    assert len(catalog.users) == 1
+
+
+def test_a_moved_upstream_is_followed_and_its_key_kept(tmp_path: Path) -> None:
+    seeded(tmp_path, UPSTREAM)
+    moved = replace(UPSTREAM, base_url="http://127.0.0.1:10/v1", key=seed.NO_KEY)
+    done, catalog = seeded(tmp_path, moved)
+    (channel,) = catalog.channels.values()
+    assert channel.base_url == "http://127.0.0.1:10/v1"
+    assert [key.secret for key in channel.keys] == ["secret-1"]
+    assert done.changes == ("change channel 'u'",)
+    _, catalog = seeded(tmp_path, replace(UPSTREAM, key="secret-2"))
+    assert [key.secret for key in catalog.channels[1].keys] == ["secret-2"]
+
+
+def test_prices_limits_and_names_that_are_there_stay() -> None:
+    price = {"input": "9.00", "output": "9.00"}
+    model = {"name": "m1", "context_window": 5, "output_tokens_max": 5, "price": price}
+    document = {
+        **EMPTY,
+        "plan": [{"name": "mine", "concurrency": 1}],
+        "group": [{"name": "default", "multiplier": "2.0"}],
+        "model": [model],
+    }
+    found = merged(document, [UPSTREAM])
+    assert found["plan"] == document["plan"]
+    assert found["group"] == document["group"]
+    assert found["model"][0] == model
+    assert [row["name"] for row in found["model"]] == ["m1", "m2"]
+    assert read_document(found).channels[0].channel.models == {"m1": "m1", "m2": "m2"}
+
+
+def test_channels_keep_what_the_operator_changed() -> None:
+    first = merged(EMPTY, [UPSTREAM])
+    first["channel"][0] |= {"weight": 7, "models": {"alias": "m1"}}
+    again = merged(first, [UPSTREAM])
+    assert again["channel"][0]["weight"] == 7
+    assert again["channel"][0]["models"] == {"alias": "m1", "m1": "m1", "m2": "m2"}
+
+
+@pytest.mark.parametrize(
+    ("model", "table"),
+    [
+        ("gpt-4o", "o200k"),
+        ("openai/gpt-5-mini", "o200k"),
+        ("o3-mini", "o200k"),
+        ("gpt-4", "cl100k"),
+        ("gpt-4-turbo", "cl100k"),
+        ("gpt-3.5-turbo", "cl100k"),
+        ("gpt-4.1", "o200k"),
+        ("claude-sonnet-4-5", "estimate"),
+        ("llama-3", "estimate"),
+    ],
+)
+def test_token_tables_of_families(model: str, table: str) -> None:
+    assert tokenizer_of(model) == table
+
+
+def test_an_upstream_is_asked_for_its_models() -> None:
+    async def run() -> tuple[str, ...]:
+        demo = await start_demo(rate=0)
+        try:
+            return await list_models(Upstream("d", Dialect.OPENAI, demo.base_url + "/v1/"))
+        finally:
+            await demo.stop()
+
+    assert asyncio.run(run()) == MODELS
+
+
+def listing(
+    handler: Callable[[web.Request], web.Response], dialect: Dialect = Dialect.OPENAI
+) -> tuple[str, ...]:
+    async def run() -> tuple[str, ...]:
+        async def answer(request: web.Request) -> web.Response:
+            return handler(request)
+
+        app = web.Application()
+        app.router.add_get("/v1/models", answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        try:
+            return await list_models(Upstream("u", dialect, f"http://127.0.0.1:{port}/v1", "key"))
+        finally:
+            await runner.cleanup()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b"{}", b'{"data": []}', b'{"data": [1, {"id": 2}, {"id": ""}]}']
+)
+def test_an_upstream_that_does_not_say_gets_the_usual_models(body: bytes) -> None:
+    usual = seed.USUAL_MODELS[Dialect.OPENAI]
+    assert listing(lambda _: web.Response(body=body)) == usual
+    assert listing(lambda _: web.Response(status=404)) == usual
+
+
+def test_each_dialect_shows_its_credentials_and_lists_are_bounded() -> None:
+    seen: list[dict[str, str]] = []
+
+    def many(request: web.Request) -> web.Response:
+        seen.append({name.lower(): value for name, value in request.headers.items()})
+        return web.json_response({"data": [{"id": f"m{n}"} for n in range(2000)]})
+
+    assert len(listing(many)) == seed.MODELS_MAX
+    assert seen[0]["authorization"] == "Bearer key"
+    listing(many, Dialect.ANTHROPIC)
+    assert seen[1]["x-api-key"] == "key"
+    assert "authorization" not in seen[1]
+
+
+def test_an_upstream_that_is_not_there_gets_the_usual_models() -> None:
+    nobody = Upstream("u", Dialect.ANTHROPIC, "http://127.0.0.1:1/v1")
+    assert asyncio.run(list_models(nobody)) == seed.USUAL_MODELS[Dialect.ANTHROPIC]
