@@ -104,6 +104,8 @@ def hidden_output(members: Mapping[str, Raw]) -> bool:
     tools = members.get("tools", _NULL)
     if tools == _NULL:
         return False
+    if len(tools) > prompts.SEARCHED_BYTES_MAX:
+        return True
     try:
         return any(_runs_at_provider(tool.type) for tool in _TOOLS.decode(tools))
     except msgspec.ValidationError:

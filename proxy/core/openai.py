@@ -151,6 +151,8 @@ def _speaks(members: Mapping[str, Raw]) -> bool:
     modalities = members.get("modalities", _NULL)
     if modalities == _NULL:
         return False
+    if len(modalities) > prompts.SEARCHED_BYTES_MAX:
+        return True
     try:
         return any(kind != "text" for kind in _STRINGS.decode(modalities))
     except msgspec.ValidationError:
@@ -161,6 +163,8 @@ def _has_server_tools(tools: Raw) -> bool:
     """Whether a tool runs at the provider: any kind but `function` and `custom`."""
     if tools == _NULL:
         return False
+    if len(tools) > prompts.SEARCHED_BYTES_MAX:
+        return True
     try:
         return any(tool.type not in {"function", "custom", None} for tool in _TOOLS.decode(tools))
     except msgspec.ValidationError:

@@ -8,6 +8,12 @@ module must not know either dialect's JSON.
 
 import msgspec
 
+OBJECTS_MAX = 100_000
+"""Opening braces of a body that is read part by part (at most 60 ms); beyond, it counts as text."""
+
+SEARCHED_BYTES_MAX = 1_000_000
+"""Largest member that is searched for hidden output; a larger one is taken to ask for it."""
+
 OPENAI_IMAGE_TOKENS = 1_445
 """High or automatic detail: 85 + 170 per 512 px tile, at most 8 tiles (OpenAI's vision guide)."""
 OPENAI_IMAGE_TOKENS_LOW = 85

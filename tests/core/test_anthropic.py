@@ -138,3 +138,11 @@ def test_an_unknown_shape_counts_as_its_json(messages: object) -> None:
 )
 def test_hidden_output(members: dict[str, object], hidden: bool) -> None:
     assert anthropic.hidden_output(MEMBERS.decode(json.dumps(members))) is hidden
+
+
+@pytest.mark.parametrize("name", [b"tools"])
+def test_what_is_too_large_to_search_is_taken_to_be_hidden(name: bytes) -> None:
+    largest = b'{"%s":[%s]}' % (name, b" " * (prompts.SEARCHED_BYTES_MAX - 2))
+    assert anthropic.hidden_output(MEMBERS.decode(largest)) is False
+    larger = largest.replace(b"[", b"[ ")
+    assert anthropic.hidden_output(MEMBERS.decode(larger)) is True

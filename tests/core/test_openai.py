@@ -117,3 +117,11 @@ def test_half_read_messages_are_not_counted_twice() -> None:
 )
 def test_hidden_output(members: dict[str, object], hidden: bool) -> None:
     assert openai.hidden_output(MEMBERS.decode(json.dumps(members))) is hidden
+
+
+@pytest.mark.parametrize("name", [b"tools", b"modalities"])
+def test_what_is_too_large_to_search_is_taken_to_be_hidden(name: bytes) -> None:
+    largest = b'{"%s":[%s]}' % (name, b" " * (prompts.SEARCHED_BYTES_MAX - 2))
+    assert openai.hidden_output(MEMBERS.decode(largest)) is False
+    larger = largest.replace(b"[", b"[ ")
+    assert openai.hidden_output(MEMBERS.decode(larger)) is True

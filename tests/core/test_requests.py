@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core import requests
+from proxy.core import prompts, requests
 from proxy.core.entities import Dialect
 from proxy.core.errors import RelayError
 from proxy.core.requests import CallRequest, edit_body, parse_call
@@ -246,6 +246,15 @@ class _Deep:
 def test_a_prompt_too_deep_to_read_again_counts_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "_MEMBERS", _Deep())
     assert requests.prompt_text_pieces(chat(""), Dialect.OPENAI) == (chat("").decode(),)
+
+
+def test_more_objects_than_the_bound_count_as_text() -> None:
+    few = b'{"model":"m","messages":[%s{}]}' % (b"{}," * (prompts.OBJECTS_MAX - 2))
+    assert few.count(b"{") == prompts.OBJECTS_MAX
+    assert requests.prompt_text_pieces(few, Dialect.OPENAI) == ()
+    many = few.replace(b"[{}", b"[{},{}")
+    assert requests.prompt_text_pieces(many, Dialect.OPENAI) == (many.decode(),)
+    assert parse_call(many, Dialect.OPENAI).input_tokens_estimate == (len(many) + 1) // 2
 
 
 def test_large_known_members_may_hold_many_names() -> None:
