@@ -87,6 +87,7 @@ async def _prepare(
 async def _run(
     directory: DataDirectory, settings: Settings, options: Options, seeded: Seeded | None
 ) -> int:
+    signals = Signals()
     relay = Relay()
     await relay.start(settings)
     try:
@@ -100,35 +101,50 @@ async def _run(
             sys.stdout.write(banner(address, settings, seeded) + "\n")
             sys.stdout.flush()
             log.get().info("serving", address=address, version=proxy.__version__)
-            return await _until_stopped(relay, office, settings, options)
+            reloader = Reloader(relay, office, options, settings)
+            return await until_stopped(relay, reloader, signals)
         finally:
             await control.stop()
     finally:
         await relay.stop()
+        signals.close()
 
 
-async def _until_stopped(relay: Relay, office: Office, settings: Settings, options: Options) -> int:
-    loop = asyncio.get_running_loop()
-    stop, stop_now, hang_up = asyncio.Event(), asyncio.Event(), asyncio.Event()
+class Signals:
+    """What the process was told from outside; listens from its making to `close`."""
 
-    def stopping() -> None:
-        (stop_now if stop.is_set() else stop).set()
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.stop_now = asyncio.Event()
+        self.hang_up = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stopping)
+        self._loop.add_signal_handler(signal.SIGHUP, self.hang_up.set)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping)
-    loop.add_signal_handler(signal.SIGHUP, hang_up.set)
-    reloading = asyncio.ensure_future(_reload_when_told(hang_up, relay, office, settings, options))
+    def close(self) -> None:
+        """Give the signals their default meaning again."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._loop.remove_signal_handler(number)
+
+    def _stopping(self) -> None:
+        (self.stop_now if self.stop.is_set() else self.stop).set()
+
+
+async def until_stopped(relay: Relay, reloader: "Reloader", signals: Signals) -> int:
+    """Serve until a signal or a failed ledger; returns the exit status."""
+    reloading = asyncio.ensure_future(reloader.run(signals.hang_up))
     failed = asyncio.ensure_future(relay.failed())
-    stopped = asyncio.ensure_future(stop.wait())
+    stopped = asyncio.ensure_future(signals.stop.wait())
     try:
         first: set[asyncio.Future[Any]] = {stopped, failed}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if failed.done():
             log.get().error("the ledger cannot be written; stopping", reason=str(failed.result()))
             return 1
-        log.get().info("draining", seconds=settings.drain_seconds)
+        log.get().info("draining", seconds=reloader.settings.drain_seconds)
         draining = asyncio.ensure_future(relay.drain())
-        at_once = asyncio.ensure_future(stop_now.wait())
+        at_once = asyncio.ensure_future(signals.stop_now.wait())
         ends: set[asyncio.Future[Any]] = {draining, at_once, failed}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         draining.cancel()
@@ -138,45 +154,47 @@ async def _until_stopped(relay: Relay, office: Office, settings: Settings, optio
         tasks: list[asyncio.Future[Any]] = [reloading, failed, stopped]
         for task in tasks:
             task.cancel()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.remove_signal_handler(number)
 
 
-async def _reload_when_told(
-    told: asyncio.Event, relay: Relay, office: Office, settings: Settings, options: Options
-) -> None:
-    while True:
-        await told.wait()
-        told.clear()
-        settings = await reload(relay, office, settings, options)
+@dataclass(slots=True)
+class Reloader:
+    """Reads the files again when told; `settings` are those in force."""
+
+    relay: Relay
+    office: Office
+    options: Options
+    settings: Settings
+
+    async def run(self, told: asyncio.Event) -> None:
+        """Reload each time `told` is set, until cancelled."""
+        while True:
+            await told.wait()
+            told.clear()
+            await self.reload()
+
+    async def reload(self) -> None:
+        """Put new files in force, or none of them if any is bad; the log says which."""
+        try:
+            wanted, kept = self.settings.rejoin(load(self.options.config, self.options.flags))
+            if self.settings.catalog_file:
+                await apply_file(self.office, Path(self.settings.catalog_file))
+        except SettingsError as error:
+            for problem in error.problems:
+                _refused(problem.reason, problem.remedy, problem.line)
+            return
+        except CommandError as error:
+            _refused(error.message, error.remedy, None)
+            return
+        log.configure(wanted.log_level, wanted.log_format)
+        self.relay.reload(wanted)
+        self.settings = wanted
+        for name in kept:
+            log.get().warning("setting needs a restart to change", setting=name)
+        log.get().info("reloaded")
 
 
-async def reload(relay: Relay, office: Office, running: Settings, options: Options) -> Settings:
-    """Read the files again; returns the settings now in force, the old ones if any is bad."""
-    try:
-        wanted, kept = running.rejoin(load(options.config, options.flags))
-        if running.catalog_file:
-            await apply_file(office, Path(running.catalog_file))
-    except SettingsError as error:
-        for problem in error.problems:
-            log.get().error(
-                "reload refused, old settings stay",
-                line=problem.line,
-                reason=problem.reason,
-                remedy=problem.remedy,
-            )
-        return running
-    except CommandError as error:
-        log.get().error(
-            "reload refused, old settings stay", reason=error.message, remedy=error.remedy
-        )
-        return running
-    log.configure(wanted.log_level, wanted.log_format)
-    relay.reload(wanted)
-    for name in kept:
-        log.get().warning("setting needs a restart to change", setting=name)
-    log.get().info("reloaded")
-    return wanted
+def _refused(reason: str, remedy: str, line: int | None) -> None:
+    log.get().error("reload refused, old settings stay", line=line, reason=reason, remedy=remedy)
 
 
 async def apply_file(office: Office, path: Path) -> None:

@@ -1,0 +1,248 @@
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from proxy.app import commands
+from proxy.app.cli import main, read_key, read_upstreams
+from proxy.app.control import CommandError, ControlServer
+from proxy.app.demo import start_demo
+from proxy.app.directory import DataDirectory
+from proxy.app.office import open_office
+from proxy.core.entities import Dialect
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "config" / "catalog.toml"
+
+
+def sluice(data: Path, *arguments: str, **kinds: Any) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--data", str(data)], **kinds)
+
+
+def done(data: Path, *arguments: str) -> Any:
+    result = sluice(data, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return orjson.loads(result.stdout)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    done(tmp_path, "catalog", "apply", str(EXAMPLE), "--yes")
+    done(tmp_path, "user", "add", "ann", "--plan", "free", "--credit", "5")
+    return tmp_path
+
+
+@contextmanager
+def running(data: Path) -> Iterator[None]:
+    """Something that answers on the control socket and holds the lock, as the relay does."""
+    ready, stop = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        directory = DataDirectory(data)
+        with directory.locked():
+            async with open_office(directory) as office:
+                server = ControlServer(
+                    directory.control, lambda name, args: commands.run(office, name, args)
+                )
+                await server.start()
+                ready.set()
+                await asyncio.to_thread(stop.wait, 30)
+                await server.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def test_commands_work_on_a_stopped_relay(data: Path) -> None:
+    made = done(data, "key", "add", "laptop", "--user", "ann", "--model", "gpt-4o")
+    assert made["key"].startswith("sk-")
+    assert [row["name"] for row in done(data, "key", "list")] == ["laptop"]
+    assert done(data, "key", "disable", "laptop", "--user", "ann")["enabled"] is False
+    assert done(data, "wallet", "credit", "ann", "2.5")["balance_usd"] == "7.50"
+    assert done(data, "wallet", "show", "ann")["balance_usd"] == "7.50"
+    assert [row["name"] for row in done(data, "user", "list")] == ["ann"]
+    assert done(data, "usage") == []
+    report = done(data, "ledger", "verify")
+    assert (report["clean"], report["wallets_usd"], report["problems"]) == (True, "7.50", [])
+
+
+def test_commands_talk_to_a_running_relay(data: Path) -> None:
+    with running(data):
+        assert done(data, "wallet", "credit", "ann", "1", "--reference", "r")["repeated"] is False
+        assert done(data, "wallet", "credit", "ann", "1", "--reference", "r")["repeated"] is True
+        assert done(data, "ledger", "verify")["clean"] is True
+        result = sluice(data, "wallet", "show", "bob")
+        assert result.exit_code == 1
+        assert "there is no user 'bob'" in result.stderr
+        assert "try: see `sluice user list`" in result.stderr
+        (data / "control.sock").unlink()
+        locked = sluice(data, "user", "list")
+        assert (locked.exit_code, "in use by process" in locked.stderr) == (1, True)
+    assert done(data, "wallet", "show", "ann")["balance_usd"] == "6.00"
+
+
+def test_a_key_is_announced_as_shown_once(data: Path) -> None:
+    result = sluice(data, "key", "add", "laptop", "--user", "ann")
+    assert result.exit_code == 0
+    assert "sk-" in result.stdout
+    assert "only now" in result.stderr
+
+
+def test_channels_are_added_listed_and_tried(data: Path) -> None:
+    secret = data / "secret"
+    secret.write_text("upstream-canary\n")
+    ready, stop, found = threading.Event(), threading.Event(), []
+
+    async def serve() -> None:
+        demo = await start_demo(rate=0)
+        found.append(demo.base_url)
+        ready.set()
+        await asyncio.to_thread(stop.wait, 30)
+        await demo.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        add = ("channel", "add", "mine", "--base-url", found[0], "--key", f"@{secret}")
+        changes = done(data, *add, "--model", "gpt-4o=demo-gpt", "--allow-private")
+        assert [change["action"] for change in changes] == ["add"]
+        tried = done(data, "channel", "test", "mine")
+        assert (tried["ok"], tried["upstream_model"]) == (True, "demo-gpt")
+    finally:
+        stop.set()
+        thread.join(10)
+    broken = sluice(data, "channel", "test", "mine")
+    assert broken.exit_code == 1
+    assert "no connection" in broken.stdout
+    assert "mine" in [row["name"] for row in done(data, "channel", "list")]
+    assert b"upstream-canary" not in (data / "sluice.db").read_bytes()
+
+
+def test_a_catalog_is_shown_asked_about_and_applied(data: Path) -> None:
+    file = data / "out.toml"
+    assert sluice(data, "catalog", "export", str(file)).exit_code == 0
+    assert "sealed:" in file.read_text()
+    assert "nothing to show" in sluice(data, "catalog", "apply", str(file)).stdout
+    file.write_text(file.read_text().replace("concurrency = 2", "concurrency = 3"))
+    shown = sluice(data, "catalog", "apply", str(file), "--dry-run")
+    assert "concurrency: 2 -> 3" in shown.stdout
+    alone = sluice(data, "catalog", "apply", str(file))
+    assert (alone.exit_code, "--yes" in alone.stderr) == (1, True)
+    applied = sluice(data, "catalog", "apply", str(file), "--yes")
+    assert (applied.exit_code, "concurrency: 2 -> 3" in applied.stdout) == (0, True)
+    moved = sluice(data, "catalog", "apply", str(file), "--yes")
+    assert (moved.exit_code, "export again" in moved.stderr) == (1, True)
+    assert sluice(data, "catalog", "apply", str(file), "--yes", "--force").exit_code == 0
+    assert "concurrency = 3" in sluice(data, "catalog", "export").stdout
+    assert done(data, "catalog", "export")["plan"][0]["concurrency"] == 3
+
+
+def test_a_mistyped_directory_makes_no_database(tmp_path: Path) -> None:
+    for command in (("user", "list"), ("usage",), ("ledger", "verify")):
+        result = sluice(tmp_path / "none", *command)
+        assert result.exit_code == 1
+        assert "there is no database" in result.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_files_are_checked_with_line_reason_and_remedy(tmp_path: Path) -> None:
+    good = CliRunner().invoke(main, ["check", "--catalog", str(EXAMPLE)])
+    assert (good.exit_code, good.stdout.endswith(": good\n")) == (0, True)
+    bad = tmp_path / "s.toml"
+    bad.write_text("\nlistn = 1\n")
+    result = CliRunner().invoke(main, ["check", "--config", str(bad), "--catalog", str(EXAMPLE)])
+    assert result.exit_code == 1
+    assert f"error: {bad}:2: unknown setting 'listn'" in result.stderr.replace("\n", "")
+    assert "try: did you mean listen?" in result.stderr
+    assert CliRunner().invoke(main, ["check"]).exit_code == 2
+
+
+def test_bad_settings_stop_every_command(tmp_path: Path) -> None:
+    bad = tmp_path / "s.toml"
+    bad.write_text("workers = 9\n")
+    result = sluice(tmp_path, "user", "list", "--config", str(bad))
+    assert result.exit_code == 1
+    assert "line 1: workers: 9 is not between 1 and 1" in result.stderr
+
+
+def test_the_database_named_by_a_settings_file_is_used(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(f'data_dir = "{data}"\ndurability = "power"\n')
+    result = CliRunner().invoke(main, ["user", "list", "--json"], env={"SLUICE_CONFIG": str(file)})
+    assert [row["name"] for row in orjson.loads(result.stdout)] == ["ann"]
+
+
+def test_upstreams_are_read_from_the_command_line(tmp_path: Path) -> None:
+    secret = tmp_path / "k"
+    secret.write_text("two\n")
+    texts = ("openai=http://a/v1", "openai=http://b/v1", "anthropic=https://c")
+    found = read_upstreams(texts, ("one", f"@{secret}", "three"), ("m",))
+    assert [each.name for each in found] == [
+        "upstream-openai",
+        "upstream-openai-2",
+        "upstream-anthropic",
+    ]
+    assert [each.key for each in found] == ["one", "two", "three"]
+    assert found[2].dialect is Dialect.ANTHROPIC
+    assert found[0].models == ("m",)
+    assert "one" not in repr(found)
+    assert {each.key for each in read_upstreams(texts, ("k",), ())} == {"k"}
+    assert read_upstreams(texts[:1], (), ())[0].key == "none"
+
+
+@pytest.mark.parametrize(
+    ("texts", "keys"),
+    [
+        (("http://a",), ()),
+        (("gemini=http://a",), ()),
+        (("openai=a",), ()),
+        (("openai=http://a",), ("1", "2")),
+    ],
+)
+def test_upstreams_that_are_not_understood_are_a_usage_error(
+    texts: tuple[str, ...], keys: tuple[str, ...]
+) -> None:
+    with pytest.raises(click.UsageError):
+        read_upstreams(texts, keys, ())
+
+
+def test_key_files(tmp_path: Path) -> None:
+    assert read_key("plain") == "plain"
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(CommandError, match="is empty"):
+        read_key(f"@{tmp_path / 'empty'}")
+    with pytest.raises(CommandError, match="cannot be read"):
+        read_key(f"@{tmp_path / 'none'}")
+
+
+def test_wrong_usage_is_status_two(tmp_path: Path) -> None:
+    assert sluice(tmp_path, "nonsense").exit_code == 2
+    assert sluice(tmp_path, "user", "add").exit_code == 2
+    assert sluice(tmp_path, "serve", "--set", "nothing").exit_code == 2
+
+
+def test_every_command_has_help_and_every_listing_json() -> None:
+    def walk(command: click.Command) -> Iterator[click.Command]:
+        if isinstance(command, click.Group):
+            for inner in command.commands.values():
+                yield from walk(inner)
+        else:
+            yield command
+
+    for command in walk(main):
+        assert command.help, command.name
+        names = {name for parameter in command.params for name in parameter.opts}
+        assert command.name in {"serve", "check"} or {"--json", "--data"} <= names, command.name
