@@ -132,6 +132,7 @@ class RawClient:
 class RawResponse:
     """One response cut out of received bytes. `rest` are the bytes after it."""
 
+    version: str
     status: int
     reason: str
     headers: tuple[tuple[str, str], ...]
@@ -153,7 +154,7 @@ class RawResponse:
         return found
 
 
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ?([^\r\n]*)\Z")
+_STATUS = re.compile(rb"HTTP/(\d\.\d) (\d{3}) ?([^\r\n]*)\Z")
 
 
 def parse_response(data: bytes, *, ended: bool = False, method: str = "POST") -> RawResponse | None:
@@ -169,7 +170,7 @@ def parse_response(data: bytes, *, ended: bool = False, method: str = "POST") ->
         match = _STATUS.match(lines[0])
         if match is None:
             raise AssertionError(f"not a status line: {lines[0]!r}")
-        status = int(match[1])
+        status = int(match[2])
         if status >= 200:
             break
         data = rest
@@ -188,7 +189,8 @@ def parse_response(data: bytes, *, ended: bool = False, method: str = "POST") ->
         body, rest, whole = rest[:length], rest[length:], len(rest) >= length
     else:
         body, rest, whole = rest, b"", ended
-    return RawResponse(status, match[2].decode("latin-1"), headers, body, whole, rest)
+    version, reason = match[1].decode(), match[3].decode("latin-1")
+    return RawResponse(version, status, reason, headers, body, whole, rest)
 
 
 def dechunk(data: bytes) -> tuple[bytes, bytes, bool]:

@@ -1,0 +1,315 @@
+"""The relay as its operator runs it: a subprocess with a data directory, a catalog and keys.
+
+`with RelayProcess(tmp_path, [UpstreamAt(...)]) as relay:` writes the catalog file, starts
+`sluice serve`, waits for /readyz, and makes users and keys by the command line with `--json`.
+It can be killed with SIGKILL and started again on the same ports and data. This module knows the
+relay only by its command line, its listeners and its exit.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+SLUICE = (sys.executable, "-m", "proxy.app.cli")
+WARNINGS = "error,ignore::DeprecationWarning"
+"""Our own warnings end the relay; a wheel may use what a later Python will drop."""
+READY_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 20.0
+COMMAND_SECONDS_MAX = 30.0
+PAGE_ROWS = 10_000
+POLL_SECONDS = 0.05
+"""Between looks at /readyz: it has no push; nothing else here waits by the clock."""
+
+OPENAI_MODEL = "model-o"
+ANTHROPIC_MODEL = "model-a"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAt:
+    """A channel of the catalog. `models` maps public names to upstream names."""
+
+    name: str
+    dialect: str
+    base_url: str
+    models: Mapping[str, str]
+    keys: tuple[str, ...] = ("upstream-key",)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Further rows of the `[[channel]]` table, such as `terminal` or `priority`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user with one key. `key` is the secret."""
+
+    user: str
+    key: str = field(repr=False)
+
+
+class CommandFailedError(AssertionError):
+    """A command ended with another status than 0."""
+
+
+class RelayProcess:
+    """One relay; see the module docstring. `settings` are the rows of its settings file."""
+
+    def __init__(
+        self,
+        directory: Path,
+        upstreams: Sequence[UpstreamAt],
+        *,
+        settings: Mapping[str, object] | None = None,
+        group: Mapping[str, object] | None = None,
+        plan: Mapping[str, object] | None = None,
+        models: Mapping[str, Mapping[str, object]] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.data = directory / "data"
+        self.port, self.operations_port = free_ports(2)
+        self.settings_file = directory / "sluice.toml"
+        self.catalog_file = directory / "catalog.toml"
+        rows = {
+            "listen": f"127.0.0.1:{self.port}",
+            "operations_listen": f"127.0.0.1:{self.operations_port}",
+            "data_dir": str(self.data),
+            "catalog_file": str(self.catalog_file),
+            **(settings or {}),
+        }
+        self.settings_file.write_text("".join(f"{k} = {toml(v)}\n" for k, v in rows.items()))
+        self.catalog_file.write_text(catalog(upstreams, group or {}, plan or {}, models or {}))
+        self._environment = {**os.environ, "PYTHONWARNINGS": WARNINGS, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_file = directory / "relay.log"
+        self._accounts = 0
+
+    @property
+    def url(self) -> str:
+        """Where clients call, without `/v1`."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def operations_url(self) -> str:
+        """Where health and metrics are."""
+        return f"http://127.0.0.1:{self.operations_port}"
+
+    @property
+    def process_id(self) -> int:
+        """The relay's process id."""
+        return self._running().pid
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.data / "sluice.db"
+
+    def start(self) -> Self:
+        """Start and wait until it is ready; raises with its log if it does not become so."""
+        with self._log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*SLUICE, "serve", "--config", str(self.settings_file)],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while not self.is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"the relay did not become ready: {self.log()[-4000:]}")
+            time.sleep(POLL_SECONDS)
+        return self
+
+    def is_ready(self) -> bool:
+        """Ask /readyz once."""
+        try:
+            with urllib.request.urlopen(f"{self.operations_url}/readyz", timeout=5) as response:
+                return bool(response.status == 200)
+        except (OSError, urllib.error.HTTPError):
+            return False
+
+    def kill(self) -> None:
+        """End it with SIGKILL; does nothing if it has ended."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def terminate(self) -> int:
+        """End it with SIGTERM and return its exit status; kills it if it will not go."""
+        process = self._running()
+        process.terminate()
+        try:
+            status = process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the relay did not stop: {self.log()[-4000:]}") from None
+        self._process = None
+        return status
+
+    def reload(self) -> None:
+        """Send SIGHUP."""
+        self._running().send_signal(signal.SIGHUP)
+
+    def log(self) -> str:
+        """Everything it wrote, over all its starts."""
+        return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The JSON lines of its log."""
+        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+
+    def command(self, *arguments: str) -> Any:
+        """Run a command with `--json` and return its result. Raises CommandFailedError."""
+        done = subprocess.run(
+            [*SLUICE, *arguments, "--json", "--config", str(self.settings_file)],
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise CommandFailedError(f"{arguments}: {done.returncode} {done.stderr.decode()}")
+        return json.loads(done.stdout)
+
+    def account(self, credit: str = "100.00", **key_options: str) -> Account:
+        """Make a user with credit and one key; options such as `budget="1.00"` are the key's."""
+        self._accounts += 1
+        name = f"user-{self._accounts}-{os.urandom(3).hex()}"
+        self.command("user", "add", name, "--credit", credit)
+        options = [
+            text
+            for option, value in key_options.items()
+            for text in (f"--{option.replace('_', '-')}", value)
+        ]
+        made = self.command("key", "add", "main", "--user", name, *options)
+        return Account(name, made["key"])
+
+    def usage(self, account: Account) -> list[dict[str, Any]]:
+        """All of the account's ended calls, latest first."""
+        rows: list[dict[str, Any]] = []
+        while True:
+            before = ("--before", rows[-1]["request_id"]) if rows else ()
+            page = self.command("usage", "--user", account.user, "--rows", str(PAGE_ROWS), *before)
+            rows.extend(page)
+            if len(page) < PAGE_ROWS:
+                return rows
+
+    def balance(self, account: Account) -> str:
+        """The wallet's balance, US dollars as decimal text."""
+        return str(self.command("wallet", "show", account.user)["balance_usd"])
+
+    def verify(self) -> dict[str, Any]:
+        """The ledger checked from its file alone. Raises CommandFailedError if it is not clean."""
+        report: dict[str, Any] = self.command("ledger", "verify")
+        return report
+
+    def metrics(self) -> str:
+        """The metrics page."""
+        with urllib.request.urlopen(f"{self.operations_url}/metrics", timeout=10) as response:
+            return str(response.read().decode())
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None:
+            raise AssertionError("the relay is not running")
+        return self._process
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self._process is not None and kind is None:
+                self.terminate()
+        finally:
+            self.kill()
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports nobody uses now; kept apart from each other."""
+    bound = [socket.socket() for _ in range(count)]
+    for each in bound:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        each.bind(("127.0.0.1", 0))
+    ports: list[int] = [each.getsockname()[1] for each in bound]
+    for each in bound:
+        each.close()
+    return ports
+
+
+def catalog(
+    upstreams: Sequence[UpstreamAt],
+    group: Mapping[str, object],
+    plan: Mapping[str, object],
+    models: Mapping[str, Mapping[str, object]],
+) -> str:
+    """A catalog document: one plan, the group `default`, priced models, the channels."""
+    tables = [
+        ("plan", {"name": "default", **plan}),
+        ("group", {"name": "default", **group}),
+    ]
+    names = dict.fromkeys(name for upstream in upstreams for name in upstream.models)
+    tables += [
+        (
+            "model",
+            {
+                "name": name,
+                "context_window": 128_000,
+                "output_tokens_max": 16_384,
+                "tokenizer": "o200k",
+                "price": {"input": "1.00", "output": "4.00"},
+                **models.get(name, {}),
+            },
+        )
+        for name in names
+    ]
+    tables += [
+        (
+            "channel",
+            {
+                "name": upstream.name,
+                "dialect": upstream.dialect,
+                "base_url": upstream.base_url,
+                "keys": list(upstream.keys),
+                "groups": ["default"],
+                "allow_private": True,
+                "models": dict(upstream.models),
+                **upstream.settings,
+            },
+        )
+        for upstream in upstreams
+    ]
+    return "\n".join(
+        f"[[{name}]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in rows.items())
+        for name, rows in tables
+    )
+
+
+def toml(value: object) -> str:
+    """A TOML value; JSON's strings, numbers and lists are TOML's."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml(item) for item in value) + "]"
+    return json.dumps(value)

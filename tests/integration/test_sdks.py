@@ -1,0 +1,256 @@
+"""Unmodified SDKs through the relay to a real llama.cpp, and its meter against the ledger (I15).
+
+For completed calls the sum of output tokens billed equals, exactly, the growth of the server's
+own `tokens_predicted_total`. One call at a time per check where the figure of one call matters;
+many threads where only the sum does.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import anthropic
+import openai
+import pytest
+
+from tests.integration.llama import MODEL_NAME, LlamaServer
+from tests.integration.relay_process import (
+    ANTHROPIC_MODEL,
+    OPENAI_MODEL,
+    Account,
+    RelayProcess,
+    UpstreamAt,
+)
+
+CALLS = 240
+THREADS = 8
+QUESTIONS = ("Which way to the harbour?", "日本語で?", "Count the boats 🚤.", "x " * 200, "?")
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The parts of this test; `account` is fresh for each test."""
+
+    llama: LlamaServer
+    relay: RelayProcess
+    account: Account
+
+    @property
+    def openai(self) -> openai.OpenAI:
+        """A client as a user makes it: base URL and key changed, nothing else."""
+        return openai.OpenAI(base_url=f"{self.relay.url}/v1", api_key=self.account.key)
+
+    @property
+    def anthropic(self) -> anthropic.Anthropic:
+        """The same for the other dialect."""
+        return anthropic.Anthropic(base_url=self.relay.url, api_key=self.account.key)
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[LlamaServer]:
+    with LlamaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def relay(llama: LlamaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    upstreams = [
+        UpstreamAt("llama-o", "openai", f"{llama.base_url}/v1", {OPENAI_MODEL: MODEL_NAME}),
+        UpstreamAt("llama-a", "anthropic", f"{llama.base_url}/v1", {ANTHROPIC_MODEL: MODEL_NAME}),
+    ]
+    with RelayProcess(tmp_path_factory.mktemp("sdks"), upstreams) as process:
+        yield process
+
+
+@pytest.fixture
+def bench(llama: LlamaServer, relay: RelayProcess) -> Bench:
+    return Bench(llama, relay, relay.account())
+
+
+def billed_output(rows: list[dict[str, object]]) -> int:
+    """Sum of output tokens on the bill; every row must be a completed, reported call."""
+    for row in rows:
+        assert row["verdict"] == "complete", row
+        assert row["source"] == "reported", row
+    return sum(int(str(row["output"])) for row in rows)
+
+
+def openai_plain(client: openai.OpenAI, number: int) -> int:
+    answer = client.chat.completions.create(
+        model=OPENAI_MODEL,
+        messages=[{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
+        max_tokens=1 + number % 60,
+        seed=number,
+    )
+    assert answer.usage is not None
+    assert answer.choices[0].finish_reason in {"stop", "length"}
+    return answer.usage.completion_tokens
+
+
+def openai_stream(client: openai.OpenAI, number: int) -> int | None:
+    """Stream; asks for usage every other time, and otherwise must not be shown any."""
+    asked = number % 2 == 0
+    chunks = list(
+        client.chat.completions.create(
+            model=OPENAI_MODEL,
+            messages=[{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
+            max_tokens=1 + number % 60,
+            stream=True,
+            stream_options={"include_usage": True} if asked else openai.omit,
+        )
+    )
+    assert any(c.choices and c.choices[0].finish_reason for c in chunks)
+    if not asked:
+        assert all(chunk.choices for chunk in chunks), "a chunk without choices nobody asked for"
+        return None
+    usage = chunks[-1].usage
+    assert usage is not None
+    return usage.completion_tokens
+
+
+def anthropic_plain(client: anthropic.Anthropic, number: int) -> int:
+    answer = client.messages.create(
+        model=ANTHROPIC_MODEL,
+        messages=[{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
+        max_tokens=1 + number % 60,
+    )
+    assert answer.stop_reason in {"end_turn", "max_tokens"}
+    return answer.usage.output_tokens
+
+
+def anthropic_stream(client: anthropic.Anthropic, number: int) -> int:
+    """Stream by events: llama.cpp sends no message_start for an answer without any text."""
+    events = list(
+        client.messages.create(
+            model=ANTHROPIC_MODEL,
+            system="Be brief.",
+            messages=[{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
+            max_tokens=1 + number % 60,
+            stream=True,
+        )
+    )
+    assert events[-1].type == "message_stop"
+    (output,) = [event.usage.output_tokens for event in events if event.type == "message_delta"]
+    return output
+
+
+def anthropic_accumulated(client: anthropic.Anthropic) -> int:
+    """Stream by the SDK's accumulator."""
+    with client.messages.stream(
+        model=ANTHROPIC_MODEL, messages=[{"role": "user", "content": "Go on."}], max_tokens=60
+    ) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    assert "".join(block.text for block in final.content if block.type == "text") == text
+    return final.usage.output_tokens
+
+
+def test_one_call_of_each_kind_is_billed_what_the_meter_counted(bench: Bench) -> None:
+    kinds: tuple[Callable[[], int | None], ...] = (
+        lambda: openai_plain(bench.openai, 33),
+        lambda: openai_stream(bench.openai, 32),
+        lambda: openai_stream(bench.openai, 33),
+        lambda: anthropic_plain(bench.anthropic, 33),
+        lambda: anthropic_stream(bench.anthropic, 33),
+        lambda: anthropic_accumulated(bench.anthropic),
+    )
+    for number, call in enumerate(kinds, start=1):
+        before = bench.llama.tokens_predicted()
+        told = call()
+        grown = bench.llama.tokens_predicted() - before
+        rows = bench.relay.usage(bench.account)
+        assert len(rows) == number
+        assert rows[0]["output"] == grown > 0
+        assert told in {None, grown}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_mixed_calls_of_many_threads_are_billed_what_the_meter_counted(bench: Bench) -> None:
+    ours, theirs = bench.openai, bench.anthropic
+    kinds: tuple[Callable[[int], int | None], ...] = (
+        lambda number: openai_plain(ours, number),
+        lambda number: openai_stream(ours, number),
+        lambda number: anthropic_plain(theirs, number),
+        lambda number: anthropic_stream(theirs, number),
+    )
+    before = bench.llama.tokens_predicted()
+
+    def call(number: int) -> int | None:
+        return kinds[number // 2 % len(kinds)](number)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        told = list(threads.map(call, range(CALLS)))
+    grown = bench.llama.tokens_predicted() - before
+    rows = bench.relay.usage(bench.account)
+    assert len(rows) == CALLS
+    assert billed_output(rows) == grown
+    assert sum(figure for figure in told if figure is not None) <= grown
+    assert bench.relay.verify()["clean"]
+
+
+def test_async_clients_and_concurrent_streams(bench: Bench) -> None:
+    async def run() -> None:
+        before = bench.llama.tokens_predicted()
+        async with (
+            openai.AsyncOpenAI(base_url=bench.relay.url, api_key=bench.account.key) as client,
+            anthropic.AsyncAnthropic(
+                base_url=bench.relay.url, auth_token=bench.account.key
+            ) as other,
+        ):
+
+            async def one() -> None:
+                stream = await client.chat.completions.create(
+                    model=OPENAI_MODEL,
+                    messages=[{"role": "user", "content": "hi"}],
+                    max_tokens=40,
+                    stream=True,
+                )
+                assert [chunk async for chunk in stream]
+
+            async def two() -> None:
+                async with other.messages.stream(
+                    model=ANTHROPIC_MODEL,
+                    messages=[{"role": "user", "content": "hi"}],
+                    max_tokens=40,
+                ) as stream:
+                    assert len([event async for event in stream]) > 3
+
+            await asyncio.gather(*(call() for call in (one, two) for _ in range(8)))
+        grown = bench.llama.tokens_predicted() - before
+        assert billed_output(bench.relay.usage(bench.account)) == grown
+
+    asyncio.run(run())
+
+
+def test_models_are_listed_by_both_sdks(bench: Bench) -> None:
+    assert OPENAI_MODEL in {model.id for model in bench.openai.models.list()}
+    assert ANTHROPIC_MODEL in {model.id for model in bench.anthropic.models.list()}
+    assert bench.openai.models.retrieve(OPENAI_MODEL).id == OPENAI_MODEL
+
+
+def test_errors_raise_the_classes_the_sdks_have_for_them(bench: Bench) -> None:
+    wrong = openai.OpenAI(base_url=f"{bench.relay.url}/v1", api_key="sk-nobody", max_retries=0)
+    with pytest.raises(openai.AuthenticationError):
+        openai_plain(wrong, 1)
+    with pytest.raises(openai.NotFoundError) as missing:
+        bench.openai.chat.completions.create(
+            model="model-oo", messages=[{"role": "user", "content": "x"}]
+        )
+    assert missing.value.code == "model_not_found"
+    other = anthropic.Anthropic(base_url=bench.relay.url, api_key="sk-nobody", max_retries=0)
+    with pytest.raises(anthropic.AuthenticationError):
+        anthropic_plain(other, 1)
+    assert bench.relay.usage(bench.account) == []
+
+
+def test_an_empty_wallet_is_refused_without_a_call_upstream(bench: Bench) -> None:
+    poor = bench.relay.account(credit="0.000001")
+    before = bench.llama.tokens_predicted()
+    client = openai.OpenAI(base_url=f"{bench.relay.url}/v1", api_key=poor.key)
+    with pytest.raises(openai.APIStatusError) as refused:
+        openai_plain(client, 50)
+    assert refused.value.status_code == 402
+    assert bench.llama.tokens_predicted() == before
+    assert bench.relay.balance(poor) == "0.000001"
