@@ -158,7 +158,8 @@ class Writer:
         self._tick_handle: asyncio.TimerHandle | None = None
         self._busy = False
         self._flushing = False
-        self._closing: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._ended = Commit(loop)
         self._wal_pages = 0
         self._queue: queue.SimpleQueue[tuple[Batch, Commit, list[Work[object]]] | None] = (
             queue.SimpleQueue()
@@ -227,14 +228,14 @@ class Writer:
 
     async def stop(self) -> None:
         """Write what is queued, sync and close the file. Idempotent; no row may follow."""
-        if self._closing is None:
-            self._closing = self._loop.create_future()
+        if not self._stopping:
+            self._stopping = True
             self._take_lazy()
             self._take_lazy()
             self.flush()
             if self._tick_handle is not None:
                 self._tick_handle.cancel()
-        await asyncio.shield(self._closing)
+        await self._ended
         self._thread.join()
 
     def _tick(self) -> None:
@@ -242,7 +243,7 @@ class Writer:
         self._take_lazy()
         if len(self.batch):
             self.flush()
-        if self._lazy_older and self._closing is None:
+        if self._lazy_older and not self._stopping:
             self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _take_lazy(self) -> None:
@@ -266,7 +267,7 @@ class Writer:
         self._busy = False
         if self._flushing:
             self._hand_over()
-        elif self._closing is not None:
+        elif self._stopping:
             self._queue.put(None)
         commit.finish()
         for each in work:
@@ -292,18 +293,18 @@ class Writer:
 
     def _fail_waiting(self, failed: KeeperUnavailableError) -> None:
         commit, work = self.commit, self._work
+        self._flushing = False
         self.batch = Batch()
         self.commit = Commit(self._loop)
         self._work = []
         commit.finish(failed)
         for each in work:
             each.finish(failed)
-        if self._closing is not None and not self._closing.done():
+        if self._stopping:
             self._queue.put(None)
 
     def _closed(self) -> None:
-        if self._closing is not None and not self._closing.done():
-            self._closing.set_result(None)
+        self._ended.finish()
 
     # Below: on the writer thread.
 
@@ -312,15 +313,14 @@ class Writer:
         try:
             while (handed := self._queue.get()) is not None:
                 self._write(*handed)
+        finally:
+            if handed is not None:  # a fault of ours; the thread's hook says which
+                error = AssertionError("the writer thread died")
+                self._loop.call_soon_threadsafe(self._fail, error, handed[1], handed[2])
             if self._syncer is not None:
                 self._syncer.stop()
             self._connection.close()
             self._loop.call_soon_threadsafe(self._closed)
-        finally:
-            if handed is not None:  # a fault of ours: the thread is gone, and its hook has said why
-                error = AssertionError("the writer thread died")
-                self._loop.call_soon_threadsafe(self._fail, error, handed[1], handed[2])
-                self._loop.call_soon_threadsafe(self._closed)
 
     def _write(self, batch: Batch, commit: Commit, work: list[Work[object]]) -> None:
         started = perf_counter()

@@ -1,0 +1,127 @@
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.core.ledger import Transfer
+from proxy.storage.batch import CALL_COLUMNS, OPEN_COLUMNS, Batch, Row, post
+from proxy.storage.sqlite import Durability, open_writer
+
+WALLET, REVENUE, FUNDING = 9, 2, 7
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    connection = open_writer(tmp_path / "a.db", Durability.PROCESS, 1.0)
+    connection.execute("INSERT INTO account (id) VALUES (?)", (WALLET,))
+    post(connection, [Transfer(1, 0, "top_up", FUNDING, WALLET, 100, 1.0)])
+    yield connection
+    connection.close()
+
+
+def charge(call_id: int, amount: int, wallet: int = WALLET) -> Transfer:
+    return Transfer(call_id, 0, "charge", wallet, REVENUE, amount, 2.0)
+
+
+def open_row(call_id: int, hold: int = 10) -> Row:
+    row: dict[str, str | int | None] = dict.fromkeys(OPEN_COLUMNS, 1)
+    row |= {"id": call_id, "hold": hold, "model": "m"}
+    text = {"endpoint": "chat", "dialect": "openai", "group_name": "g", "client_reference": None}
+    return tuple((row | text).values())
+
+
+def call_row(call_id: int) -> Row:
+    row: dict[str, str | int | None] = dict.fromkeys(CALL_COLUMNS, 0)
+    text = ("endpoint", "dialect", "model", "group_name", "verdict", "source")
+    return tuple((row | {"id": call_id} | dict.fromkeys(text, "x")).values())
+
+
+def state(connection: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
+    return [
+        connection.execute(f"SELECT * FROM {table}").fetchall()
+        for table in ("account", "transfer", "open_call", "call", "attempt", "key_spend")
+    ]
+
+
+def test_a_batch_writes_every_kind_of_row_in_one_commit(connection: sqlite3.Connection) -> None:
+    first = Batch()
+    first.opens = {5: open_row(5), 6: open_row(6)}
+    assert len(first) == 2
+    first.apply(connection)
+    second = Batch()
+    second.marks[6] = (20, 7, "counted", "{}", 99, 1, 6)
+    second.closes.append((5,))
+    second.calls.append(call_row(5))
+    second.attempts.append((5, 0, 1, 1, 1.0, 200, "served", None, "m", None, 0, 1.0))
+    second.transfers += [charge(5, 30), charge(4, 20)]
+    second.spends[1] = (1, "total", 0, 50)
+    assert len(second) == 6
+    second.apply(connection)
+    assert not connection.in_transaction
+    accounts, transfers, opened, calls, attempts, spends = state(connection)
+    assert accounts == [(2, 50), (3, 0), (4, 0), (7, -100), (9, 50)]
+    assert [row[0] for row in transfers] == [1, 4, 5]
+    assert [(row[0], row[13:]) for row in opened] == [(6, (20, 7, "counted", "{}", 99, 1))]
+    assert [row[0] for row in calls] == [5]
+    assert [row[:2] for row in attempts] == [(5, 0)]
+    assert spends == [(1, "total", 0, 50)]
+
+
+def overdraft() -> Batch:
+    batch = Batch()
+    batch.transfers += [charge(5, 60), charge(6, 60)]
+    return batch
+
+
+def charged_twice() -> Batch:
+    batch = Batch()
+    batch.transfers += [charge(5, 1), charge(5, 1)]
+    return batch
+
+
+def ended_twice() -> Batch:
+    batch = Batch()
+    batch.calls += [call_row(5), call_row(5)]
+    return batch
+
+
+def no_such_account() -> Batch:
+    batch = Batch()
+    batch.transfers.append(charge(5, 1, wallet=17))
+    return batch
+
+
+def nothing_to_close() -> Batch:
+    batch = Batch()
+    batch.closes.append((5,))
+    return batch
+
+
+def nothing_to_mark() -> Batch:
+    batch = Batch()
+    batch.marks[5] = (0, 0, "none", None, 0, None, 5)
+    return batch
+
+
+@pytest.mark.parametrize("bad", [overdraft, charged_twice, ended_twice])
+def test_a_batch_the_schema_refuses_writes_nothing(
+    connection: sqlite3.Connection, bad: "type[Batch]"
+) -> None:
+    before = state(connection)
+    batch = bad()
+    batch.opens[8] = open_row(8)
+    with pytest.raises(sqlite3.IntegrityError):
+        batch.apply(connection)
+    assert not connection.in_transaction
+    assert state(connection) == before
+
+
+@pytest.mark.parametrize("bad", [no_such_account, nothing_to_close, nothing_to_mark])
+def test_a_batch_that_misses_its_row_writes_nothing(
+    connection: sqlite3.Connection, bad: "type[Batch]"
+) -> None:
+    before = state(connection)
+    with pytest.raises(AssertionError, match="rows were there to change"):
+        bad().apply(connection)
+    assert state(connection) == before
