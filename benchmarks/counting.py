@@ -104,14 +104,14 @@ def count(bench: Bench, relay: Relay, what: str) -> Count:
         what,
         {"kind": "streams", "streams": streams, "events": 100, "pace": 50.0},
     )
-    long = replace(short, name=f"{what}-long", job={**short.job, "events": 200})
+    long = replace(short, name=f"{what}-long", job={**short.job, "events": 300})
     plain = Case(
         f"{what}-plain",
         what,
         {"kind": "plain_paced", "seconds": 2.0, "rate": 500.0 if what == "instructions" else 100.0},
         "requests",
     )
-    bench.warm_up(relay, short)
+    bench.measure(relay, short, 0)
     bench.warm_up(relay, plain)
     first, events, _, void = _counted(bench, relay, short, tool)
     second, more_events, table, void_long = _counted(bench, relay, long, tool)
