@@ -94,21 +94,18 @@ class Settings:
         About("What a commit survives: kill -9, or also a power cut."),
     ] = "process"
 
-    body_bytes_max: Annotated[int, _bytes("Largest request body; above it 413.", 1024, 1 << 30)] = (
-        32 << 20
-    )
+    body_bytes_max: Annotated[
+        int, _bytes("Largest request body; above it 413.", 1024, 1 << 30, reloadable=True)
+    ] = 32 << 20
     body_seconds_max: Annotated[float, _seconds("A request body must be in by then.", 1, 3600)] = (
         60.0
     )
-    header_seconds_max: Annotated[
-        float, _seconds("A request head must be in by then.", 1, 300, reloadable=False)
-    ] = 10.0
+    header_seconds_max: Annotated[float, _seconds("A request head must be in by then.", 1, 300)] = (
+        10.0
+    )
     connections_max: Annotated[
         int, _number("Client connections at once.", 1, 1_000_000, "", reloadable=False)
     ] = 10_000
-    client_idle_seconds_max: Annotated[
-        float, _seconds("Idle keep-alive of clients; longer than nginx's.", 1, 7200)
-    ] = 75.0
     send_buffer_bytes: Annotated[
         int, _bytes("SO_SNDBUF of client sockets; bounds what counts as delivered.", 4096, 1 << 24)
     ] = 65_536
@@ -126,7 +123,10 @@ class Settings:
     ] = "*"
 
     event_bytes_max: Annotated[
-        int, _bytes("Largest event held whole; larger ones pass in parts.", 4096, 1 << 27)
+        int,
+        _bytes(
+            "Largest event held whole; larger ones pass in parts.", 4096, 1 << 27, reloadable=True
+        ),
     ] = 1 << 20
     heartbeat_first_ms: Annotated[
         int, _millis("Silence on a stream before the 200 and first heartbeat.", 100, 600_000)
@@ -143,11 +143,8 @@ class Settings:
     ] = 30.0
 
     upstream_idle_seconds_max: Annotated[
-        float, _seconds("Idle upstream connections close after.", 1, 600)
+        float, _seconds("Idle upstream connections close after.", 1, 600, reloadable=False)
     ] = 10.0
-    upstream_connections_max: Annotated[
-        int, _number("Upstream connections at once, per channel.", 1, 100_000, "")
-    ] = 10_000
     retry_attempts_max: Annotated[
         int, _number("More channels tried after a failure before content.", 0, 10, "")
     ] = 2
@@ -163,13 +160,12 @@ class Settings:
         About(
             "Overrun and forgiven cost per key and day; above it the key holds ceilings.",
             "USD",
-            reloadable=True,
             check="amount",
         ),
     ] = "1.00"
-    detail_days: Annotated[int, _number("Days a call's detail row is kept.", 1, 36_500, "days")] = (
-        90
-    )
+    detail_days: Annotated[
+        int, _number("Days a call's detail row is kept.", 1, 36_500, "days", reloadable=False)
+    ] = 90
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],

@@ -257,7 +257,6 @@ class CallFigures:
     duration: float = 0.0
     first_byte: float | None = None
     added: float | None = None
-    commit_wait: float | None = None
     gaps: list[int] | None = None
     gap_seconds: float = 0.0
     usage: Usage | None = None
@@ -372,12 +371,14 @@ class Metrics:
             _buckets(counted.added, call.endpoint, SHORT_BOUNDS).observe(call.added)
         if call.gaps is not None:
             _add_gaps(_buckets(counted.gaps, call.endpoint, GAP_BOUNDS), call)
-        if call.commit_wait is not None:
-            counted.commit_wait.observe(call.commit_wait)
         if call.attempts:
             self._observe_attempts(call.attempts)
         if call.error is not None or call.anomalies or call.expense or call.retry_refused:
             self._observe_trouble(call)
+
+    def observe_commit_wait(self, seconds: float) -> None:
+        """One terminal frame waited `seconds` for its commit, after its call was settled."""
+        self.counted.commit_wait.observe(seconds)
 
     def observe_loop_lag(self, seconds: float) -> None:
         """One timer fired `seconds` late."""

@@ -1,3 +1,4 @@
+import re
 import tomllib
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
@@ -15,6 +16,8 @@ from proxy.app.settings import (
     table,
     toml_problem,
 )
+from proxy.edge.world import Bounds
+from tests import tree
 
 
 def problems(text: str, **flags: object) -> list[str]:
@@ -134,6 +137,21 @@ def test_reload_takes_what_may_change_and_names_what_may_not() -> None:
     wanted = parse("heartbeat_ms = 300\nlisten = ':2'", {})
     joined, kept = running.rejoin(wanted)
     assert (joined.heartbeat_ms, joined.listen, kept) == (300, ":1", ("listen",))
+
+
+def test_what_is_called_reloadable_is_what_a_reload_puts_in_force() -> None:
+    in_force = {item.name for item in fields(Bounds)} | {"drain_seconds", "log_level", "log_format"}
+    assert {row.name for row in table() if row.about.reloadable} == in_force
+
+
+def test_the_readme_says_the_same_of_every_setting() -> None:
+    readme = tree.text(Path("README.md"))
+    for row in table():
+        (cells,) = re.findall(rf"^\| `{row.name}` \|(.*)\|$", readme, re.MULTILINE)
+        _, unit, reload, meaning = (cell.strip() for cell in cells.split("|"))
+        assert unit == row.about.unit, row.name
+        assert reload == ("yes" if row.about.reloadable else "restart"), row.name
+        assert meaning.startswith(row.about.help), row.name
 
 
 def test_addresses() -> None:

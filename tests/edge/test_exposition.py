@@ -37,7 +37,6 @@ def filled(models: int = 2) -> Metrics:
                 duration=0.3,
                 first_byte=0.1,
                 added=0.001,
-                commit_wait=0.0004,
                 gaps=gaps,
                 gap_seconds=0.01,
                 charged=1_500_000_000,
@@ -48,6 +47,7 @@ def filled(models: int = 2) -> Metrics:
             )
         )
     found.observe_loop_lag(0.001)
+    found.observe_commit_wait(0.0004)
     return found
 
 
