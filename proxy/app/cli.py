@@ -21,7 +21,7 @@ from proxy.app import commands, show, toml
 from proxy.app.control import CommandError, NotRunningError, ask
 from proxy.app.directory import DataDirectory, DirectoryError
 from proxy.app.office import open_office
-from proxy.app.seed import NO_KEY, Upstream
+from proxy.app.seed import NO_KEY, Upstream, base_url_of
 from proxy.app.settings import Settings, SettingsError, load
 from proxy.core.entities import BudgetPeriod, Dialect
 from proxy.core.money import format_usd
@@ -305,6 +305,7 @@ def channel_add(target: Target, **options: Any) -> None:
     pairs = [text.partition("=") for text in options["models"]]
     options["models"] = {name: upstream or name for name, _, upstream in pairs}
     options["keys"] = [read_key(text) for text in options["keys"]] or [NO_KEY]
+    options["base_url"] = base_url_of(options["base_url"])
     options["groups"] = list(options["groups"])
     target.show(target.do("channel add", {"table": options}))
 
@@ -425,7 +426,7 @@ def read_upstreams(
         key = read_key(keys[number % len(keys)]) if keys else NO_KEY
         earlier = sum(each.dialect == dialect for each in found)
         name = f"upstream-{dialect}" + (f"-{earlier + 1}" if earlier else "")
-        found.append(Upstream(name, Dialect(dialect), url, key, models))
+        found.append(Upstream(name, Dialect(dialect), base_url_of(url), key, models))
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ beyond asking an upstream which models it has.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -57,6 +58,14 @@ class Seeded:
     key: str | None = field(repr=False)
     models: tuple[str, ...]
     changes: tuple[str, ...]
+
+
+def base_url_of(pasted: str) -> str:
+    """A channel's base URL from whatever was pasted: bare host, `/v1`, or the full endpoint."""
+    url = pasted.rstrip("/")
+    for endpoint in ("/chat/completions", "/messages", "/models"):
+        url = url.removesuffix(endpoint).rstrip("/")
+    return url if urlsplit(url).path else f"{url}/v1"
 
 
 def demo_upstreams(base_url: str) -> tuple[Upstream, ...]:

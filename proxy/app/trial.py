@@ -157,7 +157,7 @@ def _request(channel: Channel, model: str, host: str, prefix: str) -> bytes:
         ("accept-encoding", "identity"),
         ("connection", "close"),
     )
-    target = (prefix or "/v1") + path
+    target = prefix + path
     return request_head("POST", target, host, headers, len(body)) + body
 
 

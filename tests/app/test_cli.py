@@ -197,6 +197,7 @@ def test_upstreams_are_read_from_the_command_line(tmp_path: Path) -> None:
     ]
     assert [each.key for each in found] == ["one", "two", "three"]
     assert found[2].dialect is Dialect.ANTHROPIC
+    assert found[2].base_url == "https://c/v1"
     assert found[0].models == ("m",)
     assert "one" not in repr(found)
     assert {each.key for each in read_upstreams(texts, ("k",), ())} == {"k"}

@@ -110,6 +110,24 @@ def test_token_tables_of_families(model: str, table: str) -> None:
     assert tokenizer_of(model) == table
 
 
+@pytest.mark.parametrize(
+    ("pasted", "base"),
+    [
+        ("http://h:1", "http://h:1/v1"),
+        ("http://h:1/", "http://h:1/v1"),
+        ("https://h/v1", "https://h/v1"),
+        ("https://h/v1/", "https://h/v1"),
+        ("https://h/v1/chat/completions", "https://h/v1"),
+        ("https://h/v1/messages/", "https://h/v1"),
+        ("https://h/v1/models", "https://h/v1"),
+        ("https://h/chat/completions", "https://h/v1"),
+        ("https://h/openai/api", "https://h/openai/api"),
+    ],
+)
+def test_any_pasted_address_becomes_a_base_url(pasted: str, base: str) -> None:
+    assert seed.base_url_of(pasted) == base
+
+
 def test_an_upstream_is_asked_for_its_models() -> None:
     async def run() -> tuple[str, ...]:
         demo = await start_demo(rate=0)

@@ -45,7 +45,7 @@ def against(answer: bytes, **changes: Any) -> tuple[Trial, bytes]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         try:
-            found = await try_channel(channel(f"http://127.0.0.1:{port}", **changes), "public")
+            found = await try_channel(channel(f"http://127.0.0.1:{port}/v1", **changes), "public")
         finally:
             server.close()
             await server.wait_closed()
