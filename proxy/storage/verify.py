@@ -172,9 +172,10 @@ def verify(path: Path, *, quiet: bool = False) -> Report:
 
 
 def _problems(connection: sqlite3.Connection, *, quiet: bool) -> Iterator[str]:
-    for (line,) in connection.execute(f"PRAGMA quick_check({PROBLEMS_MAX})"):
-        if line != "ok":
-            yield f"file: {line}"
+    damage = [line for (line,) in connection.execute(f"PRAGMA quick_check({PROBLEMS_MAX})")]
+    if damage != ["ok"]:
+        yield from (f"file: {line}" for line in damage)
+        return  # sums over damaged pages would be noise
     for text, query in _CHECKS:
         for row in connection.execute(query):
             yield text.format(*row)

@@ -1,0 +1,177 @@
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxy.core.entities import BudgetPeriod
+from proxy.storage.accounts import (
+    KeyRow,
+    NewKey,
+    TopUp,
+    WalletRow,
+    add_key,
+    add_top_up,
+    add_user,
+    check_limit,
+    list_keys,
+    list_usage,
+    list_users,
+    set_key_budget,
+    set_key_enabled,
+    set_user_enabled,
+    show_wallet,
+    user_id_of,
+)
+from proxy.storage.snapshots import load_catalog
+from proxy.storage.sqlite import Durability, open_reader, open_writer
+from tests.storage.world import MASTER, NOW, closing, keeper, opening, seed
+
+KEY = NewKey("ann", "laptop", "default", b"x" * 32, "sk-abc", "wxyz")
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    connection = open_writer(tmp_path / "a.db", Durability.PROCESS, NOW)
+    seed(connection)
+    yield connection
+    connection.close()
+
+
+def version(connection: sqlite3.Connection) -> int:
+    return load_catalog(connection, MASTER).version
+
+
+def test_users_have_a_wallet_from_the_start(connection: sqlite3.Connection) -> None:
+    before = version(connection)
+    user_id = add_user(connection, "cleo", "free", NOW)
+    assert version(connection) == before + 1
+    assert user_id_of(connection, "cleo") == user_id
+    assert [(row.name, row.balance) for row in list_users(connection)] == [
+        ("ann", 0),
+        ("bob", 0),
+        ("cleo", 0),
+    ]
+    set_user_enabled(connection, "cleo", enabled=False)
+    assert not load_catalog(connection, MASTER).users[user_id].enabled
+
+
+def test_a_key_is_kept_as_it_was_asked_for(connection: sqlite3.Connection) -> None:
+    wanted = replace(
+        KEY,
+        expires_at=NOW + 5,
+        budget=700,
+        budget_period=BudgetPeriod.WEEKLY,
+        requests_per_minute=1,
+        tokens_per_minute=2,
+        concurrency=3,
+        models=("m",),
+        networks=("10.0.0.0/8",),
+    )
+    key_id = add_key(connection, wanted, NOW)
+    stored = load_catalog(connection, MASTER).key(b"x" * 32)
+    assert stored is not None
+    assert (stored.id, stored.user_id, stored.name, stored.group) == (
+        key_id, 1, "laptop", "default",
+    )  # fmt: skip
+    assert (stored.budget, stored.budget_period) == (700, BudgetPeriod.WEEKLY)
+    assert (stored.requests_per_minute, stored.tokens_per_minute, stored.concurrency) == (1, 2, 3)
+    assert (stored.models, stored.networks) == (frozenset({"m"}), ("10.0.0.0/8",))
+    assert stored.expires_at == NOW + 5
+    assert list_keys(connection, "ann")[-1] == KeyRow(
+        key_id, "ann", "laptop", "default", "sk-abc…wxyz", True, NOW + 5, 700, "weekly", 0, NOW
+    )
+    assert len(list_keys(connection)) == 4
+
+
+def test_a_key_is_disabled_and_its_budget_changed(connection: sqlite3.Connection) -> None:
+    set_key_enabled(connection, 1, enabled=False)
+    set_key_budget(connection, 1, 5, BudgetPeriod.DAILY)
+    key = load_catalog(connection, MASTER).keys_by_id[1]
+    assert (key.enabled, key.budget, key.budget_period) == (False, 5, BudgetPeriod.DAILY)
+    set_key_enabled(connection, 1, enabled=True)
+    set_key_budget(connection, 1, None, BudgetPeriod.TOTAL)
+    key = load_catalog(connection, MASTER).keys_by_id[1]
+    assert (key.enabled, key.budget) == (True, None)
+
+
+REFUSED: list[tuple[str, Callable[[sqlite3.Connection], object]]] = [
+    ("already", lambda c: add_user(c, "ann", "free", NOW)),
+    ("no plan", lambda c: add_user(c, "dan", "gold", NOW)),
+    ("printable", lambda c: add_user(c, "", "free", NOW)),
+    ("printable", lambda c: add_user(c, " dan", "free", NOW)),
+    ("printable", lambda c: add_user(c, "d\nan", "free", NOW)),
+    ("printable", lambda c: add_user(c, "d" * 201, "free", NOW)),
+    ("no user 'dan'", lambda c: user_id_of(c, "dan")),
+    ("no user 'dan'", lambda c: set_user_enabled(c, "dan", enabled=True)),
+    ("no user 'dan'", lambda c: list_keys(c, "dan")),
+    ("no user 'dan'", lambda c: list_usage(c, "dan")),
+    ("no user 'dan'", lambda c: show_wallet(c, "dan")),
+    ("no user 'dan'", lambda c: add_key(c, replace(KEY, user="dan"), NOW)),
+    ("no group", lambda c: add_key(c, replace(KEY, group="gold"), NOW)),
+    ("a key 'key 1' already", lambda c: add_key(c, replace(KEY, name="key 1"), NOW)),
+    ("belongs to a key", lambda c: add_key(c, replace(KEY, digest=bytes([1]) * 32), NOW)),
+    ("printable", lambda c: add_key(c, replace(KEY, name=""), NOW)),
+    ("budget", lambda c: add_key(c, replace(KEY, budget=-1), NOW)),
+    ("budget", lambda c: add_key(c, replace(KEY, budget=10**18 + 1), NOW)),
+    ("concurrency", lambda c: add_key(c, replace(KEY, concurrency=0), NOW)),
+    ("tokens_per_minute", lambda c: add_key(c, replace(KEY, tokens_per_minute=-1), NOW)),
+    ("no key 99", lambda c: set_key_enabled(c, 99, enabled=True)),
+    ("no key 99", lambda c: set_key_budget(c, 99, 1, BudgetPeriod.TOTAL)),
+    ("budget", lambda c: set_key_budget(c, 1, -1, BudgetPeriod.TOTAL)),
+    ("rows", lambda c: list_usage(c, rows_max=0)),
+    ("rows", lambda c: list_usage(c, rows_max=10_001)),
+    ("above 0", lambda c: add_top_up(c, 1, 1, 0, "why", "r", NOW)),
+    ("printable", lambda c: add_top_up(c, 1, 1, 5, "why", "", NOW)),
+    ("no user 99", lambda c: add_top_up(c, 1, 99, 5, "why", "r", NOW)),
+    ("above 0", lambda _: check_limit("x", 0)),
+]
+
+
+@pytest.mark.parametrize(("message", "ask"), REFUSED)
+def test_what_cannot_be_done_is_refused_and_changes_nothing(
+    connection: sqlite3.Connection, message: str, ask: Callable[[sqlite3.Connection], object]
+) -> None:
+    before = list(connection.iterdump())
+    with pytest.raises(ValueError, match=message):
+        ask(connection)
+    assert list(connection.iterdump()) == before
+
+
+def test_a_top_up_is_one_transfer_and_its_repetition_none(connection: sqlite3.Connection) -> None:
+    first = add_top_up(connection, 5, 1, 700, "gift", "code-1", NOW)
+    assert first == TopUp(5, 1, 700, fresh=True)
+    again = add_top_up(connection, 6, 1, 700, "gift", "code-1", NOW)
+    assert again == TopUp(5, 1, 700, fresh=False)
+    assert show_wallet(connection, "ann") == WalletRow(1, "ann", 700, 700, 0)
+    with pytest.raises(ValueError, match="another top-up"):
+        add_top_up(connection, 7, 2, 700, "gift", "code-1", NOW)
+
+
+def test_usage_is_listed_latest_first_page_by_page(tmp_path: Path) -> None:
+    path = tmp_path / "sluice.db"
+
+    async def main() -> None:
+        books = await keeper(path)
+        for call_id in range(1, 6):
+            user = 2 if call_id == 3 else 1
+            asked = opening(call_id, user_id=user, key_id=user, client_reference=f"r{call_id}")
+            await books.admit(asked)
+            books.settle(closing(call_id))
+        await books.close()
+
+    asyncio.run(main())
+    reader = open_reader(path)
+    rows = list_usage(reader, rows_max=2)
+    assert [row.id for row in rows] == [5, 4]
+    assert (rows[0].user, rows[0].key, rows[0].model, rows[0].charge) == (
+        "ann", "key 1", "m", 50_000,
+    )  # fmt: skip
+    assert (rows[0].input_tokens, rows[0].output_tokens) == (10, 20)
+    assert rows[0].client_reference == "r5"
+    assert [row.id for row in list_usage(reader, before_id=4)] == [3, 2, 1]
+    assert [row.id for row in list_usage(reader, "ann", before_id=5, rows_max=2)] == [4, 2]
+    assert show_wallet(reader, "bob").charged == 50_000
+    reader.close()

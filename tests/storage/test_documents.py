@@ -1,0 +1,176 @@
+import copy
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.entities import Dialect, DisconnectMode, Formula, Price, Tokenizer
+from proxy.storage.documents import read_document, read_price, write_document, write_price
+from tests.storage.world import CATALOG
+
+TEXT = """
+version = 3
+[[plan]]
+name = "pay-as-you-go"
+requests_per_minute = 500
+tokens_per_minute = 1_000_000
+concurrency = 100
+[[group]]
+name = "default"
+multiplier = "1.25"
+disconnect = "drain"
+drain_seconds_max = 10
+retry_after_timeout = true
+output_tokens_max = 8192
+[[model]]
+name = "gpt-4o"
+context_window = 128000
+output_tokens_max = 16384
+tokenizer = "o200k"
+price = { input = "2.50", cache_read = "1.25", output = "10.00", image = "0.001", call = "0.01" }
+[[model]]
+name = "ratio"
+context_window = 1
+output_tokens_max = 1
+price = { model_ratio = "1.25", completion_ratio = "4", cache_ratio = "0.5" }
+[[model]]
+name = "free of price"
+context_window = 1
+output_tokens_max = 1
+hidden_output = true
+[[channel]]
+name = "main"
+dialect = "anthropic"
+base_url = "https://api.example.com/v1"
+keys = ["sk-1", "sealed:4"]
+groups = ["default"]
+models = { "gpt-4o" = "gpt-4o-2024" }
+costs = { "gpt-4o" = { input = "2.50", output = "10.00" } }
+proxy = "http://10.0.0.1:3128"
+"""
+
+
+def test_a_document_is_read_with_one_default_for_what_it_leaves_out() -> None:
+    document = read_document(tomllib.loads(TEXT))
+    assert document.version == 3
+    (plan,), (group,) = document.plans, document.groups
+    assert (plan.requests_per_minute, plan.concurrency) == (500, 100)
+    assert (group.multiplier, group.disconnect) == (1_250_000, DisconnectMode.DRAIN)
+    priced, ratio, unpriced = document.models
+    assert priced.tokenizer is Tokenizer.O200K
+    assert priced.price is not None
+    assert (priced.price.input, priced.price.cache_read) == (2_500_000_000, 1_250_000_000)
+    assert priced.price.cache_write_5m == priced.price.cache_write_1h == priced.price.input
+    assert priced.price.audio_input == priced.price.input, "never free where it is billed to us"
+    assert priced.price.audio_output == priced.price.output
+    assert (priced.price.image, priced.price.call) == (10**12, 10**7)
+    assert ratio.price is not None
+    assert ratio.price.formula is Formula.RATIO
+    assert (ratio.price.completion_ratio, ratio.price.cache_ratio) == (4_000_000, 500_000)
+    assert unpriced.price is None
+    assert unpriced.hidden_output
+    (entry,) = document.channels
+    assert entry.keys == ("sk-1", "sealed:4")
+    assert entry.channel.dialect is Dialect.ANTHROPIC
+    assert entry.channel.costs["gpt-4o"].output == 10**10
+    assert entry.channel.weight == 1
+    assert entry.channel.enabled
+
+
+def test_what_is_written_reads_back_the_same() -> None:
+    document = read_document(tomllib.loads(TEXT))
+    assert read_document(write_document(document)) == document
+
+
+def test_models_may_be_a_list_where_both_names_agree() -> None:
+    table = copy.deepcopy(CATALOG)
+    table["channel"][0]["models"] = ["m", "thinker"]
+    assert read_document(table).channels[0].channel.models == {"m": "m", "thinker": "thinker"}
+
+
+amounts = st.integers(0, 10**15)
+
+
+@given(st.tuples(*[amounts] * 9), st.integers(0, 10**9))
+def test_every_price_survives_its_own_text(parts: tuple[int, ...], image: int) -> None:
+    names = (
+        "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "audio_input",
+        "audio_output", "character", "call",
+    )  # fmt: skip
+    price = Price("m", 0, image=image * 10**6, **dict(zip(names, parts, strict=True)))
+    assert read_price("price", "m", write_price(price)) == price
+
+
+@given(st.tuples(*[st.integers(0, 10**9)] * 3), amounts)
+def test_every_ratio_survives_its_own_text(ratios: tuple[int, int, int], call: int) -> None:
+    price = Price("m", 0, Formula.RATIO, 0, 0, 0, 0, 0, 0, 0, 0, 0, call, *ratios)
+    assert read_price("price", "m", write_price(price)) == price
+
+
+BAD: list[tuple[str, str, dict[str, Any]]] = [
+    ("unknown key 'limits'", "plan", {"limits": 1}),
+    ("whole number", "plan", {"concurrency": "5"}),
+    ("whole number", "plan", {"concurrency": True}),
+    ("at least 1", "plan", {"concurrency": 0}),
+    ("name must be text", "plan", {"name": ""}),
+    ("name must be text", "plan", {"name": 5}),
+    ("not a ratio", "group", {"multiplier": 1.5}),
+    ("not a ratio", "group", {"multiplier": "-1"}),
+    ("one of cancel, drain", "group", {"disconnect": "maybe"}),
+    ("one of cancel, drain", "group", {"disconnect": ["drain"]}),
+    ("seconds", "group", {"drain_seconds_max": "5"}),
+    ("above 0", "group", {"drain_seconds_max": 0}),
+    ("above 0", "group", {"drain_seconds_max": float("nan")}),
+    ("above 0", "group", {"drain_seconds_max": 10**9}),
+    ("true or false", "group", {"retry_after_timeout": 1}),
+    ("context_window must be a whole", "model", {"context_window": None}),
+    ("must be a table", "model", {"price": "2.50"}),
+    ("not a price", "model", {"price": {"input": 2.5}}),
+    ("not a price", "model", {"price": {"input": "-1"}}),
+    ("not a price", "model", {"price": {"output": "1e9"}}),
+    ("too large", "model", {"price": {"image": "10000000"}}),
+    ("unknown key 'inputs'", "model", {"price": {"inputs": "1"}}),
+    ("unknown key 'input'", "model", {"price": {"model_ratio": "1", "input": "1"}}),
+    ("not a ratio", "model", {"price": {"completion_ratio": "1"}}),
+    ("one of openai, anthropic", "channel", {"dialect": "gemini"}),
+    ("URL", "channel", {"base_url": "ftp://example.com"}),
+    ("URL", "channel", {"base_url": "example.com"}),
+    ("URL", "channel", {"base_url": "https://"}),
+    ("URL", "channel", {"base_url": "https://exa mple.com"}),
+    ("URL", "channel", {"base_url": "https://example.com:99999"}),
+    ("URL", "channel", {"base_url": 5}),
+    ("URL", "channel", {"proxy": "socks5://x"}),
+    ("list of texts", "channel", {"keys": "sk-1"}),
+    ("list of texts", "channel", {"groups": [1]}),
+    ("twice", "channel", {"keys": ["a", "a"]}),
+    ("ASCII", "channel", {"keys": ["sk-\nx"]}),
+    ("ASCII", "channel", {"keys": [""]}),
+    ("models must map", "channel", {"models": {"m": 5}}),
+    ("models must map", "channel", {"models": "m"}),
+    ("unknown key 'other'", "channel", {"costs": {"other": {"input": "1"}}}),
+    ("must be a table", "channel", {"costs": {"m": "1"}}),
+    ("weight", "channel", {"weight": 0}),
+]
+
+
+@pytest.mark.parametrize(("message", "kind", "change"), BAD)
+def test_a_fault_names_its_entry(message: str, kind: str, change: dict[str, Any]) -> None:
+    document = copy.deepcopy(CATALOG)
+    document[kind][0] |= change
+    with pytest.raises(ValueError, match=message) as refused:
+        read_document(document)
+    assert kind in str(refused.value)
+
+
+def test_faults_of_the_whole() -> None:
+    for document, message in (
+        ({"plans": []}, "unknown key 'plans'"),
+        ({"plan": {"name": "x"}}, "list of at most"),
+        ({"plan": [5]}, "plan number 1 must be a table"),
+        ({"plan": [{"name": "x"}, {"name": "x"}]}, "twice"),
+        ({"version": "1"}, "version must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_document(document)
