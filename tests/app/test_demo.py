@@ -1,4 +1,7 @@
 import asyncio
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -204,3 +207,15 @@ def test_a_busy_port_is_an_oserror_and_leaves_nothing_open() -> None:
             await demo.stop()
 
     asyncio.run(run())
+
+
+def test_it_runs_as_a_program_of_its_own() -> None:
+    command = [sys.executable, "-m", "proxy.app.demo", "--listen", "127.0.0.1:0", "--rate", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            url = child.stdout.readline().decode().split()[-1]
+            with urllib.request.urlopen(f"{url}/v1/models", timeout=10) as answer:
+                assert answer.status == 200
+        finally:
+            child.kill()

@@ -112,3 +112,10 @@ def test_other_libraries_pass_the_same_door(stream: io.BytesIO) -> None:
     assert first["where"].rsplit(":", 1)[0].endswith("test_log.py")
     assert (first["logger"], first["level"]) == ("aiohttp.server", "error")
     assert (second["event"], second["level"]) == ("slow", "warning")
+
+
+def test_an_error_without_a_traceback_has_no_place(stream: io.BytesIO) -> None:
+    error = ValueError("bare")
+    logging.getLogger("asyncio").error("x", exc_info=(ValueError, error, None))
+    line = orjson.loads(stream.getvalue())
+    assert (line["error"], line["where"]) == ("ValueError: bare", "")
