@@ -97,9 +97,12 @@ def _groups(connection: sqlite3.Connection) -> list[Group]:
 
 
 def _models(connection: sqlite3.Connection) -> list[Model]:
-    current = connection.execute(
-        f"SELECT withdrawn, max(version), {_PRICE_COLUMNS} FROM price GROUP BY model"  # noqa: S608
+    # Beside max() SQLite takes the other columns from the row that holds the maximum.
+    newest = (
+        f"SELECT withdrawn, max(version), {_PRICE_COLUMNS} "  # noqa: S608 - constants
+        "FROM price GROUP BY model"
     )
+    current = connection.execute(newest)
     prices = {row[2]: price_from_row(row[2:]) for row in current if not row[0]}
     rows = connection.execute(
         "SELECT name, context_window, output_tokens_max, tokenizer, hidden_output FROM model"

@@ -195,9 +195,10 @@ def _charges(connection: sqlite3.Connection) -> Iterator[str]:
     a price, or it ended before it had a price at all.
     """
     prices = load_prices(connection)
+    columns = ", ".join(_USAGE_COLUMNS)
     rows = connection.execute(
-        "SELECT id, model, price_version, multiplier, charge + overrun + forgiven, "  # noqa: S608
-        f"{', '.join(_USAGE_COLUMNS)} FROM call WHERE charge + overrun + forgiven > 0"
+        f"SELECT id, model, price_version, multiplier, charge + overrun + forgiven, {columns} "  # noqa: S608 - constants
+        "FROM call WHERE charge + overrun + forgiven > 0"
     )
     for call_id, model, version, multiplier, posted, *counts in rows:
         price = prices.get((model, version))

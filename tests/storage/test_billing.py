@@ -407,7 +407,7 @@ def test_many_calls_at_once_never_overdraw_and_always_add_up(tmp_path: Path, see
         if stream:
             await outcome.committed
         usage = Usage(output=tokens)
-        await asyncio.sleep(rng.random() / 50)
+        await asyncio.sleep(rng.random() / 50)  # pace: calls overlap at random
         receipt = books.settle(closing(call_id, usage=usage, charge=tokens * 2_000))
         assert receipt.balance_after >= 0
         await receipt.committed

@@ -99,7 +99,8 @@ def test_every_price_survives_its_own_text(parts: tuple[int, ...], image: int) -
         "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "audio_input",
         "audio_output", "character", "call",
     )  # fmt: skip
-    price = Price("m", 0, image=image * 10**6, **dict(zip(names, parts, strict=True)))
+    named: dict[str, Any] = dict(zip(names, parts, strict=True))
+    price = Price("m", 0, image=image * 10**6, **named)
     assert read_price("price", "m", write_price(price)) == price
 
 
