@@ -7,6 +7,7 @@ pass through the same door. Log once, where something is handled. This module mu
 what a call is.
 """
 
+import contextlib
 import logging
 import re
 import sys
@@ -52,6 +53,21 @@ def redact(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
 
 
+class Lines:
+    """Writes rendered lines. A log that cannot be written must not end the call it tells of."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: bytes) -> None:
+        """Write one line, or lose it: disk full, reader gone, stream closed."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(line + b"\n")
+            self._stream.flush()
+
+    debug = info = warning = error = msg
+
+
 def configure(
     level: Literal["debug", "info", "warning", "error"] = "info",
     form: Literal["json", "text"] = "json",
@@ -67,7 +83,7 @@ def configure(
             _render_json if form == "json" else _render_text,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.BytesLoggerFactory(target),
+        logger_factory=lambda *_: Lines(target),
         # Reload must reach loggers that modules already hold.
         cache_logger_on_first_use=False,
     )

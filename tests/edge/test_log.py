@@ -119,3 +119,16 @@ def test_an_error_without_a_traceback_has_no_place(stream: io.BytesIO) -> None:
     logging.getLogger("asyncio").error("x", exc_info=(ValueError, error, None))
     line = orjson.loads(stream.getvalue())
     assert (line["error"], line["where"]) == ("ValueError: bare", "")
+
+
+class Broken(io.BytesIO):
+    def write(self, data: object) -> int:
+        raise BrokenPipeError
+
+
+def test_a_log_nobody_can_write_does_not_end_the_call(stream: io.BytesIO) -> None:
+    log.configure("info", "json", Broken())
+    log.get().error("lost")
+    stream.close()
+    log.configure("info", "json", stream)
+    log.get().error("lost too")
