@@ -69,10 +69,16 @@ def bench(llama: LlamaServer, relay: RelayProcess) -> Bench:
 
 
 def billed_output(rows: list[dict[str, object]]) -> int:
-    """Sum of output tokens on the bill; every row must be a completed, reported call."""
+    """Sum of output tokens on the bill; every row must be a completed call.
+
+    This llama.cpp leaves out `message_start`, and with it the input figure, when the first token
+    of a messages stream makes no text (half an emoji): such a row is honestly marked `counted`,
+    though its output is the reported one.
+    """
     for row in rows:
         assert row["verdict"] == "complete", row
-        assert row["source"] == "reported", row
+        sources = {"reported"} if row["model"] == OPENAI_MODEL else {"reported", "counted"}
+        assert row["source"] in sources, row
     return sum(int(str(row["output"])) for row in rows)
 
 
