@@ -113,9 +113,14 @@ class Attempt(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass one read on: see the module docstring."""
-        if self.flowing and self.exchange.ordinary(data):
-            self._write(data)
-            return
+        if self.flowing:
+            ordinary = self.exchange.ordinary(data)
+            if ordinary == len(data):
+                self._write(data)
+                return
+            if ordinary:
+                self._write(data[:ordinary])
+                data = data[ordinary:]
         if self._fresh:
             self._fresh = False
             self.first_byte_at = self._loop.time()
@@ -165,8 +170,10 @@ class Attempt(asyncio.Protocol):
     def detach(self) -> None:
         """Stop writing: the client is gone, but the upstream may still say what it cost."""
         self._write = _discard
+        # There is nothing to show any more, so nobody must be woken for it, nor wait for it.
+        self.flowing = True
         self._pending.clear()
-        self._paused.discard("client")
+        self._paused -= {"client", "pending"}
         self._resume_reading()
 
     def allow(self, tokens_allowed: int) -> None:

@@ -81,6 +81,7 @@ class Call:
         self._connecting: asyncio.Task[asyncio.Transport] | None = None
         self.delivered: Delivered | None = None
         self.reading: PlainReading | None = None
+        self.prompt_tokens: int | None = None
         self._extending = False
         self.started = now
         self.first_byte_at: float | None = None
@@ -292,6 +293,9 @@ class Call:
 
     def tick(self, now: float) -> None:
         """Look at every deadline of this call, and mark its progress once a second."""
+        if self._client_stalled(now) or self.client.connection.peer_left():
+            self.client.abort()
+            return
         if self._commit_waiter is not None:
             self._tick_commit(now)
             return
@@ -308,13 +312,15 @@ class Call:
             self._progress = progress
             self._progress_at = now
         if self._paused_at is not None:
-            if now - self._paused_at >= self.world.bounds.write_stall_seconds_max:
-                self.client.abort()
             return
         self._check_silence(attempt, now)
         if now - self._marked_at >= MARK_SECONDS and progress != self._marked:
             self._marked_at, self._marked = now, progress
             self._mark(exchange)
+
+    def _client_stalled(self, now: float) -> bool:
+        since = self._paused_at
+        return since is not None and now - since >= self.world.bounds.write_stall_seconds_max
 
     def _check_silence(self, attempt: Attempt, now: float) -> None:
         channel, bounds, client = self.channel, self.world.bounds, self.client

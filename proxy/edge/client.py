@@ -22,6 +22,8 @@ from proxy.core.errors import ErrorCode, RelayError, error_body
 
 SIOCOUTQNSD = 0x894B
 """Bytes written to a TCP socket and not yet sent (tcp(7)); the fcntl module has no name for it."""
+TCP_STATES_LEFT = {7, 8}
+"""TCP_CLOSE and TCP_CLOSE_WAIT, the first byte of TCP_INFO (tcp(7), linux/tcp_states.h)."""
 WRITE_BUFFER_BYTES_MAX = 65_536
 SEND_BUFFER_BYTES = 131_072
 TCP_USER_TIMEOUT_MS = 60_000
@@ -79,6 +81,13 @@ class ClientConnection(RequestHandler):
             listener.client_lost(self.unsent_bytes())
         super().connection_lost(exc)
 
+    def eof_received(self) -> None:
+        """Take a half-close for a farewell, at once: bytes still unsent would delay the other."""
+        self.lost = True
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.client_lost(self.unsent_bytes())
+
     def pause_writing(self) -> None:
         """Stop the upstream of the call in flight."""
         super().pause_writing()
@@ -105,6 +114,20 @@ class ClientConnection(RequestHandler):
         except OSError:
             return waiting
         return waiting + int(struct.unpack("i", answer)[0])
+
+    def peer_left(self) -> bool:
+        """Whether the peer has closed while unread requests keep us from reading its farewell.
+
+        aiohttp stops reading when many requests are piled up behind the one being answered.
+        """
+        transport = self.transport
+        if transport is None or transport.is_reading():
+            return False
+        peer = transport.get_extra_info("socket")
+        if peer is None or peer.family not in {socket.AF_INET, socket.AF_INET6}:
+            return False
+        state = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return state[0] in TCP_STATES_LEFT
 
     def handle_error(
         self,

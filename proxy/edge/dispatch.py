@@ -79,6 +79,8 @@ class _Failed:
 async def dispatch(call: Call) -> Ended:
     """Try channels until one serves the call or none may be tried; return how it ended."""
     world, offer = call.world, call.offer
+    if call.gone:
+        return _conclude(call, None)
     loop_now = world.loop.time
     health = world.health
     channels = plan(

@@ -114,9 +114,15 @@ class CountedHandler:
         self.idle = asyncio.Event()
         self.idle.set()
         self._active = 0
+        self._request: Any = None
+
+    def lost(self) -> bool:
+        """Whether the client of the last request has left."""
+        return bool(self._request.protocol.lost)
 
     async def __call__(self, request: Any) -> Any:
         self._active += 1
+        self._request = request
         self.idle.clear()
         try:
             return await self.handle(request)
@@ -133,6 +139,17 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._found.append(self.format(record))
+
+
+class _Watch:
+    def __init__(self, reached: Callable[[], bool]) -> None:
+        self.seen = asyncio.Event()
+        self._reached = reached
+
+    def tick(self, now: float) -> None:
+        del now
+        if self._reached():
+            self.seen.set()
 
 
 class Relay:
@@ -224,6 +241,25 @@ class Relay:
             return client.read_response()
 
     # Looking at it
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Wait until `reached()` holds on the loop, looking at every tick of the sweep."""
+
+        async def wait() -> None:
+            watch = _Watch(reached)
+            self.world.sweep.add(watch)
+            try:
+                await asyncio.wait_for(watch.seen.wait(), SECONDS_MAX)
+            finally:
+                self.world.sweep.remove(watch)
+
+        self.run(wait())
+
+    def call(self) -> Call:
+        """The one call being served; look at it with `do`."""
+        self.until(lambda: len(self.world.calls) == 1)
+        (call,) = self.world.calls
+        return call
 
     def quiet(self) -> None:
         """Wait until no request is handled and everything decided is in the file."""
