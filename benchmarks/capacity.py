@@ -19,6 +19,7 @@ LATENESS_US_MAX = 5_000.0
 SCHEDULE_DELAY_US_MAX = 5_000.0
 STREAMS = 200
 STEP_SECONDS = 2.0
+RAMP_SECONDS = 0.2
 GROWTH = 1.3
 STEPS_MAX = 20
 RATE_FIRST = 10_000.0
@@ -50,17 +51,19 @@ def _step(bench: Bench, relay: Relay, rate: float) -> Round:
             "streams": STREAMS,
             "events": int(pace * STEP_SECONDS),
             "pace": pace,
-            "ramp_seconds": 0.2,
+            "ramp_seconds": RAMP_SECONDS,
             "timeout_seconds": 30.0,
         },
     )
     return bench.measure(relay, case, 1)
 
 
-def _judge(result: Round) -> tuple[bool, bool]:
+def _judge(result: Round, rate: float) -> tuple[bool, bool]:
     """(the relay kept up, the rig kept up)."""
     gap = result.findings["gap_us"].get("p99", float("inf"))
+    offered = rate * STEP_SECONDS / (STEP_SECONDS + RAMP_SECONDS)
     rig = result.mock["schedule_delay_us_p99"] <= SCHEDULE_DELAY_US_MAX
+    rig = rig and result.rate >= ACHIEVED_SHARE_MIN * offered
     return not result.void and gap <= LATENESS_US_MAX, rig
 
 
@@ -71,7 +74,7 @@ def _ramp(bench: Bench, relay: Relay) -> tuple[float, bool, list[str]]:
     void: list[str] = []
     for _ in range(STEPS_MAX):
         result = _step(bench, relay, rate)
-        good, rig = _judge(result)
+        good, rig = _judge(result, rate)
         bench.say(
             f"    {relay.name:9s} {rate:8.0f}/s: p99 {result.findings['gap_us'].get('p99', 0):8.0f}"
             f" us, mock behind p99 {result.mock['schedule_delay_us_p99']:8.0f} us, relay "

@@ -23,12 +23,12 @@ CLONE_STEP = 1 << 22
 
 STREAMS = Case(
     "commit-streams",
-    "streams on a database of 1M calls",
+    "streams on a large database",
     {"kind": "streams", "streams": 400, "events": 50, "pace": 50.0, "ramp_seconds": 4.0},
 )
 PLAIN = Case(
     "commit-plain",
-    "plain requests, 500/s, on a database of 1M calls",
+    "plain requests, 500/s, on a large database",
     {"kind": "plain_paced", "seconds": 10.0, "rate": 500.0},
     "requests",
 )

@@ -211,17 +211,9 @@ def run_money(rig: Rig) -> None:
             }
         )
     if not missing_tool("instructions"):
-        for relay in (with_money, without):
-            counted = count(rig.bench, relay, "instructions")
-            found.append(
-                {
-                    "case": f"instructions, {relay.name}",
-                    "on_us": counted.slope,
-                    "off_us": counted.whole,
-                    "difference_us": counted.per_request,
-                    "void": counted.void,
-                }
-            )
+        rig.sections["Money on against off: user instructions"] = [
+            count(rig.bench, relay, "instructions").record() for relay in (with_money, without)
+        ]
     rig.sections["Money on against off"] = found
 
 
