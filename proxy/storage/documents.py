@@ -27,6 +27,7 @@ from proxy.core.entities import (
 )
 from proxy.core.money import (
     MILLION,
+    NANO,
     format_multiplier,
     format_usd,
     parse_multiplier,
@@ -37,6 +38,9 @@ ENTRIES_MAX = 10_000
 SECONDS_MAX = 86_400.0
 INTEGER_MAX = 1 << 53
 AMOUNT_MAX = (1 << 63) - 1
+PRICE_MAX = 100_000 * NANO
+RATIO_MAX = 1_000 * MILLION
+"""With `PRICE_MAX`: ten million tokens at both still cost less than a 64-bit amount."""
 SEALED_PREFIX = "sealed:"
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -320,9 +324,12 @@ def _amount(fields: Fields, name: str, default: int) -> int:
     if value is None:
         return default
     try:
-        return parse_usd(value)
+        amount = parse_usd(value)
     except ValueError as error:
         raise fields.fault(name, f"is not a price: {error}") from None
+    if amount > PRICE_MAX:
+        raise fields.fault(name, f"is not a price: at most {PRICE_MAX // NANO:,} USD")
+    return amount
 
 
 def _ratio(fields: Fields, name: str, default: int | None) -> int:
@@ -330,9 +337,12 @@ def _ratio(fields: Fields, name: str, default: int | None) -> int:
     if value is None and default is not None:
         return default
     try:
-        return parse_multiplier(value)
+        ratio = parse_multiplier(value)
     except ValueError as error:
         raise fields.fault(name, f"is not a ratio: {error}") from None
+    if ratio > RATIO_MAX:
+        raise fields.fault(name, f"is not a ratio: at most {RATIO_MAX // MILLION:,}")
+    return ratio
 
 
 def _url(fields: Fields, name: str, value: object) -> str:
