@@ -19,8 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import pytest
 import uvloop
 
+from proxy.core import tokenizers
+from proxy.core.entities import Tokenizer
 from proxy.core.ids import IdSource
 from proxy.edge import sweep
 from proxy.edge.call import Call
@@ -240,6 +243,18 @@ class Relay:
             client.send(request_bytes(target, body, key=key))
             return client.read_response()
 
+    def hold_commits(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """Let no further commit begin until the event returned is set."""
+        writer, held = self.keeper._writer, threading.Event()
+        write = writer._write
+
+        def late(*work: Any) -> None:
+            held.wait(SECONDS_MAX)
+            write(*work)
+
+        monkeypatch.setattr(writer, "_write", late)
+        return held
+
     # Looking at it
 
     def until(self, reached: Callable[[], bool]) -> None:
@@ -333,6 +348,7 @@ class Relay:
         self.server = ClientServer(self.handler)
         self._listener = await loop.create_server(self.server, "127.0.0.1", 0)
         self.port = self._listener.sockets[0].getsockname()[1]
+        tokenizers.preload(Tokenizer.O200K)
         self.world.sweep.start()
 
     def _seed(self, connection: sqlite3.Connection) -> None:
