@@ -1,12 +1,13 @@
 """What a plain (not streamed) answer says: usage, how it ended, and the text it holds.
 
-Rules: as for streams (`proxy.core.deltas`): typed first, tolerant second, never raises. This
-module must not know prices or sockets.
+Rules: as for streams (`proxy.core.deltas`): typed first, tolerant second, never raises. An
+answer that reports its usage as documented is decoded for that alone; its texts are skipped, and
+read only when somebody has to count them. This module must not know prices or sockets.
 
 Sources: WIRE.md sections 1 and 5.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -28,12 +29,11 @@ from proxy.core.deltas import (
     openai_runs,
 )
 from proxy.core.entities import Dialect
-from proxy.core.usage import UsageTally
+from proxy.core.usage import AnthropicReport, OpenAIReport, UsageTally
 
 
-@dataclass(frozen=True, slots=True)
-class PlainReading:
-    """One plain answer. `texts` are to be tokenised apart and counted when usage is missing."""
+class PlainReading(Struct, frozen=True):
+    """One plain answer."""
 
     readable: bool
     """False when the body is not a JSON object: nothing else is known then."""
@@ -42,7 +42,29 @@ class PlainReading:
     tally: UsageTally
     finish_reason: str | None
     """Of the last choice that gave one."""
-    texts: tuple[str, ...]
+    read_texts: Callable[[bytes], tuple[str, ...]]
+    body: bytes
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All countable texts, to be tokenised apart and counted when usage is missing."""
+        return self.read_texts(self.body)
+
+
+class _Ending(Struct, frozen=True, gc=False):
+    finish_reason: str | None = None
+
+
+class _OpenAIFigures(Struct, frozen=True, gc=False):
+    choices: tuple[_Ending, ...] = ()
+    usage: OpenAIReport | None = None
+    error: object = None
+
+
+class _AnthropicFigures(Struct, frozen=True, gc=False):
+    stop_reason: str | None = None
+    usage: AnthropicReport | None = None
+    error: object = None
 
 
 class _AnswerChoice(OpenAIChoice, frozen=True, gc=False):
@@ -70,30 +92,43 @@ class _Message(Struct, frozen=True, gc=False):
     error: object = None
 
 
+_decode_openai_figures: Final = msgspec.json.Decoder(_OpenAIFigures).decode
+_decode_anthropic_figures: Final = msgspec.json.Decoder(_AnthropicFigures).decode
 _decode_answer: Final = msgspec.json.Decoder(_Answer).decode
 _decode_message: Final = msgspec.json.Decoder(_Message).decode
+_OPENAI: Final = Dialect.OPENAI
 
 
 def plain_usage(body: bytes, dialect: Dialect) -> PlainReading:
     """Read a whole response body in `dialect`; never raises."""
-    return _openai(body) if dialect is Dialect.OPENAI else _anthropic(body)
-
-
-def _unreadable() -> PlainReading:
-    return PlainReading(
-        readable=False, error=False, tally=UsageTally(), finish_reason=None, texts=()
-    )
+    return _openai(body) if dialect is _OPENAI else _anthropic(body)
 
 
 def _openai(body: bytes) -> PlainReading:
-    answer: OpenAIChunk
+    tally = UsageTally()
     try:
-        answer = _decode_answer(body)
+        figures = _decode_openai_figures(body)
     except UNREADABLE:
-        value = load_object(body)
-        if value is None:
-            return _unreadable()
-        answer = chunk_of(value, "message")
+        return _openai_at_leisure(body)
+    if figures.usage is not None and not tally.openai_report(figures.usage):
+        return _openai_at_leisure(body)
+    reason = None
+    for choice in figures.choices:
+        reason = choice.finish_reason or reason
+    return PlainReading(
+        readable=True,
+        error=is_set(figures.error),
+        tally=tally,
+        finish_reason=reason,
+        read_texts=_openai_texts,
+        body=body,
+    )
+
+
+def _openai_at_leisure(body: bytes) -> PlainReading:
+    answer = _openai_answer(body)
+    if answer is None:
+        return _unreadable(body)
     tally = UsageTally()
     if answer.usage is not None:
         tally.openai(answer.usage)
@@ -103,18 +138,47 @@ def _openai(body: bytes) -> PlainReading:
         error=is_set(answer.error),
         tally=tally,
         finish_reason=reasons[-1] if reasons else None,
-        texts=tuple([text for _, text in openai_runs(answer)]),
+        read_texts=_openai_texts,
+        body=body,
     )
 
 
-def _anthropic(body: bytes) -> PlainReading:
+def _openai_answer(body: bytes) -> OpenAIChunk | None:
     try:
-        message = _decode_message(body)
+        return _decode_answer(body)
     except UNREADABLE:
         value = load_object(body)
-        if value is None:
-            return _unreadable()
-        message = _tolerant_message(value)
+        return None if value is None else chunk_of(value, "message")
+
+
+def _openai_texts(body: bytes) -> tuple[str, ...]:
+    # Asked deeper in the stack than before, a deep body may not fit: it then has no texts.
+    answer = _openai_answer(body)
+    return () if answer is None else tuple([text for _, text in openai_runs(answer)])
+
+
+def _anthropic(body: bytes) -> PlainReading:
+    tally = UsageTally()
+    try:
+        figures = _decode_anthropic_figures(body)
+    except UNREADABLE:
+        return _anthropic_at_leisure(body)
+    if figures.usage is not None and not tally.anthropic_report(figures.usage):
+        return _anthropic_at_leisure(body)
+    return PlainReading(
+        readable=True,
+        error=is_set(figures.error),
+        tally=tally,
+        finish_reason=figures.stop_reason,
+        read_texts=_anthropic_texts,
+        body=body,
+    )
+
+
+def _anthropic_at_leisure(body: bytes) -> PlainReading:
+    message = _anthropic_message(body)
+    if message is None:
+        return _unreadable(body)
     tally = UsageTally()
     if message.usage is not None:
         tally.anthropic(message.usage, final=True)
@@ -123,8 +187,38 @@ def _anthropic(body: bytes) -> PlainReading:
         error=is_set(message.error),
         tally=tally,
         finish_reason=message.stop_reason,
-        texts=tuple([text for part in message.content if (text := _part_text(part))]),
+        read_texts=_anthropic_texts,
+        body=body,
     )
+
+
+def _anthropic_message(body: bytes) -> _Message | None:
+    try:
+        return _decode_message(body)
+    except UNREADABLE:
+        value = load_object(body)
+        return None if value is None else _tolerant_message(value)
+
+
+def _anthropic_texts(body: bytes) -> tuple[str, ...]:
+    message = _anthropic_message(body)
+    parts = () if message is None else message.content
+    return tuple([text for part in parts if (text := _part_text(part))])
+
+
+def _unreadable(body: bytes) -> PlainReading:
+    return PlainReading(
+        readable=False,
+        error=False,
+        tally=UsageTally(),
+        finish_reason=None,
+        read_texts=_no_texts,
+        body=body,
+    )
+
+
+def _no_texts(_body: bytes) -> tuple[str, ...]:
+    return ()
 
 
 def _part_text(part: _Part) -> str:

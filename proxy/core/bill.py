@@ -8,15 +8,15 @@ ledger's business.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from proxy.core import pricing
 from proxy.core.entities import Price, Usage, UsageSource
 from proxy.core.usage import UsageTally, bounded
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True, gc=False):
     """What left this machine for the client."""
 
     content: bool
@@ -27,8 +27,7 @@ class Delivered:
     """Counted with the model family's own table, not by estimate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True, gc=False):
     """A call's usage and price, nano-USD; `forgiven` is the price of what is not charged."""
 
     usage: Usage
@@ -38,11 +37,11 @@ class Statement:
     anomalies: tuple[str, ...] = ()
 
 
+_COUNTED, _ESTIMATED = UsageSource.COUNTED, UsageSource.ESTIMATED
 NOTHING = Statement(Usage(calls=0), UsageSource.NONE, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True, gc=False):
     """What prices a call: the price version, the group's multiplier, and what can be true.
 
     `output_tokens_max`: the limit sent upstream. `input_tokens_max`: what the prompt can have
@@ -70,14 +69,15 @@ def state(
         complete=complete,
         input_tokens=0 if tally.input_seen else prompt_tokens(),
         output_tokens=delivered.output_tokens,
-        counted=UsageSource.COUNTED if delivered.exact else UsageSource.ESTIMATED,
+        counted=_COUNTED if delivered.exact else _ESTIMATED,
     )
-    usage, excess = bounded(
+    usage, anomalies = bounded(
         made.usage,
         output_tokens_max=terms.output_tokens_max,
         input_tokens_max=terms.input_tokens_max,
     )
-    anomalies = tuple(sorted({*made.anomalies, *excess}))
+    if made.anomalies:
+        anomalies = tuple(sorted({*made.anomalies, *anomalies}))
     amount = pricing.charge(usage, terms.price, terms.multiplier)
     if not delivered.content:
         return Statement(usage, made.source, 0, amount, anomalies)

@@ -8,9 +8,10 @@ the same order, same estimates. This module must not know calls, prices or walle
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from proxy.core.entities import Model, Tokenizer
 from proxy.core.metering import Meter
@@ -208,8 +209,7 @@ def new_meter(model: Model, calibration: Calibration) -> Meter:
     return Meter(exact_count(model.tokenizer))
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(Struct, frozen=True, gc=False):
     """The tokens of some texts, and whether every character was tokenised."""
 
     tokens: int

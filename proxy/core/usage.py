@@ -2,15 +2,18 @@
 
 Rules: absent is not zero and zero is a value. Reports within one call replace each other field
 by field and are never added (cumulative reports are common); only a later zero does not erase a
-figure. What cannot be a token count is an anomaly and counts as absent. This module must not
-know prices, nor where bytes come from.
+figure. What cannot be a token count is an anomaly and counts as absent. A report of exactly the
+documented shape is decoded typed and taken whole; every other one goes member by member. This
+module must not know prices, nor where bytes come from.
 
 Sources: WIRE.md sections 1, 3, 5 and 6 rule 5; F21 of FAULTS.md; DESIGN.md section 3.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from proxy.core.entities import Usage, UsageSource
 
@@ -59,9 +62,70 @@ _ANTHROPIC: Final[_Names] = {
 }
 _NO_ALIASES: Final[_Names] = {}
 
+_REPORTED: Final = UsageSource.REPORTED  # read at every call: a member of an enum costs 10 times it
+_Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+
+class _PromptDetails(Struct, frozen=True, gc=False):
+    cached_tokens: _Tokens | None = None
+    cache_write_tokens: _Tokens | None = None
+    audio_tokens: _Tokens | None = None
+
+
+class _CompletionDetails(Struct, frozen=True, gc=False):
+    reasoning_tokens: _Tokens | None = None
+    audio_tokens: _Tokens | None = None
+
+
+class OpenAIReport(Struct, frozen=True, gc=False):
+    """A usage object as OpenAI documents it, for a typed decode of whole answers.
+
+    A decoder refuses every figure that cannot be a token count; the aliases are only told apart.
+    """
+
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    total_tokens: _Tokens | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    input_tokens: object = None
+    output_tokens: object = None
+    input_tokens_details: object = None
+    output_tokens_details: object = None
+    prompt_cache_hit_tokens: object = None
+    cached_tokens: object = None
+
+    @property
+    def aliased(self) -> bool:
+        """Whether something is said under a second name: for `UsageTally.openai` to weigh."""
+        return not (
+            self.input_tokens is self.output_tokens is self.prompt_cache_hit_tokens is None
+            and self.input_tokens_details is self.output_tokens_details is None
+            and self.cached_tokens is None
+        )
+
+
+class _CacheCreation(Struct, frozen=True, gc=False):
+    ephemeral_5m_input_tokens: _Tokens | None = None
+    ephemeral_1h_input_tokens: _Tokens | None = None
+
+
+class _OutputDetails(Struct, frozen=True, gc=False):
+    thinking_tokens: _Tokens | None = None
+
+
+class AnthropicReport(Struct, frozen=True, gc=False):
+    """A usage object as Anthropic documents it, for a typed decode of whole answers."""
+
+    input_tokens: _Tokens | None = None
+    output_tokens: _Tokens | None = None
+    cache_read_input_tokens: _Tokens | None = None
+    cache_creation_input_tokens: _Tokens | None = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class Bill(Struct, frozen=True, gc=False):
     """What a call is billed for: the vector, where it comes from, and what was wrong with it."""
 
     usage: Usage
@@ -74,13 +138,17 @@ class Bill:
 class UsageTally:
     """Merges every usage object of one call; see the module docstring."""
 
-    __slots__ = ("_anomalies", "_anthropic", "_fields", "_final")
+    __slots__ = ("_anomalies", "_anthropic", "_clean", "_fields", "_final", "_usage")
 
     def __init__(self) -> None:
         self._fields: dict[str, int] = {}
         self._anomalies: set[str] = set()
         self._anthropic = False
         self._final = False
+        self._usage: Usage | None = None
+        """The vector of what was taken so far, once somebody asked."""
+        self._clean = False
+        """One typed report with both sides and nothing odd: all there is."""
 
     @property
     def seen(self) -> bool:
@@ -116,8 +184,60 @@ class UsageTally:
         self._take(usage, _ANTHROPIC, _NO_ALIASES)
         self._final |= final
 
+    def openai_report(self, report: OpenAIReport) -> bool:
+        """Take the only report of a plain answer; False, nothing taken, if it is not that plain."""
+        prompt, completion = report.prompt_tokens, report.completion_tokens
+        if prompt is None or completion is None or report.aliased or self._fields:
+            return False
+        # Of the parts a zero is as good as nothing: only prompt and completion can be missed.
+        fields = self._fields = {"input": prompt, "output": completion}
+        given, made = report.prompt_tokens_details, report.completion_tokens_details
+        parts = 0
+        if given is not None:
+            read, write = given.cached_tokens or 0, given.cache_write_tokens or 0
+            audio = given.audio_tokens or 0
+            parts = read + write + audio
+            if parts:
+                fields["cache_read"], fields["cache_write"] = read, write
+                fields["audio_input"] = audio
+        if made is not None and (made.reasoning_tokens or made.audio_tokens):
+            fields["reasoning"] = made.reasoning_tokens or 0
+            fields["audio_output"] = made.audio_tokens or 0
+            if report.total_tokens is not None:
+                fields["total"] = report.total_tokens
+        elif not parts:
+            self._usage = Usage(input_uncached=prompt, output=completion)
+        self._clean = parts <= prompt
+        self._final = True
+        return True
+
+    def anthropic_report(self, report: AnthropicReport) -> bool:
+        """Take the only report of a plain answer; False, nothing taken, if it is not that plain."""
+        given, made = report.input_tokens, report.output_tokens
+        if given is None or made is None or self._fields:
+            return False
+        fields = self._fields = {"input": given, "output": made}
+        self._anthropic = self._final = self._clean = True
+        read, write = report.cache_read_input_tokens, report.cache_creation_input_tokens
+        creation, details = report.cache_creation, report.output_tokens_details
+        if read:
+            fields["cache_read"] = read
+        if write:
+            fields["cache_write"] = write
+        if creation is not None:
+            fields["cache_write_5m"] = creation.ephemeral_5m_input_tokens or 0
+            fields["cache_write_1h"] = creation.ephemeral_1h_input_tokens or 0
+        if details is not None:
+            fields["reasoning"] = details.thinking_tokens or 0
+        return True
+
     def usage(self) -> Usage:
         """Return what was reported as a vector; kinds nobody reported are 0."""
+        if self._usage is None:
+            self._usage = self._vector()
+        return self._usage
+
+    def _vector(self) -> Usage:
         fields = self._fields
         output = fields.get("output", 0)
         hidden = fields.get("reasoning", 0)
@@ -166,13 +286,15 @@ class UsageTally:
         `counted` how they were made. An incomplete call is billed no less output than was
         delivered: a report seen early in a stream says nothing of what followed it.
         """
-        usage = self.usage()
+        usage = self._usage or self.usage()
+        reported = usage.output + usage.audio_output
+        if self._clean and (reported >= output_tokens or (complete and reported)):
+            return Bill(usage, _REPORTED)
         fields = self._fields
         anomalies = set(self._anomalies)
         parts = sum([fields.get(part, 0) for part in ("cache_read", "cache_write", "audio_input")])
         if not self._anthropic and "input" in fields and parts > fields["input"]:
             anomalies.add("parts_exceed_total")
-        reported = usage.output + usage.audio_output
         known = self._final and "output" in fields and (complete or reported >= output_tokens)
         if not known:
             usage = replace(usage, output=output_tokens, reasoning=0, audio_output=0)
@@ -180,10 +302,11 @@ class UsageTally:
             anomalies.add("zero_with_text")
         if "input" not in fields:
             usage = replace(usage, input_uncached=max(0, input_tokens - usage.input_total))
-        source = UsageSource.REPORTED if known and "input" in fields else counted
+        source = _REPORTED if known and "input" in fields else counted
         return Bill(usage, source, tuple(sorted(anomalies)))
 
     def _take(self, usage: object, names: _Names, aliases: _Names) -> None:
+        self._usage, self._clean = None, False
         if not isinstance(usage, dict):
             self._anomalies.add("malformed")
             return
@@ -256,13 +379,13 @@ def bounded(
     `output_tokens_max` is the limit sent upstream times the choices asked for; `input_tokens_max`
     a ceiling of the prompt (a token is at least one byte of it). None does not bound.
     """
-    anomalies: list[str] = []
+    anomalies: tuple[str, ...] = ()
     if input_tokens_max is not None and usage.input_total + usage.audio_input > input_tokens_max:
-        anomalies.append("input_bounded")
+        anomalies = ("input_bounded",)
         usage = _bounded_input(usage, input_tokens_max)
     limit = None if output_tokens_max is None else output_tokens_max + slack
     if limit is not None and usage.output + usage.audio_output > limit:
-        anomalies.append("output_bounded")
+        anomalies += ("output_bounded",)
         output = min(usage.output, limit)
         usage = replace(
             usage,
@@ -270,7 +393,7 @@ def bounded(
             reasoning=min(usage.reasoning, output),
             audio_output=limit - output,
         )
-    return usage, tuple(anomalies)
+    return usage, anomalies
 
 
 def _bounded_input(usage: Usage, limit: int) -> Usage:

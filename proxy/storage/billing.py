@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import NamedTuple, TypeVar
 
-import orjson
+import msgspec
 
 from proxy.core.catalog import Catalog
 from proxy.core.ids import WORKERS_MAX, IdSource
@@ -203,7 +203,7 @@ class Keeper:
             opened.hold.amount,
             progress.charge,
             progress.source._value_,
-            orjson.dumps(progress.usage).decode(),
+            msgspec.json.encode(progress.usage).decode(),
             progress.delivered_bytes,
             progress.channel_id,
             progress.call_id,

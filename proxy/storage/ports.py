@@ -3,13 +3,16 @@
 Rules: a decision comes back as a value (`Admission` or `Refusal`), never as an exception; a
 storage outage raises `KeeperUnavailableError` and is never mistaken for a refusal. Everything
 here is the same whether the keeper shares the worker's process or sits behind a socket, so
-records are plain data. This module must not know SQL or HTTP.
+records are plain data; those of every call are Structs, which are cheap to make. This module must
+not know SQL or HTTP.
 """
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+from msgspec import Struct
 
 from proxy.core.entities import Attempt, Dialect, Usage, UsageSource, Verdict
 from proxy.core.limits import LimitState as LimitState  # noqa: PLC0414 - part of this port
@@ -19,8 +22,7 @@ class KeeperUnavailableError(Exception):
     """The keeper cannot decide now (storage down, restarting): answer 503, never 401 or 402."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(Struct, frozen=True, gc=False):
     """A call that asks to be admitted: limits are charged and money is held, or neither is.
 
     `hold` covers the prompt estimate plus the first slice of output (streams); `ceiling` covers
@@ -81,8 +83,7 @@ class Durable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """The call may go ahead with `held` nano-USD set aside.
 
     `committed` is done when the open call is durable; the first byte to the client waits for it.
@@ -97,8 +98,7 @@ class Admission:
     committed: Durable
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True, gc=False):
     """The call may not go ahead; nothing was charged or held.
 
     `available`: nano-USD that could still be held (wallet, budget). `retry_after` seconds, for
@@ -112,8 +112,7 @@ class Refusal:
     limit: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True, gc=False):
     """What an open call has delivered so far: its bill if every process died now."""
 
     call_id: int
@@ -124,8 +123,7 @@ class Progress:
     channel_id: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(Struct, frozen=True, gc=False):
     """How a call ended and what it costs. `charge` is the full price of `usage`, nano-USD.
 
     The keeper posts min(charge, hold + what the wallet and key budget can still give) and books
@@ -153,8 +151,7 @@ class Closing:
     anomalies: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """What a settlement posted. Nano-USD. `committed` is done once it is in the ledger file."""
 
     call_id: int

@@ -4,7 +4,7 @@ Rules: one row is built per call on the hot path, so these are plain tuples of e
 This module must not decide anything, nor know the statements.
 """
 
-import orjson
+import msgspec
 
 from proxy.core.entities import Attempt, Usage
 from proxy.core.ledger import Settlement
@@ -45,7 +45,7 @@ def attempt_row(call_id: int, number: int, attempt: Attempt, of_call: Usage) -> 
     """A row of `attempt`; its usage is left out where it is the call's own."""
     usage: Value = None
     if attempt.usage is not of_call and attempt.usage != of_call:
-        usage = orjson.dumps(attempt.usage).decode()
+        usage = msgspec.json.encode(attempt.usage).decode()
     return (
         call_id, number, attempt.channel_id, attempt.channel_key_id, attempt.started_at,
         attempt.status, attempt.outcome, attempt.upstream_request_id, attempt.upstream_model,

@@ -7,7 +7,7 @@ invariants, each stated where it is checked. This module must not know the keepe
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from proxy.storage.sqlite import open_reader
 PROBLEMS_MAX = 100
 """A report stops after so many; the first ones say what went wrong."""
 
-_USAGE_COLUMNS = tuple(field.name for field in fields(Usage))
+_USAGE_COLUMNS = Usage.__struct_fields__
 _TRIGGERS = frozenset(
     {
         "call_never_changes",

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import msgspec
 import pytest
 
 from proxy.core import entities
@@ -22,6 +23,11 @@ RECORDS = [
     value
     for value in vars(entities).values()
     if dataclasses.is_dataclass(value) and isinstance(value, type)
+]
+STRUCTS = [
+    value
+    for value in vars(entities).values()
+    if isinstance(value, type) and issubclass(value, msgspec.Struct) and value is not msgspec.Struct
 ]
 
 
@@ -71,3 +77,19 @@ def test_every_record_is_frozen_and_slotted(record: type) -> None:
     parameters = getattr(record, "__dataclass_params__")  # noqa: B009 - not in the stub
     assert parameters.frozen
     assert "__dict__" not in dir(record)
+
+
+@pytest.mark.parametrize("record", STRUCTS, ids=lambda record: record.__name__)
+def test_every_record_of_a_call_is_frozen_and_leaves_nothing_to_collect(record: type) -> None:
+    config = getattr(record, "__struct_config__")  # noqa: B009 - not in the stub
+    assert config.frozen
+    assert not config.gc
+    assert "__dict__" not in dir(record)
+
+
+def test_a_price_is_found_by_its_name_and_compared_by_its_figures() -> None:
+    price = Price(model="m", version=1, input=5)
+    dearer = dataclasses.replace(price, input=6)
+    assert hash(price) == hash(dearer)
+    assert {price: "cheap"}.get(dearer) is None
+    assert {price: "cheap"}[dataclasses.replace(price)] == "cheap"

@@ -1,10 +1,10 @@
-from dataclasses import fields, replace
 from fractions import Fraction
 from math import ceil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.core.entities import MULTIPLIER_ONE, Formula, Price, Usage
 from proxy.core.pricing import OUTPUT_AFFORDABLE_MAX, charge, output_affordable, quote
@@ -13,7 +13,7 @@ TOKENS = st.integers(0, 10**7)
 PRICES = st.integers(0, 10**15)
 RATIOS = st.integers(0, 10**9)
 MULTIPLIERS = st.integers(0, 10**8)
-KINDS = tuple(entry.name for entry in fields(Usage) if entry.name != "reasoning")
+KINDS = tuple(name for name in Usage.__struct_fields__ if name != "reasoning")
 USAGES = st.builds(
     Usage,
     **{name: TOKENS for name in KINDS if name != "calls"},

@@ -1,9 +1,18 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.entities import Usage, UsageSource
-from proxy.core.usage import OUTPUT_SLACK_TOKENS, TOKENS_MAX, Bill, UsageTally, bounded
+from proxy.core.usage import (
+    OUTPUT_SLACK_TOKENS,
+    TOKENS_MAX,
+    AnthropicReport,
+    Bill,
+    OpenAIReport,
+    UsageTally,
+    bounded,
+)
 
 
 def openai(*reports: object) -> UsageTally:
@@ -352,3 +361,92 @@ def test_no_report_makes_an_impossible_bill(
     assert usage.output + usage.audio_output <= output_max + OUTPUT_SLACK_TOKENS
     assert usage.input_total + usage.audio_input <= input_max
     assert usage.reasoning <= usage.output
+
+
+BOTH = {"prompt_tokens": 100, "completion_tokens": 50}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        BOTH,
+        BOTH | {"total_tokens": 150, "completion_tokens_details": {}, "prompt_tokens_details": {}},
+        BOTH | {"prompt_tokens_details": {"cached_tokens": 30, "audio_tokens": 10}},
+        BOTH | {"prompt_tokens_details": {"cached_tokens": 30, "cache_write_tokens": 90}},
+        BOTH | {"completion_tokens_details": {"reasoning_tokens": 15, "audio_tokens": 5}},
+        BOTH | {"total_tokens": 170, "completion_tokens_details": {"reasoning_tokens": 20}},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+    ],
+)
+@pytest.mark.parametrize("delivered", [0, 5, 60])
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_typed_openai_report_is_the_same_as_its_members(
+    report: dict[str, object], *, complete: bool, delivered: int
+) -> None:
+    typed = UsageTally()
+    assert typed.openai_report(msgspec.convert(report, OpenAIReport))
+    assert typed.usage() == openai(report).usage()
+    assert (typed.seen, typed.input_seen, typed.final) == (True, True, True)
+    assert billed(typed, complete=complete, output=delivered) == billed(
+        openai(report), complete=complete, output=delivered
+    )
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"input_tokens": 9, "output_tokens": 4},
+        {
+            "input_tokens": 9,
+            "output_tokens": 4,
+            "cache_read_input_tokens": 3,
+            "cache_creation_input_tokens": 7,
+            "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 5},
+            "output_tokens_details": {"thinking_tokens": 2},
+        },
+        {"input_tokens": 0, "output_tokens": 0, "cache_creation": {}, "output_tokens_details": {}},
+    ],
+)
+@pytest.mark.parametrize("delivered", [0, 2, 60])
+def test_a_typed_anthropic_report_is_the_same_as_its_members(
+    report: dict[str, object], delivered: int
+) -> None:
+    typed, slow = UsageTally(), UsageTally()
+    assert typed.anthropic_report(msgspec.convert(report, AnthropicReport))
+    slow.anthropic(report)
+    assert typed.usage() == slow.usage()
+    assert (typed.seen, typed.input_seen, typed.final) == (True, True, True)
+    assert billed(typed, output=delivered) == billed(slow, output=delivered)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"prompt_tokens": 1},
+        {"completion_tokens": 1},
+        BOTH | {"input_tokens": 0},
+        BOTH | {"output_tokens_details": {}},
+        BOTH | {"cached_tokens": 4},
+    ],
+)
+def test_what_is_not_plain_is_left_for_the_long_way(report: dict[str, object]) -> None:
+    tally = UsageTally()
+    assert not tally.openai_report(msgspec.convert(report, OpenAIReport))
+    assert not tally.seen
+    assert not tally.anthropic_report(AnthropicReport(output_tokens=1))
+    assert not tally.anthropic_report(AnthropicReport(input_tokens=1))
+    assert not tally.seen
+
+
+def test_a_typed_report_is_the_first_or_none() -> None:
+    tally = openai({"prompt_tokens": 1, "completion_tokens": 1})
+    assert not tally.openai_report(OpenAIReport(prompt_tokens=9, completion_tokens=9))
+    assert not tally.anthropic_report(AnthropicReport(input_tokens=9, output_tokens=9))
+    assert tally.usage() == Usage(input_uncached=1, output=1)
+
+
+@pytest.mark.parametrize("lie", [-1, TOKENS_MAX + 1, 1.5, "1", True, [1]])
+def test_no_lie_passes_for_a_typed_report(lie: object) -> None:
+    for kind, name in ((OpenAIReport, "prompt_tokens"), (AnthropicReport, "output_tokens")):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({name: lie}, kind)

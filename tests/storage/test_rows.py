@@ -1,4 +1,4 @@
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proxy.core.entities import Attempt, BudgetPeriod, Usage
 from proxy.core.ledger import Ledger
