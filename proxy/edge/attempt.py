@@ -129,13 +129,15 @@ class Attempt(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The upstream half-closed: by its framing that is an end, or a truncation."""
+        if self.end is not None:
+            return
         self._forward(self.exchange.receive_eof())
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, cleanly or not."""
         self.lost = True
-        if exc is None:
+        if exc is None and self.end is None:  # what we cut ourselves is no truncation
             self._forward(self.exchange.receive_eof())
         if not self.over and not self.exchange.at_edge:
             self.end = AttemptEnd.LOST

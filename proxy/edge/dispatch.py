@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from proxy.core.breaker import Outcome
 from proxy.core.entities import Channel, ChannelKey, Dialect, Verdict
 from proxy.core.errors import ErrorCode, RelayError
-from proxy.core.exchange import FailureKind, Phase
+from proxy.core.exchange import ERROR_BODY_BYTES_MAX, Exchange, Failure, FailureKind, Phase
 from proxy.core.http1 import request_head
 from proxy.core.routing import (
     AttemptFailure,
@@ -19,7 +19,7 @@ from proxy.core.routing import (
     plan,
     retryable,
 )
-from proxy.edge import log, refusals
+from proxy.edge import log, refusals, settlement
 from proxy.edge.attempt import Attempt, AttemptEnd
 from proxy.edge.call import Call, Notice
 from proxy.edge.settlement import Ended
@@ -107,8 +107,18 @@ async def dispatch(call: Call) -> Ended:
         if not retryable(last.failure, offer.group, status=last.status, content_started=call.shown):
             break
     if last is None:
-        return Ended(Verdict.UPSTREAM_ERROR, refusals.unavailable())
+        return Ended(Verdict.UPSTREAM_ERROR, _nobody_usable(call))
     return _conclude(call, last)
+
+
+def _nobody_usable(call: Call) -> RelayError:
+    """Why no channel was tried: every key rests after what it was told, or a breaker is open."""
+    now, health, channels = call.world.loop.time(), call.world.health, call.offer.channels
+    waits = [wait for channel in channels if (wait := health.pool(channel).blocked(now))]
+    if not waits or len(waits) < len(channels):
+        return refusals.unavailable()
+    status, seconds = min(waits, key=lambda wait: wait[1])
+    return refusals.resting(status, seconds, call.offer.request.dialect)
 
 
 def _conclude(call: Call, failed: _Failed | None) -> Ended:
@@ -249,11 +259,11 @@ async def _watch(call: Call, attempt: Attempt) -> None:
             continue
         if attempt.shown and call.offer.request.stream and not attempt.flowing:
             await _committed(call)
-            await call.show()
+            call.show()
         elif call.heartbeat_due and not client.begun and not attempt.over:
             call.heartbeat_due = False
             await _committed(call)
-            await client.begin(client.heartbeat())
+            client.begin(client.heartbeat())
         if attempt.over:
             return
 
@@ -269,10 +279,25 @@ async def _committed(call: Call) -> None:
             ) from None
 
 
+def _refuse_empty_words(call: Call, exchange: Exchange) -> bool:
+    """Whether a plain 200 holds an error, or nothing readable: a failure before content."""
+    if call.offer.request.stream:
+        return False
+    answer = settlement.reading(call, exchange)
+    if answer.readable and not answer.error:
+        return False
+    kind = FailureKind.ERROR_EVENT if answer.readable else FailureKind.UNEXPECTED_ANSWER
+    body = exchange.body[:ERROR_BODY_BYTES_MAX]
+    exchange.failure = Failure(kind, "a plain answer without content", body=body)
+    exchange.phase = Phase.FAILED
+    call.reading = None
+    return True
+
+
 def _failure_of(call: Call, attempt: Attempt, channel: Channel) -> _Failed | None:
     """Return why the attempt did not serve, None if it did."""
     exchange = attempt.exchange
-    if exchange.phase is Phase.TERMINAL:
+    if exchange.phase is Phase.TERMINAL and not _refuse_empty_words(call, exchange):
         return None
     failure = exchange.failure
     if failure is not None:
@@ -309,7 +334,7 @@ def _request_headers(call: Call, channel: Channel, key: ChannelKey) -> tuple[tup
             rows.append(("x-api-key", key.secret))
         else:
             rows.append(("authorization", f"Bearer {key.secret}"))
-    sent = call.client.request.headers
+    sent = call.client.head
     for name in FORWARDED_HEADERS:
         value = sent.get(name)
         if value is not None and value.isascii() and value.isprintable():

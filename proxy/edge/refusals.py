@@ -103,6 +103,17 @@ def unavailable(retry_after: float = 5.0) -> RelayError:
     )
 
 
+def resting(status: int, seconds: float, dialect: Dialect) -> RelayError:
+    """Every key of every channel rests; the first wakes in `seconds`, put to rest by `status`."""
+    told = map_status(status, dialect, seconds)
+    return RelayError(
+        told.code,
+        "The upstream asked for a pause; nothing was charged. Try again then.",
+        status=told.status,
+        retry_after=told.retry_after,
+    )
+
+
 def upstream_message(body: bytes, secrets: Iterable[str]) -> str:
     """Return the message inside an upstream's error body, redacted; "" if there is none."""
     try:

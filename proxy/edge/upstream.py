@@ -215,7 +215,7 @@ class UpstreamPool:
         """
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for what is no host name
             raise ConnectError(ConnectFailure.RESOLVE, f"cannot resolve {host}") from error
         addresses = list(dict.fromkeys([str(entry[4][0]) for entry in found]))[:ADDRESSES_MAX]
         if not allow_private and not all(is_public(address) for address in addresses):
