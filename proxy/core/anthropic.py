@@ -9,6 +9,7 @@ Sources: MessageCreateParams of the Anthropic SDK; WIRE.md section 5.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 from msgspec import Raw
@@ -25,6 +26,8 @@ _SMALL_IMAGES = re.compile(r"claude-(?:[23]|(?:opus|sonnet|haiku)-4(?:[-.](?:[01
 _NULL = Raw(b"null")
 _CLIENT_TOOLS = ("bash_", "computer_", "memory_", "text_editor_")
 """Typed tools that the caller runs; every other type runs at the provider."""
+_WATCHED = frozenset({"mcp_servers", "container", "thinking", "tools"})
+"""Members that may mean output nobody sees."""
 
 
 class _Block(msgspec.Struct, gc=False):
@@ -66,8 +69,7 @@ def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:
 
     `model` chooses the figure for an image: newer models see three times the pixels.
     """
-    is_old = _SMALL_IMAGES.search(model) is not None
-    image = prompts.ANTHROPIC_IMAGE_TOKENS_OLD if is_old else prompts.ANTHROPIC_IMAGE_TOKENS
+    image = _image_tokens(model)
     pieces: list[str] = []
     fixed = prompts.MESSAGE_TOKENS
     messages = members.get("messages", _NULL)
@@ -90,12 +92,20 @@ def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:
     return Prompt(tuple(pieces), fixed)
 
 
+@lru_cache(maxsize=1024)
+def _image_tokens(model: str) -> int:
+    is_old = _SMALL_IMAGES.search(model) is not None
+    return prompts.ANTHROPIC_IMAGE_TOKENS_OLD if is_old else prompts.ANTHROPIC_IMAGE_TOKENS
+
+
 def hidden_output(members: Mapping[str, Raw]) -> bool:
     """Whether the request asks for output that is billed but not seen in deltas.
 
     Extended thinking (what streams is a summary), and tools that run at the provider. Leans to
     True: the price of a mistake is a larger hold.
     """
+    if _WATCHED.isdisjoint(members):
+        return False
     for name in ("mcp_servers", "container"):
         if bytes(members.get(name, _NULL)) not in {b"null", b"[]"}:
             return True

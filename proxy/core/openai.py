@@ -23,6 +23,10 @@ CHOICES_MAX = 128
 _NULL = Raw(b"null")
 _TEXT_MEMBERS = ("tools", "functions", "response_format")
 """Top-level members that reach the model as prompt text."""
+_TEXTUAL = frozenset(_TEXT_MEMBERS)
+_HIDING = ("reasoning_effort", "reasoning", "web_search_options", "prediction", "plugins")
+"""Members that mean output nobody sees, unless they are empty."""
+_WATCHED = frozenset({*_HIDING, "thinking", "audio", "modalities", "tools"})
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -71,11 +75,10 @@ def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:
             fixed += prompts.MESSAGE_TOKENS + _read_message(message, model, pieces)
     except (msgspec.ValidationError, RecursionError):
         pieces = [_raw_text(messages)]
-    for name in _TEXT_MEMBERS:
-        if name in members:
-            pieces.append(_raw_text(members[name]))
-    if "tools" in members or "functions" in members:
-        fixed += prompts.TOOLS_TOKENS
+    if not _TEXTUAL.isdisjoint(members):
+        pieces.extend([_raw_text(members[name]) for name in _TEXT_MEMBERS if name in members])
+        if "tools" in members or "functions" in members:
+            fixed += prompts.TOOLS_TOKENS
     return Prompt(tuple(pieces), fixed)
 
 
@@ -85,7 +88,9 @@ def hidden_output(members: Mapping[str, Raw]) -> bool:
     Reasoning, audio, web search, predicted output (rejected tokens are billed) and tools that
     run at the provider. Leans to True: the price of a mistake is a larger hold.
     """
-    for name in ("reasoning_effort", "reasoning", "web_search_options", "prediction", "plugins"):
+    if _WATCHED.isdisjoint(members):
+        return False
+    for name in _HIDING:
         if name in members and bytes(members[name]) not in {b"null", b'"none"', b"[]"}:
             return True
     return (
@@ -104,10 +109,12 @@ def _read_message(message: _Message, model: str, pieces: list[str]) -> int:
     elif content is not None:
         for part in content:
             fixed += _read_part(part, model, pieces)
-    texts = (message.name, message.refusal, message.reasoning_content)
-    pieces.extend(text for text in texts if text)
-    calls = (message.tool_calls, message.function_call)
-    pieces.extend(_raw_text(call) for call in calls if call != _NULL)
+    if message.name or message.refusal or message.reasoning_content:
+        texts = (message.name, message.refusal, message.reasoning_content)
+        pieces.extend([text for text in texts if text])
+    if message.tool_calls is not _NULL or message.function_call is not _NULL:
+        calls = (message.tool_calls, message.function_call)
+        pieces.extend([_raw_text(call) for call in calls if call != _NULL])
     return fixed
 
 

@@ -59,7 +59,7 @@ def estimate(prompt: Prompt) -> int:
     for piece in prompt.pieces:
         size = len(piece) if piece.isascii() else len(piece.encode())
         tokens += (size + 1) >> 1
-    return max(tokens, 1)
+    return tokens or 1
 
 
 def document_tokens(base64_chars: int) -> int:

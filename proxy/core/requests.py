@@ -10,6 +10,10 @@ anthropic.py.
 Why spans can be trusted: msgspec validates the whole body and gives each value's exact bytes;
 the walk below then finds each name where the value before it ended, and compares the bytes. JSON
 values end where their own text says so, hence equal bytes at an aligned position are the value.
+
+Why most bodies need no walk: names and values, their quotes, colons and commas, add up to a body
+exactly when it is written without white space between them and has each name once, unescaped.
+Only an edit then asks where a value is.
 """
 
 import re
@@ -35,12 +39,28 @@ _Edit = tuple[int, int, bytes]
 
 
 class Limit(msgspec.Struct, frozen=True, gc=False):
-    """One token-limit member: its name, value (None: `null`) and the value's span."""
+    """One token-limit member: its name and value (None: `null`)."""
 
     field: str
     value: int | None
-    start: int
-    end: int
+
+
+class Layout(msgspec.Struct, gc=False):
+    """Where the top-level values of one body are; walked at the first edit, not before."""
+
+    body: bytes
+    members: dict[str, Raw]
+    walked: dict[str, _Span] | None = None
+
+    def spans(self) -> dict[str, _Span]:
+        """Spans by name, in order. Raises RelayError INVALID_REQUEST for a name that is twice."""
+        if self.walked is None:
+            self.walked = _walk(self.body, self.members)
+        return self.walked
+
+    def __repr__(self) -> str:
+        """Show nothing of a prompt."""
+        return "Layout(...)"
 
 
 class CallRequest(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +70,7 @@ class CallRequest(msgspec.Struct, frozen=True, gc=False):
     `output_limit_field`: the member that said so. `include_usage`: the caller itself asked for
     the usage event of a stream. `choices`: how many times the output may be multiplied.
     `input_tokens_estimate`: leans up (core/prompts.py). `hidden_output`: something asked for is
-    billed without being seen. The other fields are spans for `edit_body`.
+    billed without being seen. The other fields are for `edit_body`.
     """
 
     dialect: Dialect
@@ -62,11 +82,10 @@ class CallRequest(msgspec.Struct, frozen=True, gc=False):
     choices: int
     input_tokens_estimate: int
     hidden_output: bool
-    model_span: _Span
+    layout: Layout
     limits: tuple[Limit, ...] = ()
-    usage_edit: _Edit | None = None
-    """Makes `include_usage` true; None when it is, or when the call does not stream."""
-    stream_options_cut: _Span | None = None
+    stream_options: bool = False
+    """Whether the member is there (OpenAI)."""
 
 
 class _Known(msgspec.Struct, gc=False):
@@ -96,10 +115,8 @@ _LONE_SURROGATE = re.compile(
 _EMPTY_ARRAY = re.compile(rb"\[" + _WS + rb"\]")
 _INTEGER_DIGITS_MAX = 10
 _SHOWN_CHARS_MAX = 64
-_READ_PROMPT = {
-    Dialect.OPENAI: openai.read_prompt,
-    Dialect.ANTHROPIC: anthropic.read_prompt,
-}
+_OPENAI = Dialect.OPENAI  # read several times a call: a member of an enum costs 10 times it
+_LITERALS = {b"true": True, b"false": False, b"null": False}
 
 
 def parse_call(body: bytes, dialect: Dialect) -> CallRequest:
@@ -109,30 +126,26 @@ def parse_call(body: bytes, dialect: Dialect) -> CallRequest:
     INVALID_REQUEST, naming the member in `param`, for a value the relay cannot work with.
     """
     members = _decode(body)
-    spans = _walk(body, members)
+    layout = Layout(body, members)
+    if not _is_dense(body, members):
+        layout.spans()  # refuses a name that is twice
     model = _model(members)
     stream = _stream(members)
-    limits = _limits(body, spans, dialect)
-    largest = max(
-        (limit for limit in limits if limit.value is not None),
-        key=lambda limit: limit.value or 0,
-        default=None,
-    )
-    if largest is None and dialect is Dialect.ANTHROPIC:
+    is_openai = dialect is _OPENAI
+    limits = _limits(members, openai.LIMIT_FIELDS if is_openai else anthropic.LIMIT_FIELDS)
+    largest: Limit | None = None
+    for limit in limits:
+        if limit.value is not None and (largest is None or limit.value > (largest.value or 0)):
+            largest = limit
+    if largest is None and not is_openai:
         raise _invalid("max_tokens", "is required: send a positive integer")
-    _check_messages(body, spans)
-    start, end = spans["model"]
-    usage_edit: _Edit | None = None
-    cut: _Span | None = None
+    _check_messages(members)
     include_usage = False
     choices = 1
-    if dialect is Dialect.OPENAI:
-        choices = _choices(body, spans)
-        options = spans.get("stream_options")
-        if options is not None:
-            cut = _cut(body, spans, "stream_options")
-        if stream:
-            include_usage, usage_edit = _usage_option(body, options, end)
+    if is_openai:
+        choices = _choices(members)
+        if stream and "stream_options" in members:
+            include_usage = _asks_for_usage(members["stream_options"])
         hidden = openai.hidden_output(members)
     else:
         hidden = anthropic.hidden_output(members)
@@ -146,10 +159,9 @@ def parse_call(body: bytes, dialect: Dialect) -> CallRequest:
         choices=choices,
         input_tokens_estimate=prompts.estimate(_prompt(body, members, dialect, model)),
         hidden_output=hidden,
-        model_span=(start, end),
+        layout=layout,
         limits=limits,
-        usage_edit=usage_edit,
-        stream_options_cut=cut,
+        stream_options=is_openai and "stream_options" in members,
     )
 
 
@@ -171,18 +183,29 @@ def edit_body(
     the dialect's own name). `strip_stream_options` takes the whole member out, for a channel
     that refuses it, and wins over `include_usage`. `body` must be what `call` was read from.
     """
-    edits: list[_Edit] = []
-    if upstream_model != call.model:
-        edits.append((*call.model_span, msgspec.json.encode(upstream_model)))
-    if strip_stream_options:
-        if call.stream_options_cut is not None:
-            edits.append((*call.stream_options_cut, b""))
-    elif include_usage and call.usage_edit is not None:
-        edits.append(call.usage_edit)
-    if output_tokens_max is not None:
-        edits.extend(_limit_edits(call, output_tokens_max, limit_field))
-    if not edits:
+    rename = upstream_model != call.model
+    cut = strip_stream_options and call.stream_options
+    ask = include_usage and not strip_stream_options and _may_ask(call)
+    if not (rename or cut or ask) and output_tokens_max is None:
         return body
+    spans = call.layout.spans()
+    edits: list[_Edit] = []
+    if rename:
+        edits.append((*spans["model"], msgspec.json.encode(upstream_model)))
+    if cut:
+        edits.append((*_cut(body, spans, "stream_options"), b""))
+    elif ask:
+        edits.append(_usage_edit(body, spans))
+    if output_tokens_max is not None:
+        edits.extend(_limit_edits(call, spans, output_tokens_max, limit_field))
+    return _apply(body, edits) if edits else body
+
+
+def _may_ask(call: CallRequest) -> bool:
+    return call.stream and not call.include_usage and call.dialect is _OPENAI
+
+
+def _apply(body: bytes, edits: list[_Edit]) -> bytes:
     edits.sort()
     view = memoryview(body)
     pieces: list[bytes | memoryview] = []
@@ -216,16 +239,20 @@ def prompt_text_pieces(body: bytes, dialect: Dialect) -> tuple[str, ...]:
 
 
 def _prompt(body: bytes, members: Mapping[str, Raw], dialect: Dialect, model: str) -> Prompt:
-    if body.count(b"{") > prompts.OBJECTS_MAX:
+    if len(body) > prompts.OBJECTS_MAX and body.count(b"{") > prompts.OBJECTS_MAX:
         return Prompt((body.decode(),), 0)
-    return _READ_PROMPT[dialect](members, model)
+    read = openai.read_prompt if dialect is _OPENAI else anthropic.read_prompt
+    return read(members, model)
 
 
 def _decode(body: bytes) -> dict[str, Raw]:
     """Validate the whole body and split its top level; later duplicates hide earlier ones."""
-    _check_text(body)
+    if not body.isascii():
+        _check_utf8(body)
+    if b"\\" in body:
+        _check_surrogates(body)
     try:
-        if body.count(b":") > NAMES_OUTSIDE_MAX:
+        if len(body) > NAMES_OUTSIDE_MAX and body.count(b":") > NAMES_OUTSIDE_MAX:
             known = _KNOWN.decode(body)
             inside = sum(bytes(getattr(known, name)).count(b":") for name in _LARGE)
             if body.count(b":") - inside > NAMES_OUTSIDE_MAX:
@@ -236,6 +263,10 @@ def _decode(body: bytes) -> dict[str, Raw]:
             ErrorCode.INVALID_JSON, "The request body must be a JSON object, like {...}."
         ) from None
     except msgspec.DecodeError as error:
+        if not body.strip():
+            raise RelayError(
+                ErrorCode.INVALID_JSON, "The request body is empty: send a JSON object."
+            ) from None
         raise RelayError(
             ErrorCode.INVALID_JSON, f"The request body is not valid JSON: {error}."
         ) from None
@@ -258,32 +289,41 @@ def _too_many_members() -> RelayError:
     )
 
 
-def _check_text(body: bytes) -> None:
+def _check_utf8(body: bytes) -> None:
     """Refuse what is not UTF-8 text: msgspec skips over strings without looking inside."""
-    if not body or body.isspace():
-        raise RelayError(ErrorCode.INVALID_JSON, "The request body is empty: send a JSON object.")
-    if not body.isascii():
-        if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-            raise RelayError(
-                ErrorCode.INVALID_JSON,
-                "The request body starts with a byte order mark: send UTF-8 without one.",
-            )
-        try:
-            body.decode()
-        except UnicodeDecodeError as error:
-            raise RelayError(
-                ErrorCode.INVALID_JSON,
-                f"The request body is not valid UTF-8 at byte {error.start}.",
-            ) from None
-    if b"\\" in body and (b"\\ud" in body or b"\\uD" in body):
-        # Pairs of backslashes first: in `\\\\ud800` nothing is escaped but the backslash.
-        lone = _LONE_SURROGATE.search(body.replace(b"\\\\", b".."))
-        if lone is not None:
-            raise RelayError(
-                ErrorCode.INVALID_JSON,
-                f"The request body has half a surrogate pair at byte {lone.start()}: "
-                "escape the whole character, or send it as UTF-8.",
-            )
+    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise RelayError(
+            ErrorCode.INVALID_JSON,
+            "The request body starts with a byte order mark: send UTF-8 without one.",
+        )
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise RelayError(
+            ErrorCode.INVALID_JSON,
+            f"The request body is not valid UTF-8 at byte {error.start}.",
+        ) from None
+
+
+def _check_surrogates(body: bytes) -> None:
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return
+    # Pairs of backslashes first: in `\\\\ud800` nothing is escaped but the backslash.
+    lone = _LONE_SURROGATE.search(body.replace(b"\\\\", b".."))
+    if lone is not None:
+        raise RelayError(
+            ErrorCode.INVALID_JSON,
+            f"The request body has half a surrogate pair at byte {lone.start()}: "
+            "escape the whole character, or send it as UTF-8.",
+        )
+
+
+def _is_dense(body: bytes, members: dict[str, Raw]) -> bool:
+    """Whether the members alone make up the whole body: each is then there once."""
+    size = 1
+    for name, value in members.items():
+        size += len(name) + len(value) + 4
+    return size == len(body)
 
 
 def _walk(body: bytes, members: Mapping[str, Raw]) -> dict[str, _Span]:
@@ -328,78 +368,82 @@ def _stream(members: Mapping[str, Raw]) -> bool:
     return value
 
 
-def _flag(raw: Raw | bytes | None) -> bool | None:
+def _flag(raw: Raw | None) -> bool | None:
     """Read true, or false, null and absence as False; None for anything else."""
-    if raw is None:
-        return False
-    text = bytes(raw)
-    if text == b"true":
-        return True
-    return False if text in {b"false", b"null"} else None
+    return False if raw is None else _LITERALS.get(bytes(raw))
 
 
-def _limits(body: bytes, spans: Mapping[str, _Span], dialect: Dialect) -> tuple[Limit, ...]:
-    fields = openai.LIMIT_FIELDS if dialect is Dialect.OPENAI else anthropic.LIMIT_FIELDS
-    limits: list[Limit] = []
+def _limits(members: Mapping[str, Raw], fields: tuple[str, ...]) -> tuple[Limit, ...]:
+    limits: tuple[Limit, ...] = ()
     for field in fields:
-        if field in spans:
-            start, end = spans[field]
-            value = _integer(body[start:end], field, OUTPUT_TOKENS_MAX)
-            limits.append(Limit(field, value, start, end))
-    return tuple(limits)
+        if field in members:
+            value = _integer(bytes(members[field]), field, OUTPUT_TOKENS_MAX)
+            limits = (*limits, Limit(field, value))
+    return limits
 
 
-def _choices(body: bytes, spans: Mapping[str, _Span]) -> int:
-    if "n" not in spans:
+def _choices(members: Mapping[str, Raw]) -> int:
+    if "n" not in members:
         return 1
-    start, end = spans["n"]
-    return _integer(body[start:end], "n", openai.CHOICES_MAX) or 1
+    return _integer(bytes(members["n"]), "n", openai.CHOICES_MAX) or 1
 
 
 def _integer(text: bytes, field: str, maximum: int) -> int | None:
     """Read an integer of 1 to `maximum` from its JSON text, or null as None."""
-    if text == b"null":
-        return None
-    if len(text) <= _INTEGER_DIGITS_MAX and text.isdigit():
+    if text.isdigit() and len(text) <= _INTEGER_DIGITS_MAX:
         value = int(text)
         if 1 <= value <= maximum:
             return value
+    if text == b"null":
+        return None
     raise _invalid(field, f"must be an integer from 1 to {maximum}")
 
 
-def _check_messages(body: bytes, spans: Mapping[str, _Span]) -> None:
-    if "messages" not in spans:
+def _check_messages(members: Mapping[str, Raw]) -> None:
+    if "messages" not in members:
         raise _invalid("messages", "is required: send an array of messages")
-    start = spans["messages"][0]
-    if body[start : start + 1] != b"[" or _EMPTY_ARRAY.match(body, start):
+    text = memoryview(members["messages"])
+    start = bytes(text[:2])
+    if start == b"[{":
+        return
+    if not start.startswith(b"[") or _EMPTY_ARRAY.match(text):
         raise _invalid("messages", "must be an array of at least one message")
 
 
-def _usage_option(body: bytes, options: _Span | None, model_end: int) -> tuple[bool, _Edit | None]:
-    """Tell whether the caller asked for usage, and the edit that asks for it."""
-    if options is None:
-        # Right after the model, which is always there, so a comma is always right.
-        insert = b',"stream_options":{"include_usage":true}'
-        return False, (model_end, model_end, insert)
-    start, end = options
-    text = body[start:end]
+def _asks_for_usage(options: Raw) -> bool:
+    """Tell whether the caller asked for the usage event itself."""
+    text = bytes(options)
     if text == b"null":
-        return False, (start, end, b'{"include_usage":true}')
+        return False
     try:
         inner = _MEMBERS.decode(text)
     except msgspec.ValidationError:
         raise _invalid("stream_options", "must be an object or null") from None
-    spans = _walk(text, inner)
+    if not _is_dense(text, inner):
+        _walk(text, inner)
     asked = _flag(inner.get("include_usage"))
     if asked is None:
         raise _invalid("stream_options.include_usage", "must be true, false or null")
-    if asked:
-        return True, None
-    if "include_usage" in spans:
-        inner_start, inner_end = spans["include_usage"]
-        return False, (start + inner_start, start + inner_end, b"true")
-    insert = b'"include_usage":true,' if spans else b'"include_usage":true'
-    return False, (start + 1, start + 1, insert)
+    return asked
+
+
+def _usage_edit(body: bytes, spans: Mapping[str, _Span]) -> _Edit:
+    """Return the edit that asks for usage, in options that were found sound."""
+    options = spans.get("stream_options")
+    if options is None:
+        # Right after the model, which is always there, so a comma is always right.
+        end = spans["model"][1]
+        return end, end, b',"stream_options":{"include_usage":true}'
+    start, end = options
+    text = body[start:end]
+    if text == b"null":
+        return start, end, b'{"include_usage":true}'
+    inner = _walk(text, _MEMBERS.decode(text))
+    if "include_usage" in inner:
+        inner_start, inner_end = inner["include_usage"]
+        return start + inner_start, start + inner_end, b"true"
+    insert = b'"include_usage":true,' if inner else b'"include_usage":true'
+    return start + 1, start + 1, insert
 
 
 def _cut(body: bytes, spans: Mapping[str, _Span], name: str) -> _Span:
@@ -413,22 +457,24 @@ def _cut(body: bytes, spans: Mapping[str, _Span], name: str) -> _Span:
     return body.index(b'"'), body.index(b'"', end)
 
 
-def _limit_edits(call: CallRequest, maximum: int, field: str | None) -> list[_Edit]:
+def _limit_edits(
+    call: CallRequest, spans: Mapping[str, _Span], maximum: int, field: str | None
+) -> list[_Edit]:
     lowered = str(maximum).encode()
     numbers = [limit for limit in call.limits if limit.value is not None]
     if numbers:
         return [
-            (limit.start, limit.end, lowered)
+            (*spans[limit.field], lowered)
             for limit in numbers
             if limit.value is not None and limit.value > maximum
         ]
     nulls = [limit for limit in call.limits if field in {None, limit.field}]
     if nulls:
-        return [(nulls[0].start, nulls[0].end, lowered)]
+        return [(*spans[nulls[0].field], lowered)]
     if field is None:
-        fields = openai.LIMIT_FIELDS if call.dialect is Dialect.OPENAI else anthropic.LIMIT_FIELDS
+        fields = openai.LIMIT_FIELDS if call.dialect is _OPENAI else anthropic.LIMIT_FIELDS
         field = fields[0]
-    end = call.model_span[1]
+    end = spans["model"][1]
     return [(end, end, b"," + msgspec.json.encode(field) + b":" + lowered)]
 
 

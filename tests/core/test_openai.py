@@ -45,6 +45,7 @@ def test_calls_and_tools_count_as_their_json() -> None:
     )
     assert prompt.fixed_tokens == FRAMING + prompts.TOOLS_TOKENS
     assert read([call], functions=[]).fixed_tokens == FRAMING + prompts.TOOLS_TOKENS
+    assert read([call], response_format={}).fixed_tokens == FRAMING
 
 
 @pytest.mark.parametrize(

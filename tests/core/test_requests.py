@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from proxy.core import prompts, requests
 from proxy.core.entities import Dialect
 from proxy.core.errors import RelayError
-from proxy.core.requests import CallRequest, edit_body, parse_call
+from proxy.core.requests import edit_body, parse_call
 from tests import corpora
 
 ACCEPTED = [case for case in corpora.bodies() if case.status == 200]
@@ -212,12 +213,12 @@ def test_a_call_that_does_not_stream_is_never_asked_for_usage() -> None:
 def test_edits_that_overlap_are_a_broken_assumption() -> None:
     body = chat("")
     call = parse_call(body, Dialect.OPENAI)
-    broken = CallRequest(
-        **{
-            **{name: getattr(call, name) for name in call.__struct_fields__},
-            "stream_options_cut": (call.model_span[0] + 1, call.model_span[1] + 1),
-        }
-    )
+    start, end = call.layout.spans()["model"]
+    call.layout.walked = {
+        "stream_options": (start - 1, end - 1),
+        "model": (start, end),
+    }
+    broken = msgspec.structs.replace(call, stream_options=True)
     with pytest.raises(AssertionError, match="overlap"):
         edit_body(
             body,
@@ -227,6 +228,30 @@ def test_edits_that_overlap_are_a_broken_assumption() -> None:
             output_tokens_max=None,
             strip_stream_options=True,
         )
+
+
+def test_a_call_shows_nothing_of_its_prompt() -> None:
+    assert "hush" not in repr(parse_call(chat(',"user":"hush"'), Dialect.OPENAI))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"model":"m",%s,"stream":true}',
+        '{"model": "m", %s}',
+        '{"mod\\u0065l":"m",%s}',
+        '{"model":"m","é":"é",%s}',
+        ' {"model":"m",%s} ',
+    ],
+)
+def test_names_are_looked_for_one_by_one_only_where_white_space_could_hide_one(body: str) -> None:
+    text = (body % MESSAGES).encode()
+    call = parse_call(text, Dialect.OPENAI)
+    dense = body.startswith('{"model":"m",%s')
+    assert (call.layout.walked is None) is dense
+    for twice in ('"model":"m",', '"model" :"z" ,', '"x":1,"x":1,', '"messages":[],'):
+        with pytest.raises(RelayError, match="is there twice"):
+            parse_call(text.replace(b"{", b"{" + twice.encode(), 1), Dialect.OPENAI)
 
 
 def test_prompt_is_read_again_for_counting() -> None:
@@ -323,7 +348,7 @@ def test_whatever_is_accepted_another_parser_reads_the_same(data: st.DataObject)
     except RelayError:
         return
     top = json.loads(body.decode())
-    start, end = call.model_span
+    start, end = call.layout.spans()["model"]
     assert top["model"] == call.model == json.loads(body[start:end])
     assert bool(top.get("stream")) is call.stream
     assert (top.get("n") or 1) == call.choices
