@@ -235,7 +235,7 @@ def _endings() -> list[UpstreamStream]:
         .record(complete=False),
         W("message-stop-without-blank-line").start().text("x").message_delta(1)
         .raw(b'event: message_stop\ndata: {"type":"message_stop"}\n')
-        .record(Usage(input_uncached=12, output=1), complete=False),
+        .record(Usage(input_uncached=12, output=1)),
     ]  # fmt: skip
 
 

@@ -142,10 +142,15 @@ def _usage() -> list[UpstreamStream]:
         .record(Usage(cache_read=128, output=2)),
         W("usage-twice-last-holds").text("twice").stop().usage(5, 1).usage(5, 2).done()
         .record(Usage(input_uncached=5, output=2)),
-        W("timings-beside-usage").text("llama says").stop()
-        .chunk([], usage=openai_usage(4, 3), timings={"predicted_n": 3, "predicted_ms": 1.5})
-        .done().record(Usage(input_uncached=4, output=3)),
+        _timings_beside_usage(),
     ]  # fmt: skip
+
+
+def _timings_beside_usage() -> UpstreamStream:
+    writer = W("timings-beside-usage").text("llama says").stop()
+    writer.usage_only.add(len(writer.events))
+    writer.chunk([], usage=openai_usage(4, 3), timings={"predicted_n": 3, "predicted_ms": 1.5})
+    return writer.done().record(Usage(input_uncached=4, output=3))
 
 
 def _cumulative() -> UpstreamStream:
@@ -336,8 +341,8 @@ def _endings() -> list[UpstreamStream]:
         W("error-at-once").payload(error).record(complete=False),
         W("error-then-done").text(prose(66, 3)).payload(error).done().record(complete=False),
         after.chunk([{"index": 0, "delta": {"content": "and more"}}]).done().record(after_terminal=terminal),
-        W("done-without-blank-line").text(prose(67, 5)).stop().raw(b"data: [DONE]\n")
-        .record(complete=False),
+        W("done-without-blank-line").text(prose(67, 5)).stop().raw(b"data: [DONE]\n").record(),
+        W("done-without-line-end").text(prose(68, 5)).stop().raw(b"data: [DONE]").record(),
     ]  # fmt: skip
 
 

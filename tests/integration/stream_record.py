@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from proxy.core.entities import Dialect, Usage
 
+_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
 _TEXT = (
     "the a of to and harbour quiet light over water stone morning ledger counts every grain "
     "slow river carries boats under seven bridges while someone writes numbers down twice so "
@@ -76,14 +77,16 @@ class UpstreamStream:
 
         For a complete stream these are all events up to the terminal one, less the usage-only
         event if the client did not ask for usage. Of an incomplete one they are the most a
-        client may get: whole events, before whatever in-band error the relay adds.
+        client may get: whole events, before whatever in-band error the relay adds. A terminal
+        event may lack its last line ends; a relay may add them.
         """
+        last = len(self.events) - 1
         return b"".join(
             event
             for index, event in enumerate(self.events)
             if (usage_asked or index not in self.usage_only)
             and (self.after_terminal is None or index < self.after_terminal)
-            and event.endswith((b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n"))
+            and (event.endswith(_BLANK_LINES) or (self.complete and index == last))
         )
 
 

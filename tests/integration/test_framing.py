@@ -77,7 +77,7 @@ def relayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relayed]:
             UpstreamAt("o", "openai", upstream.base_url, {"m": "m"}),
             UpstreamAt("a", "anthropic", upstream.base_url, {"m": "m"}),
         ]
-        settings = {"body_seconds_max": 2.0, "header_seconds_max": 2.0}
+        settings = {"body_seconds_max": 1.0, "header_seconds_max": 2.0}
         directory = tmp_path_factory.mktemp("framing")
         with RelayProcess(directory, channels, settings=settings) as relay:
             yield Relayed(relay, upstream, relay.account())
@@ -91,7 +91,12 @@ def check(case: FramingCase, relayed: Relayed, write_bytes: int | None) -> None:
     before = len(relayed.upstream.requests)
     played = play(relayed.relay.port, case, relayed.account.key, write_bytes=write_bytes)
     asked = len(relayed.upstream.requests) - before
-    assert one_of([case.statuses, *case.also], played.statuses), played.raw[:600]
+    expected = [case.statuses, *case.also]
+    if write_bytes is not None and case.statuses == (400,):
+        # A head that arrives alone is answered alone; a body that breaks afterwards is waited
+        # for until its deadline, since aiohttp keeps the parser's error from the reader.
+        expected += [(400, 400), (408,)]
+    assert one_of(expected, played.statuses), played.raw[:600]
     for answer in played.answers:
         assert answer.version in {"1.0", "1.1"}, played.raw[:100]
     refused = bool(played.statuses) and played.statuses == case.statuses
