@@ -62,7 +62,10 @@ class CommandFailedError(AssertionError):
 
 
 class RelayProcess:
-    """One relay; see the module docstring. `settings` are the rows of its settings file."""
+    """One relay; see the module docstring. `settings` are the rows of its settings file.
+
+    `program` is what `serve` is given to; commands always go to the real one.
+    """
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class RelayProcess:
         plan: Mapping[str, object] | None = None,
         models: Mapping[str, Mapping[str, object]] | None = None,
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = SLUICE,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -91,6 +95,7 @@ class RelayProcess:
         self.settings_file.write_text("".join(f"{k} = {toml(v)}\n" for k, v in rows.items()))
         self.catalog_file.write_text(catalog(upstreams, group or {}, plan or {}, models or {}))
         self._environment = {**os.environ, "PYTHONWARNINGS": WARNINGS, **(environment or {})}
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._log_file = directory / "relay.log"
         self._accounts = 0
@@ -117,15 +122,7 @@ class RelayProcess:
 
     def start(self) -> Self:
         """Start and wait until it is ready; raises with its log if it does not become so."""
-        with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*SLUICE, "serve", "--config", str(self.settings_file)],
-                cwd=ROOT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self._process = self._launch()
         deadline = time.monotonic() + READY_SECONDS_MAX
         while not self.is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -133,6 +130,23 @@ class RelayProcess:
                 raise AssertionError(f"the relay did not become ready: {self.log()[-4000:]}")
             time.sleep(POLL_SECONDS)
         return self
+
+    def start_and_kill(self, seconds: float) -> None:
+        """Start it and end it with SIGKILL after `seconds`, wherever it has come to."""
+        self._process = self._launch()
+        time.sleep(seconds)
+        self.kill()
+
+    def _launch(self) -> "subprocess.Popen[bytes]":
+        with self._log_file.open("ab") as log:
+            return subprocess.Popen(
+                [*self._program, "serve", "--config", str(self.settings_file)],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def is_ready(self) -> bool:
         """Ask /readyz once."""

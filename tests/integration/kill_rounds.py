@@ -1,0 +1,271 @@
+"""Kill -9 of the relay and its upstream at random points under 50 open calls, again and again.
+
+`python -m tests.integration.kill_rounds --rounds 100 --seed 1` prints a line per round and the
+sums as a table. A round: 50 callers at once, each call after call; at a random moment (by the
+clock from 20 us to 3 s, or a few microseconds to milliseconds after the n-th answer ended) both
+processes get SIGKILL; sometimes the next start is killed as well. Then the relay starts for
+good, and the round is judged: `sluice ledger verify`, and checker.py on the file, what the
+clients received and what the upstream would have sent. The data stay from round to round.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import math
+import os
+import random
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import uvloop
+
+from tests.integration.checker import check
+from tests.integration.planned_client import Outcome, call
+from tests.integration.planned_upstream import PlannedUpstream
+from tests.integration.relay_process import RelayProcess, UpstreamAt
+from tests.integration.workload import Plan
+
+CALLERS = 50
+DELAY_SECONDS_MIN, DELAY_SECONDS_MAX = 0.000_020, 3.0
+AFTER_END_SECONDS_MAX = 0.003
+ENDS_MAX = 150
+SECOND_KILL_SHARE = 0.2
+SECOND_KILL_SECONDS_MAX = 1.5
+KILL_AT_LATEST = 5.0
+CALLS_MAX = 100_000
+
+
+@dataclass(slots=True)
+class Round:
+    """What one round did and found. Seconds."""
+
+    number: int
+    killed_at: str = ""
+    calls: int = 0
+    open_at_kill: int = 0
+    terminal: int = 0
+    once: int = 0
+    partial: int = 0
+    recovered: int = 0
+    overcharged: int = 0
+    problems: list[str] = field(default_factory=list)
+    verify: str = ""
+    ready: float = 0.0
+
+
+@dataclass(slots=True)
+class _Moment:
+    """When to kill: so long after the first request, or after the n-th end of an answer."""
+
+    delay: float
+    ends: int | None
+
+    @classmethod
+    def pick(cls, rng: random.Random) -> "_Moment":
+        if rng.random() < 0.5:
+            low, high = math.log(DELAY_SECONDS_MIN), math.log(DELAY_SECONDS_MAX)
+            return cls(math.exp(rng.uniform(low, high)), None)
+        return cls(rng.uniform(0, AFTER_END_SECONDS_MAX), rng.randint(1, ENDS_MAX))
+
+    def __str__(self) -> str:
+        if self.ends is None:
+            return f"{self.delay * 1000:.2f} ms"
+        return f"end {self.ends} + {self.delay * 1000:.2f} ms"
+
+
+class _Killer:
+    """Ends both processes at the moment, from inside the clients' loop."""
+
+    def __init__(self, moment: _Moment, victims: Sequence[int]) -> None:
+        self.over = False
+        self.open = 0
+        self.open_at_kill = 0
+        self._moment = moment
+        self._victims = victims
+        self._ends = 0
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._loop.call_later(
+            moment.delay if moment.ends is None else KILL_AT_LATEST, self._kill
+        )
+
+    def ended(self, whole: bool) -> None:
+        """An answer ended."""
+        self._ends += whole
+        if whole and self._ends == self._moment.ends and not self.over:
+            self._handle.cancel()
+            # Spinning is finer than the loop's timer, and the clients may well stand still.
+            until = time.perf_counter() + self._moment.delay
+            while time.perf_counter() < until:
+                pass
+            self._kill()
+
+    def _kill(self) -> None:
+        if not self.over:
+            self.over = True
+            self.open_at_kill = self.open
+            for victim in self._victims:
+                os.kill(victim, signal.SIGKILL)
+
+
+class KillRounds:
+    """Rounds on one data directory; a context manager that leaves nothing running."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.directory = directory
+        self.rounds: list[Round] = []
+        self._rng = random.Random(seed)
+        self._seed = seed
+        self._upstream = PlannedUpstream(directory / "upstream.log")
+        self._relay: RelayProcess | None = None
+        self._key = ""
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        self._upstream.start()
+        ats = [
+            UpstreamAt("o", "openai", self._upstream.base_url, {"model-o": "m"}),
+            UpstreamAt("a", "anthropic", self._upstream.base_url, {"model-a": "m"}),
+        ]
+        relay = RelayProcess(
+            self.directory,
+            ats,
+            settings={"slice_tokens": 256, "operator_expense_day_max": "100000"},
+        )
+        self._relay = relay.start()
+        self._key = relay.account("1000000.00").key
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._upstream.kill()
+        if self._relay is not None:
+            self._relay.kill()
+
+    def run(self) -> Round:
+        """One round, from the first request to the verdict."""
+        relay = self._relay
+        if relay is None:
+            raise AssertionError("not started")
+        this = Round(len(self.rounds))
+        self.rounds.append(this)
+        moment = _Moment.pick(self._rng)
+        this.killed_at = str(moment)
+        victims = [relay.process_id, self._upstream.process_id]
+        self._rng.shuffle(victims)
+        outcomes = uvloop.run(self._load(this, moment, victims))
+        relay.kill()
+        self._upstream.kill()
+        clients = self.directory / "clients.log"
+        clients.write_text("".join(outcome.line() + "\n" for outcome in outcomes))
+        if self._rng.random() < SECOND_KILL_SHARE:
+            this.killed_at += self._kill_start(relay)
+        this.recovered = _open_calls(relay.database)
+        begun = time.perf_counter()
+        relay.start()
+        this.ready = time.perf_counter() - begun
+        this.verify = "clean" if relay.verify().get("problems") in ([], 0, None) else "PROBLEMS"
+        self._judge(this, outcomes, clients)
+        self._upstream.log.unlink(missing_ok=True)
+        self._upstream.start()
+        return this
+
+    async def _load(self, this: Round, moment: _Moment, victims: Sequence[int]) -> list[Outcome]:
+        relay = self._relay
+        if relay is None:
+            raise AssertionError("not started")
+        outcomes: list[Outcome] = []
+        numbers = iter(range(CALLS_MAX))
+        killer = _Killer(moment, victims)
+        seed = self._seed * 1000 + this.number
+
+        async def caller() -> None:
+            while not killer.over:
+                plan = Plan.of("kill", seed, next(numbers))
+                killer.open += 1
+                outcomes.append(await call(relay.port, self._key, "main", plan, killer.ended))
+                killer.open -= 1
+
+        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+        this.open_at_kill = killer.open_at_kill
+        return outcomes
+
+    def _kill_start(self, relay: RelayProcess) -> str:
+        """Start the relay and kill it a moment later, wherever it has come to."""
+        delay = self._rng.uniform(0, SECOND_KILL_SECONDS_MAX)
+        relay.start_and_kill(delay)
+        return f", start + {delay * 1000:.0f} ms"
+
+    def _judge(self, this: Round, outcomes: list[Outcome], clients: Path) -> None:
+        relay = self._relay
+        if relay is None:
+            raise AssertionError("not started")
+        found = check(relay.database, clients, self._upstream.log)
+        this.calls = len(outcomes)
+        this.terminal = found.figures["terminal frames"]
+        this.once = found.figures["charged exactly once"]
+        this.partial = found.figures["charged in part"]
+        this.overcharged = sum(
+            problem.startswith(("overcharged", "I3")) for problem in found.problems
+        )
+        this.problems = found.problems
+
+
+def _open_calls(database: Path) -> int:
+    # Not immutable: what is in the WAL counts.
+    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+    try:
+        return int(connection.execute("SELECT count(*) FROM open_call").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def table(rounds: Sequence[Round]) -> Iterator[str]:
+    """The rounds as Markdown, sums last."""
+    yield "| figure | sum over rounds | least | greatest |"
+    yield "|---|---|---|---|"
+    for each in fields(Round):
+        if each.name in {"number", "killed_at", "verify", "problems"}:
+            continue
+        values: list[Any] = [getattr(one, each.name) for one in rounds]
+        show = "{:.2f}".format if each.name == "ready" else str
+        yield f"| {each.name} | {show(sum(values))} | {show(min(values))} | {show(max(values))} |"
+    problems = sum(len(one.problems) for one in rounds)
+    clean = sum(one.verify == "clean" for one in rounds)
+    yield f"| rounds verified clean | {clean} of {len(rounds)} | | |"
+    yield f"| problems found by the checker | {problems} | | |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--directory", type=Path)
+    given = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        directory = given.directory
+        if directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bench = stack.enter_context(KillRounds(directory, given.seed))
+        for _ in range(given.rounds):
+            this = bench.run()
+            print(
+                f"{this.number:3} {this.killed_at:32} calls {this.calls:4} open "
+                f"{this.open_at_kill:2} recovered {this.recovered:2} terminal {this.terminal:4} "
+                f"once {this.once:4} partial {this.partial:2} ready {this.ready:.2f} s "
+                f"{this.verify} problems {len(this.problems)}",
+                flush=True,
+            )
+            for problem in this.problems[:5]:
+                print("     ", problem, flush=True)
+        print("\n".join(table(bench.rounds)))
+        return 1 if any(one.problems or one.verify != "clean" for one in bench.rounds) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
