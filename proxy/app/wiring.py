@@ -198,7 +198,7 @@ class _Housekeeping:
         self._ticks += 1
         if self._ticks % int(1 / TICK_SECONDS) == 0:
             self._world.pool.sweep(now)
-            self._server.close_headless(now, self._world.bounds.header_seconds_max)
+            self._server.sweep(now, self._world.bounds.header_seconds_max)
 
 
 def bounds_of(settings: Settings) -> Bounds:

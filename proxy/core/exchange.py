@@ -15,83 +15,40 @@ Phases, and what moves between them:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
 
+from proxy.core import outcomes
 from proxy.core.deltas import (
     ANTHROPIC_GARBAGE,
     OPENAI_GARBAGE,
-    AnthropicEvent,
-    OpenAIChunk,
+    RunKey,
     anthropic_event,
     anthropic_runs,
+    has_other_content,
     is_set,
     openai_delta,
     openai_runs,
 )
 from proxy.core.entities import Dialect, TerminalRule
 from proxy.core.http1 import Framing, FramingError, ResponseHead, ResponseParser
-from proxy.core.metering import PENDING_BYTES_MAX, Meter
-from proxy.core.sse import EVENT_BYTES_MAX, EventSplitter, fields
+from proxy.core.metering import PENDING_BYTES_MAX, UNREAD_BYTES_PER_TOKEN, Meter
+from proxy.core.outcomes import Expectation, Failure, FailureKind, Phase
+from proxy.core.sse import BYTE_ORDER_MARK, EventSplitter, fields
 from proxy.core.usage import UsageTally
 
-RESPONSE_BYTES_MAX = 64 << 20
-ERROR_BODY_BYTES_MAX = 65_536
+__all__ = ["UNLIMITED", "Exchange", "Expectation", "Failure", "FailureKind", "Phase"]
+
 PREAMBLE_BYTES_MAX = 1 << 20
 BACKLOG_BYTES_MAX = 4 << 20
+FINISH_REASON_CHARACTERS_MAX = 64
 UNLIMITED = 1 << 62
 
 # Chunk-size lines as nearly every upstream writes them, by size: comparing with the canonical
 # form is cheaper than parsing, and anything else (upper case, padding, extensions) is re-framed.
-_CHUNK_SIZE_LINES = [b"%x" % size for size in range(8_193)]
-
-
-class Phase(Enum):
-    """Where an exchange stands; see the module docstring for the moves."""
-
-    HEAD = auto()
-    PLAIN = auto()
-    PREAMBLE = auto()
-    CONTENT = auto()
-    TERMINAL = auto()
-    FAILED = auto()
-
-
-class FailureKind(Enum):
-    """What went wrong upstream, as routing and the error map need to know it."""
-
-    STATUS = auto()
-    ERROR_EVENT = auto()
-    TRUNCATED = auto()
-    FRAMING = auto()
-    UNEXPECTED_ANSWER = auto()
-    TOO_LARGE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an exchange failed. `body` is the upstream's error body or event data, bounded."""
-
-    kind: FailureKind
-    message: str
-    status: int | None = None
-    retry_after: str | None = None
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """What an exchange needs to know about the call and its channel."""
-
-    dialect: Dialect
-    stream: bool
-    strip_usage: bool = False
-    """We injected `include_usage`: the usage event is ours, the caller never sees it."""
-    terminal: TerminalRule = TerminalRule.DONE
-    choices: int = 1
-    verbatim: bool = True
-    """The client takes chunked framing, so whole chunks may pass as they are."""
-    event_bytes_max: int = EVENT_BYTES_MAX
+_CHUNK_SIZES = {b"%x" % size: size for size in range(8_193)}
+_BLOCK_DELTA = b"event: content_block_delta\ndata: {"
+_BLOCK_DELTA_DATA = len(_BLOCK_DELTA) - 1
+# No published table, and no estimate, makes more tokens of one character.
+_TOKENS_PER_CHARACTER_MAX = 4
 
 
 def _nothing_unsent() -> int:
@@ -102,13 +59,15 @@ class Exchange:
     """One attempt at one upstream; see the module docstring.
 
     `receive` returns body bytes to write (whole events, without chunk framing) and moves
-    `phase`. `meter` and `tally` hold what was delivered and what was reported.
+    `phase`. `meter` and `tally` hold what was delivered and what was reported. `shown` stays
+    True from the content point or the terminal event on, also when the exchange fails later.
     """
 
     __slots__ = (
         "_backlog",
         "_backlog_bytes",
         "_body",
+        "_characters_max",
         "_checkpoint",
         "_ended",
         "_expect",
@@ -128,6 +87,7 @@ class Exchange:
         "meter",
         "phase",
         "plain_bytes",
+        "shown",
         "tally",
         "terminal",
         "tokens_allowed",
@@ -155,6 +115,7 @@ class Exchange:
         self.events = 0
         self.garbage = 0
         self.has_id = False
+        self.shown = False
         self.wire_bytes = 0
         self.tokens_allowed = tokens_allowed
         self._expect = expect
@@ -169,7 +130,8 @@ class Exchange:
         self.plain_bytes = 0
         self._backlog: list[tuple[bytes, bool]] = []
         self._backlog_bytes = 0
-        self._checkpoint = min(tokens_allowed, PENDING_BYTES_MAX)
+        self._checkpoint = PENDING_BYTES_MAX
+        self._characters_max = tokens_allowed // _TOKENS_PER_CHARACTER_MAX
         self._unsent = unsent
 
     @property
@@ -185,9 +147,6 @@ class Exchange:
     @property
     def over(self) -> bool:
         """Whether nothing more will come of this exchange."""
-        return self._is_over()
-
-    def _is_over(self) -> bool:
         return self.phase is Phase.TERMINAL or self.phase is Phase.FAILED
 
     @property
@@ -200,53 +159,67 @@ class Exchange:
         """Whether a finish reason was seen: usage may follow within moments."""
         return self.finish_reason is not None
 
-    def ordinary(self, data: bytes) -> bool:
-        """Whether `data` is one whole chunk of one whole ordinary event, metered if so.
+    def ordinary(self, data: bytes) -> int:
+        """How many leading bytes of `data` may be written on as they are; metered already.
 
-        The fast path of a stream in phase CONTENT. False changes nothing: give the same bytes
-        to `receive`.
+        The fast path of a stream in phase CONTENT: whole chunks, canonically framed, each of
+        whole ordinary events: no usage, error, finish reason or terminal, and within the hold.
+        The rest, from that byte on, goes to `receive`.
         """
-        if not self._verbatim or not data.endswith(b"}\n\n\r\n"):
-            return False
-        start = data.find(b"\r\n", 1, 6) + 2
-        size = len(data) - start - 2
-        if size > 8_192 or _CHUNK_SIZE_LINES[size] != data[: start - 2]:
-            return False
-        total = self.wire_bytes + size
-        if total > self._checkpoint:
-            return False
-        if self._openai:
-            if not data.startswith(b"data: {", start):
-                return False
-            if not self.meter.add_openai(openai_delta(data[start + 6 : -4]), size):
-                return False
-        else:
-            if not data.startswith(b"event: content_block_delta\ndata: {", start):
-                return False
-            if not self.meter.add_anthropic(anthropic_event(data[start + 33 : -4]), size):
-                return False
-        self.wire_bytes = total
-        self.events += 1
-        return True
+        if not self._verbatim:
+            return 0
+        meter = self.meter
+        position, end = 0, len(data)
+        while position < end:
+            start = data.find(b"\r\n", position + 1, position + 6) + 2
+            size = _CHUNK_SIZES.get(data[position : start - 2])
+            if size is None:
+                break
+            stop = start + size
+            total = self.wire_bytes + size
+            if (
+                data[stop - 3 : stop + 2] != b"}\n\n\r\n"
+                or total > self._checkpoint
+                or meter.characters + size > self._characters_max
+            ):
+                break
+            if self._openai:
+                if not data.startswith(b"data: {", start):
+                    break
+                taken = meter.add_openai(openai_delta(data[start + 6 : stop - 2]), size)
+            else:
+                if not data.startswith(_BLOCK_DELTA, start):
+                    break
+                payload = data[start + _BLOCK_DELTA_DATA : stop - 2]
+                taken = meter.add_anthropic(anthropic_event(payload), size)
+            if not taken:
+                break
+            self.wire_bytes = total
+            self.events += 1
+            position = stop + 2
+        return position
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes off the wire; return whole events to forward, b"" while there are none."""
         if self.over:
             self._receive_after(data)
             return b""
+        fault: FramingError | None = None
         try:
             body = self._parser.receive(data)
         except FramingError as error:
-            return self._fail(Failure(FailureKind.FRAMING, str(error)))
+            body, fault = error.body, error
         if self.phase is Phase.HEAD and self._parser.head is not None:
             self._receive_head(self._parser.head)
+        out = b""
         if self.phase is Phase.PLAIN:
-            return self._receive_plain(body)
-        if self.phase is Phase.HEAD or self.over:
-            return b""
-        out = self._receive_events(self._splitter.receive(body)) if body else b""
-        if self._parser.complete and not self._is_over() and not self._backlog:
-            return out + self._receive_end()
+            self._receive_plain(body)
+        elif self.phase is not Phase.HEAD and not self.over:
+            out = self._receive_events(self._splitter.receive(body)) if body else b""
+            if self._parser.complete and not self._backlog:
+                out += self._receive_end()
+        if fault is not None and not self.over:
+            self._fail(Failure(FailureKind.FRAMING, str(fault)))
         self._set_verbatim()
         return out
 
@@ -256,18 +229,18 @@ class Exchange:
         if self.over:
             return b""
         self._ended = True
-        if self._backlog:
-            return b""
-        return self._receive_closed()
+        return b"" if self._backlog else self._receive_closed()
 
     def allow(self, tokens_allowed: int) -> bytes:
         """Move the edge of the hold to `tokens_allowed` output tokens; return what now passes."""
         self.tokens_allowed = tokens_allowed
+        if self.over:
+            return b""
         self.at_edge = False
         backlog, self._backlog, self._backlog_bytes = self._backlog, [], 0
         self._account()
         out = self._receive_events(backlog)
-        if not self.over and not self._backlog:
+        if not self._backlog:
             if self._ended:
                 out += self._receive_closed()
             elif self._parser.complete:
@@ -275,78 +248,42 @@ class Exchange:
         self._set_verbatim()
         return out
 
-    def tokens_delivered(self) -> int:
-        """Count what has left this machine, exactly; the rest stays in the meter."""
-        return self.meter.advance(self._unsent())
-
-    def tokens_upper(self) -> int:
-        """An upper bound of the output tokens written: counted, plus a token per unsent byte."""
-        unsent = self._unsent()
-        return self.meter.advance(unsent) + unsent
-
     def _receive_closed(self) -> bytes:
+        if self.over:
+            return b""
         complete = self._parser.receive_eof()
-        if self.phase is Phase.PLAIN and complete:
-            return self._receive_plain(b"")
-        if self.phase in {Phase.PREAMBLE, Phase.CONTENT} and complete:
+        if complete and self.phase is Phase.PLAIN:
+            self._receive_plain(b"")
+            return b""
+        if complete:
             return self._receive_end()
-        return self._fail(
-            Failure(FailureKind.TRUNCATED, "the upstream closed before its answer was complete")
-        )
-
-    # Heads and plain bodies
+        return self._fail(outcomes.truncated("the upstream closed before its answer was complete"))
 
     def _receive_head(self, head: ResponseHead) -> None:
-        if head.header("content-encoding") not in {None, "", "identity"}:
-            self._fail(
-                Failure(FailureKind.UNEXPECTED_ANSWER, "the upstream compressed its answer unasked")
-            )
-            return
-        if not 200 <= head.status < 300 or not self._expect.stream:
+        failure = outcomes.compressed(head)
+        if failure is not None:
+            self._fail(failure)
+        elif self._expect.stream and outcomes.is_good(head) and outcomes.is_event_stream(head):
+            self.phase = Phase.PREAMBLE
+        else:
             self.phase = Phase.PLAIN
-            return
-        kind = (head.header("content-type") or "").split(";")[0].strip().lower()
-        if kind not in {"text/event-stream", ""}:
-            # An error inside a 200 is often plain JSON: read it, then tell (FAULTS.md F20).
-            self.phase = Phase.PLAIN
-            return
-        self.phase = Phase.PREAMBLE
 
-    def _receive_plain(self, body: bytes) -> bytes:
-        head = self._parser.head
+    def _receive_plain(self, body: bytes) -> None:
+        head, stream = self._parser.head, self._expect.stream
         if head is None:
             raise AssertionError("a plain body before its head")
-        good = 200 <= head.status < 300
-        limit = RESPONSE_BYTES_MAX if good else ERROR_BODY_BYTES_MAX
+        limit = outcomes.plain_bytes_max(head, stream=stream)
+        self._body.append(body[: max(0, limit - self.plain_bytes)])
         self.plain_bytes += len(body)
-        if self.plain_bytes > limit and good:
-            return self._fail(Failure(FailureKind.TOO_LARGE, f"an answer over {limit} bytes"))
-        if body and self.plain_bytes <= limit:
-            self._body.append(body)
-        if not self._parser.complete and self.plain_bytes <= limit:
-            return b""
-        if not good:
-            return self._fail(
-                Failure(
-                    FailureKind.STATUS,
-                    f"the upstream answered {head.status}",
-                    head.status,
-                    head.header("retry-after"),
-                    self.body,
-                )
-            )
-        if self._expect.stream:
-            return self._fail(
-                Failure(
-                    FailureKind.UNEXPECTED_ANSWER,
-                    "the upstream answered a stream request without a stream",
-                    None,
-                    None,
-                    self.body[:ERROR_BODY_BYTES_MAX],
-                )
-            )
-        self.phase = Phase.TERMINAL
-        return b""
+        fits = self.plain_bytes <= limit
+        if fits and not self._parser.complete:
+            return
+        self._body = [self.body]
+        failure = outcomes.plain(head, self._body[0], stream=stream, whole=fits)
+        if failure is None:
+            self.phase = Phase.TERMINAL
+        else:
+            self._fail(failure)
 
     def _receive_after(self, data: bytes) -> None:
         """Read on after the end, so that the connection may be found reusable."""
@@ -357,8 +294,6 @@ class Exchange:
             self._parser.receive(data)
         except FramingError:
             self._parser.excess = True
-
-    # Events
 
     def _set_verbatim(self) -> None:
         head = self._parser.head
@@ -381,7 +316,7 @@ class Exchange:
                 break
             size = len(event)
             if self.at_edge or (
-                self.wire_bytes + size > self._checkpoint and not self._affords(event, whole=whole)
+                not self._passes_unexamined(size) and not self._affords(event, whole=whole)
             ):
                 self._hold_back(spans[position:])
                 break
@@ -393,40 +328,53 @@ class Exchange:
             if passed:
                 self.wire_bytes += size
                 out.append(passed)
-        if self.phase is Phase.PREAMBLE and out:
+        if self.phase is Phase.PREAMBLE:
             self.held += b"".join(out)
             if len(self.held) > PREAMBLE_BYTES_MAX:
-                return self._fail(Failure(FailureKind.TOO_LARGE, "a preamble without content"))
-            return b""
-        return b"".join(out)
+                self._fail(outcomes.too_large("a preamble without content"))
+        return b"".join(out) if self.shown else b""
 
     def _hold_back(self, spans: list[tuple[bytes, bool]]) -> None:
         self.at_edge = True
         self._backlog.extend(spans)
         self._backlog_bytes += sum([len(event) for event, _ in spans])
         if self._backlog_bytes > BACKLOG_BYTES_MAX:
-            self._fail(Failure(FailureKind.TOO_LARGE, "more output than the hold could ever cover"))
+            self._fail(outcomes.too_large("more output than the hold could ever cover"))
+
+    def _passes_unexamined(self, size: int) -> bool:
+        """Whether an event of `size` bytes fits the hold and the meter's window for certain."""
+        return (
+            self.wire_bytes + size <= self._checkpoint
+            and self.meter.characters + size <= self._characters_max
+        )
 
     def _account(self) -> int:
-        """Count what was written and set how many more bytes may pass unexamined.
-
-        A token is at least one byte on the wire, so that many bytes cannot exceed the hold.
-        """
-        self.upper = upper = self.tokens_upper()
-        room = min(max(0, self.tokens_allowed - upper), PENDING_BYTES_MAX)
-        self._checkpoint = self.wire_bytes + room
+        """Count what was written and set how much more may pass unexamined."""
+        meter = self.meter
+        self.upper = upper = meter.advance(self._unsent()) + meter.waiting()
+        self._checkpoint = self.wire_bytes + PENDING_BYTES_MAX
+        room = max(0, self.tokens_allowed - upper) // _TOKENS_PER_CHARACTER_MAX
+        self._characters_max = self.meter.characters + room
         return upper
 
     def _affords(self, event: bytes, *, whole: bool) -> bool:
         """Whether the hold covers `event` too, looking closer than its length in bytes."""
         upper = self._account()
-        if self.wire_bytes + len(event) <= self._checkpoint:
+        if self._passes_unexamined(len(event)):
             return True
         if not whole:
-            return False
-        _, data, _ = fields(event)
-        text = "" if data is None else _text(data, openai=self._openai)
-        return not text or upper + self.meter.count(text) <= self.tokens_allowed
+            weight = -(-len(event) // UNREAD_BYTES_PER_TOKEN)
+        else:
+            _, data = self._read(event)
+            weight = sum([self.meter.count(text) for _, text in self._runs(data)])
+        return not weight or upper + weight <= self.tokens_allowed
+
+    def _runs(self, data: bytes | None) -> list[tuple[RunKey, str]]:
+        if data is None:
+            return []
+        if self._openai:
+            return list(openai_runs(openai_delta(data)))
+        return list(anthropic_runs(anthropic_event(data)))
 
     def _part(self, part: bytes) -> None:
         """Pass a part of an event too large to hold: it counts as content, by estimate."""
@@ -437,119 +385,116 @@ class Exchange:
     def _content_point(self) -> None:
         if self.phase is Phase.PREAMBLE:
             self.phase = Phase.CONTENT
+            self.shown = True
+
+    def _terminate(self, event: bytes) -> bytes:
+        self.phase = Phase.TERMINAL
+        self.shown = True
+        self.terminal = event
+        return b""
 
     def _finish(self, choice: int, reason: str) -> None:
-        self._finished.add(choice)
-        self.finish_reason = reason
+        if len(self._finished) < self._expect.choices:
+            self._finished.add(choice)
+        self.finish_reason = reason[:FINISH_REASON_CHARACTERS_MAX]
+
+    def _read(self, event: bytes) -> tuple[str, bytes | None]:
+        """Return an event's name and data; a byte order mark counts only before the first."""
+        if not self.wire_bytes:
+            event = event.removeprefix(BYTE_ORDER_MARK)
+        name, data, has_id = fields(event)
+        self.has_id |= has_id
+        return name, data
 
     def _look_openai(self, event: bytes) -> bytes:
-        _, data, has_id = fields(event)
-        self.has_id |= has_id
+        _, data = self._read(event)
         if data is None:
+            self.meter.add("", len(event))
             return event
         if data.startswith(b"[DONE]"):
-            self.phase = Phase.TERMINAL
-            self.terminal = event
-            return b""
+            return self._terminate(event)
         chunk = openai_delta(data)
+        if self.phase is Phase.CONTENT and self.meter.add_openai(chunk, len(event)):
+            self.events += 1
+            return event
         if chunk is OPENAI_GARBAGE:
             self.garbage += 1
+            self.meter.add("", len(event))
             return event
         if is_set(chunk.error):
-            return self._error_event(event, data)
+            # Its bytes never pass: they may quote the operator's key. The caller is told by us.
+            return self._fail(outcomes.error_event(data))
         if chunk.usage is not None:
             self.tally.openai(chunk.usage)
             if self._expect.strip_usage and not chunk.choices:
                 return b""
-        shown = self._meter_runs(list(openai_runs(chunk)), len(event))
+        shown = self.meter.add_runs(list(openai_runs(chunk)), len(event))
         for choice in chunk.choices:
-            if choice.finish_reason is not None:
+            if choice.finish_reason:
                 self._finish(choice.index, choice.finish_reason)
                 shown = True
-        if shown:
+        if shown or (self.phase is Phase.PREAMBLE and has_other_content(data)):
             self._content_point()
         self.events += 1
         return event
 
     def _look_anthropic(self, event: bytes) -> bytes:
-        _, data, has_id = fields(event)
-        self.has_id |= has_id
+        name, data = self._read(event)
+        if name == "error":
+            return self._fail(outcomes.error_event(data or b""))
         if data is None:
+            self.meter.add("", len(event))
             return event
         message = anthropic_event(data)
+        if self.phase is Phase.CONTENT and self.meter.add_anthropic(message, len(event)):
+            self.events += 1
+            return event
         if message is ANTHROPIC_GARBAGE:
             self.garbage += 1
+            self.meter.add("", len(event))
             return event
-        if message.type == "error":
-            return self._error_event(event, data)
-        if message.type == "message_stop":
-            self.phase = Phase.TERMINAL
-            self.terminal = event
-            return b""
+        kind, delta = message.type or name, message.delta
+        if kind == "error" or (not message.type and is_set(message.error)):
+            return self._fail(outcomes.error_event(data))
+        if kind == "message_stop":
+            return self._terminate(event)
         if message.message is not None and message.message.usage is not None:
             self.tally.anthropic(message.message.usage, final=False)
-        elif message.usage is not None:
+        elif message.usage is not None and kind != "content_block_delta":
             self.tally.anthropic(message.usage, final=True)
-        shown = self._meter_runs(list(anthropic_runs(message)), len(event))
-        delta = message.delta
-        if message.type == "message_delta" and delta is not None and delta.stop_reason:
+        shown = self.meter.add_runs(list(anthropic_runs(message)), len(event))
+        if kind == "message_delta" and delta is not None and delta.stop_reason:
             self._finish(0, delta.stop_reason)
             shown = True
-        if shown or message.type == "content_block_delta":
+        if shown or kind == "content_block_delta":
             self._content_point()
         self.events += 1
         return event
 
-    def _meter_runs(self, runs: list[tuple[tuple[int, str, int], str]], size: int) -> bool:
-        """Give the meter an event's texts; the wire bytes go to the last of them."""
-        for position, (run, text) in enumerate(runs):
-            self.meter.add_run(run, text, size if position == len(runs) - 1 else 0)
-        if not runs:
-            self.meter.add("", size)
-        return bool(runs)
-
-    def _error_event(self, event: bytes, data: bytes) -> bytes:
-        """An error inside a 200: before content it is a failure like any other."""
-        shown = self.phase is Phase.CONTENT
-        self._fail(
-            Failure(
-                FailureKind.ERROR_EVENT,
-                "the upstream reported an error in its stream",
-                body=data[:ERROR_BODY_BYTES_MAX],
-            )
-        )
-        return event if shown else b""
-
     def _receive_end(self) -> bytes:
         """The body ended by its own framing: complete if that is enough, else truncated."""
-        rest = self._splitter.receive_eof()
-        out = b""
-        if rest:
-            # SDKs never dispatch an event without its blank line (WIRE.md section 2); a final
-            # `[DONE]` without one is still a clean end.
-            out = self._receive_events([(rest, True)])
-        if self.over:
+        event, whole = self._splitter.receive_eof()
+        if not whole and self._is_terminal(event):
+            # No SDK dispatches it so (WIRE.md section 2), but what it says is plain: mend it.
+            event, whole = event.rstrip(b"\r\n") + b"\n\n", True
+        out = self._receive_events([(event, True)]) if whole else b""
+        if self.over or self._backlog:
             return out
         everyone = len(self._finished) >= self._expect.choices
         if self._expect.terminal is TerminalRule.FINISH_REASON and everyone:
-            self._content_point()
-            self.phase = Phase.TERMINAL
+            self._terminate(b"")
             return out
-        self._fail(
-            Failure(FailureKind.TRUNCATED, "the upstream ended its stream without a terminal event")
-        )
+        self._fail(outcomes.truncated("the upstream ended its stream without a terminal event"))
         return out
+
+    def _is_terminal(self, event: bytes) -> bool:
+        name, data = self._read(event)
+        if data is None or self._openai:
+            return data is not None and data.startswith(b"[DONE]")
+        message = anthropic_event(data)
+        return message is not ANTHROPIC_GARBAGE and (message.type or name) == "message_stop"
 
     def _fail(self, failure: Failure) -> bytes:
         self.phase = Phase.FAILED
         self.failure = failure
-        self._verbatim = False
         return b""
-
-
-def _text(data: bytes, *, openai: bool) -> str:
-    if openai:
-        chunk: OpenAIChunk = openai_delta(data)
-        return "".join([text for _, text in openai_runs(chunk)])
-    event: AnthropicEvent = anthropic_event(data)
-    return "".join([text for _, text in anthropic_runs(event)])

@@ -12,7 +12,7 @@ unsent, bounds the pending texts. This module must not know who pays, nor any to
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.core.deltas import AnthropicEvent, OpenAIChunk, RunKey
@@ -68,6 +68,10 @@ class _Run:
         self.tail = text[cut:]
 
 
+def _unread_tokens(size: int) -> int:
+    return -(-size // UNREAD_BYTES_PER_TOKEN)
+
+
 def _identity(measured: int) -> int:
     return measured
 
@@ -89,7 +93,8 @@ class Meter:
         "_switches",
         "_text_index",
         "_tokens",
-        "_unread_tokens",
+        "_unread_bytes",
+        "characters",
         "delivered",
         "exact",
     )
@@ -105,6 +110,8 @@ class Meter:
         """False once anything was estimated: bill as `UsageSource.ESTIMATED`, else `COUNTED`."""
         self.delivered = 0
         """Output tokens as of the last `advance`."""
+        self.characters = 0
+        """Characters ever taken: a bound on tokens that costs no count."""
         self._measure = measure
         self._tokens = tokens
         self._pieces: list[str] = []
@@ -115,7 +122,7 @@ class Meter:
         self._runs: dict[RunKey, _Run] = {}
         self._text_index = 0
         self._reasoning_index = -1
-        self._unread_tokens = 0
+        self._unread_bytes = 0
 
     def add_openai(self, chunk: OpenAIChunk, size: int) -> bool:
         """Take an ordinary chunk written as `size` bytes; False, and nothing taken, if it is not.
@@ -142,7 +149,11 @@ class Meter:
             text = reasoning
         elif choice.index != self._text_index:
             self._switch((choice.index, "text", 0))
-        self._pieces.append(text or "")
+        if text:
+            self.characters += len(text)
+            self._pieces.append(text)
+        else:
+            self._pieces.append("")
         self._sizes.append(size)
         return True
 
@@ -153,7 +164,9 @@ class Meter:
             return False
         if event.index != self._text_index:
             self._switch((event.index, "text", 0))
-        self._pieces.append(delta.text or delta.partial_json or delta.thinking or "")
+        text = delta.text or delta.partial_json or delta.thinking or ""
+        self.characters += len(text)
+        self._pieces.append(text)
         self._sizes.append(size)
         return True
 
@@ -165,6 +178,7 @@ class Meter:
         """
         if self._text_index != 0:
             self._switch(_MAIN_RUN)
+        self.characters += len(text)
         self._pieces.append(text)
         self._sizes.append(size)
 
@@ -172,12 +186,22 @@ class Meter:
         """Take text of any run. Of an event with several, only the last carries the size."""
         if run != self._current():
             self._switch(run)
+        self.characters += len(text)
         self._pieces.append(text)
         self._sizes.append(size)
+
+    def add_runs(self, runs: Sequence[tuple[RunKey, str]], size: int) -> bool:
+        """Take an event with any number of texts, written as `size` bytes; say if it had one."""
+        for position, (run, text) in enumerate(runs, 1):
+            self.add_run(run, text, size if position == len(runs) else 0)
+        if not runs:
+            self.add("", size)
+        return bool(runs)
 
     def add_unread(self, size: int) -> None:
         """Take `size` written bytes of an event too large to be read: counted by their weight."""
         self.add_run(_UNREAD_RUN, "", size)
+        self.characters += size
 
     def count(self, text: str) -> int:
         """Count `text` by itself, in tokens; changes nothing."""
@@ -190,8 +214,23 @@ class Meter:
         the tail of each run as it stands, so it may fall by a token when a word goes on.
         """
         self._fold(self._sent(unsent_bytes))
-        self.delivered = self._tokens(self.measured()) + self._unread_tokens
+        self.delivered = self._tokens(self.measured()) + _unread_tokens(self._unread_bytes)
         return self.delivered
+
+    def waiting(self) -> int:
+        """Count what the last `advance` left, in tokens; changes nothing.
+
+        Text in transit is counted apart from what was sent before it, so it may come to more
+        than it will in its place.
+        """
+        tokens, start, run = 0, 0, self._run
+        for position, following in (*self._switches, (len(self._pieces), self._run)):
+            if run == _UNREAD_RUN:
+                tokens += _unread_tokens(sum(self._sizes[start:position]))
+            elif position > start:
+                tokens += self.count("".join(self._pieces[start:position]))
+            start, run = position, following
+        return tokens
 
     def final(self, unsent_bytes: int = 0) -> int:
         """Count for the last time; what was not sent is forgotten."""
@@ -251,8 +290,7 @@ class Meter:
             return
         if run == _UNREAD_RUN:
             self.exact = False
-            weight = sum(self._sizes[start:end])
-            self._unread_tokens += -(-weight // UNREAD_BYTES_PER_TOKEN)
+            self._unread_bytes += sum(self._sizes[start:end])
             return
         if run not in self._runs:
             if len(self._runs) >= RUNS_MAX:

@@ -112,6 +112,13 @@ class Call:
             connection.listener = None
             world.sweep.remove(self)
             world.calls.discard(self)
+            # Call and attempt know each other: without this only the collector would free them.
+            self.attempt = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether we cut the call short."""
+        return self.notice is not None
 
     # The attempt in flight
 
@@ -166,7 +173,7 @@ class Call:
         finally:
             self._connecting = None
 
-    async def show(self) -> None:
+    def show(self) -> None:
         """The content point: send what is there and let the rest flow by itself."""
         attempt, client = self.attempt, self.client
         if attempt is None or self.gone:
@@ -177,10 +184,7 @@ class Call:
         if client.begun:
             client.write(first)
         else:
-            await client.begin(first)
-        rest = attempt.take_pending()
-        if rest:
-            client.write(rest)
+            client.begin(first)
         transport = client.connection.transport
         if transport is not None and not self.gone:
             attempt.flow(transport.write, chunked=client.chunked)
@@ -293,7 +297,7 @@ class Call:
 
     def tick(self, now: float) -> None:
         """Look at every deadline of this call, and mark its progress once a second."""
-        if self._client_stalled(now) or self.client.connection.peer_left():
+        if self._client_stalled(now):
             self.client.abort()
             return
         if self._commit_waiter is not None:

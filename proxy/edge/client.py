@@ -1,10 +1,11 @@
-"""The client's connection: aiohttp's own protocol, told at once when the peer stalls or leaves.
+"""The client's connection: requests in, one response at a time out, and the peer watched.
 
-aiohttp owns parsing, heads and ends (DESIGN.md section 5). This subclass adds what a handler
-cannot otherwise learn in time: writing was paused or resumed, the peer half-closed (we treat
-that as gone), the connection was lost and how much of what we wrote had not left by then. It
-also keeps the answers to malformed requests in JSON, and bounds the wait for a request head,
-which aiohttp does not (FAULTS.md). This module must not know what is being relayed.
+A protocol of our own on the two hot routes' listener, because aiohttp's server costs twice what
+nginx does per request before it does anything (PERFORMANCE.md allows the swap; the figures are
+in ARCHITECTURE.md). Rules: heads are parsed by core/http1_request.py, strictly; one request is
+handled at a time, what is sent ahead waits in a bounded buffer; a call in flight hears at once
+that its client stalls, half-closes (we treat that as gone) or is lost, and how much of what was
+written had not left by then. This module must not know what is being relayed.
 """
 
 import asyncio
@@ -12,23 +13,26 @@ import fcntl
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Protocol
-
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from typing import Final, Protocol, cast
 
 from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError, error_body
+from proxy.core.http1_request import HEAD_BYTES_MAX, ChunkedBody, HeadMemo, RequestHead
 
-SIOCOUTQNSD = 0x894B
+SIOCOUTQNSD: Final = 0x894B
 """Bytes written to a TCP socket and not yet sent (tcp(7)); the fcntl module has no name for it."""
-TCP_STATES_LEFT = {7, 8}
-"""TCP_CLOSE and TCP_CLOSE_WAIT, the first byte of TCP_INFO (tcp(7), linux/tcp_states.h)."""
-WRITE_BUFFER_BYTES_MAX = 65_536
-SEND_BUFFER_BYTES = 131_072
-TCP_USER_TIMEOUT_MS = 60_000
-KEEPALIVE_SECONDS_MAX = 75.0
+WRITE_BUFFER_BYTES_MAX: Final = 65_536
+SEND_BUFFER_BYTES: Final = 131_072
+TCP_USER_TIMEOUT_MS: Final = 60_000
+KEEPALIVE_SECONDS_MAX: Final = 75.0
 """Longer than nginx's upstream keepalive_timeout, so that nginx gives up first (FAULTS.md)."""
+LINGER_SECONDS_MAX: Final = 2.0
+"""How long the rest of a refused body is read and dropped, so that the answer is not reset."""
+AHEAD_BYTES_MAX: Final = 65_536
+"""Bytes a client may send ahead of its next request's turn; more, and it is cut off."""
+BODY_PAUSE_BYTES: Final = 1 << 20
+"""Body bytes nobody has taken yet above which reading pauses."""
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientListener(Protocol):
@@ -44,70 +48,190 @@ class ClientListener(Protocol):
         """The client is gone; the last `unsent_bytes` written never left this machine."""
 
 
-class ClientConnection(RequestHandler):
+class Request:
+    """One request as handlers see it: the head at once, the body by `read`."""
+
+    __slots__ = ("_chunked", "_pieces", "_remaining", "_waiter", "error", "head", "protocol")
+
+    def __init__(self, protocol: "ClientConnection", head: RequestHead, length: int) -> None:
+        self.protocol = protocol
+        self.head = head
+        self.error: RelayError | None = None
+        """What is wrong with the body's framing, once it is."""
+        self._pieces: list[bytes] = []
+        self._remaining = length
+        self._chunked = ChunkedBody() if length < 0 else None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def content_length(self) -> int | None:
+        """The length the head announces for what has not come yet; None when chunked."""
+        return None if self._chunked is not None else self._remaining
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole body has arrived."""
+        return self._remaining == 0 if self._chunked is None else self._chunked.complete
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether what comes next on the wire is this request's body."""
+        return self.error is None and not self.complete
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes off the wire; return those that belong to the next request."""
+        if self._chunked is not None:
+            try:
+                rest = self._chunked.receive(data)
+            except RelayError as error:
+                self.error = error
+                rest = b""
+            self._pieces.extend(self._chunked.pieces)
+            self._chunked.pieces.clear()
+        else:
+            taken = data[: self._remaining]
+            rest = data[self._remaining :]
+            self._remaining -= len(taken)
+            if taken:
+                self._pieces.append(taken)
+        self.wake()
+        return rest
+
+    def take(self) -> bytes:
+        """Return the body bytes that have arrived and were not taken."""
+        pieces = self._pieces
+        if len(pieces) == 1:
+            return pieces.pop()
+        body = b"".join(pieces)
+        pieces.clear()
+        return body
+
+    def waiting_bytes(self) -> int:
+        """How many body bytes wait to be taken."""
+        return sum([len(piece) for piece in self._pieces])
+
+    async def arrive(self) -> None:
+        """Wait for more of the body, its end, its error, or the client's leaving."""
+        self.protocol.resume_reading()
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def wake(self) -> None:
+        """Wake whoever waits in `arrive`."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class ClientConnection(asyncio.Protocol):
     """One client connection; `listener` is the call it carries now, if any."""
 
-    __slots__ = ("accepted_at", "head_seen", "listener", "lost")
+    __slots__ = (
+        "_buffer",
+        "_keep_alive",
+        "_loop",
+        "_request",
+        "_server",
+        "_since",
+        "_socket",
+        "_task",
+        "closing",
+        "listener",
+        "lost",
+        "peername",
+        "transport",
+    )
 
-    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            manager,
-            loop=loop,
-            keepalive_timeout=KEEPALIVE_SECONDS_MAX,
-            access_log=None,  # type: ignore[arg-type] # aiohttp's own way to say none
-            auto_decompress=False,
-        )
+    def __init__(self, server: "ClientServer", loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self.transport: asyncio.Transport | None = None
         self.listener: ClientListener | None = None
         self.lost = False
-        self.head_seen = False
-        self.accepted_at = 0.0
+        self.closing = False
+        """No further request is read; what still comes is dropped."""
+        self.peername: str | None = None
+        self._socket: socket.socket | None = None
+        self._buffer = b""
+        self._request: Request | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._keep_alive = True
+        self._since = loop.time()
+
+    # From the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound both buffers, so that what counts as delivered has a small, known error."""
-        self.accepted_at = self._loop.time()
-        if isinstance(transport, asyncio.Transport):
-            transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        # uvloop's transports have the methods of asyncio.Transport without being one.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family in {socket.AF_INET, socket.AF_INET6}:
+            self._socket = peer
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
-        super().connection_made(transport)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple) and name:
+            self.peername = str(name[0])
+        self._server.opened(self)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell the call first, while the socket can still say what it has not sent."""
-        self.lost = True
-        listener, self.listener = self.listener, None
-        if listener is not None:
-            listener.client_lost(self.unsent_bytes())
-        super().connection_lost(exc)
+    def data_received(self, data: bytes) -> None:
+        """Feed the request in hand, or begin the next one."""
+        if self.closing:
+            return
+        request = self._request
+        if request is None:
+            self._begin(self._buffer + data if self._buffer else data)
+            return
+        if request.wants_more:
+            data = request.feed(data)
+            if request.wants_more and request.waiting_bytes() > BODY_PAUSE_BYTES:
+                self._pause_reading()
+        self._buffer += data
+        if len(self._buffer) > AHEAD_BYTES_MAX:
+            self.abort()
 
     def eof_received(self) -> None:
         """Take a half-close for a farewell, at once: bytes still unsent would delay the other."""
-        self.lost = True
-        listener, self.listener = self.listener, None
-        if listener is not None:
-            listener.client_lost(self.unsent_bytes())
+        self._leave()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the call first, while the socket can still say what it has not sent."""
+        del exc
+        self._leave()
+        self.transport = None
+        self._server.closed(self)
 
     def pause_writing(self) -> None:
         """Stop the upstream of the call in flight."""
-        super().pause_writing()
         if self.listener is not None:
             self.listener.client_paused()
 
     def resume_writing(self) -> None:
         """Let the upstream of the call in flight go on."""
-        super().resume_writing()
         if self.listener is not None:
             self.listener.client_resumed()
 
+    # For handlers
+
+    def resume_reading(self) -> None:
+        """Read on after a body grew too large to wait in memory."""
+        if self.transport is not None and not self.transport.is_reading():
+            self.transport.resume_reading()
+
+    def _pause_reading(self) -> None:
+        # Never once a body is complete: while a call is in flight its client is listened to.
+        if self.transport is not None and self.transport.is_reading():
+            self.transport.pause_reading()
+
     def unsent_bytes(self) -> int:
         """Return how much of what was written has not been handed to the network yet."""
-        transport = self.transport
+        transport, peer = self.transport, self._socket
         if transport is None:
             return 0
         waiting = transport.get_write_buffer_size()
-        peer = transport.get_extra_info("socket")
-        if peer is None or peer.family not in {socket.AF_INET, socket.AF_INET6}:
+        if peer is None:
             return waiting
         try:
             answer = fcntl.ioctl(peer.fileno(), SIOCOUTQNSD, b"\0\0\0\0")
@@ -115,56 +239,186 @@ class ClientConnection(RequestHandler):
             return waiting
         return waiting + int(struct.unpack("i", answer)[0])
 
-    def peer_left(self) -> bool:
-        """Whether the peer has closed while unread requests keep us from reading its farewell.
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """The handler in progress, if any."""
+        return self._task
 
-        aiohttp stops reading when many requests are piled up behind the one being answered.
-        """
+    def last_response(self) -> None:
+        """Close the connection after the response in hand."""
+        self._keep_alive = False
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether another request may follow the one in hand."""
+        request = self._request
+        return (
+            self._keep_alive
+            and not self._server.draining
+            and request is not None
+            and request.head.keep_alive
+            and request.complete
+        )
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        self.closing = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def tick(self, now: float, head_seconds_max: float) -> None:
+        """Close a connection that has been idle, or without a whole head, for too long."""
+        waited = now - self._since
+        if self.closing:
+            if waited >= LINGER_SECONDS_MAX:
+                self.abort()
+        elif self._request is None:
+            fresh = self._keep_alive and not self._buffer and self._server.served(self)
+            if waited >= (KEEPALIVE_SECONDS_MAX if fresh else head_seconds_max):
+                self.abort()
+
+    # One request after the other
+
+    def _begin(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            if not self._buffer:
+                self._since = self._loop.time()
+            self._buffer = data
+            if len(data) > HEAD_BYTES_MAX or (b"\n" in data and b"\r\n" not in data):
+                self._refuse("its head is too long or its lines do not end in CRLF")
+            return
+        self._buffer = b""
+        try:
+            head, length = self._server.heads.parse(data[:end].removeprefix(b"\r\n"))
+        except RelayError as error:
+            self._answer_malformed(error)
+            return
+        request = self._request = Request(self, head, length)
+        rest = data[end + 4 :]
+        if rest:
+            self._buffer = request.feed(rest)
+        if head.expects_continue and not request.complete and self.transport is not None:
+            self.transport.write(_CONTINUE)
+        self._task = self._loop.create_task(self._serve(request))
+
+    async def _serve(self, request: Request) -> None:
+        """Handle one request, then begin the next or close."""
+        try:
+            await self._server.handler(request)
+        finally:
+            self._task = None
+            alive = self.keeps_alive
+            self._request = None
+            self._since = self._loop.time()
+            if not alive:
+                self._close(drop=not request.complete)
+            elif self._buffer and not self.lost:
+                self._loop.call_soon(self._begin_buffered)
+            else:
+                self._server.rested(self)
+
+    def _begin_buffered(self) -> None:
+        if self._request is None and not self.closing and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._begin(data)
+
+    def _close(self, *, drop: bool) -> None:
+        """Close; with `drop` the rest of a body is read first, lest a reset eat the answer."""
+        self.closing = True
         transport = self.transport
-        if transport is None or transport.is_reading():
-            return False
-        peer = transport.get_extra_info("socket")
-        if peer is None or peer.family not in {socket.AF_INET, socket.AF_INET6}:
-            return False
-        state = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        return state[0] in TCP_STATES_LEFT
+        if transport is None or transport.is_closing():
+            return
+        if drop and not self.lost:
+            transport.resume_reading()
+            if transport.can_write_eof():
+                transport.write_eof()
+        else:
+            transport.close()
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what aiohttp itself refused (bad framing, oversized head), in JSON."""
-        code = ErrorCode.INVALID_REQUEST if status < 500 else ErrorCode.INTERNAL_ERROR
-        text = "The HTTP request is malformed." if status < 500 else "An internal error occurred."
-        del request, exc, message
-        body = error_body(RelayError(code, text), Dialect.OPENAI, "")
-        response = web.Response(status=status, body=body, content_type="application/json")
-        response.force_close()
-        return response
+    def _leave(self) -> None:
+        self.lost = True
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.client_lost(self.unsent_bytes())
+        if self._request is not None:
+            self._request.wake()
+
+    def _refuse(self, what: str) -> None:
+        self._answer_malformed(
+            RelayError(ErrorCode.INVALID_REQUEST, f"The HTTP request is malformed: {what}.")
+        )
+
+    def _answer_malformed(self, error: RelayError) -> None:
+        """Answer what is no request, and close: nothing after it can be believed."""
+        self._server.refused(error)
+        if self.transport is not None:
+            body = error_body(error, Dialect.OPENAI, "")
+            self.transport.write(
+                b"HTTP/1.1 %d Refused\r\ncontent-type: application/json\r\n"
+                b"content-length: %d\r\nconnection: close\r\n\r\n%b"
+                % (error.status, len(body), body)
+            )
+        self._since = self._loop.time()
+        self._close(drop=True)
 
 
-class ClientServer(web.Server):
-    """Accepts clients; `connections` are all of them, for the sweep and for draining."""
+class ClientServer:
+    """Accepts clients (an instance is a protocol factory) and knows all of them."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        super().__init__(handler)
+    def __init__(self, handler: Callable[[Request], Awaitable[None]]) -> None:
+        self.handler = handler
+        self.heads = HeadMemo()
+        self.draining = False
+        self.on_refused: Callable[[RelayError], object] = lambda _: None
+        self._connections: set[ClientConnection] = set()
+        self._rested: set[ClientConnection] = set()
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> ClientConnection:
         """Make the protocol of one new connection."""
-        return ClientConnection(self, loop=asyncio.get_running_loop())
+        return ClientConnection(self, asyncio.get_running_loop())
 
-    def close_headless(self, now: float, seconds_max: float) -> int:
-        """Close connections that never sent a whole request head in time; return how many."""
-        closed = 0
-        for connection in list(self._connections):
-            if (
-                isinstance(connection, ClientConnection)
-                and not connection.head_seen
-                and now - connection.accepted_at > seconds_max
-            ):
-                connection.force_close()
-                closed += 1
-        return closed
+    def opened(self, connection: ClientConnection) -> None:
+        """A client connected."""
+        self._connections.add(connection)
+
+    def closed(self, connection: ClientConnection) -> None:
+        """A client is gone."""
+        self._connections.discard(connection)
+        self._rested.discard(connection)
+
+    def rested(self, connection: ClientConnection) -> None:
+        """A connection has been served and waits for its next request."""
+        self._rested.add(connection)
+
+    def served(self, connection: ClientConnection) -> bool:
+        """Whether a connection has been served before."""
+        return connection in self._rested
+
+    def refused(self, error: RelayError) -> None:
+        """Something that is no request was answered."""
+        self.on_refused(error)
+
+    def sweep(self, now: float, head_seconds_max: float) -> None:
+        """Close what has idled or lingered too long; `now` is loop time."""
+        for connection in tuple(self._connections):
+            connection.tick(now, head_seconds_max)
+
+    def close_idle(self) -> None:
+        """Stop keeping connections alive: those at rest close now, the others after their turn."""
+        self.draining = True
+        for connection in tuple(self._rested):
+            if connection.listener is None and connection.transport is not None:
+                connection.transport.close()
+
+    async def shutdown(self, seconds_max: float) -> None:
+        """Cut every connection and wait until the last handler has ended."""
+        self.draining = True
+        tasks = [one.task for one in self._connections if one.task is not None]
+        for connection in tuple(self._connections):
+            connection.abort()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds_max)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

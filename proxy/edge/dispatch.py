@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from proxy.core.breaker import Outcome
 from proxy.core.entities import Channel, ChannelKey, Dialect, Verdict
 from proxy.core.errors import ErrorCode, RelayError
-from proxy.core.exchange import ERROR_BODY_BYTES_MAX, Exchange, Failure, FailureKind, Phase
+from proxy.core.exchange import Exchange, Failure, FailureKind, Phase
 from proxy.core.http1 import request_head
 from proxy.core.routing import (
     AttemptFailure,
@@ -35,6 +35,8 @@ FORWARDED_HEADERS = (
 )
 """Request headers that go on; everything else stays here, credentials above all."""
 ANTHROPIC_VERSION_DEFAULT = "2023-06-01"
+ERROR_WORDS_BYTES_MAX = 65_536
+"""What is read of an error inside a plain 200."""
 TRIES_MAX = 8
 """Connections one call may use, all channels together."""
 _PATHS = {Dialect.OPENAI: "/chat/completions", Dialect.ANTHROPIC: "/messages"}
@@ -102,7 +104,7 @@ async def dispatch(call: Call) -> Ended:
         finally:
             if again:
                 world.retries.release()
-        if last is None or call.gone or call.notice is not None:
+        if last is None or call.gone or call.interrupted:
             return _conclude(call, last)
         if not retryable(last.failure, offer.group, status=last.status, content_started=call.shown):
             break
@@ -287,7 +289,7 @@ def _refuse_empty_words(call: Call, exchange: Exchange) -> bool:
     if answer.readable and not answer.error:
         return False
     kind = FailureKind.ERROR_EVENT if answer.readable else FailureKind.UNEXPECTED_ANSWER
-    body = exchange.body[:ERROR_BODY_BYTES_MAX]
+    body = exchange.body[:ERROR_WORDS_BYTES_MAX]
     exchange.failure = Failure(kind, "a plain answer without content", body=body)
     exchange.phase = Phase.FAILED
     call.reading = None

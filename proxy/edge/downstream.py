@@ -10,12 +10,9 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from aiohttp import web
-from multidict import CIMultiDict
-
 from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
-from proxy.edge.client import ClientConnection
+from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
 
 EXPOSED_HEADERS: Final = (
@@ -32,17 +29,25 @@ HEARTBEATS: Final = {
     Dialect.ANTHROPIC: b'event: ping\ndata: {"type": "ping"}\n\n',
 }
 """What each dialect's SDK reads past (WIRE.md section 2)."""
+_REASONS: Final = {
+    200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 402: "Payment Required",
+    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+    413: "Content Too Large", 417: "Expectation Failed", 422: "Unprocessable Content",
+    429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gateway",
+    503: "Service Unavailable", 504: "Gateway Timeout", 529: "Overloaded",
+}  # fmt: skip
 
 
 class Downstream:
     """One request's client. `begun` is True once a status line is on the wire."""
 
     __slots__ = (
-        "_response",
         "begun",
+        "chunked",
         "connection",
         "dialect",
         "endpoint",
+        "head",
         "headers",
         "peer_address",
         "request",
@@ -51,30 +56,29 @@ class Downstream:
 
     def __init__(
         self,
-        request: web.BaseRequest,
+        request: Request,
         dialect: Dialect,
-        endpoint: str,
         request_id: str,
         cors_origin: str,
         peer_address: str | None,
     ) -> None:
-        connection = request.protocol
-        if not isinstance(connection, ClientConnection):
-            raise AssertionError("a client must be served by ClientServer")
+        head = request.head
         self.request = request
-        self.connection = connection
+        self.head = head
+        self.connection = request.protocol
         self.dialect = dialect
+        self.endpoint = "other"
         self.request_id = request_id
-        self.endpoint = endpoint
         self.peer_address = peer_address
         self.begun = False
-        self._response: web.StreamResponse | None = None
-        self.headers: CIMultiDict[str] = CIMultiDict()
-        self.headers["x-request-id" if dialect is Dialect.OPENAI else "request-id"] = request_id
-        if cors_origin and "origin" in request.headers:
+        self.chunked = head.minor == 1
+        """Whether the body can be chunked: HTTP/1.0 clients read to the end instead."""
+        name = "x-request-id" if dialect is Dialect.OPENAI else "request-id"
+        self.headers: list[tuple[str, str]] = [(name, request_id)]
+        if cors_origin and "origin" in head.values:
             # Only browsers ask, and they always say who asks: others are spared 600 bytes.
-            self.headers["access-control-allow-origin"] = cors_origin
-            self.headers["access-control-expose-headers"] = EXPOSED_HEADERS
+            self.headers.append(("access-control-allow-origin", cors_origin))
+            self.headers.append(("access-control-expose-headers", EXPOSED_HEADERS))
 
     @property
     def gone(self) -> bool:
@@ -84,123 +88,143 @@ class Downstream:
     @property
     def reference(self) -> str | None:
         """The caller's own id for this call, stored and never trusted."""
-        value = self.request.headers.get("x-request-id")
+        value = self.head.get("x-request-id")
         return None if value is None else value[:REFERENCE_CHARS_MAX]
 
     def add_headers(self, rows: Iterable[tuple[str, str]]) -> None:
         """Add response headers, for whatever answer this request gets."""
-        for name, value in rows:
-            self.headers[name] = value
-
-    @property
-    def chunked(self) -> bool:
-        """Whether the body can be chunked: HTTP/1.0 clients read to the end instead."""
-        return self.request.version >= (1, 1)
+        self.headers.extend(rows)
 
     async def read_body(self, bytes_max: int, seconds_max: float) -> bytes:
-        """Return the whole body; raises RelayError 413 or 408, or ConnectionError if gone."""
-        length = self.request.content_length
+        """Return the whole body; raises RelayError 400, 413, 408; ConnectionError if gone."""
+        request = self.request
+        length = request.content_length
         if length is not None and length > bytes_max:
             raise _too_large(bytes_max)
-        content = self.request.content
-        if content.is_eof():
-            body = content.read_nowait(-1)
+        if request.complete:
+            body = request.take()
             if len(body) > bytes_max:
                 raise _too_large(bytes_max)
             return body
-        pieces: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout(seconds_max):
-                while not content.at_eof():
-                    piece = await content.readany()
-                    size += len(piece)
-                    if size > bytes_max:
-                        raise _too_large(bytes_max)
-                    pieces.append(piece)
+                return await self._read_rest(bytes_max)
         except TimeoutError:
             raise RelayError(
                 ErrorCode.REQUEST_TIMEOUT,
                 f"The request body did not arrive within {seconds_max:g} seconds.",
             ) from None
-        except web.RequestPayloadError:
-            raise RelayError(
-                ErrorCode.INVALID_REQUEST, "The request body is malformed HTTP."
-            ) from None
-        return b"".join(pieces)
 
-    async def begin(self, first: bytes) -> None:
+    async def _read_rest(self, bytes_max: int) -> bytes:
+        request, pieces, size = self.request, [], 0
+        while True:
+            done = request.complete
+            piece = request.take()
+            size += len(piece)
+            if size > bytes_max:
+                raise _too_large(bytes_max)
+            pieces.append(piece)
+            if done:
+                return b"".join(pieces)
+            if request.error is not None:
+                raise request.error
+            if self.gone:
+                raise ConnectionResetError("the client left before its body was complete")
+            await request.arrive()
+
+    def begin(self, first: bytes) -> None:
         """Send the 200 of a stream with its first bytes, in one write."""
-        response = web.StreamResponse(headers=self.headers)
-        response.headers["content-type"] = "text/event-stream; charset=utf-8"
-        response.headers["cache-control"] = "no-cache"
-        response.headers["x-accel-buffering"] = "no"
-        if self.chunked:
-            response.enable_chunked_encoding()
-        self._response = response
         self.begun = True
-        await response.prepare(self.request)
-        await response.write(first)
+        self.headers.append(("content-type", "text/event-stream; charset=utf-8"))
+        self.headers.append(("cache-control", "no-cache"))
+        self.headers.append(("x-accel-buffering", "no"))
+        if self.chunked:
+            self.headers.append(("transfer-encoding", "chunked"))
+            self._send(self._head(200) + b"%x\r\n%b\r\n" % (len(first), first))
+        else:
+            self.connection.last_response()
+            self._send(self._head(200) + first)
 
     def write(self, event: bytes) -> None:
         """Write one whole event of our own between the upstream's."""
-        transport = self.connection.transport
-        if transport is not None and self.begun:
-            transport.write(b"%x\r\n%b\r\n" % (len(event), event) if self.chunked else event)
+        if self.begun and event:
+            self._send(b"%x\r\n%b\r\n" % (len(event), event) if self.chunked else event)
 
     def heartbeat(self) -> bytes:
         """Return this dialect's keep-alive event."""
         return HEARTBEATS[self.dialect]
 
-    async def complete(self, last: bytes, *, stream: bool) -> web.StreamResponse:
+    def complete(self, last: bytes, *, stream: bool) -> None:
         """Let out what was held for the commit: the terminal frame, or a whole plain body."""
         if stream:
-            return await self.finish(last)
-        return self.answer(200, last, "application/json")
+            self.finish(last)
+        else:
+            self.answer(200, last)
+
+    def finish(self, last: bytes) -> None:
+        """End a stream that has begun, with its held last bytes; the response is complete."""
+        if not self.begun:
+            raise AssertionError("finish before begin")
+        if not self.chunked:
+            self._send(last)
+        elif last:
+            self._send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last))
+        else:
+            self._send(b"0\r\n\r\n")
+
+    def answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
+        """Send a whole plain response, in one write."""
+        if self.begun:
+            raise AssertionError("a second status line")
+        self.begun = True
+        self.headers.append(("content-type", content_type))
+        self.headers.append(("content-length", str(len(body))))
+        head = self._head(status)
+        self._send(head if self.head.method == "HEAD" else head + body)
+
+    def empty(self, status: int) -> None:
+        """Send a response that has no body by its status (204)."""
+        self.begun = True
+        self._send(self._head(status))
+
+    def fail(self, error: RelayError) -> None:
+        """Tell the caller of `error`: with its status before the first byte, in-band after."""
+        if self.begun:
+            self.finish(error_event(error, self.dialect, self.request_id))
+            return
+        if error.retry_after is not None:
+            self.headers.append(("retry-after", f"{max(1, round(error.retry_after))}"))
+            self.headers.append(("retry-after-ms", f"{max(1, round(error.retry_after * 1000))}"))
+        if error.should_retry is not None:
+            self.headers.append(("x-should-retry", "true" if error.should_retry else "false"))
+        self.answer(error.status, error_body(error, self.dialect, self.request_id))
 
     def figures(self, error: RelayError) -> CallFigures:
         """This request as metrics count it when there was no call."""
         return CallFigures(endpoint=self.endpoint, code=error.status, error=error.code.code)
 
-    async def finish(self, last: bytes) -> web.StreamResponse:
-        """End a stream that has begun, with its held last bytes; the response is complete."""
-        response = self._response
-        if response is None:
-            raise AssertionError("finish before begin")
-        await response.write_eof(last)
-        return response
+    def abort(self) -> None:
+        """Cut the connection: the other exit of a response that has begun."""
+        self.connection.abort()
 
-    def answer(self, status: int, body: bytes, content_type: str) -> web.StreamResponse:
-        """Make a whole plain response; aiohttp sends it when the handler returns it."""
-        self.headers["content-type"] = content_type
-        return web.Response(status=status, body=body, headers=self.headers)
+    def _head(self, status: int) -> bytes:
+        connection = self.connection
+        if not connection.keeps_alive:
+            connection.last_response()
+            self.headers.append(("connection", "close"))
+        elif self.head.minor == 0:
+            self.headers.append(("connection", "keep-alive"))
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}"]
+        lines.extend([f"{name}: {value}" for name, value in self.headers])
+        text = "\r\n".join(lines)
+        if text.count("\n") != len(lines) - 1:
+            raise AssertionError("a line break inside a response header")
+        return text.encode("latin-1", "replace") + b"\r\n\r\n"
 
-    async def fail(self, error: RelayError) -> web.StreamResponse:
-        """Tell the caller of `error`: with its status before the first byte, in-band after."""
-        if self.begun:
-            return await self.finish(error_event(error, self.dialect, self.request_id))
-        if error.retry_after is not None:
-            self.headers["retry-after"] = f"{max(1, round(error.retry_after))}"
-            self.headers["retry-after-ms"] = f"{max(1, round(error.retry_after * 1000))}"
-        if error.should_retry is not None:
-            self.headers["x-should-retry"] = "true" if error.should_retry else "false"
-        body = error_body(error, self.dialect, self.request_id)
-        response = self.answer(error.status, body, "application/json")
-        if not self.request.content.is_eof():
-            # The rest of a body nobody will read must not delay or poison the next request.
-            response.force_close()
-        return response
-
-    def abort(self) -> web.StreamResponse:
-        """Cut the connection; the response returned is for aiohttp to drop, not to send."""
+    def _send(self, data: bytes) -> None:
         transport = self.connection.transport
         if transport is not None:
-            transport.abort()
-        response = self._response
-        if response is None:
-            response = web.Response(status=500)
-        response.force_close()
-        return response
+            transport.write(data)
 
 
 def _too_large(bytes_max: int) -> RelayError:

@@ -6,8 +6,6 @@ its admission to its receipt, whatever happens in between. This module must not 
 are framed (core/exchange.py), how channels are chosen (edge/dispatch.py), nor SQL.
 """
 
-from aiohttp import web
-
 from proxy.core.entities import Key, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
@@ -23,14 +21,12 @@ from proxy.edge.world import World
 from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Refusal
 
 
-async def relay(world: World, client: Downstream, call_id: int) -> web.StreamResponse:
+async def relay(world: World, client: Downstream, call_id: int) -> None:
     """Answer one POST of either dialect. Raises nothing a caller could cause."""
     key: Key | None = None
     try:
         catalog = world.catalog
-        key = authenticate(
-            client.request.headers, catalog, world.pepper, world.now(), client.peer_address
-        )
+        key = authenticate(client.head, catalog, world.pepper, world.now(), client.peer_address)
         body = await client.read_body(world.bounds.body_bytes_max, world.bounds.body_seconds_max)
         request = parse_call(body, client.dialect)
         offer = make_offer(
@@ -44,9 +40,10 @@ async def relay(world: World, client: Downstream, call_id: int) -> web.StreamRes
         opening = open_call(world, client, offer, call_id)
         admission = await reserve(world, offer, opening)
     except RelayError as error:
-        return await refuse(world, client, key, error)
+        refuse(world, client, key, error)
+        return
     client.add_headers(rate_limit_headers(admission.limits, world.now()))
-    return await serve(Call(world, client, offer, opening, admission, body))
+    await serve(Call(world, client, offer, opening, admission, body))
 
 
 def open_call(world: World, client: Downstream, offer: Offer, call_id: int) -> Opening:
@@ -89,7 +86,7 @@ async def reserve(world: World, offer: Offer, opening: Opening) -> Admission:
     return decision
 
 
-async def serve(call: Call) -> web.StreamResponse:
+async def serve(call: Call) -> None:
     """Carry an admitted call to its end: dispatch, settle, commit, last byte."""
     client = call.client
     with call.registered():
@@ -99,21 +96,21 @@ async def serve(call: Call) -> web.StreamResponse:
                 call.settle(ended)
                 ended = await call.committed(ended)
             if ended.verdict is Verdict.COMPLETE:
-                return await client.complete(call.last(), stream=call.offer.request.stream)
+                client.complete(call.last(), stream=call.offer.request.stream)
+                return
             call.settle(ended)
             if ended.error is None or call.gone:
-                return client.abort()
-            return await client.fail(ended.error)
+                client.abort()
+            else:
+                client.fail(ended.error)
         finally:
             # Plain and total: nothing to cancel, nothing to raise; a no-op when settled above.
             call.settle(Ended(Verdict.INTERNAL_ERROR, None))
 
 
-async def refuse(
-    world: World, client: Downstream, key: Key | None, error: RelayError
-) -> web.StreamResponse:
+def refuse(world: World, client: Downstream, key: Key | None, error: RelayError) -> None:
     """Tell the caller why there was no call; a known key is told its limits too."""
     if key is not None:
         client.add_headers(rate_limit_headers(world.billing.limits(key.id), world.now()))
     world.metrics.observe_call(client.figures(error))
-    return await client.fail(error)
+    client.fail(error)

@@ -1,26 +1,24 @@
-"""The public listener: strictness aiohttp leaves to us, CORS, routes, and the last resort.
+"""The public listener: routes, CORS, who the peer is, and the last resort for an exception.
 
-Rules: what nginx and we could read differently is refused (FAULTS.md, edge behaviour): other
-HTTP versions, underscores in header names, absolute-form targets, a body on a GET. Once a status
-line is out, no exception reaches aiohttp, which would write a second response that the next
-tenant on the connection would read. This module must not know what a call is.
+Rules: every request gets exactly one response or a cut connection; once a status line is out, an
+exception cuts, because a second response would be read by the next tenant on the connection.
+This module must not know what a call is.
 """
 
 import asyncio
 import ipaddress
 from typing import Final
 
-from aiohttp import web
-
 from proxy.core.catalog import Catalog
 from proxy.core.entities import Dialect, Key
 from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.http1_request import RequestHead
 from proxy.core.ids import format_id
 from proxy.core.limits import rate_limit_headers
 from proxy.core.urls import METHODS, Endpoint, dialect_of, hint, model_name, resolve
 from proxy.edge import log, models
-from proxy.edge.auth import authenticate, refuse_header_names
-from proxy.edge.client import ClientConnection
+from proxy.edge.auth import authenticate
+from proxy.edge.client import Request
 from proxy.edge.downstream import Downstream
 from proxy.edge.relay import relay
 from proxy.edge.world import World
@@ -49,29 +47,25 @@ class Server:
         self._trusted: tuple[str, ...] = ()
         self._networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request: the handler given to aiohttp."""
-        world = self._world
-        connection = request.protocol
-        if isinstance(connection, ClientConnection):
-            connection.head_seen = True
-        path = request.path
+    async def handle(self, request: Request) -> None:
+        """Answer one request: the handler given to ClientServer."""
+        world, head = self._world, request.head
+        path = head.path
         call_id = world.ids.next(world.now())
         client = Downstream(
             request,
-            dialect_of(path, anthropic_version="anthropic-version" in request.headers),
-            "other",
+            dialect_of(path, anthropic_version="anthropic-version" in head.values),
             format_id(call_id),
-            self._cors_origin(request),
+            self._cors_origin(head),
             self._peer_address(request),
         )
         try:
-            return await self._route(client, path, call_id)
+            await self._route(client, path, call_id)
         except RelayError as error:
             world.metrics.observe_call(client.figures(error))
-            return await client.fail(error)
+            client.fail(error)
         except ConnectionError:
-            return client.abort()
+            client.abort()
         except asyncio.CancelledError:
             client.abort()
             raise
@@ -80,33 +74,35 @@ class Server:
                 "internal error", request_id=client.request_id, error=repr(error), path=path
             )
             if client.begun:
-                return client.abort()
+                client.abort()
+                return
             message = "An internal error occurred; nothing more was charged."
-            return await client.fail(RelayError(ErrorCode.INTERNAL_ERROR, message))
+            client.fail(RelayError(ErrorCode.INTERNAL_ERROR, message))
 
-    async def _route(self, client: Downstream, path: str, call_id: int) -> web.StreamResponse:
-        request = client.request
-        _refuse_ambiguity(request)
-        if request.method == "OPTIONS":
-            return self._preflight(client)
+    async def _route(self, client: Downstream, path: str, call_id: int) -> None:
+        method = client.head.method
+        if method == "OPTIONS":
+            self._preflight(client)
+            return
         endpoint = resolve(path)
         if endpoint is None:
-            raise RelayError(ErrorCode.UNKNOWN_URL, hint(path, request.method))
+            raise RelayError(ErrorCode.UNKNOWN_URL, hint(path, method))
         client.endpoint = endpoint.value
         if endpoint is Endpoint.UNSUPPORTED:
-            raise RelayError(ErrorCode.UNSUPPORTED_ENDPOINT, hint(path, request.method))
-        if request.method not in METHODS[endpoint]:
-            client.headers["allow"] = ", ".join((*METHODS[endpoint], "OPTIONS"))
-            raise RelayError(ErrorCode.METHOD_NOT_ALLOWED, hint(path, request.method))
+            raise RelayError(ErrorCode.UNSUPPORTED_ENDPOINT, hint(path, method))
+        if method not in METHODS[endpoint]:
+            client.add_headers([("allow", ", ".join((*METHODS[endpoint], "OPTIONS")))])
+            raise RelayError(ErrorCode.METHOD_NOT_ALLOWED, hint(path, method))
         if endpoint in {Endpoint.CHAT, Endpoint.MESSAGES}:
-            return await relay(self._world, client, call_id)
-        return self._models(client, endpoint, path)
+            await relay(self._world, client, call_id)
+        else:
+            self._models(client, endpoint, path)
 
-    def _models(self, client: Downstream, endpoint: Endpoint, path: str) -> web.StreamResponse:
+    def _models(self, client: Downstream, endpoint: Endpoint, path: str) -> None:
         world = self._world
         catalog: Catalog = world.catalog
         key: Key = authenticate(
-            client.request.headers, catalog, world.pepper, world.now(), client.peer_address
+            client.head, catalog, world.pepper, world.now(), client.peer_address
         )
         client.add_headers(rate_limit_headers(world.billing.limits(key.id), world.now()))
         anthropic = client.dialect is Dialect.ANTHROPIC
@@ -115,30 +111,33 @@ class Server:
             one = models.anthropic_model if anthropic else models.openai_model
             body = one(catalog, key, name)
         elif anthropic:
-            body = models.anthropic_list(catalog, key, models.page_of(client.request.query))
+            body = models.anthropic_list(catalog, key, models.page_of(client.head.query))
         else:
             body = models.openai_list(catalog, key)
-        return client.answer(200, body, "application/json")
+        client.answer(200, body)
 
-    def _preflight(self, client: Downstream) -> web.StreamResponse:
+    def _preflight(self, client: Downstream) -> None:
         """Answer a browser's question without asking for a key (DESIGN.md promise 7)."""
-        client.headers["access-control-allow-methods"] = "GET, POST, OPTIONS"
-        client.headers["access-control-allow-headers"] = CORS_ALLOW_HEADERS
-        client.headers["access-control-max-age"] = str(PREFLIGHT_SECONDS)
-        return web.Response(status=204, headers=client.headers)
+        client.add_headers(
+            [
+                ("access-control-allow-methods", "GET, POST, OPTIONS"),
+                ("access-control-allow-headers", CORS_ALLOW_HEADERS),
+                ("access-control-max-age", str(PREFLIGHT_SECONDS)),
+            ]
+        )
+        client.empty(204)
 
-    def _cors_origin(self, request: web.BaseRequest) -> str:
+    def _cors_origin(self, head: RequestHead) -> str:
         allowed = self._world.bounds.cors_allow_origins
         if allowed == "*":
             return "*"
-        origin = request.headers.get("origin", "")
+        origin = head.get("origin") or ""
         return origin if origin and origin in allowed.replace(",", " ").split() else ""
 
-    def _peer_address(self, request: web.BaseRequest) -> str | None:
+    def _peer_address(self, request: Request) -> str | None:
         """The caller's address: the socket's, or what a trusted proxy in front says it was."""
-        peer = request.transport and request.transport.get_extra_info("peername")
-        address = str(peer[0]) if isinstance(peer, tuple) and peer else None
-        forwarded = request.headers.get("x-forwarded-for")
+        address = request.protocol.peername
+        forwarded = request.head.get("x-forwarded-for")
         if forwarded is None or address is None:
             return address
         trusted = self._world.bounds.trusted_proxies
@@ -152,17 +151,3 @@ class Server:
         except ValueError:
             return address
         return address
-
-
-def _refuse_ambiguity(request: web.BaseRequest) -> None:
-    """Refuse what two servers in a row could read as two different requests."""
-    if request.version not in {(1, 0), (1, 1)}:
-        raise RelayError(ErrorCode.INVALID_REQUEST, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
-    target = request.raw_path
-    if not target.startswith("/") and not (target == "*" and request.method == "OPTIONS"):
-        raise RelayError(
-            ErrorCode.INVALID_REQUEST, "The request target must be a path, such as /v1/messages."
-        )
-    refuse_header_names(request.headers)
-    if request.method in {"GET", "HEAD", "OPTIONS"} and not request.content.is_eof():
-        raise RelayError(ErrorCode.INVALID_REQUEST, f"A {request.method} must not have a body.")

@@ -75,9 +75,11 @@ def statement(
     """Apply the disconnect contract (core/bill.py)."""
 
     def prompt_tokens() -> int:
-        prompt = read_prompt(call.body, call.offer.request.dialect)
-        counted = count_texts(prompt.pieces, call.offer.model, call.world.calibration)
-        return prompt.fixed_tokens + counted.tokens
+        if call.prompt_tokens is None:
+            prompt = read_prompt(call.body, call.offer.request.dialect)
+            counted = count_texts(prompt.pieces, call.offer.model, call.world.calibration)
+            call.prompt_tokens = prompt.fixed_tokens + counted.tokens
+        return call.prompt_tokens
 
     return state(
         call.offer.terms, tally(call, exchange), delivered, prompt_tokens, complete=complete

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, cast
 from urllib.parse import SplitResult, urlsplit
 
 import aiofastnet
@@ -245,9 +245,8 @@ class UpstreamPool:
         if status != [b"200"]:
             writer.close()
             raise ConnectError(ConnectFailure.PROXY, "the proxy refused the tunnel")
-        transport = writer.transport
-        if not isinstance(transport, asyncio.Transport):
-            raise AssertionError("a stream connection has a two-way transport")
+        # uvloop's transports have the methods of asyncio.Transport without being one.
+        transport = cast("asyncio.Transport", writer.transport)
         if origin.tls:
             try:
                 upgraded = await self._loop.start_tls(

@@ -1,0 +1,273 @@
+"""HTTP/1.1 from a client: one request's head and body out of bytes, strictly.
+
+Rules: what two servers in a row could read as two different requests is refused, never repaired
+(RFC 9112 sections 2 to 7; FAULTS.md, edge behaviour): other versions, absolute-form targets, bare
+LF, folded lines, control bytes, underscores in names, two lengths or framings, a body on a GET.
+Every part has a limit. A head seen before is not parsed again. This module must not know what is
+asked for, nor sockets.
+"""
+
+import re
+from enum import Enum, auto
+from typing import Final
+from urllib.parse import parse_qsl, unquote
+
+from proxy.core.errors import ErrorCode, RelayError
+
+HEAD_BYTES_MAX: Final = 32_768
+LINE_BYTES_MAX: Final = 8_190
+HEADERS_MAX: Final = 128
+CHUNK_LINE_BYTES_MAX: Final = 256
+TRAILER_BYTES_MAX: Final = 8_190
+QUERY_FIELDS_MAX: Final = 64
+HEADS_MEMO_MAX: Final = 1_024
+"""Heads remembered; SDKs send the same one again and again but for its content-length."""
+
+_REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,16}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\Z")
+_HEADER_LINE: Final = re.compile(
+    rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*\Z"
+)
+_CONTENT_LENGTH: Final = re.compile(
+    rb"\r\n[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-[Ll][Ee][Nn][Gg][Tt][Hh]:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n|\Z)"
+)
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\x21-\x7e \t]*)?\Z")
+_BODYLESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
+
+
+class RequestHead:
+    """One request's head; header names lower case, of repeated ones the first by `get`."""
+
+    __slots__ = (
+        "chunked",
+        "expects_continue",
+        "keep_alive",
+        "length",
+        "method",
+        "minor",
+        "path",
+        "query_string",
+        "rows",
+        "values",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        minor: int,
+        rows: tuple[tuple[str, str], ...],
+    ) -> None:
+        self.method = method
+        path, _, self.query_string = target.partition("?")
+        self.path = unquote(path) if "%" in path else path
+        self.minor = minor
+        """0 or 1: which HTTP/1.x."""
+        self.rows = rows
+        self.values = dict(reversed(rows))
+        self.chunked = False
+        self.length = 0
+        tokens = _tokens(self.get("connection"))
+        self.keep_alive = "close" not in tokens and (minor == 1 or "keep-alive" in tokens)
+        self.expects_continue = False
+
+    def get(self, name: str) -> str | None:
+        """Return the first value of header `name` (lower case), or None."""
+        return self.values.get(name)
+
+    def items(self) -> tuple[tuple[str, str], ...]:
+        """Return every header in order, repeated ones included."""
+        return self.rows
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's fields, the last of each name; a bounded number of them."""
+        fields = parse_qsl(
+            self.query_string, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX
+        )
+        return dict(fields)
+
+
+class HeadMemo:
+    """Parses heads, remembering them without their content-length."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, RequestHead] = {}
+
+    def parse(self, block: bytes) -> tuple[RequestHead, int]:
+        """Return the head of `block` (without its blank line) and the body's length.
+
+        Length -1 means chunked. Raises RelayError INVALID_REQUEST, UNSUPPORTED expectations too.
+        """
+        match = _CONTENT_LENGTH.search(block)
+        length = 0
+        key = block
+        if match is not None:
+            length = int(match[1])
+            key = block[: match.start()] + block[match.end() :]
+        head = self._heads.get(key)
+        if head is None:
+            head = parse_head(block)
+            if len(self._heads) >= HEADS_MEMO_MAX:
+                self._heads.clear()
+            self._heads[key] = head
+        if head.chunked:
+            if match is not None:
+                raise _malformed("it has both Transfer-Encoding and Content-Length")
+            return head, -1
+        if length and head.method in _BODYLESS:
+            raise _malformed(f"a {head.method} must not have a body")
+        return head, length
+
+
+def parse_head(block: bytes) -> RequestHead:
+    """Parse a whole head. Raises RelayError INVALID_REQUEST with what is wrong."""
+    lines = block.split(b"\r\n")
+    if len(lines) - 1 > HEADERS_MAX:
+        raise _malformed(f"it has more than {HEADERS_MAX} headers")
+    if len(max(lines, key=len)) > LINE_BYTES_MAX:
+        raise _malformed(f"a line is longer than {LINE_BYTES_MAX} bytes")
+    first = _REQUEST_LINE.match(lines[0])
+    if first is None:
+        raise _malformed("its first line is not `METHOD /path HTTP/1.1`")
+    if first[3] != b"1" or first[4] not in {b"0", b"1"}:
+        raise _malformed("only HTTP/1.0 and HTTP/1.1 are spoken here")
+    method, target = first[1].decode("ascii"), first[2].decode("ascii")
+    if not target.startswith("/") and not (target == "*" and method == "OPTIONS"):
+        raise _malformed("its target must be a path, such as /v1/messages")
+    rows: list[tuple[str, str]] = []
+    for line in lines[1:]:
+        match = _HEADER_LINE.match(line)
+        if match is None:
+            if b"_" in line.partition(b":")[0]:
+                raise _malformed("a header name contains an underscore; use hyphens")
+            raise _malformed("it has a malformed header line")
+        rows.append((match[1].decode("ascii").lower(), match[2].decode("latin-1")))
+    head = RequestHead(method, target, int(first[4]), tuple(rows))
+    _check_hosts(head)
+    _check_framing(head)
+    return head
+
+
+def _check_hosts(head: RequestHead) -> None:
+    hosts = [value for name, value in head.rows if name == "host"]
+    if len(hosts) > 1 or (head.minor == 1 and not hosts):
+        raise _malformed("it needs exactly one Host header")
+
+
+def _check_framing(head: RequestHead) -> None:
+    lengths = [value for name, value in head.rows if name == "content-length"]
+    codings = [value for name, value in head.rows if name == "transfer-encoding"]
+    if len(lengths) > 1 or any(
+        not (value.isascii() and value.isdigit() and len(value) <= 15) for value in lengths
+    ):
+        raise _malformed("its Content-Length is not one plain number")
+    if codings:
+        if lengths:
+            raise _malformed("it has both Transfer-Encoding and Content-Length")
+        if head.minor == 0 or len(codings) > 1 or codings[0].lower() != "chunked":
+            raise _malformed("its Transfer-Encoding is not `chunked`")
+        if head.method in _BODYLESS:
+            raise _malformed(f"a {head.method} must not have a body")
+        head.chunked = True
+    expectation = head.get("expect")
+    if expectation is not None:
+        if expectation.lower() != "100-continue":
+            raise RelayError(
+                ErrorCode.INVALID_REQUEST,
+                "The HTTP request expects something other than 100-continue.",
+                status=417,
+            )
+        head.expects_continue = head.minor == 1
+    if "upgrade" in _tokens(head.get("connection")):
+        raise _malformed("protocol upgrades are not spoken here")
+
+
+class _State(Enum):
+    LINE = auto()
+    DATA = auto()
+    END = auto()
+    TRAILER = auto()
+    COMPLETE = auto()
+
+
+class ChunkedBody:
+    """De-chunks one request body; `receive` returns what is left over once `complete`."""
+
+    __slots__ = ("_buffer", "_remaining", "_state", "_trailer_bytes", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        """Body bytes not yet taken; the owner bounds and clears them."""
+        self._state = _State.LINE
+        self._buffer = b""
+        self._remaining = 0
+        self._trailer_bytes = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last chunk and its trailers have come."""
+        return self._state is _State.COMPLETE
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes; return those after the body's end. Raises RelayError INVALID_REQUEST."""
+        data = self._buffer + data
+        self._buffer = b""
+        position, size = 0, len(data)
+        while position < size and self._state is not _State.COMPLETE:
+            if self._state is _State.DATA:
+                piece = data[position : position + self._remaining]
+                self.pieces.append(piece)
+                position += len(piece)
+                self._remaining -= len(piece)
+                if not self._remaining:
+                    self._state = _State.END
+                continue
+            limit = 2 if self._state is _State.END else CHUNK_LINE_BYTES_MAX
+            if self._state is _State.TRAILER:
+                limit = TRAILER_BYTES_MAX
+            end = data.find(b"\r\n", position, position + limit)
+            if end < 0:
+                if size - position >= limit:
+                    raise _malformed("its chunked body is malformed")
+                break
+            self._line(data[position:end])
+            position = end + 2
+        if self._state is _State.COMPLETE:
+            return data[position:]
+        self._buffer = data[position:]
+        return b""
+
+    def _line(self, line: bytes) -> None:
+        if self._state is _State.END:
+            if line:
+                raise _malformed("a chunk is longer than its size")
+            self._state = _State.LINE
+        elif self._state is _State.TRAILER:
+            self._trailer_bytes += len(line) + 2
+            if self._trailer_bytes > TRAILER_BYTES_MAX:
+                raise _malformed("its trailers are too long")
+            if not line:
+                self._state = _State.COMPLETE
+            elif _HEADER_LINE.match(line) is None:
+                raise _malformed("it has a malformed trailer")
+        else:
+            match = _CHUNK_LINE.match(line)
+            if match is None:
+                raise _malformed("a chunk size is not a hexadecimal number")
+            self._remaining = int(match[1], 16)
+            self._state = _State.DATA if self._remaining else _State.TRAILER
+
+
+def _tokens(value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return tuple([token.strip().lower() for token in value.split(",")])
+
+
+def _malformed(what: str) -> RelayError:
+    return RelayError(ErrorCode.INVALID_REQUEST, f"The HTTP request is malformed: {what}.")
