@@ -22,6 +22,8 @@ _DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 
 def ceil_div(numerator: int, denominator: int) -> int:
     """`numerator / denominator` rounded up to a whole unit. Raises ZeroDivisionError on 0."""
+    if numerator < 0:
+        raise AssertionError("usage, prices and multipliers are never negative")
     return -(-numerator // denominator)
 
 

@@ -9,12 +9,17 @@ Source of the ratio formula: group x model x (prompt + completion x completion r
 being $2 per 1M tokens (DESIGN.md section 3).
 """
 
+from functools import lru_cache
+
 from proxy.core.entities import Formula, Price, Usage
 from proxy.core.money import MILLION, NANO, ceil_div
 
 OUTPUT_AFFORDABLE_MAX = 1_000_000_000
 """What `output_affordable` answers where output costs nothing: more than any model can write."""
 
+PRICES_MAX = 4_096
+"""Price versions whose ceilings are remembered."""
+_RATIO = Formula.RATIO  # read at every call: a member of an enum costs 10 times it
 _RATIO_ONE = 2 * NANO
 """Nano-USD per 1M tokens at a ratio of 1."""
 _TOKENS_SCALE = MILLION * MILLION
@@ -28,7 +33,7 @@ def charge(usage: Usage, price: Price, multiplier: int) -> int:
 
     `multiplier` is the group's, in millionths. `reasoning` is not added: it is inside `output`.
     """
-    if price.formula is Formula.RATIO:
+    if price.formula is _RATIO:
         weight = (
             MILLION
             * (
@@ -40,21 +45,20 @@ def charge(usage: Usage, price: Price, multiplier: int) -> int:
             + price.cache_ratio * usage.cache_read
             + price.completion_ratio * (usage.output + usage.audio_output)
         )
-        units = _RATIO_ONE * price.model_ratio * weight + _units_of_ratio(usage, price)
-        return _round_up(multiplier * units, _RATIO_SCALE)
-    units = (
-        price.input * usage.input_uncached
-        + price.cache_read * usage.cache_read
-        + price.cache_write_5m * usage.cache_write_5m
-        + price.cache_write_1h * usage.cache_write_1h
-        + price.output * usage.output
-        + price.audio_input * usage.audio_input
-        + price.audio_output * usage.audio_output
-        + price.image * usage.images
-        + price.character * usage.characters
-        + price.call * usage.calls * MILLION
-    )
-    return _round_up(multiplier * units, _TOKENS_SCALE)
+        units = _RATIO_ONE * price.model_ratio * weight + _TOKENS_SCALE * _other_units(usage, price)
+        return ceil_div(multiplier * units, _RATIO_SCALE)
+    units = price.input * usage.input_uncached + price.output * usage.output
+    if usage.cache_read or usage.cache_write_5m or usage.cache_write_1h:
+        units += (
+            price.cache_read * usage.cache_read
+            + price.cache_write_5m * usage.cache_write_5m
+            + price.cache_write_1h * usage.cache_write_1h
+        )
+    if usage.audio_input or usage.audio_output:
+        units += price.audio_input * usage.audio_input + price.audio_output * usage.audio_output
+    if price.call or usage.images or usage.characters:
+        units += _other_units(usage, price)
+    return ceil_div(multiplier * units, _TOKENS_SCALE)
 
 
 def quote(price: Price, multiplier: int, input_tokens: int, output_tokens: int) -> int:
@@ -65,7 +69,7 @@ def quote(price: Price, multiplier: int, input_tokens: int, output_tokens: int) 
     """
     fixed, per_input, per_output, scale = _ceiling(price)
     units = fixed + per_input * input_tokens + per_output * output_tokens
-    return _round_up(multiplier * units, scale)
+    return ceil_div(multiplier * units, scale)
 
 
 def output_affordable(price: Price, multiplier: int, input_tokens: int, amount: int) -> int:
@@ -83,9 +87,10 @@ def output_affordable(price: Price, multiplier: int, input_tokens: int, amount: 
     return min(left // step, OUTPUT_AFFORDABLE_MAX)
 
 
+@lru_cache(maxsize=PRICES_MAX)
 def _ceiling(price: Price) -> tuple[int, int, int, int]:
     """One call, one input token, one output token at their dearest, and the denominator."""
-    if price.formula is Formula.RATIO:
+    if price.formula is _RATIO:
         ratio = _RATIO_ONE * price.model_ratio
         return (
             price.call * MILLION * _TOKENS_SCALE,
@@ -107,17 +112,10 @@ def _ceiling(price: Price) -> tuple[int, int, int, int]:
     )
 
 
-def _units_of_ratio(usage: Usage, price: Price) -> int:
-    """What the ratio formula leaves at its own price: calls, images and characters."""
-    millionths = (
+def _other_units(usage: Usage, price: Price) -> int:
+    """What is not tokens: images, characters and the call itself, in millionths."""
+    return (
         price.image * usage.images
         + price.character * usage.characters
         + price.call * usage.calls * MILLION
     )
-    return millionths * _TOKENS_SCALE
-
-
-def _round_up(numerator: int, scale: int) -> int:
-    if numerator < 0:
-        raise AssertionError("usage, prices and multipliers are never negative")
-    return ceil_div(numerator, scale)

@@ -31,6 +31,11 @@ def test_ceil_div_by_zero_is_an_error() -> None:
         ceil_div(1, 0)
 
 
+def test_nothing_below_zero_is_ever_rounded() -> None:
+    with pytest.raises(AssertionError, match="never negative"):
+        ceil_div(-1, 1)
+
+
 @given(st.integers(0, USD_MAX * NANO))
 def test_usd_survives_text(nano: int) -> None:
     assert parse_usd(format_usd(nano)) == nano
