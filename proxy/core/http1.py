@@ -16,14 +16,25 @@ TRAILER_BYTES_MAX = 16_384
 INTERIM_RESPONSES_MAX = 8
 HEADERS_MAX = 256
 
+_VERSION = b"HTTP/1."
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?\Z")
-_HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n\0]*?)[ \t]*\Z")
+# White space around the value is stripped afterwards: optional runs of it on both sides of a
+# lazy value backtrack in cubic time, and one hostile header would hold the loop for hours.
+_HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)\Z")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\Z")
 _NO_BODY_STATUSES = frozenset({204, 304})
 
 
 class FramingError(Exception):
-    """The upstream broke HTTP/1.1; nothing after the last good byte may be believed."""
+    """The upstream broke HTTP/1.1; nothing after the last good byte may be believed.
+
+    `body` is what the same read held before it broke, so that what passes does not depend on
+    how the network cut the stream.
+    """
+
+    def __init__(self, reason: str, body: bytes = b"") -> None:
+        super().__init__(reason)
+        self.body = body
 
 
 class Framing(Enum):
@@ -55,17 +66,28 @@ class ResponseHead:
 def request_head(
     method: str, target: str, host: str, headers: tuple[tuple[str, str], ...], body_bytes: int
 ) -> bytes:
-    """Return the bytes of a request head; `headers` were allow-listed by the caller.
+    """Return the bytes of a request head; `headers` were allow-listed by the caller."""
+    return request_prefix(method, target, host, headers) + request_length(body_bytes)
+
+
+def request_prefix(
+    method: str, target: str, host: str, headers: tuple[tuple[str, str], ...]
+) -> bytes:
+    """Return what heads of like requests share: all but the end that `request_length` gives.
 
     Raises AssertionError on a control byte: a header that reached here unchecked is our bug.
     """
     lines = [f"{method} {target} HTTP/1.1", f"host: {host}"]
-    lines.extend(f"{name}: {value}" for name, value in headers)
-    lines.append(f"content-length: {body_bytes}")
+    lines.extend([f"{name}: {value}" for name, value in headers])
     for line in lines:
         if "\r" in line or "\n" in line or "\0" in line:
             raise AssertionError("control byte in an upstream request head")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1", "replace")
+
+
+def request_length(body_bytes: int) -> bytes:
+    """Return the end of a request head: the length of its body and the blank line."""
+    return b"content-length: %d\r\n\r\n" % body_bytes
 
 
 class _State(Enum):
@@ -147,7 +169,7 @@ class ResponseParser:
             if end < 0:
                 if len(data) >= HEAD_BYTES_MAX:
                     raise FramingError(f"response head over {HEAD_BYTES_MAX} bytes")
-                if b"\n" in data and not data.startswith(b"HTTP/1."):
+                if data[: len(_VERSION)] != _VERSION[: len(data)]:
                     raise FramingError("not an HTTP/1 response")
                 self._buffer = data
                 return b""
@@ -194,7 +216,7 @@ class ResponseParser:
                 if size - position < 2:
                     break
                 if data[position : position + 2] != b"\r\n":
-                    raise FramingError("chunk longer than its size")
+                    raise FramingError("chunk longer than its size", b"".join(pieces))
                 position += 2
                 self._state = _State.CHUNK_LINE
             elif state is _State.COMPLETE:
@@ -204,27 +226,30 @@ class ResponseParser:
                 end = data.find(b"\r\n", position, position + CHUNK_LINE_BYTES_MAX)
                 if end < 0:
                     if size - position >= CHUNK_LINE_BYTES_MAX:
-                        raise FramingError("chunk line too long")
+                        raise FramingError("chunk line too long", b"".join(pieces))
                     break
-                self._line(data[position:end])
+                fault = self._line(data[position:end])
+                if fault is not None:
+                    raise FramingError(fault, b"".join(pieces))
                 position = end + 2
         self._buffer = data[position:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _line(self, line: bytes) -> None:
-        """Take a chunk-size line or a trailer line."""
+    def _line(self, line: bytes) -> str | None:
+        """Take a chunk-size line or a trailer line; return what is wrong with it, if anything."""
         if self._state is _State.TRAILER:
             self._trailer_bytes += len(line) + 2
             if self._trailer_bytes > TRAILER_BYTES_MAX:
-                raise FramingError("trailers too long")
+                return "trailers too long"
             if not line:
                 self._state = _State.COMPLETE
-            return
+            return None
         match = _CHUNK_SIZE.match(line)
         if match is None:
-            raise FramingError("bad chunk size")
+            return "bad chunk size"
         self._remaining = int(match[1], 16)
         self._state = _State.CHUNK_DATA if self._remaining else _State.TRAILER
+        return None
 
 
 def _parse_head(block: bytes) -> ResponseHead:
@@ -239,9 +264,11 @@ def _parse_head(block: bytes) -> ResponseHead:
         match = _HEADER_LINE.match(line)
         if match is None:
             raise FramingError("bad response header line")
-        headers.append((match[1].decode("ascii").lower(), match[2].decode("latin-1")))
+        headers.append((match[1].decode("ascii").lower(), match[2].strip(b" \t").decode("latin-1")))
     status = int(status_line[2])
     framing, length = _framing(status, headers)
+    if framing is Framing.CHUNKED and status_line[1] == b"0":
+        raise FramingError("a transfer coding in HTTP/1.0")
     tokens = {
         token.strip().lower()
         for name, value in headers

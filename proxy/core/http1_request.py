@@ -20,7 +20,7 @@ HEADERS_MAX: Final = 128
 CHUNK_LINE_BYTES_MAX: Final = 256
 TRAILER_BYTES_MAX: Final = 8_190
 QUERY_FIELDS_MAX: Final = 64
-HEADS_MEMO_MAX: Final = 1_024
+HEADS_MEMO_MAX: Final = 4_096
 """Heads remembered; SDKs send the same one again and again but for its content-length."""
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,16}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\Z")
@@ -28,7 +28,7 @@ _HEADER_LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*\Z"
 )
 _CONTENT_LENGTH: Final = re.compile(
-    rb"\r\n[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-[Ll][Ee][Nn][Gg][Tt][Hh]:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n|\Z)"
+    rb"\r\n[Cc]ontent-[Ll]ength:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n|\Z)"
 )
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\x21-\x7e \t]*)?\Z")
 _BODYLESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
@@ -42,6 +42,7 @@ class RequestHead:
         "expects_continue",
         "keep_alive",
         "length",
+        "memo",
         "method",
         "minor",
         "path",
@@ -64,8 +65,11 @@ class RequestHead:
         """0 or 1: which HTTP/1.x."""
         self.rows = rows
         self.values = dict(reversed(rows))
+        self.memo: object | None = None
+        """What whoever reads this head works out of it, to be found again with it."""
         self.chunked = False
         self.length = 0
+        """As this head said when it was parsed; another with the same memo may say another."""
         tokens = _tokens(self.get("connection"))
         self.keep_alive = "close" not in tokens and (minor == 1 or "keep-alive" in tokens)
         self.expects_continue = False
@@ -104,11 +108,9 @@ class HeadMemo:
         Length -1 means chunked. Raises RelayError INVALID_REQUEST, UNSUPPORTED expectations too.
         """
         match = _CONTENT_LENGTH.search(block)
-        length = 0
-        key = block
-        if match is not None:
-            length = int(match[1])
-            key = block[: match.start()] + block[match.end() :]
+        # A head whose length was cut out never meets one that had none to cut: else a second
+        # content-length, spelled oddly, could hide in a remembered head.
+        key = block if match is None else b"\n" + block[: match.start()] + block[match.end() :]
         head = self._heads.get(key)
         if head is None:
             head = parse_head(block)
@@ -116,9 +118,8 @@ class HeadMemo:
                 self._heads.clear()
             self._heads[key] = head
         if head.chunked:
-            if match is not None:
-                raise _malformed("it has both Transfer-Encoding and Content-Length")
             return head, -1
+        length = head.length if match is None else int(match[1])
         if length and head.method in _BODYLESS:
             raise _malformed(f"a {head.method} must not have a body")
         return head, length
@@ -166,6 +167,7 @@ def _check_framing(head: RequestHead) -> None:
         not (value.isascii() and value.isdigit() and len(value) <= 15) for value in lengths
     ):
         raise _malformed("its Content-Length is not one plain number")
+    head.length = int(lengths[0]) if lengths else 0
     if codings:
         if lengths:
             raise _malformed("it has both Transfer-Encoding and Content-Length")

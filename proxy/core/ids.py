@@ -11,6 +11,7 @@ WORKERS_MAX = 64
 SEQUENCE_MAX = 1 << 16
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
+_PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
 _LENGTH = 13
 _PREFIX = "req_"
 
@@ -44,8 +45,12 @@ class IdSource:
 
 def format_id(call_id: int) -> str:
     """Return the outward form of `call_id`."""
-    digits = [_DIGITS[call_id >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5)]
-    return _PREFIX + "".join(digits)
+    pairs = _PAIRS
+    return (
+        f"{_PREFIX}{_DIGITS[call_id >> 60]}{pairs[call_id >> 50 & 1023]}"
+        f"{pairs[call_id >> 40 & 1023]}{pairs[call_id >> 30 & 1023]}"
+        f"{pairs[call_id >> 20 & 1023]}{pairs[call_id >> 10 & 1023]}{pairs[call_id & 1023]}"
+    )
 
 
 def parse_id(text: str) -> int | None:

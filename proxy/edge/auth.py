@@ -53,12 +53,25 @@ def authenticate(
     """
     if catalog is None:
         raise _undecided()
+    return recognise(identify(headers, pepper), catalog, now, peer_address)
+
+
+def identify(headers: Headers, pepper: bytes) -> bytes:
+    """Return the digest of the key that `headers` carry. Raises RelayError INVALID_API_KEY.
+
+    A function of the head alone, so the answer may be kept with a head that comes again.
+    """
     sent = credential(headers)
     if sent is None:
         raise RelayError(ErrorCode.INVALID_API_KEY, f"No API key was sent. {_HOW}")
     if not key_well_formed(sent):
         raise _malformed(sent)
-    key = catalog.key(key_digest(pepper, sent))
+    return key_digest(pepper, sent)
+
+
+def recognise(digest: bytes, catalog: Catalog, now: float, peer_address: str | None) -> Key:
+    """Return the key with `digest` if it may be used now, from there. Raises like `authenticate`."""
+    key = catalog.key(digest)
     if key is None:
         raise RelayError(
             ErrorCode.INVALID_API_KEY,

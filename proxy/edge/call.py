@@ -116,9 +116,9 @@ class Call:
             self.attempt = None
 
     @property
-    def interrupted(self) -> bool:
-        """Whether we cut the call short."""
-        return self.notice is not None
+    def abandoned(self) -> bool:
+        """Whether the client has left or we cut the call short: no use in trying on."""
+        return self.gone or self.notice is not None
 
     # The attempt in flight
 

@@ -12,7 +12,7 @@ from proxy.core.breaker import Outcome
 from proxy.core.entities import Channel, ChannelKey, Dialect, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import Exchange, Failure, FailureKind, Phase
-from proxy.core.http1 import request_head
+from proxy.core.http1 import request_length, request_prefix
 from proxy.core.routing import (
     AttemptFailure,
     parse_retry_after,
@@ -23,18 +23,12 @@ from proxy.edge import log, refusals, settlement
 from proxy.edge.attempt import Attempt, AttemptEnd
 from proxy.edge.call import Call, Notice
 from proxy.edge.settlement import Ended
-from proxy.edge.upstream import ConnectError
+from proxy.edge.upstream import ConnectError, Origin
 from proxy.storage.ports import KeeperUnavailableError
 
-FORWARDED_HEADERS = (
-    "anthropic-version",
-    "anthropic-beta",
-    "openai-beta",
-    "accept-language",
-    "x-stainless-helper-method",
-)
-"""Request headers that go on; everything else stays here, credentials above all."""
 ANTHROPIC_VERSION_DEFAULT = "2023-06-01"
+HEADS_MAX = 1_024
+"""Upstream request heads kept ready; each is a few hundred bytes."""
 ERROR_WORDS_BYTES_MAX = 65_536
 """What is read of an error inside a plain 200."""
 TRIES_MAX = 8
@@ -104,7 +98,7 @@ async def dispatch(call: Call) -> Ended:
         finally:
             if again:
                 world.retries.release()
-        if last is None or call.gone or call.interrupted:
+        if last is None or call.abandoned:
             return _conclude(call, last)
         if not retryable(last.failure, offer.group, status=last.status, content_started=call.shown):
             break
@@ -210,15 +204,8 @@ async def _try_once(
     began = world.loop.time()
     omit = world.health.omits_usage(channel)
     attempt = call.begin_attempt(channel, omit_usage=omit)
-    origin, prefix = world.origin(channel)
+    origin, head = _request_head(call, channel, key)
     body = call.upstream_body(channel, omit_usage=omit)
-    head = request_head(
-        "POST",
-        prefix + _PATHS[channel.dialect],
-        origin.host_header,
-        _request_headers(call, channel, key),
-        len(body),
-    )
     failed: _Failed | None = None
     transport = None if fresh else world.pool.take(origin)
     reused = transport is not None
@@ -230,7 +217,7 @@ async def _try_once(
         if transport is None:
             failed = _Failed(AttemptFailure.CONNECT, refusals.ended(AttemptEnd.CLIENT_GONE))
         else:
-            attempt.send(transport, head + body)
+            attempt.send(transport, head + request_length(len(body)) + body)
             await _watch(call, attempt)
             failed = _failure_of(call, attempt, channel)
     except ConnectError as error:
@@ -323,11 +310,33 @@ def _failure_of(call: Call, attempt: Attempt, channel: Channel) -> _Failed | Non
     )
 
 
-def _request_headers(call: Call, channel: Channel, key: ChannelKey) -> tuple[tuple[str, str], ...]:
-    """Our own headers, the channel's credential, and what the allow-list lets through."""
+def _request_head(call: Call, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
+    """Where the request goes and its head but for the length; calls that look alike share it."""
+    world, forwarded, stream = call.world, call.client.visit.forwarded, call.offer.request.stream
+    origin, prefix = world.origin(channel)
+    alike = (channel.id, key.id, stream, forwarded)
+    known = world.heads.get(alike)
+    if known is not None and known[0] is channel:
+        return origin, known[1]
+    head = request_prefix(
+        "POST",
+        prefix + _PATHS[channel.dialect],
+        origin.host_header,
+        _request_headers(channel, key, forwarded, stream=stream),
+    )
+    if len(world.heads) >= HEADS_MAX:
+        world.heads.clear()
+    world.heads[alike] = (channel, head)
+    return origin, head
+
+
+def _request_headers(
+    channel: Channel, key: ChannelKey, forwarded: tuple[tuple[str, str], ...], *, stream: bool
+) -> tuple[tuple[str, str], ...]:
+    """Our own headers, the channel's credential, and what the allow-list let through."""
     rows = [
         ("content-type", "application/json"),
-        ("accept", "text/event-stream" if call.offer.request.stream else "application/json"),
+        ("accept", "text/event-stream" if stream else "application/json"),
         ("accept-encoding", "identity"),
         ("user-agent", "sluice"),
     ]
@@ -336,11 +345,7 @@ def _request_headers(call: Call, channel: Channel, key: ChannelKey) -> tuple[tup
             rows.append(("x-api-key", key.secret))
         else:
             rows.append(("authorization", f"Bearer {key.secret}"))
-    sent = call.client.head
-    for name in FORWARDED_HEADERS:
-        value = sent.get(name)
-        if value is not None and value.isascii() and value.isprintable():
-            rows.append((name, value))
-    if channel.dialect is Dialect.ANTHROPIC and "anthropic-version" not in sent:
+    rows.extend(forwarded)
+    if channel.dialect is Dialect.ANTHROPIC and "anthropic-version" not in dict(forwarded):
         rows.append(("anthropic-version", ANTHROPIC_VERSION_DEFAULT))
     return tuple(rows)

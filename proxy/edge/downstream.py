@@ -12,6 +12,8 @@ from typing import Final
 
 from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
+from proxy.core.http1_request import RequestHead
+from proxy.core.urls import dialect_of, resolve
 from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
 
@@ -38,6 +40,36 @@ _REASONS: Final = {
 }  # fmt: skip
 
 
+FORWARDED_HEADERS: Final = (
+    "anthropic-version",
+    "anthropic-beta",
+    "openai-beta",
+    "accept-language",
+    "x-stainless-helper-method",
+)
+"""Request headers that go on; everything else stays here, credentials above all."""
+
+
+class Visit:
+    """What follows from a request's head alone, worked out once for all that look the same."""
+
+    __slots__ = ("dialect", "digest", "endpoint", "endpoint_name", "forwarded")
+
+    def __init__(self, head: RequestHead) -> None:
+        self.endpoint = resolve(head.path)
+        self.endpoint_name = "other" if self.endpoint is None else self.endpoint.value
+        self.dialect = dialect_of(head.path, anthropic_version="anthropic-version" in head.values)
+        self.digest: bytes | None = None
+        """Of the key it carries, once that was found well-formed."""
+        self.forwarded = tuple(
+            [
+                (name, value)
+                for name in FORWARDED_HEADERS
+                if (value := head.get(name)) is not None and value.isascii() and value.isprintable()
+            ]
+        )
+
+
 class Downstream:
     """One request's client. `begun` is True once a status line is on the wire."""
 
@@ -52,12 +84,13 @@ class Downstream:
         "peer_address",
         "request",
         "request_id",
+        "visit",
     )
 
     def __init__(
         self,
         request: Request,
-        dialect: Dialect,
+        visit: Visit,
         request_id: str,
         cors_origin: str,
         peer_address: str | None,
@@ -66,8 +99,9 @@ class Downstream:
         self.request = request
         self.head = head
         self.connection = request.protocol
-        self.dialect = dialect
-        self.endpoint = "other"
+        self.visit = visit
+        self.dialect = dialect = visit.dialect
+        self.endpoint = visit.endpoint_name
         self.request_id = request_id
         self.peer_address = peer_address
         self.begun = False

@@ -6,11 +6,12 @@ its admission to its receipt, whatever happens in between. This module must not 
 are framed (core/exchange.py), how channels are chosen (edge/dispatch.py), nor SQL.
 """
 
+from proxy.core.catalog import Catalog
 from proxy.core.entities import Key, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import parse_call
-from proxy.edge.auth import authenticate
+from proxy.edge.auth import identify, recognise
 from proxy.edge.call import Call
 from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
@@ -26,7 +27,7 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
     key: Key | None = None
     try:
         catalog = world.catalog
-        key = authenticate(client.head, catalog, world.pepper, world.now(), client.peer_address)
+        key = authenticate(world, client, catalog)
         body = await client.read_body(world.bounds.body_bytes_max, world.bounds.body_seconds_max)
         request = parse_call(body, client.dialect)
         offer = make_offer(
@@ -44,6 +45,14 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
         return
     client.add_headers(rate_limit_headers(admission.limits, world.now()))
     await serve(Call(world, client, offer, opening, admission, body))
+
+
+def authenticate(world: World, client: Downstream, catalog: Catalog) -> Key:
+    """Say whose call this is. Raises RelayError 401, 403."""
+    visit = client.visit
+    if visit.digest is None:
+        visit.digest = identify(client.head, world.pepper)
+    return recognise(visit.digest, catalog, world.now(), client.peer_address)
 
 
 def open_call(world: World, client: Downstream, offer: Offer, call_id: int) -> Opening:

@@ -15,11 +15,11 @@ from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.http1_request import RequestHead
 from proxy.core.ids import format_id
 from proxy.core.limits import rate_limit_headers
-from proxy.core.urls import METHODS, Endpoint, dialect_of, hint, model_name, resolve
+from proxy.core.urls import METHODS, Endpoint, hint, model_name
 from proxy.edge import log, models
 from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
-from proxy.edge.downstream import Downstream
+from proxy.edge.downstream import Downstream, Visit
 from proxy.edge.relay import relay
 from proxy.edge.world import World
 
@@ -50,17 +50,19 @@ class Server:
     async def handle(self, request: Request) -> None:
         """Answer one request: the handler given to ClientServer."""
         world, head = self._world, request.head
-        path = head.path
         call_id = world.ids.next(world.now())
+        visit = head.memo
+        if not isinstance(visit, Visit):
+            visit = head.memo = Visit(head)
         client = Downstream(
             request,
-            dialect_of(path, anthropic_version="anthropic-version" in head.values),
+            visit,
             format_id(call_id),
             self._cors_origin(head),
             self._peer_address(request),
         )
         try:
-            await self._route(client, path, call_id)
+            await self._route(client, head.path, call_id)
         except RelayError as error:
             world.metrics.observe_call(client.figures(error))
             client.fail(error)
@@ -71,7 +73,7 @@ class Server:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort, named in the house rules
             log.get().error(
-                "internal error", request_id=client.request_id, error=repr(error), path=path
+                "internal error", request_id=client.request_id, error=repr(error), path=head.path
             )
             if client.begun:
                 client.abort()
@@ -84,16 +86,15 @@ class Server:
         if method == "OPTIONS":
             self._preflight(client)
             return
-        endpoint = resolve(path)
+        endpoint = client.visit.endpoint
         if endpoint is None:
             raise RelayError(ErrorCode.UNKNOWN_URL, hint(path, method))
-        client.endpoint = endpoint.value
         if endpoint is Endpoint.UNSUPPORTED:
             raise RelayError(ErrorCode.UNSUPPORTED_ENDPOINT, hint(path, method))
         if method not in METHODS[endpoint]:
             client.add_headers([("allow", ", ".join((*METHODS[endpoint], "OPTIONS")))])
             raise RelayError(ErrorCode.METHOD_NOT_ALLOWED, hint(path, method))
-        if endpoint in {Endpoint.CHAT, Endpoint.MESSAGES}:
+        if endpoint is Endpoint.CHAT or endpoint is Endpoint.MESSAGES:
             await relay(self._world, client, call_id)
         else:
             self._models(client, endpoint, path)

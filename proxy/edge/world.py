@@ -75,6 +75,8 @@ class World:
     draining: bool = False
     now: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
+    heads: dict[tuple[object, ...], tuple[Channel, bytes]] = field(default_factory=dict, repr=False)
+    """Upstream request heads ready to send, by what they depend on (edge/dispatch.py)."""
     _origins: dict[int, tuple[Channel, Origin, str]] = field(default_factory=dict)
 
     @property
