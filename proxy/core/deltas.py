@@ -219,6 +219,19 @@ def finished(chunk: OpenAIChunk) -> tuple[int, ...]:
     return tuple([choice.index for choice in chunk.choices if choice.finish_reason])
 
 
+def has_other_content(payload: bytes) -> bool:
+    """Say whether a chunk's deltas hold more than a role and empty texts.
+
+    Audio, images, annotations and whatever comes next are content, though no text is read of
+    them. This reads the whole object once more: only for events before the first content.
+    """
+    for choice in as_list(as_dict(load_object(payload)).get("choices")):
+        delta = as_dict(as_dict(choice).get("delta"))
+        if any(value for name, value in delta.items() if name != "role"):
+            return True
+    return False
+
+
 def is_set(value: object) -> bool:
     """Say whether `value` is truthy JSON: SDKs raise on a truthy `error` only (WIRE.md 1)."""
     return bool(value)

@@ -1,19 +1,24 @@
 """Server-sent events as whole byte spans: where one ends, and what its fields are.
 
 Rules: the splitter never changes, drops or invents a byte: the concatenation of what it returns
-is what it was given. Line ends may be LF, CR or CRLF, mixed (WHATWG HTML section 9.2.6). An
-event larger than its limit comes out in parts, so memory is bounded. This module must not know
-what is inside `data`.
+is what it was given, and where it cuts does not depend on how the body was cut before. Line ends
+may be LF, CR or CRLF, mixed (WHATWG HTML section 9.2.6). An event larger than its limit comes
+out in parts, so memory is bounded. This module must not know what is inside `data`.
 """
 
 import re
+from typing import Final
 
-EVENT_BYTES_MAX = 1 << 20
+EVENT_BYTES_MAX: Final = 1 << 20
 
-# Atomic groups, or the engine would backtrack into half a CRLF and see a blank line there.
-_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+# Atomic groups, or the engine would backtrack into half a CRLF and see a blank line there. A CR
+# after CRLF or LF ends the event only once the next byte is known not to be its LF: else the end
+# of a CRLF stream would be cut in two wherever the network did. After a lone CR nobody waits,
+# for a stream written so would stall on every event.
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n)(?>\r\n|\n|\r(?=[^\n]))|\r\r")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SEAM_BYTES = 3  # a blank line has at most four
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 class EventSplitter:
@@ -22,79 +27,74 @@ class EventSplitter:
     `oversized` is True while the parts of an event larger than `event_bytes_max` pass through.
     """
 
-    __slots__ = ("_event_bytes_max", "_pieces", "_size", "oversized")
+    __slots__ = ("_event_bytes_max", "_partial", "oversized")
 
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self._event_bytes_max = event_bytes_max
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._partial = bytearray()
         self.oversized = False
 
     @property
     def idle(self) -> bool:
         """Whether no partial event is held: the next byte starts an event."""
-        return not self._pieces and not self.oversized
+        return not self._partial and not self.oversized
 
     def receive(self, body: bytes) -> list[tuple[bytes, bool]]:
-        """Take body bytes; return spans with whether each is a whole event (not a part).
+        """Take body bytes; return spans with whether each is a whole event within the limit.
 
         The last part of an oversized event comes with its blank line and False.
         """
-        if self.idle and body.endswith(b"\n\n") and b"\r" not in body:
+        if (
+            body.endswith(b"\n\n")
+            and not self._partial
+            and not self.oversized
+            and b"\r" not in body
+            and b"\n\n\n" not in body
+            and len(body) <= self._event_bytes_max
+        ):
             return [(piece + b"\n\n", True) for piece in body[:-2].split(b"\n\n")]
         return self._receive_any(body)
 
-    def receive_eof(self) -> bytes:
-        """Return the unfinished event at the end of the body, b"" if there is none."""
-        rest = b"".join(self._pieces)
-        self._pieces.clear()
-        self._size = 0
-        return rest
+    def receive_eof(self) -> tuple[bytes, bool]:
+        """Return what is held at the end of the body, and whether it is a whole event after all.
+
+        A last CR can no longer be half of a CRLF. Anything else was cut short: no client
+        dispatches an event without its blank line (WIRE.md section 2).
+        """
+        rest = bytes(self._partial)
+        self._partial.clear()
+        return rest, not self.oversized and rest.endswith(b"\n\r")
 
     def _receive_any(self, body: bytes) -> list[tuple[bytes, bool]]:
-        # A blank line may straddle the seam, so the search starts three bytes before it; the
-        # pieces are joined only when an event ends, or a 1 MiB event in 1-byte writes would be
-        # copied a million times.
+        """Cut anywhere. The search starts before the seam, where a blank line may straddle it."""
         spans: list[tuple[bytes, bool]] = []
-        tail = b"".join(self._pieces[-4:])[-3:] if self._pieces else b""
-        window = tail + body
-        start = -len(tail)
-        for match in _BLANK_LINE.finditer(window):
+        partial, limit = self._partial, self._event_bytes_max
+        tail = bytes(partial[-_SEAM_BYTES:])
+        start = 0
+        for match in _BLANK_LINE.finditer(tail + body):
             end = match.end() - len(tail)
-            if end <= 0:
-                continue
-            if start < 0:
-                whole = b"".join(self._pieces) + body[:end]
-                self._pieces.clear()
-                self._size = 0
-            else:
-                whole = body[start:end]
-            spans.append((whole, not self.oversized))
+            event = bytes(partial) + body[start:end] if partial else body[start:end]
+            partial.clear()
+            spans.append((event, not self.oversized and len(event) <= limit))
             self.oversized = False
             start = end
-        rest = body[max(start, 0) :]
-        if rest:
-            self._pieces.append(rest)
-            self._size += len(rest)
-            if len(self._pieces) > 256:
-                self._pieces = [b"".join(self._pieces)]
-        if self._size > self._event_bytes_max:
-            part = b"".join(self._pieces)
-            # Keep the last bytes back: they may be the first half of the blank line.
-            self._pieces = [part[-3:]]
-            self._size = 3
+        partial += body[start:]
+        if len(partial) > limit:
+            # The last bytes stay: they may be the first part of the blank line.
+            spans.append((bytes(partial[:-_SEAM_BYTES]), False))
+            del partial[:-_SEAM_BYTES]
             self.oversized = True
-            spans.append((part[:-3], False))
         return spans
 
 
 def fields(event: bytes) -> tuple[str, bytes | None, bool]:
     """Return an event's name, its data (lines joined by LF, None without any) and has-id.
 
-    `retry` and unknown fields are ignored, as every SDK does.
+    `retry` and unknown fields are ignored, as every SDK does; so is a line behind a byte order
+    mark, which means something only at the very start of a stream.
     """
     name, data, has_id = "", None, False
-    for line in _LINE_END.split(event.removeprefix(_BYTE_ORDER_MARK)):
+    for line in _LINE_END.split(event) if b"\r" in event else event.split(b"\n"):
         if line.startswith(b"data:"):
             value = line[6:] if line.startswith(b"data: ") else line[5:]
             data = value if data is None else data + b"\n" + value

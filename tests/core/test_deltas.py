@@ -352,3 +352,20 @@ def test_typed_and_tolerant_agree(text: str) -> None:
 def test_the_structs_are_frozen() -> None:
     with pytest.raises(AttributeError):
         msgspec.convert({}, deltas.OpenAIChunk).usage = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("payload", "other"),
+    [
+        (b'{"choices":[{"delta":{"role":"assistant","content":""}}]}', False),
+        (b'{"choices":[{"delta":{"role":"assistant","content":null,"tool_calls":[]}}]}', False),
+        (b'{"choices":[{"delta":null},{"delta":{}},{}]}', False),
+        (b'{"choices":[],"prompt_filter_results":[{}]}', False),
+        (b'{"choices":null}', False),
+        (b"not json", False),
+        (b'{"choices":[{"delta":{"audio":{"id":"a"}}}]}', True),
+        (b'{"choices":[{},{"delta":{"role":"assistant","images":["x"]}}]}', True),
+    ],
+)
+def test_content_that_is_no_text_is_noticed(payload: bytes, other: bool) -> None:
+    assert deltas.has_other_content(payload) is other

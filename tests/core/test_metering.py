@@ -294,3 +294,48 @@ def test_exactly_the_wholly_sent_events_count(sizes: list[int], unsent: int) -> 
     sent = sum(sizes) - unsent
     expected = sum(1 for end in range(1, len(sizes) + 1) if sum(sizes[:end]) <= sent)
     assert meter.advance(unsent) == expected
+
+
+def test_an_event_with_several_texts_carries_its_size_once() -> None:
+    meter = Meter(len)
+    assert meter.add_runs([((0, "text", 0), "ab"), ((1, "text", 0), "c")], 30)
+    assert not meter.add_runs([], 14)
+    assert meter.advance(15) == 0
+    assert meter.advance(14) == 3
+
+
+def test_what_waits_is_counted_apart_and_changes_nothing() -> None:
+    meter = Meter(words)
+    assert meter.waiting() == 0
+    meter.add("one two", 10)
+    meter.add(" three", 10)
+    assert meter.waiting() == 3
+    meter.add_run((1, "text", 0), "four", 10)
+    meter.add_unread(9)
+    assert meter.waiting() == 3 + 1 + 3
+    assert meter.waiting() == 7
+    assert meter.advance(19) == 3
+    assert meter.waiting() == 1 + 3
+    assert meter.advance() == 7
+    assert meter.waiting() == 0
+
+
+def test_unread_bytes_weigh_the_same_however_they_were_counted() -> None:
+    meter = Meter(words)
+    for _ in range(8):
+        meter.add_unread(1)
+        meter.advance()
+    assert meter.delivered == 2
+
+
+def test_characters_bound_tokens_without_a_count() -> None:
+    meter = Meter(words)
+    assert meter.add_openai(openai_delta(openai({"content": "ab"})), 5)
+    assert meter.add_openai(openai_delta(openai({"content": ""})), 5)
+    assert meter.add_openai(openai_delta(openai({"reasoning": "cde"})), 5)
+    event = anthropic_event(b'{"type":"content_block_delta","delta":{"text":"f"}}')
+    assert meter.add_anthropic(event, 5)
+    meter.add("gh", 5)
+    meter.add_run((0, "tool", 0), "i", 5)
+    meter.add_unread(40)
+    assert meter.characters == 2 + 3 + 1 + 2 + 1 + 40

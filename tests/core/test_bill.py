@@ -1,0 +1,166 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core import pricing
+from proxy.core.bill import NOTHING, Delivered, Statement, Terms, state
+from proxy.core.entities import MULTIPLIER_ONE, Price, Usage, UsageSource
+from proxy.core.usage import OUTPUT_SLACK_TOKENS, UsageTally
+
+PRICE = Price(
+    model="m",
+    version=1,
+    input=2_000_000_000,
+    cache_read=1_000_000_000,
+    output=10_000_000_000,
+    call=5,
+)
+TERMS = Terms(PRICE, MULTIPLIER_ONE, output_tokens_max=100)
+
+
+def delivered(output: int, *, content: bool = True, exact: bool = True) -> Delivered:
+    return Delivered(content, output, exact)
+
+
+def reported(prompt: object = 10, completion: object = 4) -> UsageTally:
+    tally = UsageTally()
+    tally.openai({"prompt_tokens": prompt, "completion_tokens": completion})
+    return tally
+
+
+def never() -> int:
+    raise AssertionError("the prompt was counted though the provider had said")
+
+
+def bill(
+    tally: UsageTally,
+    what: Delivered,
+    *,
+    complete: bool = True,
+    prompt: Callable[[], int] = lambda: 30,
+    terms: Terms = TERMS,
+) -> Statement:
+    return state(terms, tally, what, prompt, complete=complete)
+
+
+def price(usage: Usage) -> int:
+    return pricing.charge(usage, PRICE, MULTIPLIER_ONE)
+
+
+def test_the_providers_figure_is_billed_and_the_prompt_not_counted() -> None:
+    made = bill(reported(), delivered(3), prompt=never)
+    assert made.usage == Usage(input_uncached=10, output=4)
+    assert made.source is UsageSource.REPORTED
+    assert made.charge == price(made.usage) == 10 * 2_000 + 4 * 10_000 + 5
+    assert (made.forgiven, made.anomalies) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("exact", "source"), [(True, UsageSource.COUNTED), (False, UsageSource.ESTIMATED)]
+)
+def test_without_a_report_prompt_and_delivered_output_are_billed(
+    exact: bool, source: UsageSource
+) -> None:
+    made = bill(UsageTally(), delivered(7, exact=exact), complete=False)
+    assert made.usage == Usage(input_uncached=30, output=7)
+    assert made.source is source
+    assert made.charge == price(made.usage)
+
+
+def test_nothing_delivered_and_nothing_reported_is_nothing() -> None:
+    assert bill(UsageTally(), delivered(0, content=False), complete=False, prompt=never) == NOTHING
+    assert (NOTHING.charge, NOTHING.forgiven, NOTHING.usage.calls) == (0, 0, 0)
+    start = UsageTally()
+    start.anthropic({"input_tokens": 9, "output_tokens": 1}, final=False)
+    assert bill(start, delivered(0, content=False), complete=False, prompt=never) == NOTHING
+
+
+def test_what_was_used_for_nothing_delivered_is_forgiven() -> None:
+    made = bill(reported(), delivered(0, content=False), complete=False, prompt=never)
+    assert made.charge == 0
+    assert made.forgiven == price(Usage(input_uncached=10, output=4))
+    assert made.source is UsageSource.REPORTED
+
+
+def test_an_early_report_of_a_broken_call_does_not_lower_what_was_delivered() -> None:
+    made = bill(reported(10, 1), delivered(20), complete=False, prompt=never)
+    assert made.usage == Usage(input_uncached=10, output=20)
+    assert made.source is UsageSource.COUNTED
+
+
+def test_only_the_input_was_reported() -> None:
+    start = UsageTally()
+    start.anthropic({"input_tokens": 9, "output_tokens": 1}, final=False)
+    made = bill(start, delivered(6), complete=False, prompt=never)
+    assert made.usage == Usage(input_uncached=9, output=6)
+    assert made.source is UsageSource.COUNTED
+
+
+def test_claims_are_bounded_and_told() -> None:
+    terms = replace_terms(input_tokens_max=50)
+    made = bill(reported(1_000, 900_000), delivered(3), terms=terms)
+    assert made.usage.output == 100 + OUTPUT_SLACK_TOKENS
+    assert made.usage.input_total == 50
+    assert made.anomalies == ("input_bounded", "output_bounded")
+    assert made.charge == price(made.usage)
+    unbounded = bill(reported(1_000, 3), delivered(3))
+    assert unbounded.usage.input_total == 1_000
+
+
+def test_anomalies_of_the_report_stay_with_those_of_the_bounds() -> None:
+    made = bill(reported(-5, 900_000), delivered(3))
+    assert made.anomalies == ("negative", "output_bounded")
+    assert made.usage.input_uncached == 30
+
+
+def replace_terms(**changes: int) -> Terms:
+    return Terms(
+        **{
+            "price": PRICE,
+            "multiplier": MULTIPLIER_ONE,
+            "output_tokens_max": 100,
+            **changes,
+        }  # type: ignore[arg-type]  # fields of Terms
+    )
+
+
+@given(
+    prompt=st.one_of(st.none(), st.integers(-5, 10**19)),
+    completion=st.one_of(st.none(), st.integers(-5, 10**19)),
+    counted=st.integers(0, 10_000),
+    content=st.booleans(),
+    exact=st.booleans(),
+    complete=st.booleans(),
+)
+def test_a_statement_is_always_within_its_terms(
+    prompt: int | None,
+    completion: int | None,
+    counted: int,
+    content: bool,
+    exact: bool,
+    complete: bool,
+) -> None:
+    tally = UsageTally()
+    tally.openai({"prompt_tokens": prompt, "completion_tokens": completion})
+    made = bill(
+        tally,
+        delivered(counted if content else 0, content=content, exact=exact),
+        complete=complete,
+        terms=replace_terms(input_tokens_max=500),
+    )
+    ceiling = pricing.quote(PRICE, MULTIPLIER_ONE, 500, 100 + OUTPUT_SLACK_TOKENS)
+    assert 0 <= made.charge <= ceiling
+    assert 0 <= made.forgiven <= ceiling
+    assert not (made.charge and made.forgiven)
+    assert content or not made.charge
+    assert made.charge + made.forgiven == price(made.usage) or made == NOTHING
+    assert list(made.anomalies) == sorted(set(made.anomalies))
+
+
+def test_the_multiplier_is_the_groups() -> None:
+    dear = Terms(replace(PRICE, call=0), 1_500_000, output_tokens_max=100)
+    made = bill(reported(), delivered(3), terms=dear)
+    assert made.charge == 15 * (10 * 2_000 + 4 * 10_000) // 10

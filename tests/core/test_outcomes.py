@@ -1,0 +1,82 @@
+import pytest
+
+from proxy.core import outcomes
+from proxy.core.entities import Dialect, TerminalRule
+from proxy.core.http1 import Framing, ResponseHead
+from proxy.core.outcomes import ERROR_BODY_BYTES_MAX, RESPONSE_BYTES_MAX, Expectation, FailureKind
+
+
+def head(status: int = 200, **headers: str) -> ResponseHead:
+    rows = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return ResponseHead(status, rows, Framing.CLOSE, 0, keep_alive=False)
+
+
+def test_what_is_expected_by_default() -> None:
+    expect = Expectation(Dialect.OPENAI, stream=True)
+    assert (expect.terminal, expect.choices, expect.verbatim) == (TerminalRule.DONE, 1, True)
+    assert not expect.strip_usage
+
+
+@pytest.mark.parametrize(("status", "good"), [(199, False), (200, True), (299, True), (300, False)])
+def test_only_2xx_is_good(status: int, good: bool) -> None:
+    assert outcomes.is_good(head(status)) is good
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream"),
+    [
+        ("text/event-stream", True),
+        ("Text/Event-Stream ; charset=utf-8", True),
+        ("", True),
+        ("application/json", False),
+        ("text/html", False),
+    ],
+)
+def test_event_streams_by_their_type(kind: str, stream: bool) -> None:
+    assert outcomes.is_event_stream(head(content_type=kind)) is stream
+
+
+def test_no_type_may_be_a_stream() -> None:
+    assert outcomes.is_event_stream(head())
+
+
+def test_compression() -> None:
+    for coding in ("identity", "Identity", ""):
+        assert outcomes.compressed(head(content_encoding=coding)) is None
+    assert outcomes.compressed(head()) is None
+    failure = outcomes.compressed(head(content_encoding="gzip"))
+    assert failure is not None
+    assert failure.kind is FailureKind.UNEXPECTED_ANSWER
+    failure = outcomes.compressed(head(429, content_encoding="gzip", retry_after="9"))
+    assert failure is not None
+    assert (failure.kind, failure.status, failure.retry_after) == (FailureKind.STATUS, 429, "9")
+
+
+def test_how_much_of_a_plain_body_is_kept() -> None:
+    assert outcomes.plain_bytes_max(head(), stream=False) == RESPONSE_BYTES_MAX
+    assert outcomes.plain_bytes_max(head(), stream=True) == ERROR_BODY_BYTES_MAX
+    assert outcomes.plain_bytes_max(head(500), stream=False) == ERROR_BODY_BYTES_MAX
+
+
+def test_plain_answers() -> None:
+    assert outcomes.plain(head(), b"{}", stream=False, whole=True) is None
+    kinds = {
+        (200, False, False): FailureKind.TOO_LARGE,
+        (200, True, True): FailureKind.UNEXPECTED_ANSWER,
+        (200, True, False): FailureKind.UNEXPECTED_ANSWER,
+        (404, False, True): FailureKind.STATUS,
+        (404, True, False): FailureKind.STATUS,
+    }
+    for (status, stream, whole), kind in kinds.items():
+        failure = outcomes.plain(head(status), b"why", stream=stream, whole=whole)
+        assert failure is not None
+        assert failure.kind is kind
+        assert failure.body == (b"" if kind is FailureKind.TOO_LARGE else b"why")
+        assert failure.status == (404 if kind is FailureKind.STATUS else None)
+
+
+def test_the_others() -> None:
+    failure = outcomes.error_event(b"x" * 100_000)
+    assert (failure.kind, len(failure.body)) == (FailureKind.ERROR_EVENT, ERROR_BODY_BYTES_MAX)
+    assert outcomes.truncated("it stopped").kind is FailureKind.TRUNCATED
+    assert outcomes.too_large("an event").message == "an event"
