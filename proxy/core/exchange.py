@@ -159,6 +159,11 @@ class Exchange:
         """Whether a finish reason was seen: usage may follow within moments."""
         return self.finish_reason is not None
 
+    @property
+    def in_event(self) -> bool:
+        """Whether part of an event too large to hold has passed, and its end has not."""
+        return self._splitter.oversized
+
     def ordinary(self, data: bytes) -> int:
         """How many leading bytes of `data` may be written on as they are; metered already.
 

@@ -270,14 +270,21 @@ class Call:
         exchange = attempt.exchange
         input_tokens = self._input_tokens(exchange)
         target = max(exchange.tokens_allowed, exchange.upper) + self.world.bounds.slice_tokens
-        amount = self.offer.quote(input_tokens, target) - self._held
+        ceiling = self.offer.quote(input_tokens, self.offer.output_tokens_max)
+        amount = min(self.offer.quote(input_tokens, target), ceiling) - self._held
         self._extending = True
+
+        def covered() -> int:
+            # No call is charged above its ceiling, however much of it waits unsent.
+            if self._held >= ceiling:
+                return UNLIMITED
+            return self.offer.tokens_affordable(input_tokens, self._held)
 
         def answer(granted: int) -> None:
             self._extending = False
             self._held += granted
             if granted:
-                attempt.allow(self.offer.tokens_affordable(input_tokens, self._held))
+                attempt.allow(covered())
             elif at_edge:
                 self.cut(Notice.BALANCE)
 
@@ -286,7 +293,7 @@ class Call:
             return
         # The input turned out smaller than its estimate: the hold covers the next slice as it is.
         self._extending = False
-        attempt.allow(self.offer.tokens_affordable(input_tokens, self._held))
+        attempt.allow(covered())
 
     def _input_tokens(self, exchange: Exchange) -> int:
         tally = exchange.tally
@@ -339,7 +346,9 @@ class Call:
             attempt.stop(AttemptEnd.IDLE_TIMEOUT)
             return
         # After an `id:` line a comment makes openai-python raise (WIRE.md section 2).
-        if not self.offer.request.stream or attempt.exchange.has_id:
+        # Inside an event passed on in parts it would become part of that event.
+        exchange = attempt.exchange
+        if not self.offer.request.stream or exchange.has_id or exchange.in_event:
             return
         if attempt.flowing and silent * 1000 < bounds.heartbeat_ms:
             return

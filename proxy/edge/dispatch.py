@@ -259,13 +259,15 @@ async def _watch(call: Call, attempt: Attempt) -> None:
 
 async def _committed(call: Call) -> None:
     """Wait until the reservation is durable: before it not one byte goes to the client."""
-    if not call.admission.committed.done():
-        try:
-            await call.admission.committed
-        except KeeperUnavailableError:
-            raise RelayError(
-                ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable; try again."
-            ) from None
+    committed = call.admission.committed
+    if committed.done() and committed.exception() is None:
+        return
+    try:
+        await committed
+    except KeeperUnavailableError:
+        raise RelayError(
+            ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable; try again."
+        ) from None
 
 
 def _refuse_empty_words(call: Call, exchange: Exchange) -> bool:

@@ -255,6 +255,16 @@ class Relay:
         monkeypatch.setattr(writer, "_write", late)
         return held
 
+    def fail_commits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let every further commit fail as on a full disk."""
+        writer = self.keeper._writer
+
+        def fail(batch: Any, commit: Any, work: Any) -> None:
+            error = sqlite3.OperationalError("database or disk is full")
+            self._loop.call_soon_threadsafe(writer._fail, error, commit, work)
+
+        monkeypatch.setattr(writer, "_write", fail)
+
     # Looking at it
 
     def until(self, reached: Callable[[], bool]) -> None:

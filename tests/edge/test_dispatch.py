@@ -9,6 +9,7 @@ import pytest
 
 from proxy.edge import dispatch as dispatch_module
 from tests.edge.harness import (
+    ANN,
     CHAT,
     CONTENT,
     DONE,
@@ -201,7 +202,7 @@ def test_a_fault_after_content_is_never_retried_and_never_ends_as_if_complete(
         ) as relay,
         relay.client() as client,
     ):
-        client.send(request_bytes(CHAT, body(), key=harness_key())).read_until(CONTENT[-1])
+        client.send(request_bytes(CHAT, body(), key=ANN)).read_until(CONTENT[-1])
         bad.release("seen")
         response = client.read_response()
         assert response.whole and DONE not in response.body
@@ -213,22 +214,20 @@ def test_a_fault_after_content_is_never_retried_and_never_ends_as_if_complete(
         assert (call["source"], call["output"]) == ("counted", len(WORDS))
 
 
-def harness_key() -> str:
-    from tests.edge.harness import ANN
-
-    return ANN
-
-
 def test_an_error_event_after_content_is_passed_on_and_ends_the_stream(tmp_path: Path) -> None:
     error = data({"error": {"message": "too hot", "type": "x", "code": None, "param": None}})
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in (ROLE, *CONTENT)],
+              Pause("seen"), Send(chunk(error) + chunk(DONE) + LAST_CHUNK)]  # fmt: skip
     with (
-        ScriptedUpstream(stream_script([ROLE, *CONTENT, error, DONE])) as upstream,
+        ScriptedUpstream(script) as upstream,
         Relay(tmp_path, channel(upstream.base_url)) as relay,
+        relay.client() as client,
     ):
-        response = relay.ask(body())
+        client.send(request_bytes(CHAT, body(), key=ANN)).read_until(CONTENT[-1])
+        upstream.release("seen")
+        response = client.read_response()
         assert response.whole and DONE not in response.body
-        assert response.body.startswith(b"".join([ROLE, *CONTENT]))
-        assert response.body.count(b'"error"') >= 1
+        assert error_of(response)["message"] == "too hot"
         (call,) = relay.calls()
         assert call["verdict"] == "upstream_error"
 
@@ -446,7 +445,7 @@ def test_a_stalled_stream_ends_in_band_as_a_timeout(tmp_path: Path, stall: str) 
 
 def test_only_listed_headers_go_upstream(tmp_path: Path) -> None:
     headers = {"anthropic-beta": "x-1", "openai-beta": "y=2", "cookie": "a=b", "x-secret": "no",
-               "x-api-key": harness_key(), "user-agent": "me"}  # fmt: skip
+               "x-api-key": ANN, "user-agent": "me"}  # fmt: skip
     with (
         ScriptedUpstream(stream_script(answer())) as upstream,
         Relay(tmp_path, channel(upstream.base_url)) as relay,
@@ -457,5 +456,5 @@ def test_only_listed_headers_go_upstream(tmp_path: Path) -> None:
         assert names == {"host", "content-type", "accept", "accept-encoding", "user-agent",
                          "authorization", "anthropic-beta", "openai-beta",
                          "content-length"}  # fmt: skip
-        assert harness_key().encode() not in upstream.requests[0].raw
+        assert ANN.encode() not in upstream.requests[0].raw
     assert dispatch_module.dispatch

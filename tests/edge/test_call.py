@@ -1,0 +1,421 @@
+"""A call while it is open: heartbeats, holds that grow or run out, cuts, commits that wait."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.edge.call import Call, Notice
+from proxy.edge.downstream import HEARTBEATS
+from proxy.storage.accounts import set_key_enabled
+from tests.edge.harness import (
+    ANN,
+    CHAT,
+    CONTENT,
+    DONE,
+    MESSAGE_START,
+    MESSAGES,
+    ROLE,
+    SAID,
+    STOP,
+    WORDS,
+    Relay,
+    answer,
+    body,
+    channel,
+    chunk_event,
+    data,
+    error_of,
+    message,
+    plain_answer,
+    price_of,
+    text,
+    usage,
+)
+from tests.integration.raw_client import parse_response, request_bytes
+from tests.integration.scripted import ScriptedUpstream, blackhole_port
+from tests.integration.scripts import (
+    LAST_CHUNK,
+    AwaitGone,
+    Close,
+    Flood,
+    Pause,
+    Send,
+    chunk,
+    plain_script,
+    stream_head,
+    stream_script,
+)
+
+ASK = request_bytes(CHAT, body(), key=ANN)
+QUICK = {"heartbeat_first_ms": 1, "heartbeat_ms": 1}
+BEATS = {"openai": b": keep-alive\n\n", "anthropic": b'event: ping\ndata: {"type": "ping"}\n\n'}
+
+
+def asked(dialect: str) -> bytes:
+    target = CHAT if dialect == "openai" else MESSAGES
+    return request_bytes(target, body(max_tokens=50), key=ANN)
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_heartbeats_before_and_after_content(tmp_path: Path, dialect: str) -> None:
+    events = [ROLE, *CONTENT, STOP, DONE] if dialect == "openai" else message()
+    script = [Pause("head"), Send(stream_head()), Pause("body"),
+              *[Send(chunk(event)) for event in events[:4]], Pause("rest"),
+              *[Send(chunk(event)) for event in events[4:]], Send(LAST_CHUNK)]  # fmt: skip
+    beat = BEATS[dialect]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url, dialect=dialect), **QUICK) as relay,
+        relay.client() as client,
+    ):
+        client.send(asked(dialect)).read_until(lambda data: data.count(beat) >= 2)
+        upstream.release("head")
+        seen = client.received.count(beat)
+        client.read_until(lambda data: data.count(beat) >= seen + 2)
+        upstream.release("body")
+        client.read_until(events[3])
+        seen = client.received.count(beat)
+        client.read_until(lambda data: data.count(beat) >= seen + 2)
+        upstream.release("rest")
+        response = client.read_response()
+        assert response.body.replace(beat, b"") == b"".join(events)
+        assert [call["verdict"] for call in relay.calls()] == ["complete"]
+    assert set(HEARTBEATS.values()) == set(BEATS.values())
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_no_heartbeat_after_an_id_line_nor_in_a_plain_answer(tmp_path: Path, stream: bool) -> None:
+    event = b"id: 7\n" + CONTENT[0]
+    script = [Send(stream_head()), Send(chunk(event)), Pause("rest"), Send(chunk(STOP)),
+              Send(chunk(DONE)), Send(LAST_CHUNK)]  # fmt: skip
+    late = [Pause("rest"), *plain_script(plain_answer())]
+    with (
+        ScriptedUpstream(script if stream else late) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), **QUICK) as relay,
+        relay.client() as client,
+    ):
+        client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
+        call = relay.call()
+        if stream:
+            client.read_until(event)
+        started = relay.do(relay.world.loop.time)
+        relay.until(lambda: relay.world.loop.time() > started + 0.05 and call.attempt is not None)
+        upstream.release("rest")
+        wanted = event + STOP + DONE if stream else plain_answer()
+        assert client.read_response().body == wanted
+
+
+def test_no_heartbeat_inside_an_event_too_large_to_hold(tmp_path: Path) -> None:
+    large = text("x" * 10_000)
+    script = [Send(stream_head()), Send(chunk(CONTENT[0])), Send(chunk(large[:6_000])),
+              Pause("rest"), Send(chunk(large[6_000:])), Send(chunk(STOP + DONE)),
+              Send(LAST_CHUNK)]  # fmt: skip
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), event_bytes_max=4_096, **QUICK) as relay,
+        relay.client() as client,
+    ):
+        client.send(ASK).read_until(large[:5_000])
+        started = relay.do(relay.world.loop.time)
+        relay.until(lambda: relay.world.loop.time() > started + 0.05)
+        upstream.release("rest")
+        assert large in client.read_response().body
+
+
+def test_heartbeats_then_failure_then_the_next_channel(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([Pause("fail"), Close()]) as bad,
+        ScriptedUpstream(stream_script(answer())) as upstream,
+        Relay(
+            tmp_path, channel(bad.base_url, "bad", priority=1), channel(upstream.base_url), **QUICK
+        ) as relay,
+        relay.client() as client,
+    ):
+        client.send(ASK).read_until(BEATS["openai"])
+        bad.release("fail")
+        response = client.read_response()
+        whole = response.body.replace(BEATS["openai"], b"")
+        assert whole == b"".join([ROLE, *CONTENT, STOP, DONE])
+
+
+def test_heartbeats_then_failure_of_every_channel_is_told_in_band(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([Pause("fail"), Close()]) as bad,
+        Relay(tmp_path, channel(bad.base_url), **QUICK) as relay,
+        relay.client() as client,
+    ):
+        client.send(ASK).read_until(BEATS["openai"])
+        bad.release("fail")
+        response = client.read_response()
+        assert response.status == 200 and response.whole and DONE not in response.body
+        assert error_of(response)["code"] == "upstream_truncated"
+        (call,) = relay.calls()
+        assert (call["verdict"], call["charge"]) == ("upstream_truncated", 0)
+
+
+# The hold
+
+
+def test_a_long_stream_extends_its_hold_slice_by_slice(tmp_path: Path) -> None:
+    many = [text(f" word{number}") for number in range(300)]
+    events = [ROLE, *many, STOP, usage(9, 700), DONE]
+    with (
+        ScriptedUpstream(stream_script(events)) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), slice_tokens=16) as relay,
+    ):
+        assert relay.ask(body()).body == b"".join([ROLE, *many, STOP, DONE])
+        (call,) = relay.calls()
+        assert (call["verdict"], call["charge"]) == ("complete", price_of(9, 700))
+
+
+def test_a_wallet_that_runs_dry_ends_the_stream_in_band_at_its_last_token(tmp_path: Path) -> None:
+    script = [Send(stream_head()), Flood(chunk(CONTENT[1]), 100_000)]
+    credit = price_of(100, 200)
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), credit=credit, slice_tokens=16) as relay,
+    ):
+        response = relay.ask(body())
+        assert response.whole and error_of(response)["code"] == "insufficient_quota"
+        (call,) = relay.calls()
+        assert call["verdict"] == "cut_for_balance"
+        assert 0 < call["charge"] <= credit and call["balance_after"] >= 0
+        assert call["output"] == response.body.count(CONTENT[1])
+        upstream.wait_until(lambda up: up.visits[0].gone is not None)
+
+
+def test_a_slow_client_whose_ceiling_is_held_is_not_cut_for_balance(tmp_path: Path) -> None:
+    """What waits unsent counts as tokens of a byte each, but a call never costs its ceiling."""
+    wide = {"obfuscation": "x" * 1_000}
+    events = [chunk_event({"content": " and"}, **wide) for _ in range(1_800)]
+    script = stream_script([ROLE, *events, STOP, usage(9, 1_900), DONE])
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(
+            tmp_path, channel(upstream.base_url), credit=price_of(200, 2_100), slice_tokens=16
+        ) as relay,
+        relay.client(receive_buffer_bytes=4_096) as client,
+    ):
+        client.send(ASK)
+        call = relay.call()
+        relay.until(lambda: call._paused_at is not None)
+        response = client.read_response()
+        assert DONE in response.body
+        assert [call["verdict"] for call in relay.calls()] == ["complete"]
+
+
+# Cuts
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_a_key_revoked_in_mid_stream(tmp_path: Path, dialect: str) -> None:
+    events = (ROLE, *CONTENT) if dialect == "openai" else (MESSAGE_START, *SAID)
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in events], AwaitGone()]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url, dialect=dialect)) as relay,
+        relay.client() as client,
+    ):
+        client.send(asked(dialect)).read_until(events[-1])
+        call_now = relay.call()
+
+        async def revoke() -> None:
+            await relay.keeper.change(lambda conn: set_key_enabled(conn, 1, enabled=False))
+            call_now.cut(Notice.REVOKED)
+
+        relay.run(revoke())
+        response = client.read_response()
+        assert response.whole and error_of(response)["code"] == "key_disabled"
+        upstream.wait_until(lambda up: up.visits[0].gone is not None)
+        (call,) = relay.calls()
+        assert (call["verdict"], call["output"]) == ("cut_by_revocation", len(WORDS))
+        refused = relay.ask(body(), key=ANN)
+        assert refused.status == 401 and error_of(refused)["code"] == "key_disabled"
+
+
+@pytest.mark.parametrize("when", ["connecting", "waiting", "content"])
+def test_a_shutdown_cuts_in_band_at_any_point(tmp_path: Path, when: str) -> None:
+    script: list[Any] = [AwaitGone()]
+    if when == "content":
+        script = [Send(stream_head()), *[Send(chunk(event)) for event in CONTENT], AwaitGone()]
+    with ScriptedUpstream(script) as upstream, blackhole_port() as silent:
+        url = f"http://127.0.0.1:{silent}/v1" if when == "connecting" else upstream.base_url
+        with (
+            Relay(tmp_path, channel(url, connect_seconds_max=15.0)) as relay,
+            relay.client() as client,
+        ):
+            client.send(ASK)
+            call = relay.call()
+            if when == "waiting":
+                upstream.wait_until(lambda up: len(up.requests) == 1)
+            elif when == "content":
+                client.read_until(CONTENT[-1])
+            relay.do(lambda: call.cut(Notice.SHUTDOWN))
+            response = client.read_response()
+            assert response.status == (200 if when == "content" else 503)
+            assert error_of(response)["code"] == "server_restarting"
+            (row,) = relay.calls()
+            assert row["verdict"] == "cut_by_shutdown"
+            assert row["output"] == (len(WORDS) if when == "content" else 0)
+
+
+# Commits
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_end_of_an_answer_waits_for_its_commit(
+    tmp_path: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in (ROLE, *CONTENT)],
+              Pause("rest"), Send(chunk(STOP + usage(9, 7) + DONE) + LAST_CHUNK)]  # fmt: skip
+    late = [Pause("rest"), *plain_script(plain_answer())]
+    with (
+        ScriptedUpstream(script if stream else late) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), heartbeat_first_ms=1, heartbeat_ms=1) as relay,
+        relay.client() as client,
+    ):
+        client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
+        call = relay.call()
+        if stream:
+            client.read_until(CONTENT[-1])
+        held = relay.hold_commits(monkeypatch)
+        upstream.release("rest")
+        relay.until(lambda: call._commit_waiter is not None)
+        if stream:
+            seen = client.received.count(BEATS["openai"])
+            client.read_until(lambda data: data.count(BEATS["openai"]) > seen + 2)
+            assert DONE not in client.received
+        else:
+            assert not client.received
+        held.set()
+        response = client.read_response()
+        assert response.status == 200 and response.whole
+        assert (DONE in response.body) is stream
+        assert [row["verdict"] for row in relay.calls()] == ["complete"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_commit_that_takes_too_long_releases_no_end(
+    tmp_path: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in (ROLE, *CONTENT)],
+              Pause("rest"), Send(chunk(STOP + usage(9, 7) + DONE) + LAST_CHUNK)]  # fmt: skip
+    late = [Pause("rest"), *plain_script(plain_answer())]
+    with (
+        ScriptedUpstream(script if stream else late) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), commit_wait_ms_max=20) as relay,
+        relay.client() as client,
+    ):
+        client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
+        upstream.wait_until(lambda up: len(up.requests) == 1)
+        if stream:
+            client.read_until(CONTENT[-1])
+        held = relay.hold_commits(monkeypatch)
+        upstream.release("rest")
+        response = client.read_response()
+        assert response.status == (200 if stream else 503)
+        assert response.whole and DONE not in response.body
+        assert error_of(response)["code"] == "settlement_unavailable"
+        held.set()
+        relay.quiet()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_commit_that_fails_releases_no_end(
+    tmp_path: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in (ROLE, *CONTENT)],
+              Pause("rest"), Send(chunk(STOP + usage(9, 7) + DONE) + LAST_CHUNK)]  # fmt: skip
+    late = [Pause("rest"), *plain_script(plain_answer())]
+    with (
+        ScriptedUpstream(script if stream else late) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
+        upstream.wait_until(lambda up: len(up.requests) == 1)
+        if stream:
+            client.read_until(CONTENT[-1])
+        relay.fail_commits(monkeypatch)
+        upstream.release("rest")
+        response = client.read_response()
+        assert response.whole and DONE not in response.body
+        assert error_of(response)["code"] == "settlement_unavailable"
+        relay.quiet()
+        refused = relay.ask(body())
+        assert refused.status == 503 and error_of(refused)["code"] == "service_unavailable"
+        assert refused.header("retry-after")
+
+
+def test_a_reservation_that_cannot_be_committed_shows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        ScriptedUpstream(stream_script(answer())) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        relay.fail_commits(monkeypatch)
+        response = relay.ask(body())
+        assert response.status == 503
+        assert error_of(response)["code"] == "service_unavailable"
+        relay.quiet()
+
+
+def test_the_first_byte_waits_for_the_reservation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        ScriptedUpstream(stream_script(answer())) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), **QUICK) as relay,
+        relay.client() as client,
+    ):
+        held = relay.hold_commits(monkeypatch)
+        client.send(ASK)
+        call = relay.call()
+        relay.until(lambda: call.attempt is not None and call.attempt.shown)
+        assert not call.client.begun
+        held.set()
+        assert client.read_response().whole
+
+
+def test_a_client_that_takes_nothing_is_cut(tmp_path: Path) -> None:
+    script = [Send(stream_head()), Flood(chunk(CONTENT[0]), 1_000_000)]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(
+            tmp_path, channel(upstream.base_url), credit=10**13, write_stall_seconds_max=0.05
+        ) as relay,
+        relay.client(receive_buffer_bytes=4_096) as client,
+    ):
+        client.send(ASK).read_until(CONTENT[0])
+        upstream.wait_until(lambda up: up.visits[0].gone is not None)
+        assert [call["verdict"] for call in relay.calls()] == ["client_gone"]
+
+
+def test_an_open_call_leaves_a_mark_to_settle_at(tmp_path: Path) -> None:
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in CONTENT], AwaitGone()]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        client.send(ASK).read_until(CONTENT[-1])
+        call = relay.call()
+        relay.until(lambda: call._marked > 0)
+        relay.run(relay.keeper.change(lambda connection: None))
+        (row,) = relay.rows("SELECT * FROM open_call")
+        assert row["source"] == "counted" and row["charge"] == price_of(11, len(WORDS))
+
+
+def test_a_stream_carries_one_status_line(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(stream_script([data({"x": 1}), *answer()])) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        client.send(ASK).read_until(b"0\r\n\r\n")
+        assert len(re.findall(rb"HTTP/1\.1 ", bytes(client.received))) == 1
+        assert parse_response(bytes(client.received)) is not None
+    assert Call
