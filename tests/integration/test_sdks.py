@@ -6,6 +6,7 @@ many threads where only the sum does.
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ import anthropic
 import openai
 import pytest
 
+from proxy.core.entities import Tokenizer
+from proxy.core.tokenizers import exact_count
 from tests.integration.llama import MODEL_NAME, LlamaServer
+from tests.integration.raw_client import RawClient, parse_response, request_bytes
 from tests.integration.relay_process import (
     ANTHROPIC_MODEL,
     OPENAI_MODEL,
@@ -263,3 +267,48 @@ def test_an_empty_wallet_is_refused_without_a_call_upstream(bench: Bench) -> Non
     assert refused.value.status_code == 402
     assert bench.llama.tokens_predicted() == before
     assert bench.relay.balance(poor) == "0.000001"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_call_its_client_leaves_is_billed_what_the_client_got(bench: Bench, seed: int) -> None:
+    """I15 for aborted calls: the tokenizer's count of the client's own log, marked `counted`.
+
+    The client says goodbye by a half-close and then reads whatever had been sent to it, so that
+    its log is all that was delivered.
+    """
+    body = {
+        "model": OPENAI_MODEL,
+        "messages": [{"role": "user", "content": "Go on for long."}],
+        "max_tokens": 3000,
+        "seed": seed,
+        "ignore_eos": True,
+        "stream": True,
+    }
+    before = bench.llama.tokens_predicted()
+    request = request_bytes(
+        "/v1/chat/completions", json.dumps(body).encode(), key=bench.account.key
+    )
+    with RawClient(bench.relay.port) as client:
+        client.send(request).read_bytes(4_000 + 3_000 * seed)
+        client.half_close()
+        client.read_all()
+        answer = parse_response(bytes(client.received), ended=True)
+    assert answer is not None
+    text = ""
+    for event in answer.body.split(b"\n\n")[:-1]:
+        assert event != b"data: [DONE]"
+        for choice in json.loads(event.removeprefix(b"data: "))["choices"]:
+            text += choice["delta"].get("content") or ""
+    (row,) = settled(bench)
+    assert (row["verdict"], row["source"]) == ("client_gone", "counted")
+    assert row["output"] == exact_count(Tokenizer.O200K)(text)
+    print("billed", row["output"], "predicted", bench.llama.tokens_predicted() - before)
+
+
+def settled(bench: Bench) -> list[dict[str, object]]:
+    """The account's rows, once there are any: an abort is settled in the next few moments."""
+    for _ in range(50):
+        rows = bench.relay.usage(bench.account)
+        if rows:
+            return rows
+    raise AssertionError("the call is not on the bill")
