@@ -15,6 +15,8 @@ from enum import Enum, IntEnum
 from math import inf
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from proxy.core.entities import BudgetPeriod
 
 DAY_SECONDS = 86_400
@@ -52,6 +54,10 @@ FUNDING = account_id(AccountKind.FUNDING)
 _COST_KIND = int(AccountKind.COST)
 _PAYABLE_KIND = int(AccountKind.PAYABLE)
 
+_new = tuple.__new__
+"""Makes a `Transfer` of all its fields; its own constructor is a Python function, and five times
+as dear."""
+
 LINE_CHARGE = 0
 LINE_OVERRUN = 1
 LINE_FORGIVEN = 2
@@ -86,7 +92,7 @@ class Denial(NamedTuple):
     available: int
 
 
-class Settlement(NamedTuple):
+class Settlement(Struct, frozen=True, gc=False):
     """What a settled call posted. charged + overrun = its charge, all nano-USD.
 
     `budget_after` is what the key may still spend in its period, None without a budget.
@@ -124,8 +130,7 @@ class Purse:
     expense_day: int = 0
 
 
-@dataclass(slots=True)
-class Hold:
+class Hold(Struct, gc=False):
     """Money set aside for one open call."""
 
     call_id: int
@@ -147,7 +152,8 @@ class Ledger:
         self, call_id: int, user_id: int, key_id: int, amount: int, now: float
     ) -> Hold | Denial:
         """Hold `amount` for a call if both the wallet and the key's budget can give it."""
-        if amount < 0 or call_id in self._holds:
+        holds = self._holds
+        if amount < 0 or call_id in holds:
             raise AssertionError(f"call {call_id} cannot reserve {amount}")
         wallet = self._wallets.get(user_id) or self.wallet(user_id)
         purse = self._purses.get(key_id) or self.purse(key_id)
@@ -159,8 +165,7 @@ class Ledger:
             return Denial(Shortage.KEY_BUDGET, _free(wallet, purse))
         wallet.held += amount
         purse.held += amount
-        hold = Hold(call_id, wallet, purse, amount, now)
-        self._holds[call_id] = hold
+        hold = holds[call_id] = Hold(call_id, wallet, purse, amount, now)
         return hold
 
     def extend(self, call_id: int, amount: int, now: float) -> int:
@@ -199,14 +204,14 @@ class Ledger:
         """
         if charge < 0 or forgiven < 0 or (charge and forgiven):
             raise AssertionError(f"call {call_id} cannot settle {charge}, {forgiven}")
-        hold = self._hold(call_id)
-        del self._holds[call_id]
+        hold = self._holds.pop(call_id, None) or self._hold(call_id)
         wallet, purse = hold.wallet, hold.purse
         wallet.held -= hold.amount
         purse.held -= hold.amount
         if now >= purse.period_end:
             _begin_period(purse, now)
-        charged = min(charge, wallet.balance - wallet.held)
+        free = wallet.balance - wallet.held
+        charged = charge if charge < free else free  # noqa: FURB136 - a third of what `min` costs
         budget_after: int | None = None
         if purse.budget is not None:
             charged = min(charged, _budget_room(purse, purse.budget, hold.amount))
@@ -216,8 +221,11 @@ class Ledger:
         if charged:
             wallet.balance -= charged
             purse.spent += charged
+            account = wallet.account
             transfers.append(
-                Transfer(call_id, LINE_CHARGE, "charge", wallet.account, REVENUE, charged, now)
+                _new(
+                    Transfer, (call_id, LINE_CHARGE, "charge", account, REVENUE, charged, now, None)
+                )
             )
         if overrun:
             transfers.append(
@@ -232,12 +240,10 @@ class Ledger:
         line = LINE_COSTS
         for channel_id, amount in costs:
             owner = channel_id << ACCOUNT_KIND_BITS
+            debit, credit = owner | _COST_KIND, owner | _PAYABLE_KIND
             transfers.append(
-                Transfer(
-                    call_id, line, "upstream_cost",
-                    owner | _COST_KIND, owner | _PAYABLE_KIND, amount, now,
-                )
-            )  # fmt: skip
+                _new(Transfer, (call_id, line, "upstream_cost", debit, credit, amount, now, None))
+            )
             line += 1
         return Settlement(charged, overrun, wallet.balance, budget_after, transfers, purse)
 

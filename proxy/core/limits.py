@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from math import ceil, inf
-from typing import NamedTuple
+
+from msgspec import Struct
 
 MINUTE_SECONDS = 60.0
 BURST_DIVISOR = 6
@@ -29,11 +30,11 @@ _ROUNDING = 1e-6
 and a caller who waited as told must not be refused by that. A level carries what was forgiven."""
 
 
-class LimitState(NamedTuple):
+class LimitState(Struct, frozen=True, gc=False):
     """The live buckets of a key, for the rate-limit headers of both dialects.
 
     None means unlimited. `*_limit` is per minute, `*_remaining` whole units in the bucket now,
-    `*_reset` seconds until the bucket is full again. A tuple, because one is made per request.
+    `*_reset` seconds until the bucket is full again.
     """
 
     requests_limit: int | None = None
@@ -150,11 +151,14 @@ class Limiter:
         user = self._users.get(user_id) or self._open(self._users, user_id, limits.user, now)
         if key is None or user is None:
             return _crowded(limits, key)
-        key.refill(limits.key, now)
-        user.refill(limits.user, now)
-        if key.fits(tokens) and user.fits(tokens):
-            key.take(tokens)
-            user.take(tokens)
+        key_fits = key.fits(tokens, limits.key, now)
+        if user.fits(tokens, limits.user, now) and key_fits:
+            key.active += 1
+            key.requests -= 1
+            key.tokens -= tokens
+            user.active += 1
+            user.requests -= 1
+            user.tokens -= tokens
             return _ADMITTED
         refusals = [
             *key.refusals(tokens, LimitScope.KEY),
@@ -173,23 +177,44 @@ class Limiter:
         if key is None or user is None or not (key.active and user.active):
             raise AssertionError(f"nothing to release for key {key_id} of user {user_id}")
         missing = tokens_used - tokens_reserved
-        key.settle(missing, now)
-        user.settle(missing, now)
+        key.free(missing, now)
+        user.free(missing, now)
 
     def state(self, key_id: int, user_id: int, limits: EffectiveLimits, now: float) -> LimitState:
         """The buckets a caller is told about: of key and user, the one with less left."""
         key, user = self._keys.get(key_id), self._users.get(user_id)
         if key is None:
             key = _Account(limits.key, now)
-        else:
+        elif key.at != now or key.limits is not limits.key:  # not as `decide` has just left it
             key.refill(limits.key, now)
         if user is None:
             user = _Account(limits.user, now)
-        else:
+        elif user.at != now or user.limits is not limits.user:
             user.refill(limits.user, now)
         requests = user if user.requests < key.requests else key
         tokens = user if user.tokens < key.tokens else key
-        return LimitState(*requests.requests_state(), *tokens.tokens_state())
+        requests_left = tokens_left = None
+        requests_reset = tokens_reset = 0.0
+        bound = requests.limits
+        requests_limit = bound.requests_per_minute
+        if requests_limit is not None:
+            level = requests.requests
+            requests_left = int(level + _ROUNDING) if level > 0 else 0
+            requests_reset = (bound.requests_burst - level) / bound.requests_rate
+        bound = tokens.limits
+        tokens_limit = bound.tokens_per_minute
+        if tokens_limit is not None:
+            level = tokens.tokens
+            tokens_left = int(level + _ROUNDING) if level > 0 else 0
+            tokens_reset = (bound.tokens_burst - level) / bound.tokens_rate
+        return LimitState(
+            requests_limit,
+            requests_left,
+            requests_reset,
+            tokens_limit,
+            tokens_left,
+            tokens_reset,
+        )
 
     def active(self, key_id: int) -> int:
         """How many calls of a key are open."""
@@ -212,8 +237,8 @@ class Limiter:
 class _Account:
     """Both buckets and the open calls of one key or one user. Levels may be infinite.
 
-    The conditional expressions stand for `min`, whose call costs three times as much; refilling
-    happens four times per request.
+    The conditional expressions stand for `min` and `max`, whose calls cost three times as much,
+    and `fits` and `free` refill in their own bodies: each runs twice per request.
     """
 
     __slots__ = ("active", "at", "limits", "requests", "tokens")
@@ -245,30 +270,52 @@ class _Account:
             self.requests = _adopt(self.requests, limits.requests_burst)
             self.tokens = _adopt(self.tokens, limits.tokens_burst)
 
-    def fits(self, tokens: int) -> bool:
-        """Whether one more call of `tokens` may start."""
-        limits = self.limits
+    def fits(self, tokens: int, limits: RateLimits, now: float) -> bool:
+        """Whether one more call of `tokens` may start now; refills, so that refusals can tell."""
+        if self.limits is limits:
+            elapsed = now - self.at
+            self.at = now
+            requests, level = self.requests, self.tokens
+            if elapsed > 0:
+                requests += elapsed * limits.requests_rate
+                if requests > limits.requests_burst:  # noqa: PLR1730 - hot, see class
+                    requests = limits.requests_burst
+                self.requests = requests
+                level += elapsed * limits.tokens_rate
+                if level > limits.tokens_burst:  # noqa: PLR1730
+                    level = limits.tokens_burst
+                self.tokens = level
+        else:
+            self.refill(limits, now)
+            requests, level = self.requests, self.tokens
         burst = limits.tokens_burst
         return (
             self.active < limits.active_max
-            and self.requests + limits.requests_slack >= 1
-            and self.tokens + limits.tokens_slack >= (tokens if tokens < burst else burst)  # noqa: FURB136
+            and requests + limits.requests_slack >= 1
+            and level + limits.tokens_slack >= (tokens if tokens < burst else burst)  # noqa: FURB136
             and tokens <= limits.tokens_max
         )
 
-    def take(self, tokens: int) -> None:
-        """Charge one call."""
-        self.active += 1
-        self.requests -= 1
-        self.tokens -= tokens
-
-    def settle(self, missing: int, now: float) -> None:
+    def free(self, missing: int, now: float) -> None:
         """Free one slot and take `missing` tokens more (negative: give back)."""
-        self.refill(self.limits, now)
-        self.active -= 1
         limits = self.limits
-        level = self.tokens - missing
-        self.tokens = max(min(level, limits.tokens_burst), -limits.tokens_max)
+        elapsed = now - self.at
+        self.at = now
+        self.active -= 1
+        level, burst = self.tokens, limits.tokens_burst
+        if elapsed > 0:
+            requests = self.requests + elapsed * limits.requests_rate
+            most = limits.requests_burst
+            self.requests = requests if requests < most else most  # noqa: FURB136
+            level += elapsed * limits.tokens_rate
+            if level > burst:  # noqa: PLR1730
+                level = burst
+        level -= missing
+        if level > burst:
+            level = burst
+        elif level < -limits.tokens_max:
+            level = -limits.tokens_max
+        self.tokens = level
 
     def refusals(self, tokens: int, scope: LimitScope) -> list[LimitDecision]:
         """Why one more call of `tokens` may not start; empty when it may."""
@@ -297,26 +344,6 @@ class _Account:
             self.requests >= self.limits.requests_burst and self.tokens >= self.limits.tokens_burst
         )
 
-    def requests_state(self) -> tuple[int | None, int | None, float]:
-        """Limit, whole requests left, seconds until full."""
-        limits = self.limits
-        limit = limits.requests_per_minute
-        if limit is None:
-            return None, None, 0.0
-        level = self.requests
-        left = int(level + _ROUNDING) if level > 0 else 0
-        return limit, left, (limits.requests_burst - level) / limits.requests_rate
-
-    def tokens_state(self) -> tuple[int | None, int | None, float]:
-        """Limit, whole tokens left (0 when in debt), seconds until full."""
-        limits = self.limits
-        limit = limits.tokens_per_minute
-        if limit is None:
-            return None, None, 0.0
-        level = self.tokens
-        left = int(level + _ROUNDING) if level > 0 else 0
-        return limit, left, (limits.tokens_burst - level) / limits.tokens_rate
-
 
 def rate_limit_headers(state: LimitState, now: float) -> tuple[tuple[str, str], ...]:
     """Both header dialects of `state`; `now` is Unix seconds. Unlimited kinds are left out.
@@ -324,40 +351,36 @@ def rate_limit_headers(state: LimitState, now: float) -> tuple[tuple[str, str], 
     OpenAI's resets are durations (`120ms`, `6m0s`), Anthropic's RFC 3339 times rounded up to the
     second (WIRE.md sections 4 and 5).
     """
-    limit, left, reset, tokens_limit, tokens_left, tokens_reset = state
-    rows: tuple[tuple[str, str], ...] = ()
-    if limit is not None:
-        openai_limit, anthropic_limit = _limit_rows("requests", limit)
-        remaining = str(left)
-        rows = (
-            openai_limit,
-            ("x-ratelimit-remaining-requests", remaining),
-            ("x-ratelimit-reset-requests", _duration(ceil(reset * 1000))),
-            anthropic_limit,
-            ("anthropic-ratelimit-requests-remaining", remaining),
-            ("anthropic-ratelimit-requests-reset", _timestamp(ceil(now + reset))),
-        )
-    if tokens_limit is not None:
-        openai_limit, anthropic_limit = _limit_rows("tokens", tokens_limit)
-        remaining = str(tokens_left)
-        rows += (
-            openai_limit,
-            ("x-ratelimit-remaining-tokens", remaining),
-            ("x-ratelimit-reset-tokens", _duration(ceil(tokens_reset * 1000))),
-            anthropic_limit,
-            ("anthropic-ratelimit-tokens-remaining", remaining),
-            ("anthropic-ratelimit-tokens-reset", _timestamp(ceil(now + tokens_reset))),
-        )
-    return rows
-
-
-@lru_cache(maxsize=1024)
-def _limit_rows(kind: str, limit: int) -> tuple[tuple[str, str], tuple[str, str]]:
-    text = str(limit)
-    return (
-        (f"x-ratelimit-limit-{kind}", text),
-        (f"anthropic-ratelimit-{kind}-limit", text),
+    lines = rate_limit_lines(state, now).split("\r\n")
+    return tuple(
+        [(name, value) for name, _, value in [line.partition(": ") for line in lines[:-1]]]
     )
+
+
+def rate_limit_lines(state: LimitState, now: float) -> str:
+    """`rate_limit_headers` as lines of a response head, each with its CRLF."""
+    lines = ""
+    if state.requests_limit is not None:
+        limit, left, reset = state.requests_limit, state.requests_remaining, state.requests_reset
+        lines = (
+            f"x-ratelimit-limit-requests: {limit}\r\n"
+            f"x-ratelimit-remaining-requests: {left}\r\n"
+            f"x-ratelimit-reset-requests: {_duration(ceil(reset * 1000))}\r\n"
+            f"anthropic-ratelimit-requests-limit: {limit}\r\n"
+            f"anthropic-ratelimit-requests-remaining: {left}\r\n"
+            f"anthropic-ratelimit-requests-reset: {_timestamp(ceil(now + reset))}\r\n"
+        )
+    if state.tokens_limit is not None:
+        limit, left, reset = state.tokens_limit, state.tokens_remaining, state.tokens_reset
+        lines += (
+            f"x-ratelimit-limit-tokens: {limit}\r\n"
+            f"x-ratelimit-remaining-tokens: {left}\r\n"
+            f"x-ratelimit-reset-tokens: {_duration(ceil(reset * 1000))}\r\n"
+            f"anthropic-ratelimit-tokens-limit: {limit}\r\n"
+            f"anthropic-ratelimit-tokens-remaining: {left}\r\n"
+            f"anthropic-ratelimit-tokens-reset: {_timestamp(ceil(now + reset))}\r\n"
+        )
+    return lines
 
 
 @lru_cache(maxsize=16_384)

@@ -143,7 +143,8 @@ def test_a_budget_lowered_under_an_open_hold_is_still_never_overdrawn() -> None:
     ledger.reserve(3, USER, KEY, 0, NOW)
     ledger.set_budget(KEY, 10, BudgetPeriod.TOTAL, NOW)
     assert ledger.reserve(4, USER, KEY, 1, NOW) == Denial(Shortage.KEY_BUDGET, 0)
-    assert ledger.settle(3, 5, 0, [], NOW)[:4] == (0, 5, 750, 0)
+    last = ledger.settle(3, 5, 0, [], NOW)
+    assert (last.charged, last.overrun, last.balance_after, last.budget_after) == (0, 5, 750, 0)
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,28 @@ def test_changed_limits_are_adopted() -> None:
     assert limiter.state(1, 1, again, START + 1).requests_remaining == 10
 
 
+def test_changed_limits_bind_the_next_call() -> None:
+    limiter = Limiter()
+    assert call(limiter, EffectiveLimits(), START).admitted
+    narrow = only_key(requests_per_minute=6, tokens_per_minute=60)
+    assert call(limiter, narrow, START).admitted
+    refused = call(limiter, narrow, START)
+    assert (refused.admitted, refused.kind, refused.retry_after) == (False, LimitKind.REQUESTS, 10)
+    assert call(limiter, EffectiveLimits(), START).admitted
+
+
+def test_a_release_fills_no_bucket_above_its_burst() -> None:
+    limiter = Limiter()
+    limits = only_key(requests_per_minute=60, tokens_per_minute=600)
+    assert limiter.decide(1, 1, limits, 50, START).admitted
+    limiter.release(1, 1, 50, 45, START + 30)
+    state = limiter.state(1, 1, limits, START + 30)
+    assert (state.requests_remaining, state.tokens_remaining) == (10, 100)
+    assert limiter.decide(1, 1, limits, 50, START + 30).admitted
+    limiter.release(1, 1, 50, 90, START + 90)
+    assert limiter.state(1, 1, limits, START + 90).tokens_remaining == 60
+
+
 def test_a_clock_set_back_neither_fills_nor_stalls() -> None:
     limiter = Limiter()
     limits = only_key(requests_per_minute=60)
