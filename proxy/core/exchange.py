@@ -20,16 +20,17 @@ from proxy.core import outcomes
 from proxy.core.deltas import (
     ANTHROPIC_GARBAGE,
     OPENAI_GARBAGE,
-    RunKey,
+    UNREADABLE,
     anthropic_event,
     anthropic_runs,
     has_other_content,
     is_set,
     openai_delta,
     openai_runs,
+    plain_content,
 )
 from proxy.core.entities import Dialect, TerminalRule
-from proxy.core.http1 import Framing, FramingError, ResponseHead, ResponseParser
+from proxy.core.http1 import FramingError, ResponseHead, ResponseParser
 from proxy.core.metering import PENDING_BYTES_MAX, UNREAD_BYTES_PER_TOKEN, Meter
 from proxy.core.outcomes import Expectation, Failure, FailureKind, Phase
 from proxy.core.sse import BYTE_ORDER_MARK, EventSplitter, fields
@@ -49,10 +50,6 @@ _BLOCK_DELTA = b"event: content_block_delta\ndata: {"
 _BLOCK_DELTA_DATA = len(_BLOCK_DELTA) - 1
 # No published table, and no estimate, makes more tokens of one character.
 _TOKENS_PER_CHARACTER_MAX = 4
-
-
-def _nothing_unsent() -> int:
-    return 0
 
 
 class Exchange:
@@ -102,7 +99,7 @@ class Exchange:
         tally: UsageTally,
         *,
         tokens_allowed: int = UNLIMITED,
-        unsent: Callable[[], int] = _nothing_unsent,
+        unsent: Callable[[], int] = int,  # nothing
     ) -> None:
         self.phase = Phase.HEAD
         self.meter = meter
@@ -171,38 +168,48 @@ class Exchange:
         whole ordinary events: no usage, error, finish reason or terminal, and within the hold.
         The rest, from that byte on, goes to `receive`.
         """
-        if not self._verbatim:
-            return 0
+        end = len(data)
         meter = self.meter
-        position, end = 0, len(data)
+        if (
+            not self._verbatim
+            or self.wire_bytes > self._checkpoint
+            or meter.characters + end > self._characters_max
+        ):
+            return 0
+        take = self._take_openai if self._openai else self._take_anthropic
+        position = 0
         while position < end:
             start = data.find(b"\r\n", position + 1, position + 6) + 2
             size = _CHUNK_SIZES.get(data[position : start - 2])
             if size is None:
                 break
             stop = start + size
-            total = self.wire_bytes + size
-            if (
-                data[stop - 3 : stop + 2] != b"}\n\n\r\n"
-                or total > self._checkpoint
-                or meter.characters + size > self._characters_max
-            ):
+            if data[stop - 3 : stop + 2] != b"}\n\n\r\n" or not take(data, start, stop, size):
                 break
-            if self._openai:
-                if not data.startswith(b"data: {", start):
-                    break
-                taken = meter.add_openai(openai_delta(data[start + 6 : stop - 2]), size)
-            else:
-                if not data.startswith(_BLOCK_DELTA, start):
-                    break
-                payload = data[start + _BLOCK_DELTA_DATA : stop - 2]
-                taken = meter.add_anthropic(anthropic_event(payload), size)
-            if not taken:
-                break
-            self.wire_bytes = total
+            self.wire_bytes += size
             self.events += 1
             position = stop + 2
         return position
+
+    def _take_openai(self, data: bytes, start: int, stop: int, size: int) -> bool:
+        """Meter the chunk's one event if it is ordinary."""
+        if data[start : start + 7] != b"data: {":
+            return False
+        payload = data[start + 6 : stop - 2]
+        try:
+            text = plain_content(payload).choices[0].delta.content
+        except UNREADABLE:
+            # Reasoning, tool arguments, a second choice: ordinary too, at twice the cost.
+            return self.meter.add_openai(openai_delta(payload), size)
+        self.meter.add(text or "", size)
+        return True
+
+    def _take_anthropic(self, data: bytes, start: int, stop: int, size: int) -> bool:
+        """The same for a content_block_delta."""
+        if not data.startswith(_BLOCK_DELTA, start):
+            return False
+        payload = data[start + _BLOCK_DELTA_DATA : stop - 2]
+        return self.meter.add_anthropic(anthropic_event(payload), size)
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes off the wire; return whole events to forward, b"" while there are none."""
@@ -301,12 +308,9 @@ class Exchange:
             self._parser.excess = True
 
     def _set_verbatim(self) -> None:
-        head = self._parser.head
         self._verbatim = (
             self.phase is Phase.CONTENT
             and self._expect.verbatim
-            and head is not None
-            and head.framing is Framing.CHUNKED
             and self._parser.between_chunks
             and self._splitter.idle
             and not self._backlog
@@ -325,11 +329,13 @@ class Exchange:
             ):
                 self._hold_back(spans[position:])
                 break
-            if not whole:
-                self._part(event)
-                out.append(event)
-                continue
-            passed = look(event)
+            if whole:
+                passed = look(event)
+            else:
+                # Part of an event too large to hold: it counts as content, by its weight.
+                self._content_point()
+                self.meter.add_unread(size)
+                passed = event
             if passed:
                 self.wire_bytes += size
                 out.append(passed)
@@ -355,11 +361,12 @@ class Exchange:
 
     def _account(self) -> int:
         """Count what was written and set how much more may pass unexamined."""
-        meter = self.meter
-        self.upper = upper = meter.advance(self._unsent()) + meter.waiting()
+        meter, unsent = self.meter, self._unsent()
+        sent = meter.advance(unsent)
+        self.upper = upper = meter.projected() if unsent else sent
         self._checkpoint = self.wire_bytes + PENDING_BYTES_MAX
         room = max(0, self.tokens_allowed - upper) // _TOKENS_PER_CHARACTER_MAX
-        self._characters_max = self.meter.characters + room
+        self._characters_max = meter.characters + room
         return upper
 
     def _affords(self, event: bytes, *, whole: bool) -> bool:
@@ -368,24 +375,13 @@ class Exchange:
         if self._passes_unexamined(len(event)):
             return True
         if not whole:
-            weight = -(-len(event) // UNREAD_BYTES_PER_TOKEN)
-        else:
-            _, data = self._read(event)
-            weight = sum([self.meter.count(text) for _, text in self._runs(data)])
-        return not weight or upper + weight <= self.tokens_allowed
-
-    def _runs(self, data: bytes | None) -> list[tuple[RunKey, str]]:
-        if data is None:
-            return []
+            return upper - (-len(event) // UNREAD_BYTES_PER_TOKEN) <= self.tokens_allowed
+        data = self._read(event)[1] or b""
         if self._openai:
-            return list(openai_runs(openai_delta(data)))
-        return list(anthropic_runs(anthropic_event(data)))
-
-    def _part(self, part: bytes) -> None:
-        """Pass a part of an event too large to hold: it counts as content, by estimate."""
-        self._content_point()
-        self.wire_bytes += len(part)
-        self.meter.add_unread(len(part))
+            runs = list(openai_runs(openai_delta(data)))
+        else:
+            runs = list(anthropic_runs(anthropic_event(data)))
+        return not runs or self.meter.projected(runs) <= self.tokens_allowed
 
     def _content_point(self) -> None:
         if self.phase is Phase.PREAMBLE:

@@ -12,7 +12,7 @@ unsent, bounds the pending texts. This module must not know who pays, nor any to
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from proxy.core.deltas import AnthropicEvent, OpenAIChunk, RunKey
@@ -217,20 +217,26 @@ class Meter:
         self.delivered = self._tokens(self.measured()) + _unread_tokens(self._unread_bytes)
         return self.delivered
 
-    def waiting(self) -> int:
-        """Count what the last `advance` left, in tokens; changes nothing.
+    def projected(self, runs: Iterable[tuple[RunKey, str]] = ()) -> int:
+        """Count as `advance` would had all left that waits, and then `runs`; changes nothing.
 
-        Text in transit is counted apart from what was sent before it, so it may come to more
-        than it will in its place.
+        Texts are counted in their places: apart they may come to less than together.
         """
-        tokens, start, run = 0, 0, self._run
-        for position, following in (*self._switches, (len(self._pieces), self._run)):
-            if run == _UNREAD_RUN:
-                tokens += _unread_tokens(sum(self._sizes[start:position]))
-            elif position > start:
-                tokens += self.count("".join(self._pieces[start:position]))
-            start, run = position, following
-        return tokens
+        texts: dict[RunKey, list[str]] = {}
+        unread, start, current = self._unread_bytes, 0, self._run
+        for position, following in (*self._switches, (len(self._pieces), current)):
+            if current == _UNREAD_RUN:
+                unread += sum(self._sizes[start:position])
+            else:
+                texts.setdefault(current, []).extend(self._pieces[start:position])
+            start, current = position, following
+        for run, text in runs:
+            texts.setdefault(run, []).append(text)
+        measured, measure = self.measured(), self._measure
+        for run, parts in texts.items():
+            tail = self._runs[run].tail if run in self._runs else ""
+            measured += measure(tail + "".join(parts)) - measure(tail)
+        return self._tokens(measured) + _unread_tokens(unread)
 
     def final(self, unsent_bytes: int = 0) -> int:
         """Count for the last time; what was not sent is forgotten."""

@@ -107,6 +107,10 @@ class Connection:
     def eof(self) -> None:
         self.write(self.exchange.receive_eof())
 
+    def at(self, phase: Phase) -> bool:
+        """Whether the exchange is in `phase` now."""
+        return self.exchange.phase is phase
+
     @property
     def body(self) -> bytes:
         """The events the client has, the terminal one apart."""

@@ -46,7 +46,8 @@ def test_text_round_trip_and_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "req_", "0000000000000", "req_000000000000u", "req_zzzzzzzzzzzzz", "req_" + "0" * 14]
+    "text",
+    ["", "req_", "0000000000000", "req_000000000000u", "req_zzzzzzzzzzzzz", "req_" + "0" * 14],
 )
 def test_what_is_no_id_is_none(text: str) -> None:
     assert parse_id(text) is None

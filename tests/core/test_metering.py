@@ -304,20 +304,33 @@ def test_an_event_with_several_texts_carries_its_size_once() -> None:
     assert meter.advance(14) == 3
 
 
-def test_what_waits_is_counted_apart_and_changes_nothing() -> None:
+def test_what_waits_is_counted_in_its_place_and_nothing_changes() -> None:
     meter = Meter(words)
-    assert meter.waiting() == 0
-    meter.add("one two", 10)
-    meter.add(" three", 10)
-    assert meter.waiting() == 3
+    assert meter.projected() == 0
+    meter.add("one tw", 10)
+    meter.add("o three", 10)
+    assert meter.projected() == 3
+    assert meter.projected([((0, "text", 0), "s"), ((7, "text", 0), "x y")]) == 3 + 2
     meter.add_run((1, "text", 0), "four", 10)
     meter.add_unread(9)
-    assert meter.waiting() == 3 + 1 + 3
-    assert meter.waiting() == 7
-    assert meter.advance(19) == 3
-    assert meter.waiting() == 1 + 3
-    assert meter.advance() == 7
-    assert meter.waiting() == 0
+    meter.add(" five", 10)
+    assert meter.projected() == 4 + 1 + 3
+    assert meter.advance(38) == 2
+    assert meter.projected() == 4 + 1 + 3
+    assert meter.projected([((0, "text", 0), "s"), ((1, "text", 0), "s")]) == 4 + 1 + 3
+    assert meter.advance() == meter.projected() == 4 + 1 + 3
+
+
+@given(texts=st.lists(SCRIPTS, max_size=12), unsent=st.integers(0, 30), more=st.lists(SCRIPTS))
+def test_what_is_projected_comes_true(texts: list[str], unsent: int, more: list[str]) -> None:
+    meter = Meter(exact_count(Tokenizer.O200K))
+    for text in texts:
+        meter.add(text, 3)
+    meter.advance(unsent)
+    promised = meter.projected([((0, "text", 0), text) for text in more])
+    for text in more:
+        meter.add(text, 3)
+    assert meter.advance() == promised
 
 
 def test_unread_bytes_weigh_the_same_however_they_were_counted() -> None:
