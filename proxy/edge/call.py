@@ -163,14 +163,15 @@ class Call:
         self, connect: Coroutine[None, None, asyncio.Transport]
     ) -> asyncio.Transport | None:
         """Await a connection, giving up at once when the client leaves (None)."""
-        self._connecting = asyncio.ensure_future(connect)
+        task = self._connecting = asyncio.ensure_future(connect)
         try:
-            return await self._connecting
+            return await task
         except asyncio.CancelledError:
             if self.gone or self.notice is not None:
                 return None
             raise
         finally:
+            task.cancel()  # whatever ended the waiting, no connection is made for nobody
             self._connecting = None
 
     def show(self) -> None:

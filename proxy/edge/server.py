@@ -87,13 +87,12 @@ class Server:
             self._preflight(client)
             return
         endpoint = client.visit.endpoint
-        if endpoint is None:
-            raise RelayError(ErrorCode.UNKNOWN_URL, hint(path, method))
-        if endpoint is Endpoint.UNSUPPORTED:
-            raise RelayError(ErrorCode.UNSUPPORTED_ENDPOINT, hint(path, method))
-        if method not in METHODS[endpoint]:
-            client.add_headers([("allow", ", ".join((*METHODS[endpoint], "OPTIONS")))])
-            raise RelayError(ErrorCode.METHOD_NOT_ALLOWED, hint(path, method))
+        code = _misdirected(endpoint, method)
+        if endpoint is None or code is not None:
+            self._announce_limits(client)
+            if endpoint is not None and code is ErrorCode.METHOD_NOT_ALLOWED:
+                client.add_headers([("allow", ", ".join((*METHODS[endpoint], "OPTIONS")))])
+            raise RelayError(code or ErrorCode.UNKNOWN_URL, hint(path, method))
         if endpoint is Endpoint.CHAT or endpoint is Endpoint.MESSAGES:
             await relay(self._world, client, call_id)
         else:
@@ -116,6 +115,17 @@ class Server:
         else:
             body = models.openai_list(catalog, key)
         client.answer(200, body)
+
+    def _announce_limits(self, client: Downstream) -> None:
+        """Tell a known key its limits also where nothing is served (DESIGN.md promise 8)."""
+        world = self._world
+        try:
+            key = authenticate(
+                client.head, world.catalog, world.pepper, world.now(), client.peer_address
+            )
+        except RelayError:
+            return
+        client.add_headers(rate_limit_headers(world.billing.limits(key.id), world.now()))
 
     def _preflight(self, client: Downstream) -> None:
         """Answer a browser's question without asking for a key (DESIGN.md promise 7)."""
@@ -152,3 +162,12 @@ class Server:
         except ValueError:
             return address
         return address
+
+
+def _misdirected(endpoint: Endpoint | None, method: str) -> ErrorCode | None:
+    """Why `endpoint` cannot be called with `method`; None when it can."""
+    if endpoint is None:
+        return ErrorCode.UNKNOWN_URL
+    if endpoint is Endpoint.UNSUPPORTED:
+        return ErrorCode.UNSUPPORTED_ENDPOINT
+    return None if method in METHODS[endpoint] else ErrorCode.METHOD_NOT_ALLOWED

@@ -116,6 +116,7 @@ class CountedHandler:
         self.handle = handle
         self.idle = asyncio.Event()
         self.idle.set()
+        self.begun = 0
         self._active = 0
         self._request: Any = None
 
@@ -124,6 +125,7 @@ class CountedHandler:
         return bool(self._request.protocol.lost)
 
     async def __call__(self, request: Any) -> Any:
+        self.begun += 1
         self._active += 1
         self._request = request
         self.idle.clear()
