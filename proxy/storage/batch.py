@@ -3,10 +3,15 @@
 Rules: rows are collected on the event loop and applied on the writer thread, once, in one
 transaction; balances move only by the transfers of the same batch; an update that misses its row
 is a broken assumption and fails the batch. Rows are tuples in column order, because one is built
-per call on the hot path. This module must not know threads, futures or how amounts are decided.
+per call on the hot path, and go in several to a statement, because the thread gives up the
+interpreter and asks for it back at each. This module must not know threads, futures or how amounts
+are decided.
 """
 
 import sqlite3
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain
 from typing import TypeAlias
 
 from proxy.core.ledger import Transfer
@@ -33,15 +38,9 @@ ATTEMPT_COLUMNS = (
 )  # fmt: skip
 
 
-def _insert(table: str, columns: tuple[str, ...]) -> str:
-    marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - constants
+ROWS_PER_STATEMENT_MAX = 16
+"""640 variables at most, and as many statements in SQLite's cache for each of four tables."""
 
-
-_INSERT_OPEN = _insert("open_call", OPEN_COLUMNS)
-_INSERT_CALL = _insert("call", CALL_COLUMNS)
-_INSERT_ATTEMPT = _insert("attempt", ATTEMPT_COLUMNS)
-_INSERT_TRANSFER = _insert("transfer", Transfer._fields)
 _UPDATE_MARK = (
     "UPDATE open_call SET hold = ?, charge = ?, source = ?, usage = ?, delivered_bytes = ?, "
     "channel_id = ? WHERE id = ?"
@@ -89,15 +88,15 @@ class Batch:
 
     def _write(self, connection: sqlite3.Connection) -> None:
         if self.opens:
-            connection.executemany(_INSERT_OPEN, self.opens.values())
+            _insert(connection, "open_call", OPEN_COLUMNS, tuple(self.opens.values()))
         if self.marks:
             _exactly(connection.executemany(_UPDATE_MARK, self.marks.values()), len(self.marks))
         if self.closes:
             _exactly(connection.executemany(_DELETE_OPEN, self.closes), len(self.closes))
         if self.calls:
-            connection.executemany(_INSERT_CALL, self.calls)
+            _insert(connection, "call", CALL_COLUMNS, self.calls)
         if self.attempts:
-            connection.executemany(_INSERT_ATTEMPT, self.attempts)
+            _insert(connection, "attempt", ATTEMPT_COLUMNS, self.attempts)
         if self.transfers:
             post(connection, self.transfers)
         if self.spends:
@@ -110,7 +109,7 @@ def post(connection: sqlite3.Connection, transfers: list[Transfer]) -> None:
     One update per account, however many transfers name it. Raises sqlite3.IntegrityError if a
     wallet would go below zero or a charge exists already.
     """
-    connection.executemany(_INSERT_TRANSFER, transfers)
+    _insert(connection, "transfer", Transfer._fields, transfers)
     deltas: dict[int, int] = {}
     get = deltas.get
     for _, _, _, debit, credit, amount, _, _ in transfers:
@@ -118,6 +117,21 @@ def post(connection: sqlite3.Connection, transfers: list[Transfer]) -> None:
         deltas[credit] = get(credit, 0) + amount
     rows = [(delta, account) for account, delta in deltas.items()]
     _exactly(connection.executemany(_UPDATE_BALANCE, rows), len(rows))
+
+
+def _insert(
+    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Sequence[Row]
+) -> None:
+    for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
+        some = rows[start : start + ROWS_PER_STATEMENT_MAX]
+        values = tuple(chain.from_iterable(some))
+        connection.execute(_insert_statement(table, columns, len(some)), values)
+
+
+@cache
+def _insert_statement(table: str, columns: tuple[str, ...], rows: int) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - constants
 
 
 def _exactly(cursor: sqlite3.Cursor, expected: int) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.ledger import Transfer
+from proxy.storage import batch
 from proxy.storage.batch import CALL_COLUMNS, OPEN_COLUMNS, Batch, Row, post
 from proxy.storage.sqlite import Durability, open_writer
 
@@ -42,6 +43,19 @@ def state(connection: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
         connection.execute(f"SELECT * FROM {table}").fetchall()
         for table in ("account", "transfer", "open_call", "call", "attempt", "key_spend")
     ]
+
+
+def test_any_number_of_rows_is_written_each_once(connection: sqlite3.Connection) -> None:
+    most = batch.ROWS_PER_STATEMENT_MAX
+    sizes = (1, most - 1, most, most + 1, 2 * most, 2 * most + 3)
+    written = 0
+    for size in sizes:
+        many = Batch()
+        many.calls += [call_row(written + number) for number in range(size)]
+        many.apply(connection)
+        written += size
+    ids = connection.execute("SELECT id FROM call ORDER BY id").fetchall()
+    assert ids == [(number,) for number in range(written)]
 
 
 def test_a_batch_writes_every_kind_of_row_in_one_commit(connection: sqlite3.Connection) -> None:

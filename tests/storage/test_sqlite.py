@@ -32,9 +32,8 @@ def test_a_new_file_gets_the_schema_and_a_known_one_keeps_it(tmp_path: Path) -> 
     path = tmp_path / "a.db"
     for _ in range(2):
         connection = open_writer(path, Durability.PROCESS, 5.0)
-        assert connection.execute("SELECT number, applied_at FROM schema_version").fetchall() == [
-            (1, 5.0)
-        ]
+        applied = connection.execute("SELECT number, applied_at FROM schema_version").fetchall()
+        assert applied == [(migration.number, 5.0) for migration in packaged_migrations()]
         assert {"account", "transfer", "call", "open_call", "attempt"} <= tables(connection)
         connection.close()
 
@@ -144,3 +143,23 @@ def test_every_transfer_reads_as_two_postings(ledger: sqlite3.Connection) -> Non
     rows = ledger.execute("SELECT account_id, amount FROM posting ORDER BY amount").fetchall()
     assert rows == [(9, -5), (2, 5)]
     ledger.close()
+
+
+def test_transfers_of_an_older_file_come_along(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    first = tuple(packaged_migrations())[:1]
+    migrate(connection, 1.0, first)
+    rows = [(1, 0, "top_up", 7, 9, 5, 1.0, None), (2, 0, "refund", 2, 9, 1, 1.0, 1)]
+    connection.executemany("INSERT INTO transfer VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.close()
+    connection = open_writer(path, Durability.PROCESS, 2.0)
+    assert connection.execute("SELECT * FROM transfer").fetchall() == rows
+    assert connection.execute("SELECT sum(amount) FROM posting").fetchone() == (0,)
+    for kind in ("gift", "", "Charge"):
+        with pytest.raises(sqlite3.IntegrityError, match="kind"):
+            connection.execute("INSERT INTO transfer VALUES (3, 1, ?, 2, 9, 1, 1.0, NULL)", (kind,))
+    for change in ("UPDATE transfer SET amount = 2", "DELETE FROM transfer"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(change)
+    connection.close()
