@@ -276,6 +276,8 @@ class _Connection(asyncio.Protocol):
                 while True:
                     await self._exchange()
         except asyncio.CancelledError:
+            if self._transport is not None:
+                self._transport.abort()
             raise
         except BaseException as error:
             self._upstream.errors.append(error)

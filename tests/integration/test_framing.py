@@ -52,6 +52,7 @@ def bare_port() -> Iterator[int]:
     """A bare aiohttp server that reads the body and answers 200; the probe gets a 404."""
     loop = asyncio.new_event_loop()
     port: list[int] = []
+    stopping: list[asyncio.Event] = []
     started = threading.Event()
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -59,20 +60,25 @@ def bare_port() -> Iterator[int]:
         status = 404 if request.path == PROBE_PATH else 200
         return web.Response(status=status, text=request.path)
 
-    async def listen() -> None:
-        server = await loop.create_server(web.Server(answer), "127.0.0.1", 0)
+    async def serve() -> None:
+        stopping.append(asyncio.Event())
+        handler = web.Server(answer)
+        server = await loop.create_server(handler, "127.0.0.1", 0)
         port.append(server.sockets[0].getsockname()[1])
         started.set()
+        await stopping[0].wait()
+        server.close()
+        await handler.shutdown(0.1)
 
     def run() -> None:
-        loop.run_until_complete(listen())
-        loop.run_forever()
+        loop.run_until_complete(serve())
+        loop.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     started.wait(10)
     yield port[0]
-    loop.call_soon_threadsafe(loop.stop)
+    loop.call_soon_threadsafe(stopping[0].set)
     thread.join(10)
 
 
