@@ -389,6 +389,17 @@ class Call:
         if self.attempt is not None:
             self.attempt.stop(AttemptEnd.CUT)
 
+    async def handed_over(self, ended: Ended) -> Ended:
+        """Give the kernel all of the answer but its end; `ended`, unless the client left.
+
+        What is still in this process when it is killed never arrives, so it is not billed
+        before. A plain answer waits with its last byte, a stream with its terminal event.
+        """
+        if not self.offer.request.stream:
+            self.client.begin_plain(self.last())
+        await self.client.connection.drained()
+        return Ended(Verdict.CLIENT_GONE, None) if self.gone else ended
+
     def settle(self, ended: Ended) -> Receipt:
         """Close the call, exactly once; later calls change nothing and return the receipt."""
         if self.receipt is None:

@@ -128,6 +128,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer",
+        "_drained",
         "_keep_alive",
         "_loop",
         "_request",
@@ -148,6 +149,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.listener: ClientListener | None = None
         self.lost = False
+        self._drained: asyncio.Future[None] | None = None
         self.closing = False
         """No further request is read; what still comes is dropped."""
         self.peername: str | None = None
@@ -212,6 +214,35 @@ class ClientConnection(asyncio.Protocol):
         """Let the upstream of the call in flight go on."""
         if self.listener is not None:
             self.listener.client_resumed()
+        self._wake_drained()
+
+    async def drained(self) -> None:
+        """Wait until all that was written is the kernel's, or the client is gone.
+
+        A client too slow for that is told of as paused, and cut by the sweep in time.
+        """
+        if self._is_drained():
+            return
+        await asyncio.sleep(0)  # what was written in this turn of the loop leaves at its end
+        transport = self.transport
+        if self._is_drained() or transport is None:
+            return
+        self._drained = self._loop.create_future()
+        transport.set_write_buffer_limits(high=0)
+        try:
+            await self._drained
+        finally:
+            self._drained = None
+            if not self.lost and not transport.is_closing():
+                transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+
+    def _is_drained(self) -> bool:
+        transport = self.transport
+        return transport is None or self.lost or not transport.get_write_buffer_size()
+
+    def _wake_drained(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
     # For handlers
 
@@ -343,6 +374,7 @@ class ClientConnection(asyncio.Protocol):
             listener.client_lost(self.unsent_bytes())
         if self._request is not None:
             self._request.wake()
+        self._wake_drained()
 
     def _refuse(self, what: str) -> None:
         self._answer_malformed(

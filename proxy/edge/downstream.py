@@ -81,6 +81,7 @@ class Downstream:
         "endpoint",
         "head",
         "headers",
+        "owes_last_byte",
         "peer_address",
         "request",
         "request_id",
@@ -105,6 +106,8 @@ class Downstream:
         self.request_id = request_id
         self.peer_address = peer_address
         self.begun = False
+        self.owes_last_byte = False
+        """A plain answer has begun: there is no place for an error in it."""
         self.chunked = head.minor == 1
         """Whether the body can be chunked: HTTP/1.0 clients read to the end instead."""
         name = "x-request-id" if dialect is Dialect.OPENAI else "request-id"
@@ -188,12 +191,17 @@ class Downstream:
         """Return this dialect's keep-alive event."""
         return HEARTBEATS[self.dialect]
 
+    def begin_plain(self, body: bytes) -> None:
+        """Send a plain answer, head and all, but for its last byte: `complete` lets that out."""
+        self.answer(200, body, held_bytes=1)
+        self.owes_last_byte = True
+
     def complete(self, last: bytes, *, stream: bool) -> None:
-        """Let out what was held for the commit: the terminal frame, or a whole plain body."""
+        """Let out what was held for the commit: the terminal frame, or a plain body's last byte."""
         if stream:
             self.finish(last)
         else:
-            self.answer(200, last)
+            self._send(last[-1:])
 
     def finish(self, last: bytes) -> None:
         """End a stream that has begun, with its held last bytes; the response is complete."""
@@ -206,15 +214,23 @@ class Downstream:
         else:
             self._send(b"0\r\n\r\n")
 
-    def answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
-        """Send a whole plain response, in one write."""
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str = "application/json",
+        *,
+        held_bytes: int = 0,
+    ) -> None:
+        """Send a whole plain response, in one write, but for its last `held_bytes`."""
         if self.begun:
             raise AssertionError("a second status line")
         self.begun = True
         self.headers.append(("content-type", content_type))
         self.headers.append(("content-length", str(len(body))))
         head = self._head(status)
-        self._send(head if self.head.method == "HEAD" else head + body)
+        shown = body[:-held_bytes] if held_bytes else body
+        self._send(head if self.head.method == "HEAD" else head + shown)
 
     def empty(self, status: int) -> None:
         """Send a response that has no body by its status (204)."""

@@ -102,13 +102,15 @@ async def serve(call: Call) -> None:
         try:
             ended = await dispatch(call)
             if ended.verdict is Verdict.COMPLETE:
+                ended = await call.handed_over(ended)
+            if ended.verdict is Verdict.COMPLETE:
                 call.settle(ended)
                 ended = await call.committed(ended)
             if ended.verdict is Verdict.COMPLETE:
                 client.complete(call.last(), stream=call.offer.request.stream)
                 return
             call.settle(ended)
-            if ended.error is None or call.gone:
+            if ended.error is None or call.gone or client.owes_last_byte:
                 client.abort()
             else:
                 client.fail(ended.error)

@@ -52,8 +52,10 @@ def measure(call: "Call", exchange: Exchange, unsent_bytes: int | None) -> Deliv
     model = call.offer.model
     exact = model.tokenizer is not Tokenizer.ESTIMATE
     if not call.offer.request.stream:
-        # A plain body leaves after its charge: whole now means about to be written.
-        if exchange.phase is not Phase.TERMINAL or call.gone:
+        if exchange.phase is not Phase.TERMINAL or not call.client.owes_last_byte:
+            return Delivered(content=False, output_tokens=0, exact=exact)
+        # All but the last byte was written; a client that took it and left has had its answer.
+        if (unsent_bytes or 0) >= exchange.plain_bytes - 1:
             return Delivered(content=False, output_tokens=0, exact=exact)
         answer = reading(call, exchange)
         if answer.tally.final:

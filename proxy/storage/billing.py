@@ -2,11 +2,11 @@
 
 Rules: every decision is synchronous on the event loop and serial, so nothing can come between
 looking and taking; the file follows in the order of decisions. A plain call's open row is lazy:
-nothing of a plain answer is delivered before its settlement commits, so nobody waits for the open
-row, and a call that ends within a few milliseconds is written once. A stream's open row is
-written at once, and the first byte to its client waits for it. At start, calls that were open
-when the keeper died are settled at their last mark, before anything is admitted. This module must
-not know HTTP, and holds no SQL of its own beyond what recovery reads.
+a plain answer is of no use without its last byte, and that waits for the settlement, so nobody
+waits for the open row, and a call that ends within a few milliseconds is written once. A stream's
+open row is written at once, and the first byte to its client waits for it. At start, calls that
+were open when the keeper died are settled at their last mark, before anything is admitted. This
+module must not know HTTP, and holds no SQL of its own beyond what recovery reads.
 """
 
 import asyncio
@@ -147,7 +147,7 @@ class Keeper:
     async def admit(self, opening: Opening) -> Admission | Refusal:
         """Charge the limits and hold the money, or change nothing. See `ports.Billing`.
 
-        `committed` of a plain call is done from the start: nothing of it is delivered before
+        `committed` of a plain call is done from the start: its end is not delivered before
         its settlement commits.
         """
         self._ready()
