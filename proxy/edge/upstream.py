@@ -22,7 +22,13 @@ IDLE_CONNECTIONS_MAX: Final = 256
 """Idle connections kept per origin."""
 READ_BUFFER_BYTES: Final = 262_144
 ADDRESSES_MAX: Final = 16
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+TUNNEL_HEAD_BYTES_MAX: Final = 16_384
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""All that IANA has given out (RFC 4291 section 2.4); older Pythons call more than that global."""
+_NOT_PUBLIC: Final = (
+    ipaddress.IPv6Network("2002::/16"),  # 6to4 (RFC 3056)
+    ipaddress.IPv6Network("3fff::/20"),  # documentation (RFC 9637)
+)
 
 
 class ConnectFailure(Enum):
@@ -57,8 +63,13 @@ class Origin:
     @property
     def host_header(self) -> str:
         """The Host header: the port only when it is not the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+        default = 443 if self.tls else 80
+        return self.authority if self.port != default else self.authority.rpartition(":")[0]
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as a CONNECT names them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def origin_of(base_url: str, proxy: str | None, *, allow_private: bool) -> tuple[Origin, str]:
@@ -85,6 +96,32 @@ class _Waiting(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self.lost = True
+
+
+class _Tunnel(asyncio.Protocol):
+    """Waits for a proxy's answer to CONNECT; `opened` says whether it was a plain 200.
+
+    Streams of asyncio would close the connection as soon as nobody holds the writer.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.opened: asyncio.Future[bool] = loop.create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        head, blank, rest = self._head.partition(b"\r\n\r\n")
+        if blank or len(self._head) > TUNNEL_HEAD_BYTES_MAX:
+            status = head.split(b" ", 2)[1:2]
+            self._answer(bool(blank) and not rest and status == [b"200"])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._answer(False)
+
+    def _answer(self, opened: bool) -> None:  # noqa: FBT001 - the one thing there is to say
+        if not self.opened.done():
+            self.opened.set_result(opened)
 
 
 class _Idle(asyncio.Protocol):
@@ -231,46 +268,46 @@ class UpstreamPool:
         if via.scheme != "http" or not via.hostname:
             raise ConnectError(ConnectFailure.PROXY, "proxy must be http://HOST:PORT")
         try:
-            reader, writer = await asyncio.open_connection(via.hostname, via.port or 3128)
-        except OSError as error:
+            transport, tunnel = await self._loop.create_connection(
+                lambda: _Tunnel(self._loop), via.hostname, via.port or 3128
+            )
+        except (OSError, UnicodeError) as error:
             raise ConnectError(ConnectFailure.PROXY, f"proxy unreachable: {error}") from error
-        target = f"{origin.host}:{origin.port}"
-        writer.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n".encode("ascii"))
+        joined: asyncio.Transport | None = None
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as error:
-            writer.close()
-            raise ConnectError(ConnectFailure.PROXY, "the proxy gave no answer") from error
-        status = head.split(b" ", 2)[1:2]
-        if status != [b"200"]:
-            writer.close()
-            raise ConnectError(ConnectFailure.PROXY, "the proxy refused the tunnel")
-        # uvloop's transports have the methods of asyncio.Transport without being one.
-        transport = cast("asyncio.Transport", writer.transport)
-        if origin.tls:
-            try:
-                upgraded = await self._loop.start_tls(
-                    transport, _Waiting(), self._tls, server_hostname=origin.host
-                )
-            except (ssl.SSLError, OSError) as error:
-                raise ConnectError(ConnectFailure.TLS, f"TLS failed: {error}") from error
-            if upgraded is None:
-                raise ConnectError(ConnectFailure.TLS, "TLS failed")
-            return upgraded
-        transport.set_protocol(_Waiting())
-        return transport
+            target = origin.authority
+            transport.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n".encode("ascii"))
+            if not await tunnel.opened:
+                raise ConnectError(ConnectFailure.PROXY, "the proxy refused the tunnel")
+            joined = await self._secure(transport, origin.host) if origin.tls else transport
+            return joined
+        finally:
+            if joined is None:
+                transport.abort()
+
+    async def _secure(self, transport: asyncio.Transport, host: str) -> asyncio.Transport:
+        """Speak TLS inside a tunnel."""
+        try:
+            secured = await self._loop.start_tls(
+                transport, _Waiting(), self._tls, server_hostname=host
+            )
+        except (ssl.SSLError, OSError) as error:
+            raise ConnectError(ConnectFailure.TLS, f"TLS failed: {error}") from error
+        if secured is None:
+            raise ConnectError(ConnectFailure.TLS, "TLS failed")
+        return secured
 
 
 def is_public(address: str) -> bool:
     """Whether `address` is one a stranger's URL may point at.
 
-    Refused beside the private ranges: NAT64 and mapped IPv6, which smuggle a private IPv4 past
-    naive checks, and anything `ipaddress` does not call global.
+    Refused beside what `ipaddress` does not call global: every IPv6 outside 2000::/3 (NAT64 and
+    IPv4-compatible forms among them) and 6to4, which smuggle a private IPv4 past naive checks.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
-            return ip.ipv4_mapped.is_global
-        if ip in _NAT64:
+            return ip.ipv4_mapped.is_global and not ip.ipv4_mapped.is_multicast
+        if ip not in _GLOBAL_UNICAST or any(ip in network for network in _NOT_PUBLIC):
             return False
     return ip.is_global and not ip.is_multicast
