@@ -351,14 +351,37 @@ def rate_limit_headers(state: LimitState, now: float) -> tuple[tuple[str, str], 
     OpenAI's resets are durations (`120ms`, `6m0s`), Anthropic's RFC 3339 times rounded up to the
     second (WIRE.md sections 4 and 5).
     """
-    lines = rate_limit_lines(state, now).split("\r\n")
-    return tuple(
-        [(name, value) for name, _, value in [line.partition(": ") for line in lines[:-1]]]
-    )
+    rows: tuple[tuple[str, str], ...] = ()
+    if state.requests_limit is not None:
+        limit, left = str(state.requests_limit), str(state.requests_remaining)
+        reset = state.requests_reset
+        rows = (
+            ("x-ratelimit-limit-requests", limit),
+            ("x-ratelimit-remaining-requests", left),
+            ("x-ratelimit-reset-requests", _duration(ceil(reset * 1000))),
+            ("anthropic-ratelimit-requests-limit", limit),
+            ("anthropic-ratelimit-requests-remaining", left),
+            ("anthropic-ratelimit-requests-reset", _timestamp(ceil(now + reset))),
+        )
+    if state.tokens_limit is not None:
+        limit, left, reset = (
+            str(state.tokens_limit),
+            str(state.tokens_remaining),
+            state.tokens_reset,
+        )
+        rows += (
+            ("x-ratelimit-limit-tokens", limit),
+            ("x-ratelimit-remaining-tokens", left),
+            ("x-ratelimit-reset-tokens", _duration(ceil(reset * 1000))),
+            ("anthropic-ratelimit-tokens-limit", limit),
+            ("anthropic-ratelimit-tokens-remaining", left),
+            ("anthropic-ratelimit-tokens-reset", _timestamp(ceil(now + reset))),
+        )
+    return rows
 
 
 def rate_limit_lines(state: LimitState, now: float) -> str:
-    """`rate_limit_headers` as lines of a response head, each with its CRLF."""
+    """`rate_limit_headers` as lines of a response head, each with its CRLF; cheaper than rows."""
     lines = ""
     if state.requests_limit is not None:
         limit, left, reset = state.requests_limit, state.requests_remaining, state.requests_reset
