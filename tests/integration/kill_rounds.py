@@ -69,9 +69,12 @@ class _Moment:
 
     @classmethod
     def pick(cls, rng: random.Random) -> "_Moment":
-        if rng.random() < 0.5:
+        way = rng.random()
+        if way < 0.4:
             low, high = math.log(DELAY_SECONDS_MIN), math.log(DELAY_SECONDS_MAX)
             return cls(math.exp(rng.uniform(low, high)), None)
+        if way < 0.6:  # long enough for streams to have been marked
+            return cls(rng.uniform(1.0, DELAY_SECONDS_MAX), None)
         return cls(rng.uniform(0, AFTER_END_SECONDS_MAX), rng.randint(1, ENDS_MAX))
 
     def __str__(self) -> str:

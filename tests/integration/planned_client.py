@@ -135,13 +135,17 @@ def _read(outcome: Outcome, response: RawResponse) -> None:
     if outcome.stream and response.status == 200:
         _read_stream(outcome, response.body)
         return
-    if not response.whole:
+    body = response.body
+    if not response.whole and response.status == 200:
+        body += b"}"  # the last byte is what waits for the charge; all content is before it
+    try:
+        document = json.loads(body)
+    except ValueError:
         return
-    document = json.loads(response.body)
     if response.status != 200:
         outcome.error = _error_code(document)
         return
-    outcome.terminal = True
+    outcome.terminal = response.whole
     if outcome.dialect == "anthropic":
         outcome.text = "".join(block["text"] for block in document["content"])
     else:

@@ -134,7 +134,7 @@ class RelayProcess:
     def start_and_kill(self, seconds: float) -> None:
         """Start it and end it with SIGKILL after `seconds`, wherever it has come to."""
         self._process = self._launch()
-        time.sleep(seconds)
+        time.sleep(seconds)  # pace: the moment of the kill is what is tested
         self.kill()
 
     def _launch(self) -> "subprocess.Popen[bytes]":
