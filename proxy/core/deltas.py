@@ -11,7 +11,7 @@ Sources: WIRE.md sections 1 and 5; F13, F16 and F21 of FAULTS.md.
 
 import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import orjson
@@ -68,6 +68,30 @@ class OpenAIChunk(Struct, frozen=True, gc=False):
     """Whatever stood under `error`; `is_set` says whether SDKs would raise on it."""
 
 
+class _PlainDelta(Struct, frozen=True, gc=False):
+    content: str | None = None
+    refusal: None = None
+    reasoning_content: None = None
+    reasoning: None = None
+    thinking: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+
+class _PlainChoice(Struct, frozen=True, gc=False):
+    delta: _PlainDelta
+    index: Literal[0] = 0
+    finish_reason: None = None
+
+
+class PlainChunk(Struct, frozen=True, gc=False):
+    """A chunk with nothing but content of one choice: the types alone refuse all others."""
+
+    choices: tuple[_PlainChoice]
+    usage: None = None
+    error: None = None
+
+
 class AnthropicDelta(Struct, frozen=True, gc=False):
     """The `delta` of content_block_delta and message_delta."""
 
@@ -110,6 +134,10 @@ ANTHROPIC_GARBAGE: Final = AnthropicEvent()
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_chunk: Final = msgspec.json.Decoder(OpenAIChunk).decode
 _decode_event: Final = msgspec.json.Decoder(AnthropicEvent).decode
+
+
+plain_content: Final = msgspec.json.Decoder(PlainChunk).decode
+"""Decode a chunk that only adds content; raises UNREADABLE for every other one."""
 
 
 def openai_delta(payload: bytes) -> OpenAIChunk:

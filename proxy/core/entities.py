@@ -21,6 +21,9 @@ class Dialect(StrEnum):
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
 
+    # Enum hashes in Python code; this one is looked up several times a request.
+    __hash__ = str.__hash__
+
 
 class Verdict(StrEnum):
     """How a call ended, from protocol events and never from end of file (DESIGN.md promise 5)."""

@@ -17,10 +17,9 @@ INTERIM_RESPONSES_MAX = 8
 HEADERS_MAX = 256
 
 _VERSION = b"HTTP/1."
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?\Z")
-# White space around the value is stripped afterwards: optional runs of it on both sides of a
-# lazy value backtrack in cubic time, and one hostile header would hold the loop for hours.
-_HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)\Z")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?(?=\r\n|\Z)")
+# All lines at once, with possessive runs: a hostile head must not make the match backtrack.
+_HEADER_LINES = re.compile(rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\r\n\0]*+)*+\Z")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\Z")
 _NO_BODY_STATUSES = frozenset({204, 304})
 
@@ -253,28 +252,31 @@ class ResponseParser:
 
 
 def _parse_head(block: bytes) -> ResponseHead:
-    lines = block.split(b"\r\n")
-    status_line = _STATUS_LINE.match(lines[0])
+    status_line = _STATUS_LINE.match(block)
     if status_line is None:
         raise FramingError("bad status line")
-    if len(lines) > HEADERS_MAX:
+    if _HEADER_LINES.match(block, status_line.end()) is None:
+        raise FramingError("bad response header line")
+    lines = (
+        block[status_line.end() + 2 :].decode("latin-1").split("\r\n")
+        if (len(block) > status_line.end())
+        else []
+    )
+    if len(lines) >= HEADERS_MAX:
         raise FramingError(f"more than {HEADERS_MAX} response headers")
     headers: list[tuple[str, str]] = []
-    for line in lines[1:]:
-        match = _HEADER_LINE.match(line)
-        if match is None:
-            raise FramingError("bad response header line")
-        headers.append((match[1].decode("ascii").lower(), match[2].strip(b" \t").decode("latin-1")))
+    connection = ""
+    for line in lines:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        headers.append((name, value))
+        if name == "connection":
+            connection += "," + value.lower()
     status = int(status_line[2])
     framing, length = _framing(status, headers)
     if framing is Framing.CHUNKED and status_line[1] == b"0":
         raise FramingError("a transfer coding in HTTP/1.0")
-    tokens = {
-        token.strip().lower()
-        for name, value in headers
-        if name == "connection"
-        for token in value.split(",")
-    }
+    tokens = [token.strip() for token in connection.split(",")] if connection else ()
     persistent = "close" not in tokens and (status_line[1] == b"1" or "keep-alive" in tokens)
     return ResponseHead(
         status, tuple(headers), framing, length, persistent and framing is not Framing.CLOSE

@@ -255,7 +255,9 @@ class Ledger:
 
     def expense(self, key_id: int, now: float) -> int:
         """Return what the operator has paid for this key today (UTC), nano-USD."""
-        purse = self.purse(key_id)
+        purse = self._purses.get(key_id)
+        if purse is None or not purse.expense:
+            return 0
         return purse.expense if purse.expense_day == int(now // DAY_SECONDS) else 0
 
     def wallet(self, user_id: int) -> Wallet:

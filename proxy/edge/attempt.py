@@ -98,7 +98,8 @@ class Attempt(asyncio.Protocol):
     @property
     def shown(self) -> bool:
         """Whether there is something to show (the content point, or an end without content)."""
-        return self.exchange.phase in {Phase.CONTENT, Phase.TERMINAL}
+        phase = self.exchange.phase
+        return phase is Phase.CONTENT or phase is Phase.TERMINAL
 
     @property
     def silent(self) -> bool:

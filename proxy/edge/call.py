@@ -7,9 +7,9 @@ time. This module must not know SQL or HTTP heads.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from enum import Enum, auto
+from typing import Self
 
 from proxy.core import pricing
 from proxy.core.answers import PlainReading
@@ -97,8 +97,7 @@ class Call:
         self._commit_since = 0.0
         self.commit_seconds: float | None = None
 
-    @contextmanager
-    def registered(self) -> Iterator[None]:
+    def __enter__(self) -> Self:
         """Be known to the client's connection, the sweep and the world while the call is open."""
         world, connection = self.world, self.client.connection
         world.calls.add(self)
@@ -106,14 +105,15 @@ class Call:
         connection.listener = self
         if connection.lost:
             self.gone = True
-        try:
-            yield
-        finally:
-            connection.listener = None
-            world.sweep.remove(self)
-            world.calls.discard(self)
-            # Call and attempt know each other: without this only the collector would free them.
-            self.attempt = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The call has ended: nobody tells it anything any more."""
+        self.client.connection.listener = None
+        self.world.sweep.remove(self)
+        self.world.calls.discard(self)
+        # Call and attempt know each other: without this only the collector would free them.
+        self.attempt = None
 
     @property
     def abandoned(self) -> bool:

@@ -106,9 +106,11 @@ class Request:
         pieces.clear()
         return body
 
-    def waiting_bytes(self) -> int:
-        """How many body bytes wait to be taken."""
-        return sum([len(piece) for piece in self._pieces])
+    def is_overfull(self) -> bool:
+        """Whether reading should pause: never once the body is complete."""
+        return (
+            not self.complete and sum([len(piece) for piece in self._pieces]) > BODY_PAUSE_BYTES
+        )
 
     async def arrive(self) -> None:
         """Wait for more of the body, its end, its error, or the client's leaving."""
@@ -188,7 +190,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if request.wants_more:
             data = request.feed(data)
-            if request.wants_more and request.waiting_bytes() > BODY_PAUSE_BYTES:
+            if request.is_overfull():
                 self._pause_reading()
         self._buffer += data
         if len(self._buffer) > AHEAD_BYTES_MAX:

@@ -98,7 +98,7 @@ async def reserve(world: World, offer: Offer, opening: Opening) -> Admission:
 async def serve(call: Call) -> None:
     """Carry an admitted call to its end: dispatch, settle, commit, last byte."""
     client = call.client
-    with call.registered():
+    with call:
         try:
             ended = await dispatch(call)
             if ended.verdict is Verdict.COMPLETE:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, time
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -44,7 +44,7 @@ from proxy.storage.recovery import Recovery, last_id, load_ledger, recover
 from proxy.storage.rows import add_money, attempt_row, ended_row, head_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability, open_writer
-from proxy.storage.writer import QUEUE_ROWS_MAX, Commit, Writer
+from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, Writer
 
 OPEN_CALLS_MAX = 100_000
 EXPENSE_PER_KEY_AND_DAY = 5_000_000_000
@@ -55,7 +55,7 @@ KEEPER_WORKER = WORKERS_MAX - 1
 Result = TypeVar("Result")
 
 
-class _OpenCall(NamedTuple):
+class _OpenCall(msgspec.Struct, frozen=True, gc=False):
     opening: Opening
     head: Row
     """The columns an open row and an ended row share, built once per call."""
@@ -217,7 +217,8 @@ class Keeper:
         if opened is None:
             raise AssertionError(f"call {call_id} is not open: never admitted, or settled twice")
         opening = opened.opening
-        costs = [(attempt.channel_id, attempt.cost) for attempt in closing.attempts if attempt.cost]
+        attempts = closing.attempts
+        costs = [(attempt.channel_id, attempt.cost) for attempt in attempts if attempt.cost]
         settlement = self._ledger.settle(
             call_id, closing.charge, closing.forgiven, costs, closing.ended_at
         )
@@ -236,7 +237,7 @@ class Keeper:
         batch = writer.batch
         batch.calls.append(ended_row(opened.head, closing, settlement, opening.started_at))
         add_money(batch, settlement)
-        for number, attempt in enumerate(closing.attempts):
+        for number, attempt in enumerate(attempts):
             batch.attempts.append(attempt_row(call_id, number, attempt, usage))
         commit = writer.commit
         writer.flush()
@@ -331,7 +332,8 @@ class Keeper:
             raise writer.failed
         if not self._admitting:
             raise KeeperUnavailableError("the keeper is shutting down")
-        if len(self._open) >= OPEN_CALLS_MAX or writer.depth >= QUEUE_ROWS_MAX:
+        # Ended calls alone: open ones are bounded, and every other row belongs to one of either.
+        if len(self._open) >= OPEN_CALLS_MAX or len(writer.batch.calls) >= QUEUE_CALLS_MAX:
             raise KeeperUnavailableError("more calls are open than the keeper can follow")
 
     def _swap(self, catalog: Catalog) -> None:

@@ -5,6 +5,7 @@ This module must not decide anything, nor know the statements.
 """
 
 import msgspec
+from msgspec.structs import astuple
 
 from proxy.core.entities import Attempt, Usage
 from proxy.core.ledger import Settlement
@@ -25,18 +26,16 @@ def head_row(opening: Opening) -> Row:
 
 def ended_row(head: Row, closing: Closing, settlement: Settlement, started_at: float) -> Row:
     """A row of `call`, in the order of `CALL_COLUMNS`."""
-    usage = closing.usage
+    duration = closing.ended_at - started_at
     return (
         *head,
         closing.verdict._value_, closing.source._value_,
         settlement.charged, settlement.overrun, closing.forgiven,
         settlement.balance_after, settlement.budget_after,
-        usage.input_uncached, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h,
-        usage.output, usage.reasoning, usage.audio_input, usage.audio_output,
-        usage.images, usage.characters, usage.calls,
+        *astuple(closing.usage),
         closing.delivered_bytes, closing.delivered_events, closing.status, closing.error_code,
         closing.finish_reason, closing.channel_id, closing.upstream_model, closing.ttft_ms,
-        max(0.0, closing.ended_at - started_at) * 1000.0,
+        duration * 1000.0 if duration > 0 else 0.0,
         ",".join(closing.anomalies) if closing.anomalies else None,
     )  # fmt: skip
 

@@ -32,8 +32,8 @@ CHECKPOINT_PAGES = 1_000
 """The WAL is checkpointed when about this many pages have been written to it."""
 AUDIT_COMMITS = 4_096
 """The books are summed after so many commits; a sum over accounts, not over postings."""
-QUEUE_ROWS_MAX = 100_000
-"""Above this many waiting rows the disk is not keeping up: admit nothing."""
+QUEUE_CALLS_MAX = 30_000
+"""Above this many ended calls waiting the disk is not keeping up: admit nothing."""
 
 Result = TypeVar("Result")
 
