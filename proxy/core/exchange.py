@@ -390,8 +390,7 @@ class Exchange:
 
     def _terminate(self, event: bytes) -> bytes:
         self.phase = Phase.TERMINAL
-        self.shown = True
-        self.terminal = event
+        self.shown, self.terminal = True, event
         return b""
 
     def _finish(self, choice: int, reason: str) -> None:
