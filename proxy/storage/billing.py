@@ -11,7 +11,6 @@ module must not know HTTP, and holds no SQL of its own beyond what recovery read
 
 import asyncio
 import sqlite3
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, time
@@ -91,7 +90,7 @@ class Keeper:
         self._expense_max = expense_max
         self._event_ids = IdSource(KEEPER_WORKER)
         self._open: dict[int, _OpenCall] = {}
-        self._settlements: Counter[tuple[str, str]] = Counter()
+        self._settlements: dict[tuple[str, str], int] = {}
         self._subscribers: list[Callable[[Catalog], object]] = []
         self._admitting = True
         self._idle = asyncio.Event()
@@ -241,7 +240,8 @@ class Keeper:
             batch.attempts.append(attempt_row(call_id, number, attempt, usage))
         commit = writer.commit
         writer.flush()
-        self._settlements[closing.verdict._value_, closing.source._value_] += 1
+        counts, counted = self._settlements, (closing.verdict._value_, closing.source._value_)
+        counts[counted] = counts.get(counted, 0) + 1
         return Receipt(
             call_id, settlement.charged, settlement.overrun, settlement.balance_after, commit
         )

@@ -344,3 +344,11 @@ class Books(RuleBasedStateMachine):
 
 Books.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 TestBooks = Books.TestCase
+
+
+def test_a_key_nobody_has_called_with_costs_the_operator_nothing() -> None:
+    ledger = Ledger()
+    assert ledger.expense(KEY, NOW) == 0
+    ledger.load_expense(KEY, 5, NOW)
+    assert ledger.expense(KEY, NOW) == 5
+    assert ledger.expense(KEY, NOW + 86_400) == 0

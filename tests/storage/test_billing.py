@@ -391,6 +391,25 @@ def test_calls_beyond_the_bound_are_turned_away(
     asyncio.run(main())
 
 
+def test_a_file_that_does_not_keep_up_turns_calls_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.storage.billing.QUEUE_CALLS_MAX", 1)
+
+    async def main() -> None:
+        books = await keeper(tmp_path / "sluice.db")
+        await books.admit(opening(1))
+        receipt = books.settle(closing(1))
+        with pytest.raises(KeeperUnavailableError):
+            await books.admit(opening(2))
+        await receipt.committed
+        await books.admit(opening(2))
+        books.settle(closing(2))
+        await books.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_many_calls_at_once_never_overdraw_and_always_add_up(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "sluice.db"
