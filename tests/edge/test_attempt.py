@@ -1,0 +1,213 @@
+"""Bytes through one attempt: odd framings that pass, memory that stays flat, reasons to pause."""
+
+import asyncio
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.core.entities import Dialect
+from proxy.core.exchange import Exchange, Expectation
+from proxy.core.metering import Meter
+from proxy.core.usage import UsageTally
+from proxy.edge.attempt import PENDING_BYTES_MAX, Attempt, AttemptEnd
+from tests.edge.harness import (
+    ANN,
+    CHAT,
+    CONTENT,
+    DONE,
+    ROLE,
+    STOP,
+    WORDS,
+    Relay,
+    answer,
+    body,
+    channel,
+    message,
+    text,
+    usage,
+)
+from tests.integration.raw_client import request_bytes
+from tests.integration.scripted import ScriptedUpstream
+from tests.integration.scripts import (
+    LAST_CHUNK,
+    Close,
+    Drip,
+    Flood,
+    Script,
+    Send,
+    chunk,
+    response_head,
+    stream_head,
+    stream_script,
+)
+
+WHOLE = b"".join([ROLE, *CONTENT, STOP, DONE])
+EVENTS = b"".join(answer())
+TYPE = ("content-type", "text/event-stream")
+ODD: dict[str, Script] = {
+    "F11 every byte by itself": stream_script(answer(), write_bytes=1),
+    "F12 all in one write": [Send(stream_head() + chunk(EVENTS) + LAST_CHUNK)],
+    "chunks that split events": [Send(stream_head()), *[Send(chunk(EVENTS[at : at + 7]))
+                                 for at in range(0, len(EVENTS), 7)], Send(LAST_CHUNK)],
+    "a length instead of chunks": [Send(response_head(200, [TYPE, ("content-length",
+                                        str(len(EVENTS)))]) + EVENTS)],
+    "an end by closing": [Send(response_head(200, [TYPE]) + EVENTS), Close()],
+    "chunk extensions and trailers": [Send(stream_head() + b"%x;a=b\r\n" % len(EVENTS) + EVENTS
+                                      + b"\r\n0\r\nX-Trailer: no\r\n\r\n")],
+    "upper-case sizes": [Send(stream_head() + b"%X\r\n" % len(EVENTS) + EVENTS + b"\r\n0\r\n\r\n")],
+    "F18 data after the end": [Send(stream_head() + chunk(EVENTS) + chunk(text("more"))
+                               + LAST_CHUNK)],
+    "F8 a drip": [Send(stream_head()), Drip(chunk(EVENTS) + LAST_CHUNK, 0.0005, 40)],
+    "F6 bytes after the last chunk": [Send(stream_head() + chunk(EVENTS) + LAST_CHUNK
+                                      + b"HTTP/1.1 200 OK\r\n\r\n")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_every_lawful_framing_gives_the_same_events(tmp_path: Path, odd: str) -> None:
+    with (
+        ScriptedUpstream(ODD[odd]) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        for _ in range(2):
+            response = relay.ask(body())
+            assert response.whole and response.body == WHOLE
+        assert [call["verdict"] for call in relay.calls()] == ["complete"] * 2
+
+
+def test_an_anthropic_stream_byte_by_byte(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(stream_script(message(), write_bytes=1)) as upstream,
+        Relay(tmp_path, channel(upstream.base_url, dialect="anthropic")) as relay,
+    ):
+        assert relay.ask(body(max_tokens=50), "/v1/messages").body == b"".join(message())
+
+
+def test_an_event_too_large_to_hold_passes_in_parts(tmp_path: Path) -> None:
+    """F14: five megabytes in one event."""
+    large = text("word " * 1_000_000)
+    with (
+        ScriptedUpstream(stream_script([ROLE, large, STOP, usage(9, 1_900), DONE])) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), event_bytes_max=65_536) as relay,
+    ):
+        assert relay.ask(body()).body == b"".join([ROLE, large, STOP, DONE])
+
+
+def test_invalid_utf_8_passes_untouched(tmp_path: Path) -> None:
+    """F16: the relay is no validator."""
+    odd = CONTENT[0].replace(b"Hello", b"He\xff\xfello")
+    with (
+        ScriptedUpstream(stream_script([ROLE, odd, STOP, usage(9, 7), DONE])) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        assert relay.ask(body()).body == b"".join([ROLE, odd, STOP, DONE])
+
+
+def test_a_slow_client_stops_a_fast_upstream_and_memory_stays_flat(tmp_path: Path) -> None:
+    block = chunk(b"".join(CONTENT * 20))
+    times = 20_000  # about 400 MB, had it all been sent
+    with (
+        ScriptedUpstream([Send(stream_head()), Flood(block, times)]) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), credit=10**13) as relay,
+        relay.client(receive_buffer_bytes=4_096) as client,
+    ):
+        client.send(request_bytes(CHAT, body(), key=ANN)).read_until(CONTENT[0])
+        call = relay.call()
+        relay.until(lambda: call._paused_at is not None)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(200):
+            client.read_once(4_096)
+        relay.until(lambda: call._paused_at is not None)
+        attempt = call.attempt
+        assert attempt is not None and attempt.transport is not None
+        assert not relay.do(attempt.transport.is_reading)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+        assert upstream.exchanges[0].bytes_sent < 40 << 20
+        client.reset()
+        upstream.wait_until(lambda up: up.visits[0].gone is not None)
+
+
+class Transport(asyncio.Transport):
+    """Counts pauses, resumptions and aborts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading, self.aborted, self.written = True, False, b""
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+
+class Owner:
+    def credit_needed(self, *, at_edge: bool) -> None:
+        raise AssertionError("this call has credit")
+
+
+def attempted() -> tuple[Attempt, Transport]:
+    loop = asyncio.new_event_loop()
+    expect = Expectation(dialect=Dialect.OPENAI, stream=True)
+    exchange = Exchange(expect, Meter(len), UsageTally())
+    attempt, transport = Attempt(loop, Owner(), exchange, low_water=0), Transport()
+    attempt.send(transport, b"request")
+    loop.close()
+    return attempt, transport
+
+
+def test_reading_stops_for_every_reason_until_none_is_left() -> None:
+    attempt, transport = attempted()
+    assert transport.written == b"request"
+    attempt.pause("client")
+    attempt.pause("credit")
+    assert not transport.reading
+    attempt.resume("client")
+    attempt.resume("nothing")
+    assert not transport.reading
+    attempt.resume("credit")
+    assert transport.reading
+
+
+def test_content_that_may_not_be_shown_yet_is_bounded() -> None:
+    attempt, transport = attempted()
+    attempt._loop = type("Clock", (), {"time": staticmethod(lambda: 1.0)})()  # type: ignore[assignment]
+    attempt.data_received(stream_head())
+    event = text("x" * 10_000)
+    for _ in range(PENDING_BYTES_MAX // 10_000 + 1):
+        if transport.reading:
+            attempt.data_received(chunk(event))
+    assert not transport.reading and attempt.shown
+    shown = attempt.take_pending()
+    attempt.flow(transport.write, chunked=True)
+    assert transport.reading and len(shown) > PENDING_BYTES_MAX
+
+
+def test_what_we_cut_is_no_truncation_and_the_first_end_counts() -> None:
+    attempt, transport = attempted()
+    attempt.stop(AttemptEnd.IDLE_TIMEOUT)
+    attempt.stop(AttemptEnd.CUT)
+    attempt.eof_received()
+    attempt.connection_lost(None)
+    assert (attempt.end, transport.aborted) == (AttemptEnd.IDLE_TIMEOUT, True)
+    assert attempt.over and attempt.exchange.failure is None and attempt.silent
+    assert attempt.release() is None
+
+
+def test_a_lost_connection_ends_the_attempt() -> None:
+    attempt, _ = attempted()
+    attempt.connection_lost(ConnectionResetError())
+    assert attempt.end is AttemptEnd.LOST and len(WORDS) == 7
