@@ -30,7 +30,7 @@ _HEADER_LINE: Final = re.compile(rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):([^\x00-\x08\x
 _CONTENT_LENGTH: Final = re.compile(
     rb"\r\n[Cc]ontent-[Ll]ength:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n|\Z)"
 )
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\x21-\x7e \t]*)?\Z")
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\x21-\x7e \t]*)?\Z")
 _BODYLESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 
 
@@ -185,8 +185,6 @@ def _check_framing(head: RequestHead) -> None:
                 status=417,
             )
         head.expects_continue = head.minor == 1
-    if "upgrade" in _tokens(head.get("connection")):
-        raise _malformed("protocol upgrades are not spoken here")
 
 
 class _State(Enum):

@@ -132,6 +132,11 @@ class Attempt(asyncio.Protocol):
         """The upstream half-closed: by its framing that is an end, or a truncation."""
         if self.end is not None:
             return
+        if self._fresh:
+            # Not one byte of an answer: a kept connection went stale, whatever it was closed by.
+            self.end = AttemptEnd.LOST
+            self._wake()
+            return
         self._forward(self.exchange.receive_eof())
         self._look()
 

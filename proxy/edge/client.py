@@ -13,6 +13,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final, Protocol, cast
 
 from proxy.core.entities import Dialect
@@ -51,7 +52,16 @@ class ClientListener(Protocol):
 class Request:
     """One request as handlers see it: the head at once, the body by `read`."""
 
-    __slots__ = ("_chunked", "_pieces", "_remaining", "_waiter", "error", "head", "protocol")
+    __slots__ = (
+        "_chunked",
+        "_length",
+        "_pieces",
+        "_remaining",
+        "_waiter",
+        "error",
+        "head",
+        "protocol",
+    )
 
     def __init__(self, protocol: "ClientConnection", head: RequestHead, length: int) -> None:
         self.protocol = protocol
@@ -59,14 +69,14 @@ class Request:
         self.error: RelayError | None = None
         """What is wrong with the body's framing, once it is."""
         self._pieces: list[bytes] = []
-        self._remaining = length
+        self._length = self._remaining = length
         self._chunked = ChunkedBody() if length < 0 else None
         self._waiter: asyncio.Future[None] | None = None
 
     @property
     def content_length(self) -> int | None:
-        """The length the head announces for what has not come yet; None when chunked."""
-        return None if self._chunked is not None else self._remaining
+        """The length the head announces; None when chunked."""
+        return None if self._chunked is not None else self._length
 
     @property
     def complete(self) -> bool:
@@ -108,9 +118,7 @@ class Request:
 
     def is_overfull(self) -> bool:
         """Whether reading should pause: never once the body is complete."""
-        return (
-            not self.complete and sum([len(piece) for piece in self._pieces]) > BODY_PAUSE_BYTES
-        )
+        return not self.complete and sum([len(piece) for piece in self._pieces]) > BODY_PAUSE_BYTES
 
     async def arrive(self) -> None:
         """Wait for more of the body, its end, its error, or the client's leaving."""
@@ -325,7 +333,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             head, length = self._server.heads.parse(data[:end].removeprefix(b"\r\n"))
         except RelayError as error:
-            self._answer_malformed(error)
+            self._answer_malformed(error, data[:end])
             return
         request = self._request = Request(self, head, length)
         rest = data[end + 4 :]
@@ -380,18 +388,21 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, what: str) -> None:
         self._answer_malformed(
-            RelayError(ErrorCode.INVALID_REQUEST, f"The HTTP request is malformed: {what}.")
+            RelayError(ErrorCode.INVALID_REQUEST, f"The HTTP request is malformed: {what}."), b""
         )
 
-    def _answer_malformed(self, error: RelayError) -> None:
+    def _answer_malformed(self, error: RelayError, block: bytes) -> None:
         """Answer what is no request, and close: nothing after it can be believed."""
         self._server.refused(error)
         if self.transport is not None:
-            body = error_body(error, Dialect.OPENAI, "")
+            # The dialect is a courtesy: what can be read of the first line decides.
+            messages = b"/messages" in block.partition(b"\r\n")[0]
+            dialect = Dialect.ANTHROPIC if messages else Dialect.OPENAI
+            body = error_body(error, dialect, "")
             self.transport.write(
-                b"HTTP/1.1 %d Refused\r\ncontent-type: application/json\r\n"
+                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\n"
                 b"content-length: %d\r\nconnection: close\r\n\r\n%b"
-                % (error.status, len(body), body)
+                % (error.status, HTTPStatus(error.status).phrase.encode(), len(body), body)
             )
         self._since = self._loop.time()
         self._close(drop=True)

@@ -177,7 +177,9 @@ class Downstream:
         self.headers.append(("x-accel-buffering", "no"))
         if self.chunked:
             self.headers.append(("transfer-encoding", "chunked"))
-            self._send(self._head(200) + b"%x\r\n%b\r\n" % (len(first), first))
+            # An empty chunk would end the body before it began.
+            chunk = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
+            self._send(self._head(200) + chunk)
         else:
             self.connection.last_response()
             self._send(self._head(200) + first)

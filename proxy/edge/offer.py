@@ -37,21 +37,16 @@ class Offer:
     hold: int
     ceiling: int
     tokens: int
-    body_bytes: int
     strict: bool
     """Output is billed that deltas do not show: hold the ceiling, always drain."""
 
     @property
     def terms(self) -> Terms:
         """What prices the call at its end."""
-        # A token of text is at least one byte; what is not text is in the estimate.
-        input_max = None if self.strict else self.body_bytes + 2 * self.input_tokens_estimate
+        # Providers add to a prompt (templates, files and pages behind an id or URL), but not
+        # beyond the window, unless their own tools read on in several turns.
+        input_max = None if self.strict else self.model.context_window
         return Terms(self.price, self.group.multiplier, self.output_tokens_max, input_max)
-
-    @property
-    def input_tokens_estimate(self) -> int:
-        """The prompt's tokens, leaning up."""
-        return self.request.input_tokens_estimate
 
     def tokens_affordable(self, input_tokens: int, held: int) -> int:
         """How many output tokens a hold of `held` covers."""
@@ -91,8 +86,6 @@ def make_offer(
     key: Key,
     model: Model,
     request: CallRequest,
-    *,
-    body_bytes: int,
     slice_tokens: int,
 ) -> Offer:
     """Price a call of `model`, which the key may use and which has a price."""
@@ -119,6 +112,5 @@ def make_offer(
         hold=pricing.quote(price, group.multiplier, estimate, first),
         ceiling=pricing.quote(price, group.multiplier, estimate, most),
         tokens=estimate + first,
-        body_bytes=body_bytes,
         strict=strict,
     )

@@ -35,8 +35,7 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
             key,
             callable_model(catalog, key, request),
             request,
-            body_bytes=len(body),
-            slice_tokens=world.bounds.slice_tokens,
+            world.bounds.slice_tokens,
         )
         opening = open_call(world, client, offer, call_id)
         admission = await reserve(world, offer, opening)
