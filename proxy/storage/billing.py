@@ -239,7 +239,7 @@ class Keeper:
         for number, attempt in enumerate(attempts):
             batch.attempts.append(attempt_row(call_id, number, attempt, usage))
         commit = writer.commit
-        writer.flush()
+        writer.flush_together()
         counts, counted = self._settlements, (closing.verdict._value_, closing.source._value_)
         counts[counted] = counts.get(counted, 0) + 1
         return Receipt(

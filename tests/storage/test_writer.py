@@ -147,6 +147,59 @@ def test_rows_added_while_a_commit_runs_follow_in_the_next(tmp_path: Path) -> No
     assert run(tmp_path, scene).ids("call") == [0, 1, 2, 3, 4]
 
 
+def test_a_batch_soon_after_another_waits_for_the_plain_calls_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PACE_SECONDS", 3_600.0)
+
+    async def scene(desk: Desk) -> None:
+        writer = desk.writer
+
+        def end(number: int) -> Commit:
+            writer.close(number)
+            writer.batch.calls.append(call_row(number))
+            commit = writer.commit
+            writer.flush_together()
+            return commit
+
+        for number in range(1, 5):
+            writer.open_lazily(number, open_row(number))
+        writer._handed_at = writer._loop.time() - 7_200.0
+        await end(1)  # nothing has left for long: at once, whoever is under way
+        second, third = end(2), end(3)
+        assert second is third
+        assert not writer._flushing
+        assert end(4) is second  # the last one under way takes all of them along
+        await second
+        assert writer.commits == 2
+        writer.open_lazily(5, open_row(5))
+        writer.open_lazily(6, open_row(6))
+        fifth = end(5)
+        writer.flush()  # somebody in a hurry takes it along, too
+        assert end(6) is fifth
+        await fifth
+        writer.open_lazily(7, open_row(7))
+        writer.open_lazily(8, open_row(8))
+        end(7)  # nobody comes: stopping does not wait
+
+    desk = run(tmp_path, scene)
+    assert desk.ids("call") == [1, 2, 3, 4, 5, 6, 7]
+    assert desk.ids("open_call") == [8]
+
+
+def test_nobody_waits_long_for_a_call_that_does_not_end(tmp_path: Path) -> None:
+    async def scene(desk: Desk) -> None:
+        writer = desk.writer
+        writer.open_lazily(1, open_row(1))
+        await desk.end(2)
+        writer.batch.calls.append(call_row(3))
+        commit = writer.commit
+        writer.flush_together()
+        await commit
+
+    assert run(tmp_path, scene).ids("call") == [2, 3]
+
+
 def test_a_lazy_row_is_written_by_itself_and_taken_back_in_time(tmp_path: Path) -> None:
     async def scene(desk: Desk) -> None:
         writer = desk.writer
