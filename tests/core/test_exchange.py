@@ -721,6 +721,29 @@ def test_output_beyond_the_hold_waits_in_order() -> None:
     assert connection.body == ROLE + b"".join(map(says, ("abc", "de", "f", "ghij", "k"))) + STOP
 
 
+@pytest.mark.parametrize("reads", [1, 3], ids=["one-event-a-read", "three-events-a-read"])
+def test_a_token_for_every_byte_is_still_within_the_hold(reads: int) -> None:
+    connection = Connection(new(STREAM, lambda text: len(text.encode()), allowed=400))
+    connection.feed(head() + chunk(says("👍")))
+    while not connection.exchange.at_edge:
+        connection.feed(chunk(says("👍👍")) * reads)
+        assert connection.exchange.meter.advance() <= 400
+    assert connection.exchange.meter.advance() > 390
+    assert connection.verbatim
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["two-reads", "one-read"])
+def test_a_small_event_never_overtakes_one_that_waits(joined: bool) -> None:
+    connection = begun(STREAM, says("a"), allowed=900)
+    reads = [chunk(says("x" * 1_000)), chunk(says("b")), chunk(says("c"))]
+    for data in [b"".join(reads)] if joined else reads:
+        connection.feed(data)
+    assert connection.exchange.at_edge
+    assert connection.body == says("a")
+    connection.allow(1_003)
+    assert connection.body == says("a") + says("x" * 1_000) + says("b") + says("c")
+
+
 @pytest.mark.parametrize("framing", ["chunked", "close"])
 def test_an_end_while_waiting_is_heard_after_the_backlog(framing: str) -> None:
     for ending, phase in ((DONE, Phase.TERMINAL), (b"", Phase.FAILED)):
