@@ -723,12 +723,12 @@ def test_output_beyond_the_hold_waits_in_order() -> None:
 
 @pytest.mark.parametrize("reads", [1, 3], ids=["one-event-a-read", "three-events-a-read"])
 def test_a_token_for_every_byte_is_still_within_the_hold(reads: int) -> None:
-    connection = Connection(new(STREAM, lambda text: len(text.encode()), allowed=400))
+    connection = Connection(new(STREAM, lambda text: len(text.encode()), allowed=4_000))
     connection.feed(head() + chunk(says("👍")))
     while not connection.exchange.at_edge:
         connection.feed(chunk(says("👍👍")) * reads)
-        assert connection.exchange.meter.advance() <= 400
-    assert connection.exchange.meter.advance() > 390
+        assert connection.exchange.meter.advance() <= 4_000
+    assert connection.exchange.meter.advance() > 3_990
     assert connection.verbatim
 
 
