@@ -261,10 +261,10 @@ class _Account:
         if elapsed > 0:
             requests = self.requests + elapsed * ours.requests_rate
             burst = ours.requests_burst
-            self.requests = requests if requests < burst else burst  # noqa: FURB136 - hot, see class
+            self.requests = requests if requests < burst else burst  # noqa: FURB136 - hot
             tokens = self.tokens + elapsed * ours.tokens_rate
             burst = ours.tokens_burst
-            self.tokens = tokens if tokens < burst else burst  # noqa: FURB136
+            self.tokens = tokens if tokens < burst else burst  # noqa: FURB136 - hot
         if ours is not limits:
             self.limits = limits
             self.requests = _adopt(self.requests, limits.requests_burst)
@@ -278,11 +278,11 @@ class _Account:
             requests, level = self.requests, self.tokens
             if elapsed > 0:
                 requests += elapsed * limits.requests_rate
-                if requests > limits.requests_burst:  # noqa: PLR1730 - hot, see class
+                if requests > limits.requests_burst:  # noqa: PLR1730 - hot
                     requests = limits.requests_burst
                 self.requests = requests
                 level += elapsed * limits.tokens_rate
-                if level > limits.tokens_burst:  # noqa: PLR1730
+                if level > limits.tokens_burst:  # noqa: PLR1730 - hot
                     level = limits.tokens_burst
                 self.tokens = level
         else:
@@ -292,7 +292,7 @@ class _Account:
         return (
             self.active < limits.active_max
             and requests + limits.requests_slack >= 1
-            and level + limits.tokens_slack >= (tokens if tokens < burst else burst)  # noqa: FURB136
+            and level + limits.tokens_slack >= (tokens if tokens < burst else burst)  # noqa: FURB136 - hot
             and tokens <= limits.tokens_max
         )
 
@@ -306,9 +306,9 @@ class _Account:
         if elapsed > 0:
             requests = self.requests + elapsed * limits.requests_rate
             most = limits.requests_burst
-            self.requests = requests if requests < most else most  # noqa: FURB136
+            self.requests = requests if requests < most else most  # noqa: FURB136 - hot
             level += elapsed * limits.tokens_rate
-            if level > burst:  # noqa: PLR1730
+            if level > burst:  # noqa: PLR1730 - hot
                 level = burst
         level -= missing
         if level > burst:
