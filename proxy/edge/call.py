@@ -346,10 +346,7 @@ class Call:
         elif silent >= channel.idle_seconds_max:
             attempt.stop(AttemptEnd.IDLE_TIMEOUT)
             return
-        # After an `id:` line a comment makes openai-python raise (WIRE.md section 2).
-        # Inside an event passed on in parts it would become part of that event.
-        exchange = attempt.exchange
-        if not self.offer.request.stream or exchange.has_id or exchange.in_event:
+        if not self.offer.request.stream or not self._heartbeat_safe:
             return
         if attempt.flowing and silent * 1000 < bounds.heartbeat_ms:
             return
@@ -360,6 +357,16 @@ class Call:
             else:
                 self.heartbeat_due = True
                 attempt.nudge()
+
+    @property
+    def _heartbeat_safe(self) -> bool:
+        """Whether a heartbeat may stand between the events of the attempt in flight.
+
+        After an `id:` line a comment makes openai-python raise (WIRE.md section 2); inside an
+        event passed on in parts it would become part of that event.
+        """
+        exchange = None if self.attempt is None else self.attempt.exchange
+        return exchange is None or not (exchange.has_id or exchange.in_event)
 
     def _mark(self, exchange: Exchange) -> None:
         """Tell the keeper what this call costs if every process dies now."""
@@ -441,7 +448,7 @@ class Call:
             return
         if (now - self._commit_since) * 1000 >= bounds.commit_wait_ms_max:
             waiter.set_result(None)
-        elif now >= self._heartbeat_at and self.client.begun:
+        elif now >= self._heartbeat_at and self.client.begun and self._heartbeat_safe:
             self._heartbeat_at = now + bounds.heartbeat_ms / 1000
             self.client.write(self.client.heartbeat())
 

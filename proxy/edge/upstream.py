@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, cast
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 import aiofastnet
@@ -113,13 +113,13 @@ class _Tunnel(asyncio.Protocol):
         head, blank, rest = self._head.partition(b"\r\n\r\n")
         if blank or len(self._head) > TUNNEL_HEAD_BYTES_MAX:
             status = head.split(b" ", 2)[1:2]
-            self._answer(bool(blank) and not rest and status == [b"200"])
+            self._answer(opened=bool(blank) and not rest and status == [b"200"])
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        self._answer(False)
+        self._answer(opened=False)
 
-    def _answer(self, opened: bool) -> None:  # noqa: FBT001 - the one thing there is to say
+    def _answer(self, *, opened: bool) -> None:
         if not self.opened.done():
             self.opened.set_result(opened)
 

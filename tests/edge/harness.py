@@ -103,7 +103,7 @@ class OpenCalls(set[Call]):
         super().add(call)
         self.empty.clear()
 
-    def discard(self, call: Call, /) -> None:
+    def discard(self, call: object, /) -> None:
         super().discard(call)
         if not self:
             self.empty.set()
@@ -281,6 +281,10 @@ class Relay:
                 self.world.sweep.remove(watch)
 
         self.run(wait())
+
+    def until_begun(self, before: int) -> None:
+        """Wait until more requests are being handled, or were, than `before`."""
+        self.until(lambda: self.handler.begun > before)
 
     def call(self) -> Call:
         """The one call being served; look at it with `do`."""

@@ -73,7 +73,8 @@ def test_every_lawful_framing_gives_the_same_events(tmp_path: Path, odd: str) ->
     ):
         for _ in range(2):
             response = relay.ask(body())
-            assert response.whole and response.body == WHOLE
+            assert response.whole
+            assert response.body == WHOLE
         assert [call["verdict"] for call in relay.calls()] == ["complete"] * 2
 
 
@@ -121,7 +122,8 @@ def test_a_slow_client_stops_a_fast_upstream_and_memory_stays_flat(tmp_path: Pat
             client.read_once(4_096)
         relay.until(lambda: call._paused_at is not None)
         attempt = call.attempt
-        assert attempt is not None and attempt.transport is not None
+        assert attempt is not None
+        assert attempt.transport is not None
         assert not relay.do(attempt.transport.is_reading)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
         assert upstream.exchanges[0].bytes_sent < 40 << 20
@@ -184,16 +186,18 @@ def test_reading_stops_for_every_reason_until_none_is_left() -> None:
 
 def test_content_that_may_not_be_shown_yet_is_bounded() -> None:
     attempt, transport = attempted()
-    attempt._loop = type("Clock", (), {"time": staticmethod(lambda: 1.0)})()  # type: ignore[assignment]
+    attempt._loop = type("Clock", (), {"time": staticmethod(lambda: 1.0)})()
     attempt.data_received(stream_head())
     event = text("x" * 10_000)
     for _ in range(PENDING_BYTES_MAX // 10_000 + 1):
         if transport.reading:
             attempt.data_received(chunk(event))
-    assert not transport.reading and attempt.shown
+    assert not transport.reading
+    assert attempt.shown
     shown = attempt.take_pending()
     attempt.flow(transport.write, chunked=True)
-    assert transport.reading and len(shown) > PENDING_BYTES_MAX
+    assert transport.reading
+    assert len(shown) > PENDING_BYTES_MAX
 
 
 def test_what_we_cut_is_no_truncation_and_the_first_end_counts() -> None:
@@ -203,11 +207,14 @@ def test_what_we_cut_is_no_truncation_and_the_first_end_counts() -> None:
     attempt.eof_received()
     attempt.connection_lost(None)
     assert (attempt.end, transport.aborted) == (AttemptEnd.IDLE_TIMEOUT, True)
-    assert attempt.over and attempt.exchange.failure is None and attempt.silent
+    assert attempt.over
+    assert attempt.exchange.failure is None
+    assert attempt.silent
     assert attempt.release() is None
 
 
 def test_a_lost_connection_ends_the_attempt() -> None:
     attempt, _ = attempted()
     attempt.connection_lost(ConnectionResetError())
-    assert attempt.end is AttemptEnd.LOST and len(WORDS) == 7
+    assert attempt.end is AttemptEnd.LOST
+    assert len(WORDS) == 7

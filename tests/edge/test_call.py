@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.edge.call import Call, Notice
+from proxy.edge.call import Notice
 from proxy.edge.downstream import HEARTBEATS
 from proxy.storage.accounts import set_key_enabled
 from tests.edge.harness import (
@@ -49,7 +49,7 @@ from tests.integration.scripts import (
 )
 
 ASK = request_bytes(CHAT, body(), key=ANN)
-QUICK = {"heartbeat_first_ms": 1, "heartbeat_ms": 1}
+QUICK: dict[str, Any] = {"heartbeat_first_ms": 1, "heartbeat_ms": 1}
 BEATS = {"openai": b": keep-alive\n\n", "anthropic": b'event: ping\ndata: {"type": "ping"}\n\n'}
 
 
@@ -149,7 +149,9 @@ def test_heartbeats_then_failure_of_every_channel_is_told_in_band(tmp_path: Path
         client.send(ASK).read_until(BEATS["openai"])
         bad.release("fail")
         response = client.read_response()
-        assert response.status == 200 and response.whole and DONE not in response.body
+        assert response.status == 200
+        assert response.whole
+        assert DONE not in response.body
         assert error_of(response)["code"] == "upstream_truncated"
         (call,) = relay.calls()
         assert (call["verdict"], call["charge"]) == ("upstream_truncated", 0)
@@ -178,10 +180,12 @@ def test_a_wallet_that_runs_dry_ends_the_stream_in_band_at_its_last_token(tmp_pa
         Relay(tmp_path, channel(upstream.base_url), credit=credit, slice_tokens=16) as relay,
     ):
         response = relay.ask(body())
-        assert response.whole and error_of(response)["code"] == "insufficient_quota"
+        assert response.whole
+        assert error_of(response)["code"] == "insufficient_quota"
         (call,) = relay.calls()
         assert call["verdict"] == "cut_for_balance"
-        assert 0 < call["charge"] <= credit and call["balance_after"] >= 0
+        assert 0 < call["charge"] <= credit
+        assert call["balance_after"] >= 0
         assert call["output"] == response.body.count(CONTENT[1])
         upstream.wait_until(lambda up: up.visits[0].gone is not None)
 
@@ -227,12 +231,14 @@ def test_a_key_revoked_in_mid_stream(tmp_path: Path, dialect: str) -> None:
 
         relay.run(revoke())
         response = client.read_response()
-        assert response.whole and error_of(response)["code"] == "key_disabled"
+        assert response.whole
+        assert error_of(response)["code"] == "key_disabled"
         upstream.wait_until(lambda up: up.visits[0].gone is not None)
         (call,) = relay.calls()
         assert (call["verdict"], call["output"]) == ("cut_by_revocation", len(WORDS))
         refused = relay.ask(body(), key=ANN)
-        assert refused.status == 401 and error_of(refused)["code"] == "key_disabled"
+        assert refused.status == 401
+        assert error_of(refused)["code"] == "key_disabled"
 
 
 @pytest.mark.parametrize("when", ["connecting", "waiting", "content"])
@@ -291,7 +297,8 @@ def test_the_end_of_an_answer_waits_for_its_commit(
             assert not client.received
         held.set()
         response = client.read_response()
-        assert response.status == 200 and response.whole
+        assert response.status == 200
+        assert response.whole
         assert (DONE in response.body) is stream
         assert [row["verdict"] for row in relay.calls()] == ["complete"]
 
@@ -352,7 +359,8 @@ def test_a_commit_that_fails_releases_no_end(
         assert_no_end(client.read_response(), stream=stream)
         relay.quiet()
         refused = relay.ask(body())
-        assert refused.status == 503 and error_of(refused)["code"] == "service_unavailable"
+        assert refused.status == 503
+        assert error_of(refused)["code"] == "service_unavailable"
         assert refused.header("retry-after")
 
 
@@ -458,7 +466,8 @@ def test_an_open_call_leaves_a_mark_to_settle_at(tmp_path: Path) -> None:
         relay.until(lambda: call._marked > 0)
         relay.run(relay.keeper.change(lambda connection: None))
         (row,) = relay.rows("SELECT * FROM open_call")
-        assert row["source"] == "counted" and row["charge"] == price_of(11, len(WORDS))
+        assert row["source"] == "counted"
+        assert row["charge"] == price_of(11, len(WORDS))
 
 
 def test_a_stream_carries_one_status_line(tmp_path: Path) -> None:
@@ -470,4 +479,3 @@ def test_a_stream_carries_one_status_line(tmp_path: Path) -> None:
         client.send(ASK).read_until(b"0\r\n\r\n")
         assert len(re.findall(rb"HTTP/1\.1 ", bytes(client.received))) == 1
         assert parse_response(bytes(client.received)) is not None
-    assert Call

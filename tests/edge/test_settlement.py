@@ -205,7 +205,8 @@ def test_an_estimated_model_is_marked_so(tmp_path: Path) -> None:
     ):
         relay.ask(body(model="guess"))
         (call,) = relay.calls()
-        assert call["source"] == "estimated" and call["charge"] > 0
+        assert call["source"] == "estimated"
+        assert call["charge"] > 0
 
 
 @pytest.mark.parametrize("how", LEAVE)
@@ -214,6 +215,8 @@ def test_leaving_while_the_commit_is_awaited_is_billed_once(
     tmp_path: Path, how: str, dialect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F29: settled, not yet committed; the terminal frame never left."""
+    first: tuple[bytes, ...]
+    rest: tuple[bytes, ...]
     if dialect == "openai":
         target, first, rest = CHAT, (ROLE, *CONTENT), (STOP, usage(9, 7), DONE)
     else:

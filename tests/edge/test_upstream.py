@@ -1,12 +1,12 @@
 """Connections to upstreams: TLS that is checked, addresses that are refused, tunnels, the pool."""
 
 import asyncio
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import uvloop
@@ -36,8 +36,8 @@ from tests.integration.scripts import (
     stream_script,
 )
 
-TODAY = datetime.datetime.now(datetime.UTC)
-DAY = datetime.timedelta(days=1)
+TODAY = dt.datetime.now(dt.UTC)
+DAY = dt.timedelta(days=1)
 
 
 class Authority:
@@ -49,7 +49,7 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
         self.certificate = self._sign(self._name, self._key, TODAY + DAY, authority=True)
 
-    def _sign(self, name: x509.Name, key: Any, until: datetime.datetime, **how: Any) -> Any:
+    def _sign(self, name: x509.Name, key: Any, until: dt.datetime, **how: Any) -> Any:
         builder = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -72,7 +72,7 @@ class Authority:
         return context
 
     def server(
-        self, *, address: str = "127.0.0.1", until: datetime.datetime = TODAY + DAY,
+        self, *, address: str = "127.0.0.1", until: dt.datetime = TODAY + DAY,
         self_signed: bool = False,
     ) -> ssl.SSLContext:  # fmt: skip
         """A server's context for `address`."""
@@ -137,12 +137,13 @@ def test_a_stream_over_tls_with_an_authority_of_our_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", ["wrong name", "expired", "self-signed", "unknown authority"])
 def test_a_certificate_that_does_not_hold_is_refused(tmp_path: Path, fault: str) -> None:
     authority = Authority(tmp_path)
-    how: dict[str, Any] = {
+    faults: dict[str, dict[str, Any]] = {
         "wrong name": {"address": "127.0.0.9"},
         "expired": {"until": TODAY - DAY},
         "self-signed": {"self_signed": True},
         "unknown authority": {},
-    }[fault]
+    }
+    how = faults[fault]
     trusted = Authority(tmp_path) if fault == "unknown authority" else authority
     with ScriptedUpstream([AwaitGone()], tls=authority.server(**how)) as upstream:
         origin = Origin("127.0.0.1", upstream.port, True, None, True)
@@ -168,19 +169,73 @@ def test_no_connection_says_why() -> None:
 
 # Addresses
 
-PRIVATE = """
-127.0.0.1 127.255.255.254 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 172.16.0.1 172.31.255.255
-192.168.0.1 192.168.255.255 169.254.169.254 169.254.0.1 100.64.0.1 100.127.255.255 192.0.0.1
-192.0.2.1 198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255 240.0.0.1
-255.255.255.255 ::1 :: ::127.0.0.1 ::10.0.0.1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254
-::ffff:0:127.0.0.1 64:ff9b::7f00:1 64:ff9b::a00:1 64:ff9b:1::7f00:1 2002:7f00:1:: 2002:a00:1::
-2001:0:7f00:1:: 2001:db8::1 2001:10::1 3fff::1 5f00::1 fe80::1 fe80::1%eth0 fec0::1 fc00::1
-fd00:ec2::254 ff02::1 ff0e::1 100::1 4000::1
-""".split()
-PUBLIC = """
-1.1.1.1 8.8.8.8 100.63.255.255 100.128.0.1 172.15.255.255 172.32.0.1 192.167.255.255 203.0.114.1
-2606:4700:4700::1111 2a00:1450:4001::1 2001:4860:4860::8888 ::ffff:8.8.8.8
-""".split()
+PRIVATE = [
+    "127.0.0.1",
+    "127.255.255.254",
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "10.255.255.255",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.0.1",
+    "192.168.255.255",
+    "169.254.169.254",
+    "169.254.0.1",
+    "100.64.0.1",
+    "100.127.255.255",
+    "192.0.0.1",
+    "192.0.2.1",
+    "198.18.0.1",
+    "198.19.255.255",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::1",
+    "::",
+    "::127.0.0.1",
+    "::10.0.0.1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
+    "::ffff:0:127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a00:1",
+    "64:ff9b:1::7f00:1",
+    "2002:7f00:1::",
+    "2002:a00:1::",
+    "2001:0:7f00:1::",
+    "2001:db8::1",
+    "2001:10::1",
+    "3fff::1",
+    "5f00::1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fec0::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "ff02::1",
+    "ff0e::1",
+    "100::1",
+    "4000::1",
+]
+PUBLIC = [
+    "1.1.1.1",
+    "8.8.8.8",
+    "100.63.255.255",
+    "100.128.0.1",
+    "172.15.255.255",
+    "172.32.0.1",
+    "192.167.255.255",
+    "203.0.114.1",
+    "2606:4700:4700::1111",
+    "2a00:1450:4001::1",
+    "2001:4860:4860::8888",
+    "::ffff:8.8.8.8",
+]
 
 
 @pytest.mark.parametrize("address", PRIVATE)
@@ -194,7 +249,8 @@ def test_an_address_anyone_may_name(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "::1", "0"]
+    "host",
+    ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "::1", "0"],
 )
 def test_every_spelling_of_a_private_address_is_refused(host: str) -> None:
     with ScriptedUpstream([AwaitGone()]) as upstream:
@@ -261,7 +317,7 @@ class Tunnel:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def __enter__(self) -> "Tunnel":
+    def __enter__(self) -> Self:
         import threading
 
         ready = threading.Event()
@@ -295,9 +351,7 @@ class Tunnel:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:
-            await asyncio.gather(
-                self._pump(reader, far_writer), self._pump(far_reader, writer)
-            )
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         finally:
             writer.close()
             far_writer.close()
@@ -349,5 +403,7 @@ def test_no_more_idle_connections_are_kept_than_the_limit() -> None:
 
         pooled(use)
         upstream.wait_until(
-            lambda up: sum(visit.gone is not None for visit in up.visits) == IDLE_CONNECTIONS_MAX + 3
+            lambda up: (
+                sum(visit.gone is not None for visit in up.visits) == IDLE_CONNECTIONS_MAX + 3
+            )
         )

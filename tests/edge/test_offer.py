@@ -1,0 +1,97 @@
+"""What a call may cost before it starts."""
+
+from typing import Any
+
+import pytest
+
+from proxy.core.catalog import Catalog, build_catalog
+from proxy.core.entities import Channel, ChannelKey, Dialect, Group, Key, Model, Plan, Price, User
+from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.requests import parse_call
+from proxy.edge.offer import Offer, callable_model, make_offer
+from tests.edge.harness import body
+
+PRICE = Price("m", 1, input=10**9, output=2 * 10**9)
+KEY = Key(1, 1, b"k", "first", "default", "sk-a", "wxyz")
+
+
+def catalog(group: Group | None = None, **model: Any) -> Catalog:
+    size: dict[str, Any] = {"context_window": 100_000, "output_tokens_max": 2_000, "price": PRICE} | model
+    channel = Channel(
+        id=1,
+        name="main",
+        dialect=Dialect.OPENAI,
+        base_url="https://x.test",
+        keys=(ChannelKey(1, "secret"),),
+        models={"m": "up"},
+        groups=frozenset({"default"}),
+    )
+    return build_catalog(
+        1,
+        users=[User(1, "ann", "free")],
+        plans=[Plan("free")],
+        groups=[group or Group("default")],
+        models=[Model("m", **size)],
+        channels=[channel],
+        keys=[KEY],
+    )
+
+
+def offer(known: Catalog | None = None, *, slice_tokens: int = 100, **fields: Any) -> Offer:
+    known = known or catalog()
+    request = parse_call(body(**fields), Dialect.OPENAI)
+    model = callable_model(known, KEY, request)
+    return make_offer(known, KEY, model, request, slice_tokens)
+
+
+def test_a_stream_holds_its_prompt_and_a_slice() -> None:
+    made = offer()
+    prompt = made.request.input_tokens_estimate
+    assert made.hold == (prompt + 2 * 100) * 1_000
+    assert made.ceiling == (prompt + 2 * 2_000) * 1_000
+    assert made.tokens == prompt + 100
+    assert not made.strict
+    assert made.tokens_affordable(prompt, made.hold) == 100
+    assert made.quote(prompt, 100) == made.hold
+
+
+@pytest.mark.parametrize("more", [{"stream": False}, {"max_tokens": 50}])
+def test_a_plain_or_short_call_holds_its_ceiling(more: dict[str, Any]) -> None:
+    made = offer(**more)
+    assert made.hold == made.ceiling
+
+
+def test_hidden_output_holds_its_ceiling_and_trusts_no_bound_of_the_prompt() -> None:
+    made = offer(catalog(hidden_output=True))
+    assert made.strict
+    assert made.hold == made.ceiling
+    assert made.terms.input_tokens_max is None
+    assert offer().terms.input_tokens_max == 100_000
+
+
+def test_a_group_lowers_the_limit_and_several_choices_multiply_it() -> None:
+    made = offer(catalog(Group("default", output_tokens_max=300)), n=2)
+    assert (made.output_limit, made.output_tokens_max) == (300, 600)
+    assert offer(max_tokens=10, n=3).output_tokens_max == 30
+    assert (
+        offer(catalog(Group("default", output_tokens_max=300)), max_tokens=10).output_limit is None
+    )
+
+
+def test_a_multiplier_is_in_the_hold() -> None:
+    assert offer(catalog(Group("default", multiplier=2_000_000))).hold == 2 * offer().hold
+
+
+def test_a_model_that_cannot_be_called_says_why() -> None:
+    for known, dialect, code in (
+        (catalog(), Dialect.ANTHROPIC, ErrorCode.MODEL_NOT_FOUND),
+        (catalog(price=None), Dialect.OPENAI, ErrorCode.MODEL_NOT_PRICED),
+    ):
+        request = parse_call(body(max_tokens=5), dialect)
+        with pytest.raises(RelayError) as caught:
+            callable_model(known, KEY, request)
+        assert caught.value.code is code
+        assert caught.value.param == "model"
+    request = parse_call(body(model="nothing"), Dialect.OPENAI)
+    with pytest.raises(RelayError, match="nothing"):
+        callable_model(catalog(), KEY, request)
