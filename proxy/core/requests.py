@@ -13,7 +13,7 @@ values end where their own text says so, hence equal bytes at an aligned positio
 
 Why most bodies need no walk: names and values, their quotes, colons and commas, add up to a body
 exactly when it is written without white space between them and has each name once, unescaped.
-Only an edit then asks where a value is.
+Only an edit then asks where a value is, and the sizes say.
 """
 
 import re
@@ -46,16 +46,22 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
 
 
 class Layout(msgspec.Struct, gc=False):
-    """Where the top-level values of one body are; walked at the first edit, not before."""
+    """Where the top-level values of one body are; worked out at the first edit, not before."""
 
-    body: bytes
     members: dict[str, Raw]
-    walked: dict[str, _Span] | None = None
+    walked: dict[str, _Span] | None
+    """None for a body without white space between its members: their sizes say it all."""
 
     def spans(self) -> dict[str, _Span]:
-        """Spans by name, in order. Raises RelayError INVALID_REQUEST for a name that is twice."""
+        """Return spans by name, in order."""
         if self.walked is None:
-            self.walked = _walk(self.body, self.members)
+            self.walked = {}
+            position = 1
+            for name, value in self.members.items():
+                start = position + len(name) + 3
+                end = start + len(value)
+                self.walked[name] = (start, end)
+                position = end + 1
         return self.walked
 
     def __repr__(self) -> str:
@@ -126,9 +132,7 @@ def parse_call(body: bytes, dialect: Dialect) -> CallRequest:
     INVALID_REQUEST, naming the member in `param`, for a value the relay cannot work with.
     """
     members = _decode(body)
-    layout = Layout(body, members)
-    if not _is_dense(body, members):
-        layout.spans()  # refuses a name that is twice
+    layout = Layout(members, None if _is_dense(body, members) else _walk(body, members))
     model = _model(members)
     stream = _stream(members)
     is_openai = dialect is _OPENAI

@@ -249,6 +249,10 @@ def test_names_are_looked_for_one_by_one_only_where_white_space_could_hide_one(b
     call = parse_call(text, Dialect.OPENAI)
     dense = body.startswith('{"model":"m",%s')
     assert (call.layout.walked is None) is dense
+    spans = call.layout.spans()
+    assert {name: json.loads(text[start:end]) for name, (start, end) in spans.items()} == (
+        json.loads(text)
+    )
     for twice in ('"model":"m",', '"model" :"z" ,', '"x":1,"x":1,', '"messages":[],'):
         with pytest.raises(RelayError, match="is there twice"):
             parse_call(text.replace(b"{", b"{" + twice.encode(), 1), Dialect.OPENAI)
