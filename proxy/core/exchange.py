@@ -214,7 +214,7 @@ class Exchange:
     def receive(self, data: bytes) -> bytes:
         """Take bytes off the wire; return whole events to forward, b"" while there are none."""
         if self.over:
-            self._receive_after(data)
+            self.finish(data)
             return b""
         fault: FramingError | None = None
         try:
@@ -297,15 +297,14 @@ class Exchange:
         else:
             self._fail(failure)
 
-    def _receive_after(self, data: bytes) -> None:
-        """Read on after the end, so that the connection may be found reusable."""
-        if self.phase is Phase.FAILED or self._parser.complete:
+    def finish(self, data: bytes) -> bool | None:
+        """Take what follows the end (b"": nothing yet); see `ResponseParser.outlook`."""
+        if data and self.phase is Phase.FAILED:
             self._parser.excess = True
-            return
-        try:
-            self._parser.receive(data)
-        except FramingError:
-            self._parser.excess = True
+        elif data:
+            self._parser.receive_rest(data)
+        outlook = self._parser.outlook
+        return outlook if self.phase is Phase.TERMINAL else outlook is True
 
     def _set_verbatim(self) -> None:
         self._verbatim = (

@@ -138,6 +138,24 @@ class ResponseParser:
             and self.head.keep_alive
         )
 
+    @property
+    def outlook(self) -> bool | None:
+        """`reusable`: now (True), never (False), or once the response is complete (None)."""
+        if self.reusable:
+            return True
+        possible = self.head is not None and self.head.keep_alive and not self.excess
+        return None if possible and not self.complete else False
+
+    def receive_rest(self, data: bytes) -> None:
+        """Take what follows the end of the content; a breach makes the connection useless."""
+        if self.complete:
+            self.excess = True
+            return
+        try:
+            self.receive(data)
+        except FramingError:
+            self.excess = True
+
     def receive(self, data: bytes) -> bytes:
         """Take bytes off the wire and return what of the body they hold.
 

@@ -98,8 +98,9 @@ class Attempt(asyncio.Protocol):
     @property
     def shown(self) -> bool:
         """Whether there is something to show (the content point, or an end without content)."""
-        phase = self.exchange.phase
-        return phase is Phase.CONTENT or phase is Phase.TERMINAL
+        # Not the phase: content and a failure may come in one read, and what the client sees must
+        # not depend on how the network cut the stream.
+        return self.exchange.shown
 
     @property
     def silent(self) -> bool:
@@ -212,11 +213,14 @@ class Attempt(asyncio.Protocol):
         self._wake()
 
     def release(self) -> asyncio.Transport | None:
-        """Give the connection back if it may be reused; otherwise close it and return None."""
+        """Give the connection back if it may be reused, now or once `exchange.finish` says so.
+
+        Otherwise close it and return None.
+        """
         transport, self.transport = self.transport, None
         if transport is None:
             return None
-        if self.exchange.reusable and not self.lost and not self._paused:
+        if not self.lost and not self._paused and self.exchange.finish(b"") is not False:
             return transport
         transport.abort()
         return None

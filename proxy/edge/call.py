@@ -95,7 +95,6 @@ class Call:
         self._heartbeat_at = now + world.bounds.heartbeat_first_ms / 1000
         self._commit_waiter: asyncio.Future[None] | None = None
         self._commit_since = 0.0
-        self.commit_seconds: float | None = None
 
     def __enter__(self) -> Self:
         """Be known to the client's connection, the sweep and the world while the call is open."""
@@ -346,7 +345,7 @@ class Call:
         elif silent >= channel.idle_seconds_max:
             attempt.stop(AttemptEnd.IDLE_TIMEOUT)
             return
-        if not self.offer.request.stream or not self._heartbeat_safe:
+        if not self._heartbeat_safe:
             return
         if attempt.flowing and silent * 1000 < bounds.heartbeat_ms:
             return
@@ -363,10 +362,13 @@ class Call:
         """Whether a heartbeat may stand between the events of the attempt in flight.
 
         After an `id:` line a comment makes openai-python raise (WIRE.md section 2); inside an
-        event passed on in parts it would become part of that event.
+        event passed on in parts it would become part of that event; and a plain answer that waits
+        with its last byte has no place for one.
         """
-        exchange = None if self.attempt is None else self.attempt.exchange
-        return exchange is None or not (exchange.has_id or exchange.in_event)
+        if self.attempt is None or not self.offer.request.stream:
+            return False
+        exchange = self.attempt.exchange
+        return not (exchange.has_id or exchange.in_event)
 
     def _mark(self, exchange: Exchange) -> None:
         """Tell the keeper what this call costs if every process dies now."""
@@ -433,7 +435,8 @@ class Call:
                 await waiter
             finally:
                 self._commit_waiter = None
-                self.commit_seconds = self.world.loop.time() - self._commit_since
+                waited = self.world.loop.time() - self._commit_since
+                self.world.metrics.observe_commit_wait(waited)
         if receipt.committed.done() and receipt.committed.exception() is None:
             return ended
         error = RelayError(

@@ -233,7 +233,7 @@ async def _try_once(
         call.end_attempt(channel, key, outcome, began)
         kept = attempt.release()
         if kept is not None:
-            world.pool.put(origin, kept)
+            world.pool.put(origin, kept, attempt.exchange.finish)
     return attempt, failed, reused
 
 

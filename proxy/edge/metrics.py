@@ -100,7 +100,7 @@ EVENT_GAP = Metric(
     "sluice_event_gap_seconds",
     "histogram",
     ("endpoint",),
-    "Time between two reads of one upstream stream.",
+    "Mean time between the events of one stream, one observation a stream.",
     GAP_BOUNDS,
 )
 TOKENS = Metric(

@@ -15,7 +15,7 @@ from proxy.core.exchange import Exchange, Phase
 from proxy.core.requests import read_prompt
 from proxy.core.tokenizers import count_texts
 from proxy.core.usage import UsageTally
-from proxy.edge.metrics import CallFigures
+from proxy.edge.metrics import CallFigures, gap_slot, new_gaps
 from proxy.storage.ports import Closing, Receipt
 
 if TYPE_CHECKING:
@@ -134,6 +134,13 @@ def status(call: "Call", ended: Ended) -> int:
 def figures(call: "Call", closed: Closing, receipt: Receipt) -> CallFigures:
     """Return the same end as metrics count it. Seconds."""
     first = None if call.first_byte_at is None else call.first_byte_at - call.started
+    gap, gaps = 0.0, None
+    if call.first_byte_at is not None and closed.delivered_events > 1:
+        # One mean per stream: a clock read per event would cost more than its metering.
+        ended = call.world.loop.time()
+        gap = (ended - call.first_byte_at) / (closed.delivered_events - 1)
+        gaps = new_gaps()
+        gaps[gap_slot(gap)] = 1
     return CallFigures(
         endpoint=call.opening.endpoint,
         model=call.offer.model.name,
@@ -142,6 +149,8 @@ def figures(call: "Call", closed: Closing, receipt: Receipt) -> CallFigures:
         error=closed.error_code,
         duration=call.world.loop.time() - call.started,
         first_byte=first,
+        gaps=gaps,
+        gap_seconds=gap,
         added=None if first is None else max(0.0, first - call.upstream_seconds),
         usage=closed.usage,
         charged=receipt.charged,

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 import aiofastnet
@@ -21,6 +21,8 @@ import aiofastnet
 IDLE_CONNECTIONS_MAX: Final = 256
 """Idle connections kept per origin."""
 READ_BUFFER_BYTES: Final = 262_144
+ENDING_SECONDS_MAX: Final = 1.0
+"""How long the last chunk of a response whose content is over may take."""
 ADDRESSES_MAX: Final = 16
 TUNNEL_HEAD_BYTES_MAX: Final = 16_384
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
@@ -29,6 +31,15 @@ _NOT_PUBLIC: Final = (
     ipaddress.IPv6Network("2002::/16"),  # 6to4 (RFC 3056)
     ipaddress.IPv6Network("3fff::/20"),  # documentation (RFC 9637)
 )
+
+
+Finish = Callable[[bytes], bool | None]
+"""Takes more of a response; True: complete and reusable, False: never, None: not yet."""
+
+
+def _finished(data: bytes) -> bool:
+    """The response was complete already."""
+    return not data
 
 
 class ConnectFailure(Enum):
@@ -150,6 +161,34 @@ class _Idle(asyncio.Protocol):
         self._drop(self)
 
 
+class _Ending(asyncio.Protocol):
+    """Reads the rest of a response that nobody waits for: its last chunk, within a moment."""
+
+    __slots__ = ("_done", "_finish", "since", "transport")
+
+    def __init__(
+        self, transport: asyncio.Transport, since: float, finish: Finish, done: "_Done"
+    ) -> None:
+        self.transport = transport
+        self.since = since
+        self._finish = finish
+        self._done = done
+
+    def data_received(self, data: bytes) -> None:
+        """Take the rest; what does not belong there makes the connection useless."""
+        usable = self._finish(data)
+        if usable is not None:
+            self._done(self, usable=usable)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._done(self, usable=False)
+
+
+class _Done(Protocol):
+    def __call__(self, ending: _Ending, *, usable: bool) -> None: ...
+
+
 class UpstreamPool:
     """Idle connections by origin, last in first out, and the making of new ones."""
 
@@ -160,6 +199,7 @@ class UpstreamPool:
         self._idle_seconds_max = idle_seconds_max
         self._tls = tls
         self._idle: dict[Origin, list[_Idle]] = {}
+        self._ending: dict[_Ending, Origin] = {}
 
     def take(self, origin: Origin) -> asyncio.Transport | None:
         """Return an idle connection to `origin`, or None; the caller sets its protocol."""
@@ -172,8 +212,17 @@ class UpstreamPool:
             entry.transport.abort()
         return None
 
-    def put(self, origin: Origin, transport: asyncio.Transport) -> None:
-        """Keep a connection whose last response was complete, for the next attempt."""
+    def put(self, origin: Origin, transport: asyncio.Transport, finish: Finish = _finished) -> None:
+        """Keep a connection for the next attempt, at once or when its response is complete.
+
+        The last chunk often comes in a packet of its own, after all that matters: whoever used
+        the connection does not wait for it, so `finish` does.
+        """
+        if finish(b"") is None and not transport.is_closing():
+            ending = _Ending(transport, self._loop.time(), finish, self._ended)
+            self._ending[ending] = origin
+            transport.set_protocol(ending)
+            return
         idle = self._idle.setdefault(origin, [])
         if len(idle) >= IDLE_CONNECTIONS_MAX or transport.is_closing():
             transport.abort()
@@ -192,8 +241,18 @@ class UpstreamPool:
                 ConnectFailure.TIMEOUT, f"no connection within {seconds_max:g} s"
             ) from None
 
+    def _ended(self, ending: "_Ending", *, usable: bool) -> None:
+        origin = self._ending.pop(ending, None)
+        if origin is None or not usable:
+            ending.transport.abort()
+        else:
+            self.put(origin, ending.transport)
+
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long; `now` is loop time."""
+        for ending in tuple(self._ending):
+            if now - ending.since >= ENDING_SECONDS_MAX:
+                self._ended(ending, usable=False)
         oldest = now - self._idle_seconds_max
         for idle in self._idle.values():
             stale = [entry for entry in idle if entry.since < oldest]
@@ -203,6 +262,8 @@ class UpstreamPool:
 
     def close(self) -> None:
         """Close every idle connection."""
+        for ending in tuple(self._ending):
+            self._ended(ending, usable=False)
         for idle in self._idle.values():
             while idle:
                 idle.pop().transport.abort()
