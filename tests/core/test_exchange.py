@@ -970,3 +970,23 @@ def test_any_stream_passes_whole_however_it_is_cut(
     assert played.body + played.terminal == body
     assert played.tokens == len("".join(texts))
     assert played.phase is Phase.TERMINAL
+
+
+def test_the_last_chunk_may_come_after_the_terminal_event() -> None:
+    done = begun(STREAM, says("a")).exchange
+    assert done.finish(b"") is False, "it has not ended"
+    event = b"data: [DONE]\n\n"
+    done.receive(b"%x\r\n%b\r\n" % (len(event), event))
+    assert done.phase is Phase.TERMINAL
+    assert done.finish(b"") is None
+    assert done.finish(b"0\r\n") is None
+    assert done.finish(b"\r\n") is True
+    assert done.finish(b"more") is False
+
+
+def test_a_failed_exchange_waits_for_nothing() -> None:
+    failed = begun(STREAM, says("a")).exchange
+    failed.receive(b"zz\r\n")
+    assert failed.phase is Phase.FAILED
+    assert failed.finish(b"") is False
+    assert failed.finish(b"0\r\n\r\n") is False

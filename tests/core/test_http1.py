@@ -383,3 +383,24 @@ def test_a_chunked_body_comes_out_as_it_went_in(
     parser, body = read(*pieces_of(wire + b"0\r\n\r\n", sizes))
     assert body == b"".join(parts)
     assert parser.reusable
+
+
+@pytest.mark.parametrize(
+    ("sent", "rest", "before", "after"),
+    [
+        (CHUNKED + b"1\r\nx\r\n", b"0\r\n\r\n", None, True),
+        (CHUNKED + b"1\r\nx\r\n", b"0\r\n", None, None),
+        (CHUNKED + b"1\r\nx\r\n", b"zz\r\n", None, False),
+        (CHUNKED + b"0\r\n\r\n", b"more", True, False),
+        (head(b"Connection: close", b"Content-Length: 2") + b"x", b"y", False, False),
+        (CLOSE + b"x", b"y", False, False),
+        (b"HTTP/1.1 ", b"200 OK\r\n\r\n", False, False),
+    ],
+)
+def test_what_may_still_become_of_a_connection(
+    sent: bytes, rest: bytes, before: bool | None, after: bool | None
+) -> None:
+    parser, _ = read(sent)
+    assert parser.outlook is before
+    parser.receive_rest(rest)
+    assert parser.outlook is after

@@ -1,13 +1,13 @@
 """Channels tried in order: what fails over, what does not, and what the caller is told."""
 
 import json
-import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.edge import dispatch as dispatch_module
+from proxy.edge.upstream import ENDING_SECONDS_MAX
 from tests.edge.harness import (
     ANN,
     CHAT,
@@ -28,7 +28,7 @@ from tests.edge.harness import (
     plain_answer,
     price_of,
 )
-from tests.integration.raw_client import RawResponse, request_bytes
+from tests.integration.raw_client import request_bytes
 from tests.integration.scripted import ScriptedUpstream, blackhole_port, refused_port
 from tests.integration.scripts import (
     LAST_CHUNK,
@@ -306,6 +306,41 @@ def test_a_kept_connection_that_was_closed_is_replaced_once_and_blames_nobody(
         assert len(relay.attempts()) == 3
 
 
+def test_a_last_chunk_that_comes_late_still_leaves_the_connection_to_the_next_call(
+    tmp_path: Path,
+) -> None:
+    late = [*stream_script(answer())[:-1], Pause("late"), Send(LAST_CHUNK)]
+    with (
+        ScriptedUpstream(late) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        assert relay.ask(body()).whole, "nobody waits for the last chunk"
+        pool = relay.world.pool
+        assert relay.do(pool.idle_count) == 0
+        upstream.release("late")
+        relay.until(lambda: pool.idle_count() == 1)
+        assert relay.ask(body()).whole
+        assert len(upstream.visits) == 1
+
+
+@pytest.mark.parametrize("rest", [b"5\r\nextra\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n", b"zz\r\n", None])
+def test_what_comes_instead_of_the_last_chunk_ends_the_connection(
+    tmp_path: Path, rest: bytes | None
+) -> None:
+    ending = [AwaitGone()] if rest is None else [Pause("late"), Send(rest), AwaitGone()]
+    with (
+        ScriptedUpstream([*stream_script(answer())[:-1], *ending]) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        assert relay.ask(body()).whole
+        upstream.release("late")
+        if rest is None:
+            now = relay.do(relay.world.loop.time)
+            relay.do(lambda: relay.world.pool.sweep(now + ENDING_SECONDS_MAX))
+        upstream.wait_until(lambda up: up.visits[0].gone is not None)
+        assert relay.do(relay.world.pool.idle_count) == 0
+
+
 def test_a_fresh_connection_that_is_reset_is_not_tried_again(tmp_path: Path) -> None:
     with (
         ScriptedUpstream([Reset()]) as upstream,
@@ -400,18 +435,6 @@ def test_no_connection_at_all_is_503_with_retry_after(tmp_path: Path, url: str) 
         assert response.header("retry-after") == "5"
 
 
-def test_plain_http_on_a_tls_port_is_a_connect_failure(tmp_path: Path) -> None:
-    with (
-        ScriptedUpstream([Send(b"HTTP/1.1 400 no\r\n\r\n")]) as upstream,
-        Relay(
-            tmp_path,
-            channel(upstream.base_url.replace("http:", "https:"), connect_seconds_max=1.0),
-            tls=ssl.create_default_context(),
-        ) as relay,
-    ):
-        assert relay.ask(body()).status == 503
-
-
 @pytest.mark.parametrize("again", [True, False])
 def test_a_first_byte_timeout_is_retried_only_where_the_group_says_so(
     tmp_path: Path, again: bool
@@ -441,7 +464,7 @@ def test_a_stalled_stream_ends_in_band_as_a_timeout(tmp_path: Path, stall: str) 
         ScriptedUpstream(script) as upstream,
         Relay(tmp_path, channel(upstream.base_url, idle_seconds_max=0.1)) as relay,
     ):
-        response: RawResponse = relay.ask(body())
+        response = relay.ask(body())
         assert response.status == (504 if stall == "F9" else 200)
         assert error_of(response)["code"] == "upstream_timeout"
         (call,) = relay.calls()

@@ -104,6 +104,7 @@ def test_the_second_call_uses_the_kept_connection_on_both_sides(tmp_path: Path) 
             response = client.read_response()
             assert response.whole
             assert response.rest == b""
+            relay.until(lambda: relay.world.pool.idle_count() == 1)
         assert len(upstream.visits) == 1
         assert [call["verdict"] for call in relay.calls()] == ["complete"] * 3
 

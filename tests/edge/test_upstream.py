@@ -132,6 +132,8 @@ def test_a_stream_over_tls_with_an_authority_of_our_own(tmp_path: Path) -> None:
     ):
         for _ in range(3):
             assert relay.ask(body()).body == b"".join([ROLE, *CONTENT, STOP, DONE])
+            relay.until(lambda: relay.world.pool.idle_count() == 1)
+        assert len(upstream.visits) == 1
 
 
 @pytest.mark.parametrize("fault", ["wrong name", "expired", "self-signed", "unknown authority"])
