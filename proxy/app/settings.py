@@ -163,10 +163,6 @@ class Settings:
             check="amount",
         ),
     ] = "1.00"
-    detail_days: Annotated[
-        int, _number("Days a call's detail row is kept.", 1, 36_500, "days", reloadable=False)
-    ] = 90
-
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         About("Least severe line written.", reloadable=True),

@@ -102,7 +102,11 @@ class Relay:
 
     async def _listen(self, settings: Settings) -> None:
         loop = self.world.loop
-        self._server = ClientServer(Server(self.world).handle)
+        self._server = ClientServer(
+            Server(self.world).handle,
+            connections_max=settings.connections_max,
+            send_buffer_bytes=settings.send_buffer_bytes,
+        )
         host, port = host_and_port(settings.listen)
         self._listener = await loop.create_server(
             self._server, host, port, backlog=BACKLOG, reuse_address=True

@@ -41,9 +41,6 @@ class ErrorCode(Enum):
     KEY_BUDGET_EXCEEDED = ErrorRow(
         402, "key_budget_exceeded", "insufficient_quota", "billing_error"
     )
-    COST_LIMIT_EXCEEDED = ErrorRow(
-        402, "cost_limit_exceeded", "insufficient_quota", "billing_error"
-    )
     MODEL_NOT_ALLOWED = ErrorRow(
         403, "model_not_allowed", "invalid_request_error", "permission_error"
     )

@@ -23,7 +23,8 @@ from proxy.core.http1_request import HEAD_BYTES_MAX, ChunkedBody, HeadMemo, Requ
 SIOCOUTQNSD: Final = 0x894B
 """Bytes written to a TCP socket and not yet sent (tcp(7)); the fcntl module has no name for it."""
 WRITE_BUFFER_BYTES_MAX: Final = 65_536
-SEND_BUFFER_BYTES: Final = 131_072
+SEND_BUFFER_BYTES: Final = 65_536
+CONNECTIONS_MAX: Final = 10_000
 TCP_USER_TIMEOUT_MS: Final = 60_000
 KEEPALIVE_SECONDS_MAX: Final = 75.0
 """Longer than nginx's upstream keepalive_timeout, so that nginx gives up first (FAULTS.md)."""
@@ -180,13 +181,17 @@ class ClientConnection(asyncio.Protocol):
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family in {socket.AF_INET, socket.AF_INET6}:
             self._socket = peer
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._server.send_buffer_bytes)
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple) and name:
             self.peername = str(name[0])
-        self._server.opened(self)
+        if not self._server.opened(self):
+            error = RelayError(
+                ErrorCode.SERVICE_UNAVAILABLE, "Too many connections; try again.", retry_after=1
+            )
+            self._answer_malformed(error, b"")
 
     def data_received(self, data: bytes) -> None:
         """Feed the request in hand, or begin the next one."""
@@ -411,8 +416,16 @@ class ClientConnection(asyncio.Protocol):
 class ClientServer:
     """Accepts clients (an instance is a protocol factory) and knows all of them."""
 
-    def __init__(self, handler: Callable[[Request], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Request], Awaitable[None]],
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+        send_buffer_bytes: int = SEND_BUFFER_BYTES,
+    ) -> None:
         self.handler = handler
+        self.send_buffer_bytes = send_buffer_bytes
+        self._connections_max = connections_max
         self.heads = HeadMemo()
         self.draining = False
         self.on_refused: Callable[[RelayError], object] = lambda _: None
@@ -423,9 +436,12 @@ class ClientServer:
         """Make the protocol of one new connection."""
         return ClientConnection(self, asyncio.get_running_loop())
 
-    def opened(self, connection: ClientConnection) -> None:
-        """A client connected."""
+    def opened(self, connection: ClientConnection) -> bool:
+        """A client connected; False when there are too many to take it."""
+        if len(self._connections) >= self._connections_max:
+            return False
         self._connections.add(connection)
+        return True
 
     def closed(self, connection: ClientConnection) -> None:
         """A client is gone."""
