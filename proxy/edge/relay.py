@@ -43,6 +43,8 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
         refuse(world, client, key, error)
         return
     client.add_headers(rate_limit_headers(admission.limits, world.now()))
+    if offer.output_limit is not None:
+        client.add_headers([("x-sluice-max-tokens", str(offer.output_limit))])
     await serve(Call(world, client, offer, opening, admission, body))
 
 

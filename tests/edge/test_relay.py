@@ -1,6 +1,8 @@
 """The life of a call, end to end: both dialects, both shapes, every way to leave, exact bills."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,3 +175,20 @@ def test_a_draining_relay_refuses_new_calls(tmp_path: Path) -> None:
         assert response.status == 503
         assert error_of(response)["code"] == "server_restarting"
         assert response.header("retry-after") == "1"
+
+
+@pytest.mark.parametrize(("asked", "told"), [(500, "64"), (None, "64"), (10, None)])
+def test_a_lowered_token_limit_is_sent_upstream_and_announced(
+    tmp_path: Path, asked: int | None, told: str | None
+) -> None:
+    with (
+        ScriptedUpstream(stream_script(answer())) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), group={"output_tokens_max": 64}) as relay,
+    ):
+        more: dict[str, Any] = {} if asked is None else {"max_tokens": asked}
+        response = relay.ask(body(**more))
+        assert response.header("x-sluice-max-tokens") == told
+        sent = json.loads(upstream.requests[0].body)
+        assert {sent.get("max_tokens"), sent.get("max_completion_tokens")} - {None} == {
+            int(told or 10)
+        }
