@@ -16,18 +16,16 @@ Phases, and what moves between them:
 
 from collections.abc import Callable
 
-from proxy.core import outcomes
+from proxy.core import outcomes, passthrough
 from proxy.core.deltas import (
     ANTHROPIC_GARBAGE,
     OPENAI_GARBAGE,
-    UNREADABLE,
     anthropic_event,
     anthropic_runs,
     has_other_content,
     is_set,
     openai_delta,
     openai_runs,
-    plain_content,
 )
 from proxy.core.entities import Dialect, TerminalRule
 from proxy.core.http1 import FramingError, ResponseHead, ResponseParser
@@ -43,11 +41,6 @@ BACKLOG_BYTES_MAX = 4 << 20
 FINISH_REASON_CHARACTERS_MAX = 64
 UNLIMITED = 1 << 62
 
-# Chunk-size lines as nearly every upstream writes them, by size: comparing with the canonical
-# form is cheaper than parsing, and anything else (upper case, padding, extensions) is re-framed.
-_CHUNK_SIZES = {b"%x" % size: size for size in range(8_193)}
-_BLOCK_DELTA = b"event: content_block_delta\ndata: {"
-_BLOCK_DELTA_DATA = len(_BLOCK_DELTA) - 1
 # No published table, and no estimate, makes more tokens of one character.
 _TOKENS_PER_CHARACTER_MAX = 4
 
@@ -176,40 +169,26 @@ class Exchange:
             or meter.characters + end > self._characters_max
         ):
             return 0
-        take = self._take_openai if self._openai else self._take_anthropic
+        if self._openai:
+            passed = passthrough.plain_chunk(data, end, meter)
+            if passed:
+                self.wire_bytes += passed
+                self.events += 1
+                return end
+        take = passthrough.take_openai if self._openai else passthrough.take_anthropic
         position = 0
         while position < end:
             start = data.find(b"\r\n", position + 1, position + 6) + 2
-            size = _CHUNK_SIZES.get(data[position : start - 2])
+            size = passthrough.SIZES.get(data[position : start - 2])
             if size is None:
                 break
             stop = start + size
-            if data[stop - 3 : stop + 2] != b"}\n\n\r\n" or not take(data, start, stop, size):
+            if data[stop - 3 : stop + 2] != b"}\n\n\r\n" or not take(data, start, stop, meter):
                 break
             self.wire_bytes += size
             self.events += 1
             position = stop + 2
         return position
-
-    def _take_openai(self, data: bytes, start: int, stop: int, size: int) -> bool:
-        """Meter the chunk's one event if it is ordinary."""
-        if data[start : start + 7] != b"data: {":
-            return False
-        payload = data[start + 6 : stop - 2]
-        try:
-            text = plain_content(payload).choices[0].delta.content
-        except UNREADABLE:
-            # Reasoning, tool arguments, a second choice: ordinary too, at twice the cost.
-            return self.meter.add_openai(openai_delta(payload), size)
-        self.meter.add(text or "", size)
-        return True
-
-    def _take_anthropic(self, data: bytes, start: int, stop: int, size: int) -> bool:
-        """The same for a content_block_delta."""
-        if not data.startswith(_BLOCK_DELTA, start):
-            return False
-        payload = data[start + _BLOCK_DELTA_DATA : stop - 2]
-        return self.meter.add_anthropic(anthropic_event(payload), size)
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes off the wire; return whole events to forward, b"" while there are none."""

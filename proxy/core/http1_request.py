@@ -8,6 +8,7 @@ asked for, nor sockets.
 """
 
 import re
+from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -22,13 +23,18 @@ TRAILER_BYTES_MAX: Final = 8_190
 QUERY_FIELDS_MAX: Final = 64
 HEADS_MEMO_MAX: Final = 4_096
 """Heads remembered; SDKs send the same one again and again but for its content-length."""
+HEADS_MEMO_BYTES_MAX: Final = 32 << 20
+"""About what all remembered heads may take in memory, keys and rows together."""
+_ROW_BYTES: Final = 256
+"""About what Python takes for one header row besides its text."""
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,16}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\Z")
 # White space around a value is stripped afterwards: optional runs of it on both sides of a lazy
 # value backtrack in cubic time, and one header of 8 KB held the loop for minutes.
 _HEADER_LINE: Final = re.compile(rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):([^\x00-\x08\x0a-\x1f\x7f]*)\Z")
+# Cut out of a head before it is looked up, so never so long that its line could break a limit.
 _CONTENT_LENGTH: Final = re.compile(
-    rb"\r\n[Cc]ontent-[Ll]ength:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n|\Z)"
+    rb"\r\n[Cc]ontent-[Ll]ength:[ \t]{0,8}([0-9]{1,15})[ \t]{0,8}(?=\r\n|\Z)"
 )
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\x21-\x7e \t]*)?\Z")
 _BODYLESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
@@ -70,7 +76,7 @@ class RequestHead:
         self.chunked = False
         self.length = 0
         """As this head said when it was parsed; another with the same memo may say another."""
-        tokens = _tokens(self.get("connection"))
+        tokens = _tokens(value for name, value in rows if name == "connection")
         self.keep_alive = "close" not in tokens and (minor == 1 or "keep-alive" in tokens)
         self.expects_continue = False
 
@@ -87,20 +93,24 @@ class RequestHead:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query's fields, the last of each name; a bounded number of them."""
-        fields = parse_qsl(
-            self.query_string, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX
-        )
-        return dict(fields)
+        """The query's fields, the last of each name. Raises RelayError when they are too many."""
+        if self.query_string.count("&") >= QUERY_FIELDS_MAX:
+            raise _malformed(f"its query has more than {QUERY_FIELDS_MAX} fields")
+        return dict(parse_qsl(self.query_string, keep_blank_values=True))
 
 
 class HeadMemo:
     """Parses heads, remembering them without their content-length."""
 
-    __slots__ = ("_heads",)
+    __slots__ = ("_bytes", "_heads", "_without_length")
 
     def __init__(self) -> None:
         self._heads: dict[bytes, RequestHead] = {}
+        # By what is left when the length is cut out. Apart from the others, because a head that
+        # had a length to cut must never be found for one that had none: that one's length may
+        # be spelled so that only the full parse sees it.
+        self._without_length: dict[bytes, RequestHead] = {}
+        self._bytes = 0
 
     def parse(self, block: bytes) -> tuple[RequestHead, int]:
         """Return the head of `block` (without its blank line) and the body's length.
@@ -108,21 +118,32 @@ class HeadMemo:
         Length -1 means chunked. Raises RelayError INVALID_REQUEST, UNSUPPORTED expectations too.
         """
         match = _CONTENT_LENGTH.search(block)
-        # A head whose length was cut out never meets one that had none to cut: else a second
-        # content-length, spelled oddly, could hide in a remembered head.
-        key = block if match is None else b"\n" + block[: match.start()] + block[match.end() :]
-        head = self._heads.get(key)
+        if match is None:
+            known, key = self._heads, block
+        else:
+            known, key = self._without_length, block[: match.start()] + block[match.end() :]
+        head = known.get(key)
         if head is None:
             head = parse_head(block)
-            if len(self._heads) >= HEADS_MEMO_MAX:
-                self._heads.clear()
-            self._heads[key] = head
+            self._remember(known, key, head)
         if head.chunked:
             return head, -1
         length = head.length if match is None else int(match[1])
         if length and head.method in _BODYLESS:
             raise _malformed(f"a {head.method} must not have a body")
         return head, length
+
+    def _remember(self, known: dict[bytes, RequestHead], key: bytes, head: RequestHead) -> None:
+        size = 2 * len(key) + _ROW_BYTES * len(head.rows)
+        if (
+            len(self._heads) + len(self._without_length) >= HEADS_MEMO_MAX
+            or self._bytes + size > HEADS_MEMO_BYTES_MAX
+        ):
+            self._heads.clear()
+            self._without_length.clear()
+            self._bytes = 0
+        known[key] = head
+        self._bytes += size
 
 
 def parse_head(block: bytes) -> RequestHead:
@@ -263,10 +284,8 @@ class ChunkedBody:
             self._state = _State.DATA if self._remaining else _State.TRAILER
 
 
-def _tokens(value: str | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return tuple([token.strip().lower() for token in value.split(",")])
+def _tokens(values: Iterable[str]) -> set[str]:
+    return {token.strip().lower() for value in values for token in value.split(",")}
 
 
 def _malformed(what: str) -> RelayError:
