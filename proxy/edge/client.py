@@ -316,22 +316,28 @@ class ClientConnection(asyncio.Protocol):
         """Close a connection that has been idle, or without a whole head, for too long."""
         waited = now - self._since
         if self.closing:
-            if waited >= LINGER_SECONDS_MAX:
+            # What a slow client has still to be given goes first; it may take as long as a rest.
+            if waited >= (LINGER_SECONDS_MAX if self._is_drained() else KEEPALIVE_SECONDS_MAX):
                 self.abort()
         elif self._request is None:
             fresh = self._keep_alive and not self._buffer and self._server.served(self)
             if waited >= (KEEPALIVE_SECONDS_MAX if fresh else head_seconds_max):
                 self.abort()
 
+    def close_at_rest(self) -> None:
+        """Close unless a request is in hand, also one whose body is still on its way."""
+        if self._request is None:
+            self._close(drop=False)
+
     # One request after the other
 
     def _begin(self, data: bytes) -> None:
-        end = data.find(b"\r\n\r\n")
+        end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX + 4)
         if end < 0:
             if not self._buffer:
                 self._since = self._loop.time()
             self._buffer = data
-            if len(data) > HEAD_BYTES_MAX or (b"\n" in data and b"\r\n" not in data):
+            if len(data) >= HEAD_BYTES_MAX + 4 or (b"\n" in data and b"\r\n" not in data):
                 self._refuse("its head is too long or its lines do not end in CRLF")
             return
         self._buffer = b""
@@ -344,6 +350,9 @@ class ClientConnection(asyncio.Protocol):
         rest = data[end + 4 :]
         if rest:
             self._buffer = request.feed(rest)
+            if len(self._buffer) > AHEAD_BYTES_MAX:
+                self.abort()
+                return
         if head.expects_continue and not request.complete and self.transport is not None:
             self.transport.write(_CONTINUE)
         self._task = self._loop.create_task(self._serve(request))
@@ -469,8 +478,7 @@ class ClientServer:
         """Stop keeping connections alive: those at rest close now, the others after their turn."""
         self.draining = True
         for connection in tuple(self._rested):
-            if connection.listener is None and connection.transport is not None:
-                connection.transport.close()
+            connection.close_at_rest()
 
     async def shutdown(self, seconds_max: float) -> None:
         """Cut every connection and wait until the last handler has ended."""
