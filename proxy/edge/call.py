@@ -184,10 +184,19 @@ class Call:
         if client.begun:
             client.write(first)
         else:
+            self._name_channel()
             client.begin(first)
         transport = client.connection.transport
         if transport is not None and not self.gone:
             attempt.flow(transport.write, chunked=client.chunked)
+
+    def _name_channel(self) -> None:
+        """Say which upstream and which of its models answers: never a silent substitution."""
+        channel = self.channel
+        if channel is not None:
+            model = channel.models[self.offer.model.name]
+            rows = [("x-sluice-channel", channel.name), ("x-sluice-model", model)]
+            self.client.add_headers([row for row in rows if row[1].isprintable()])
 
     def end_attempt(self, channel: Channel, key: ChannelKey, outcome: str, began: float) -> None:
         """Record the attempt in flight, served or failed: what an invoice is reconciled with."""
@@ -405,6 +414,7 @@ class Call:
         before. A plain answer waits with its last byte, a stream with its terminal event.
         """
         if not self.offer.request.stream:
+            self._name_channel()
             self.client.begin_plain(self.last())
         await self.client.connection.drained()
         return Ended(Verdict.CLIENT_GONE, None) if self.gone else ended

@@ -27,6 +27,8 @@ from proxy.edge.upstream import ConnectError, Origin
 from proxy.storage.ports import KeeperUnavailableError
 
 ANTHROPIC_VERSION_DEFAULT = "2023-06-01"
+INTERRUPTED = "interrupted"
+"""Outcome of an attempt that an exception or a cancellation took out of our hands."""
 HEADS_MAX = 1_024
 """Upstream request heads kept ready; each is a few hundred bytes."""
 ERROR_WORDS_BYTES_MAX = 65_536
@@ -207,6 +209,7 @@ async def _try_once(
     origin, head = _request_head(call, channel, key)
     body = call.upstream_body(channel, omit_usage=omit)
     failed: _Failed | None = None
+    outcome = INTERRUPTED
     transport = None if fresh else world.pool.take(origin)
     reused = transport is not None
     try:
@@ -220,6 +223,7 @@ async def _try_once(
             attempt.send(transport, head + request_length(len(body)) + body)
             await _watch(call, attempt)
             failed = _failure_of(call, attempt, channel)
+        outcome = "served" if failed is None else failed.error.code.code
     except ConnectError as error:
         log.get().warning(
             "cannot connect",
@@ -228,8 +232,8 @@ async def _try_once(
             reason=str(error),
         )
         failed = _Failed(AttemptFailure.CONNECT, refusals.unavailable())
+        outcome = failed.error.code.code
     finally:
-        outcome = "served" if failed is None else failed.error.code.code
         call.end_attempt(channel, key, outcome, began)
         kept = attempt.release()
         if kept is not None:
