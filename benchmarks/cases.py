@@ -7,24 +7,30 @@ from benchmarks.script import ANTHROPIC
 
 PACED = {"kind": "streams", "streams": 200, "events": 100, "pace": 50.0, "ramp_seconds": 0.5}
 LONGER = {**PACED, "events": 300}
+HEADLINE_ROUNDS_MAX = 99
+BESIDE_ROUNDS = 3
+RIG_AND_BASELINE = ("direct", "baseline")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A case, its share of the rounds, whether the rig alone is measured beside it, and whether
-    it is one of those that money on and off are compared with."""
+    """A case and how many rounds of it a full run takes; `money`: measured without it too.
+
+    `beside`: relays that only show where the rig and the language stand; they take part in the
+    first `BESIDE_ROUNDS`.
+    """
 
     case: Case
-    share: float = 1.0
-    direct: bool = False
+    rounds_max: int = HEADLINE_ROUNDS_MAX
+    beside: tuple[str, ...] = ()
     money: bool = False
 
 
 CASES = (
-    Plan(Case("stream300", "200 streams, 50/s, 300 events", LONGER), direct=True),
-    Plan(Case("stream100", "200 streams, 50/s, 100 events", PACED), money=True),
+    Plan(Case("stream300", "200 streams, 50/s, 300 events", LONGER), beside=RIG_AND_BASELINE),
+    Plan(Case("stream100", "200 streams, 50/s, 100 events", PACED), beside=("baseline",)),
     Plan(Case("tls300", "the same, 300 events, TLS upstream", LONGER, tls=True)),
-    Plan(Case("tls100", "the same, 100 events, TLS upstream", PACED, tls=True), 0.5),
+    Plan(Case("tls100", "the same, 100 events, TLS upstream", PACED, tls=True), 3),
     Plan(
         Case(
             "plain_saturated",
@@ -32,22 +38,21 @@ CASES = (
             {"kind": "plain_saturated", "seconds": 1.5},
             "requests",
         ),
-        direct=True,
+        beside=RIG_AND_BASELINE,
         money=True,
     ),
     Plan(
         Case("plain_paced", "plain, 500/s", {"kind": "plain_paced", "seconds": 3.0}, "requests"),
-        direct=True,
+        beside=RIG_AND_BASELINE,
         money=True,
     ),
     Plan(
         Case(
             "single_gap",
-            "one stream at a time, 100/s",
-            {"kind": "sequence", "streams": 5, "events": 100, "pace": 100.0},
+            "one stream at a time, 200/s",
+            {"kind": "sequence", "streams": 5, "events": 100, "pace": 200.0},
         ),
-        0.6,
-        direct=True,
+        beside=RIG_AND_BASELINE,
     ),
     Plan(
         Case(
@@ -55,15 +60,14 @@ CASES = (
             "one stream at a time, 3 events",
             {"kind": "sequence", "streams": 300, "events": 3, "pace": 1000.0},
         ),
-        0.6,
-        direct=True,
+        beside=RIG_AND_BASELINE,
     ),
-    Plan(Case("anthropic100", "Anthropic, 100 events", {**PACED, "dialect": ANTHROPIC}), 0.4),
-    Plan(Case("usage100", "usage asked for, 100 events", {**PACED, "include_usage": True}), 0.4),
-    Plan(Case("small", "events of 80 bytes", {**PACED, "size": 64}), 0.4),
-    Plan(Case("large", "events of 4 KB", {**PACED, "size": 4096}), 0.4),
-    Plan(Case("batch4", "4 events in one write", {**PACED, "batch": 4}), 0.4),
-    Plan(Case("batch16", "16 events in one write", {**PACED, "batch": 16}), 0.4),
+    Plan(Case("anthropic100", "Anthropic, 100 events", {**PACED, "dialect": ANTHROPIC}), 2),
+    Plan(Case("usage100", "usage asked for, 100 events", {**PACED, "include_usage": True}), 2),
+    Plan(Case("small", "events of 80 bytes", {**PACED, "size": 64}), 2),
+    Plan(Case("large", "events of 4 KB", {**PACED, "size": 4096}), 2),
+    Plan(Case("batch4", "4 events in one write", {**PACED, "batch": 4}), 2),
+    Plan(Case("batch16", "16 events in one write", {**PACED, "batch": 16}), 2),
 )
 
 _BY_NAME = {each.case.name: each.case for each in CASES}

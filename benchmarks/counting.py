@@ -27,11 +27,13 @@ TOOL_SECONDS_MAX = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Per event (whole: set-up included; slope: each further event) and per plain request."""
+    """Per event of 300 a stream (`whole`: set-up included; `slope`: each further event), of 100
+    (`whole_100`), and per plain request."""
 
     relay: str
     what: str
     whole: float
+    whole_100: float
     slope: float
     per_request: float
     void: tuple[str, ...]
@@ -119,6 +121,7 @@ def count(bench: Bench, relay: Relay, what: str) -> Count:
     found = Count(
         relay.name,
         what,
+        second / more_events,
         first / events,
         (second - first) / (more_events - events),
         requests / answered,

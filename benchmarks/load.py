@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import uvloop
 
@@ -71,7 +72,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = transport  # type: ignore[assignment]  # asyncio types it as its base
 
     def call(self, request: bytes, answer: Answer, done: "Callable[[Client], None]") -> None:
         """Send one request; `done(self)` once the answer is complete or the connection is lost."""
@@ -138,6 +139,7 @@ class Run:
         self.clients: list[Client] = []
         self.starts_late: list[int] = []
         self.tasks: set[asyncio.Task[None]] = set()
+        self.problems: list[str] = []
         self.first = Script(
             job.first_call,
             job.events,
@@ -163,7 +165,7 @@ class Run:
         self.clients.append(client)
         return client
 
-    def finished(self, _client: Client) -> None:
+    def finished(self, _client: Client | None) -> None:
         """One call is complete."""
         self.open -= 1
         if not self.open and not self.starting:
@@ -187,7 +189,7 @@ class Run:
         calls = [self.prepare() for _ in range(job.streams)]
         for position, (request, answer) in enumerate(calls):
             moment = origin + position * job.ramp_seconds / job.streams
-            self.at(moment, lambda r=request, a=answer: self._spawn(r, a))  # type: ignore[misc]
+            self.at(moment, partial(self._spawn, request, answer))
         await self.idle.wait()
 
     def _spawn(self, request: bytes, answer: Answer) -> None:
@@ -196,7 +198,7 @@ class Run:
                 client = await self.connect()
             except OSError as error:
                 answer.error = f"connect: {error}"
-                self.open -= 1
+                self.finished(None)
                 return
             client.call(request, answer, self.finished)
 
@@ -209,8 +211,8 @@ class Run:
         client = await self.connect()
         for _ in range(self.job.streams):
             request, answer = self.prepare()
-            done = self.loop.create_future()
-            client.call(request, answer, lambda _client, d=done: d.set_result(None))  # type: ignore[misc]
+            done: asyncio.Future[Client] = self.loop.create_future()
+            client.call(request, answer, done.set_result)
             await done
 
     async def plain_saturated(self) -> None:
@@ -261,7 +263,11 @@ class Run:
         try:
             async with asyncio.timeout(self.job.timeout_seconds):
                 await getattr(self, self.job.kind)()
+        except ConnectionError as error:
+            self.problems.append(f"connect: {error}")
         except TimeoutError:
+            if not self.answers:
+                self.problems.append("nothing was sent in time")
             for client in self.clients:
                 if client.answer is not None:
                     client.answer.error = f"no end after {client.received} bytes (timeout)"
@@ -273,7 +279,7 @@ class Run:
         streaming = self.job.kind in STREAMING
         check = check_stream if streaming else check_plain
         results: list[Finding] = [check(answer) for answer in self.answers]
-        errors = [finding.error for finding in results if finding.error]
+        errors = self.problems + [finding.error for finding in results if finding.error]
         found: dict[str, object] = {
             "requests": len(results),
             "errors": len(errors),

@@ -5,6 +5,8 @@ and wait; the slope from 1,000 to 5,000 is the cost of one. All streams are fini
 afterwards, so a relay cannot win by dropping them.
 """
 
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
@@ -23,13 +25,17 @@ LONG_EVENT_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Bytes: resident before any stream, with FEW open, with MANY open; and per stream."""
+    """Bytes: resident before any stream, with FEW open, with MANY open; and per stream.
+
+    `beyond_tables`: with MANY open, less what the shared token tables take.
+    """
 
     relay: str
     before: int
     few: int
     many: int
     per_stream: float
+    beyond_tables: int
     void: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
@@ -68,6 +74,19 @@ def _problems(findings: dict[str, Any], job: dict[str, Any]) -> list[str]:
     return wrong
 
 
+def token_table_bytes() -> int:
+    """What the token tables of the benchmark's models take, measured in a process of its own."""
+    program = (
+        "from benchmarks.machine import rss_bytes; import os; from proxy.core import tokenizers; "
+        "from proxy.core.entities import Tokenizer; before = rss_bytes([os.getpid()]); "
+        "tokenizers.preload(Tokenizer.O200K); print(rss_bytes([os.getpid()]) - before)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    return int(said.stdout)
+
+
 def idle_streams(bench: Bench, relay: Relay, second: Generator) -> Idle:
     """The slope of resident memory over open idle streams. `second` opens the later ones."""
     case = Case(
@@ -95,7 +114,9 @@ def idle_streams(bench: Bench, relay: Relay, second: Generator) -> Idle:
     for generator, job in ((bench.generator, first_job), (second, second_job)):
         generator.sent()
         void += _problems(generator.findings(), job)
-    found = Idle(relay.name, before, few, many, (many - few) / (MANY - FEW), tuple(void))
+    tables = token_table_bytes() if relay.data is not None else 0
+    per_stream = (many - few) / (MANY - FEW)
+    found = Idle(relay.name, before, few, many, per_stream, many - tables, tuple(void))
     bench.say(
         f"  {relay.name:9s} {before / 1e6:.1f} MB, {few / 1e6:.1f} MB with {FEW}, "
         f"{many / 1e6:.1f} MB with {MANY} idle streams: {found.per_stream / 1000:.2f} kB each"

@@ -220,12 +220,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Plain sockets are written to directly: the stamp is then the moment of the write."""
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = transport  # type: ignore[assignment]  # asyncio types it as its base
         self.world.statistics.connections += 1
         if transport.get_extra_info("ssl_object") is None:
             self.descriptor = transport.get_extra_info("socket").fileno()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the Protocol's signature
         """Stop playing."""
         self.descriptor = -1
         if self.player is not None:

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NGINX_TEMPLATE = ROOT / "config" / "nginx" / "benchmark.conf.template"
 COMMAND_SECONDS_MAX = 60.0
 CREDIT_USD = "100000000"
+SERVE = ("proxy.app.cli", "serve")
+UNBILLED = "sluice-unbilled"
 MALLOC_SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
@@ -42,6 +44,7 @@ class Relay:
     other_pid: int = 0
     data: Path | None = None
     operations_port: int = 0
+    bills: bool = False
     notes: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -52,9 +55,13 @@ class Relay:
         return [self.other_pid] if self.other_pid else []
 
     def billed(self) -> int | None:
-        """Rows on the bill, read from the database; None where nothing is billed."""
+        """Rows on the bill; None where nothing is billed."""
+        return self.rows() if self.bills else None
+
+    def rows(self) -> int:
+        """Rows on the bill, read from the database; 0 where there is none."""
         if self.data is None:
-            return None
+            return 0
         path = f"file:{self.data / 'sluice.db'}?mode=ro"
         with closing(sqlite3.connect(path, uri=True, timeout=10)) as database:
             return int(database.execute("SELECT count(*) FROM call").fetchone()[0])
@@ -323,22 +330,20 @@ class Sluice:
         key: str = json.loads(said)["key"]
         return key
 
-    def start(self, key: str, extra: Sequence[str] = ()) -> Relay:
+    def start(self, key: str, program: Sequence[str] = SERVE) -> Relay:
         """Serve; the same data directory may be started again."""
         port, operations = free_ports(2)
         child = Child(
             [
                 sys.executable,
                 "-m",
-                "proxy.app.cli",
-                "serve",
+                *program,
                 "--data",
                 str(self.data),
                 "--listen",
                 f"127.0.0.1:{port}",
                 "--operations",
                 f"127.0.0.1:{operations}",
-                *extra,
             ],
             self.home / "output.log",
             self.environment(),
@@ -350,6 +355,7 @@ class Sluice:
             key=key,
             child=child,
             data=self.data,
+            bills=program == SERVE,
             operations_port=operations,
             notes={"environment": MALLOC_SETTINGS},
         )
@@ -368,9 +374,13 @@ def start_sluice(
     mock: Mock,
     *,
     tls: bool = False,
-    extra: Sequence[str] = (),
-    name: str = "sluice",
 ) -> Relay:
     """Sluice, seeded and serving."""
-    sluice = Sluice(directory, mock, name)
-    return sluice.start(sluice.seed(tls=tls), extra)
+    sluice = Sluice(directory, mock)
+    return sluice.start(sluice.seed(tls=tls))
+
+
+def start_unbilled(directory: Path, mock: Mock) -> Relay:
+    """The same without its ledger; `billed` is none, though the (empty) database is there."""
+    sluice = Sluice(directory, mock, UNBILLED)
+    return sluice.start(sluice.seed(tls=False), ("benchmarks.unbilled",))

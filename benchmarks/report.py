@@ -17,6 +17,15 @@ _HEADER = (
     "| case | relay | CPU µs | CPU ÷ nginx | events or requests/s | gap p99 µs | gap ÷ nginx | "
     "first p99 µs | first ÷ nginx | answer p99 µs | ok |"
 )
+_TITLES = {
+    "instructions": "User instructions per event",
+    "syscalls": "System calls per event",
+    "idle": "Memory of idle streams (bytes)",
+    "long": "Memory of one long stream (bytes)",
+    "capacity": "Capacity, events a second on one core at p99 lateness 5 ms",
+    "commit": "Wait for the commit (ms)",
+    "money": "Money on against off",
+}
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _FONT = 'font-family="sans-serif" font-size="13"'
 _DASHED = 'stroke="#5b7083" stroke-dasharray="4 3"'
@@ -65,7 +74,7 @@ def markdown(
         for each in summaries
     ]
     for title, records in sections.items():
-        lines += ["", f"## {title}", "", *_records(records)]
+        lines += ["", f"## {_TITLES.get(title, title)}", "", *_records(records)]
     if notes:
         lines += ["", "## Not measured", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"

@@ -149,7 +149,7 @@ class Bench:
         return result
 
     def _void(
-        self, relay: Relay, job: Mapping[str, Any], findings: Mapping[str, Any], billed: int | None
+        self, relay: Relay, job: Mapping[str, Any], findings: dict[str, Any], billed: int | None
     ) -> list[str]:
         """Every reason not to believe the round."""
         reasons = [f"{sample}" for sample in findings["error_samples"]]
@@ -164,7 +164,7 @@ class Bench:
             while rows != findings["requests"] and time.monotonic() < deadline:
                 time.sleep(0.05)
                 rows = (relay.billed() or 0) - billed
-            findings["billed"] = rows  # type: ignore[index]
+            findings["billed"] = rows
             if rows != findings["requests"]:
                 reasons.append(f"{rows} rows billed for {findings['requests']} requests")
         return reasons
@@ -178,14 +178,21 @@ class Bench:
         self.generator.findings()
         time.sleep(REST_SECONDS)
 
-    def run(self, case: Case, relays: Sequence[Relay], rounds: int) -> list[Round]:
-        """All rounds of one case, interleaved, each printed."""
+    def run(
+        self,
+        case: Case,
+        relays: Sequence[Relay],
+        rounds: int,
+        beside: Sequence[Relay] = (),
+        beside_rounds: int = 0,
+    ) -> list[Round]:
+        """All rounds of one case, interleaved, each printed; `beside` run in the first ones."""
         self.say(f"\n{case.title}")
-        for relay in relays:
+        for relay in (*relays, *beside):
             self.warm_up(relay, case)
         found = []
         for number in range(1, rounds + 1):
-            for relay in relays:
+            for relay in (*relays, *(beside if number <= beside_rounds else ())):
                 result = self.measure(relay, case, number)
                 self.say(_line(result, case))
                 found.append(result)
@@ -249,14 +256,23 @@ class Summary:
 
 
 def _latency(
-    rounds: Sequence[Round], base: Sequence[Round], name: str
+    rounds: Sequence[Round], base: Mapping[int, Round], name: str
 ) -> tuple[Interval | None, Interval | None]:
-    values = [each.findings.get(name, {}).get("p99", 0.0) for each in rounds]
+    def p99(each: Round) -> float:
+        return float(each.findings.get(name, {}).get("p99", 0.0))
+
+    values = [p99(each) for each in rounds]
     if not values or not all(values):
         return None, None
-    others = [each.findings.get(name, {}).get("p99", 0.0) for each in base]
-    paired = len(others) == len(values) and all(others)
-    return interval(values), ratios(values, others) if paired else None
+    return interval(values), _ratio(rounds, base, p99)
+
+
+def _ratio(
+    rounds: Sequence[Round], base: Mapping[int, Round], figure: Callable[[Round], float]
+) -> Interval | None:
+    """Against nginx in the rounds of the same number; None if one of those is missing."""
+    others = [figure(base[each.number]) if each.number in base else 0.0 for each in rounds]
+    return ratios([figure(each) for each in rounds], others) if all(others) else None
 
 
 def summarise(rounds: Sequence[Round], cases: Sequence[Case]) -> list[Summary]:
@@ -264,11 +280,10 @@ def summarise(rounds: Sequence[Round], cases: Sequence[Case]) -> list[Summary]:
     found = []
     for case in cases:
         names = dict.fromkeys(each.relay for each in rounds if each.case == case.name)
-        base = of(rounds, case.name, DENOMINATOR)
+        base = {each.number: each for each in of(rounds, case.name, DENOMINATOR)}
         for name in names:
             mine = of(rounds, case.name, name)
             costs = [each.cpu_us for each in mine]
-            paired = len(base) == len(mine) and name not in (DENOMINATOR, "direct")
             gap, gap_ratio = _latency(mine, base, "gap_us")
             ttft, ttft_ratio = _latency(mine, base, "ttft_us")
             total, total_ratio = _latency(mine, base, "total_us")
@@ -277,7 +292,9 @@ def summarise(rounds: Sequence[Round], cases: Sequence[Case]) -> list[Summary]:
                     case.name,
                     name,
                     interval(costs),
-                    ratios(costs, [each.cpu_us for each in base]) if paired else None,
+                    None
+                    if name in (DENOMINATOR, "direct")
+                    else _ratio(mine, base, lambda each: each.cpu_us),
                     gap,
                     gap_ratio,
                     ttft,

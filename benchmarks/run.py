@@ -12,24 +12,29 @@ name it here. Exit status 1 says that a figure is void. All traffic stays on loo
 import argparse
 import json
 import os
+import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks import report
+from benchmarks import report, targets
 from benchmarks.capacity import capacity
-from benchmarks.cases import CASES, QUICK, Plan
+from benchmarks.cases import BESIDE_ROUNDS, CASES, QUICK, Plan
 from benchmarks.commit_wait import commit_wait
 from benchmarks.counting import count, missing_tool
 from benchmarks.machine import facts, owner_of, raise_file_limit, steal_seconds
 from benchmarks.memory import idle_streams, long_stream
+from benchmarks.money import compare
 from benchmarks.relays import (
+    UNBILLED,
     Mock,
     Relay,
     direct,
@@ -37,10 +42,11 @@ from benchmarks.relays import (
     start_mock,
     start_nginx,
     start_sluice,
+    start_unbilled,
 )
-from benchmarks.rounds import Bench, Case, Generator, Round, of, summarise
+from benchmarks.rounds import Bench, Case, Generator, Round, summarise
+from benchmarks.targets import RESULTS
 
-RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = ("instructions", "syscalls", "memory", "capacity", "commit", "money")
 Section = dict[str, list[dict[str, Any]]]
 
@@ -59,6 +65,8 @@ class Rig:
     sections: Section = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     started: dict[str, Relay] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    incomplete: bool = False
 
     def relay(self, name: str) -> Relay:
         """The relay of that name, started when first asked for."""
@@ -74,6 +82,20 @@ class Rig:
             self.started.pop(name).stop()
         return self.relay(name)
 
+    def revive(self) -> None:
+        """Start mock and generator again, as after a failure nobody knows their state."""
+        for relay in self.started.values():
+            relay.stop()
+        self.started.clear()
+        self.bench.generator.child.stop()
+        self.mock.child.stop()
+        home = Path(tempfile.mkdtemp(prefix="again-", dir=self.directory))
+        self.mock = start_mock(home, self.mock.port, self.mock.tls_port)
+        self.stack.callback(self.mock.child.stop)
+        generator = Generator(sys.executable, home / "load.log")
+        self.stack.callback(generator.child.stop)
+        self.bench = Bench(self.mock, generator, say, self.bench.next_call)
+
     def _start(self, name: str) -> Relay:
         home = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.directory))
         home.chmod(0o755)
@@ -87,20 +109,17 @@ class Rig:
             relay = start_sluice(home, self.mock, tls=True)
             relay.name, relay.tls_port = "sluice", relay.port
             return relay
-        if name == "sluice-no-billing":
-            relay = start_sluice(home, self.mock, extra=["--no-billing"], name=name)
-            relay.data = None
-            return relay
+        if name == UNBILLED:
+            return start_unbilled(home, self.mock)
         if name == "sluice":
             return start_sluice(home, self.mock)
         return target(name, self.options)
 
     def names(self, case: Case) -> list[str]:
-        """Who takes part in a case, in the order of a round."""
+        """Who takes part in every round of a case, in order."""
         wanted = [str(name) for name in self.options.relays.split(",") if name]
         wanted += [text.partition("=")[0] for text in self.options.target]
         if case.tls:
-            wanted = [n for n in wanted if n != "baseline"]
             wanted = ["sluice-tls" if name == "sluice" else name for name in wanted]
         return wanted
 
@@ -128,12 +147,17 @@ def say(text: str) -> None:
 def run_cases(rig: Rig, plan: Sequence[Plan], rounds: int) -> None:
     """Every paced and saturated case, interleaved."""
     for planned in plan:
-        case = planned.case
-        relays = [rig.relay(name) for name in rig.names(case)]
-        if planned.direct:
-            relays.insert(0, rig.relay("direct"))
-        rig.cases.append(case)
-        rig.rounds += rig.bench.run(case, relays, max(3, round(rounds * planned.share)))
+        guarded(rig, planned.case.name, partial(_run_case, rig, planned, rounds))
+
+
+def _run_case(rig: Rig, planned: Plan, rounds: int) -> None:
+    case = planned.case
+    names = rig.names(case)
+    relays = [rig.relay(name) for name in names]
+    beside = [rig.relay(name) for name in planned.beside if name not in names]
+    rounds = min(rounds, planned.rounds_max)
+    rig.rounds += rig.bench.run(case, relays, rounds, beside, BESIDE_ROUNDS)
+    rig.cases.append(case)
 
 
 def run_counting(rig: Rig, what: str) -> None:
@@ -149,9 +173,7 @@ def run_counting(rig: Rig, what: str) -> None:
             found.append(count(rig.bench, rig.relay(name), what).record())
         except RuntimeError as error:
             rig.notes.append(f"{what} of {name}: {error}")
-    rig.sections[
-        f"User {what} per event" if what == "instructions" else "System calls per event"
-    ] = found
+    rig.sections[what] = found
 
 
 def run_memory(rig: Rig) -> None:
@@ -163,15 +185,17 @@ def run_memory(rig: Rig) -> None:
     for name in rig.names(CASES[0].case):
         idle.append(idle_streams(rig.bench, rig.fresh(name), second).record())
         long.append(long_stream(rig.bench, rig.fresh(name)).record())
-    rig.sections["Memory of idle streams (bytes)"] = idle
-    rig.sections["Memory of one long stream (bytes)"] = long
+    rig.sections["idle"] = idle
+    rig.sections["long"] = long
 
 
 def run_capacity(rig: Rig) -> None:
     """The knee."""
     say("\ncapacity")
-    rig.sections["Capacity, events a second on one core at p99 lateness 5 ms"] = [
-        capacity(rig.bench, rig.relay(name), rig.options.repetitions).record()
+    rig.sections["capacity"] = [
+        capacity(
+            rig.bench, rig.relay(name), rig.options.repetitions if name == "sluice" else 1
+        ).record()
         for name in rig.names(CASES[0].case)
     ]
 
@@ -179,54 +203,49 @@ def run_capacity(rig: Rig) -> None:
 def run_commit(rig: Rig) -> None:
     """Billed before done, on a large database."""
     say(f"\ncommit wait with {rig.options.calls:,} calls in the database")
-    rig.sections["Wait for the commit (ms)"] = [
+    rig.sections["commit"] = [
         each.record() for each in commit_wait(rig.bench, rig.directory, rig.mock, rig.options.calls)
     ]
 
 
 def run_money(rig: Rig) -> None:
-    """The same relay with and without the ledger; metering is on in both."""
+    """The same relay with and without the ledger."""
     say("\nmoney on against money off")
+    off = rig.relay(UNBILLED)
+    cases = [each.case for each in CASES if each.money]
+    found, problems = compare(rig.bench, rig.relay("sluice"), off, cases, rig.options.rounds)
+    rig.notes += problems
+    rig.sections["money"] = [each.record() for each in found]
+    rows = off.rows()
+    if rows:
+        raise RuntimeError(f"the relay without money wrote {rows} rows")
+
+
+def guarded(rig: Rig, name: str, action: Callable[[], None]) -> None:
+    """Let a part that cannot be measured not take the others' figures with it."""
+    began = time.monotonic()
     try:
-        without = rig.relay("sluice-no-billing")
-    except RuntimeError as error:
-        rig.notes.append(f"money off: {error}")
-        say("  not measured: serve has no --no-billing")
-        return
-    with_money = rig.relay("sluice")
-    found = []
-    for planned in CASES:
-        if not planned.money:
-            continue
-        rounds = rig.bench.run(planned.case, [with_money, without], 5)
-        on = summarise(of(rounds, planned.case.name, "sluice"), [planned.case])[0]
-        off = summarise(of(rounds, planned.case.name, without.name), [planned.case])[0]
-        found.append(
-            {
-                "case": planned.case.title,
-                "on_us": on.cpu.median,
-                "off_us": off.cpu.median,
-                "difference_us": on.cpu.median - off.cpu.median,
-                "void": on.void + off.void,
-            }
-        )
-    if not missing_tool("instructions"):
-        rig.sections["Money on against off: user instructions"] = [
-            count(rig.bench, relay, "instructions").record() for relay in (with_money, without)
-        ]
-    rig.sections["Money on against off"] = found
+        action()
+    except (RuntimeError, OSError, ValueError, subprocess.SubprocessError, sqlite3.Error) as error:
+        text = f"{name} stopped: {type(error).__name__}: {error}"
+        say(f"  {text}")
+        rig.notes.append(text)
+        rig.incomplete = True
+        rig.revive()
+    rig.seconds[name] = round(time.monotonic() - began, 1)
+    say(f"  ({name}: {rig.seconds[name]:.0f} s)")
 
 
 def finish(rig: Rig, known: dict[str, Any], steal: float) -> bool:
     """Write JSON, table and plot; returns whether anything is void."""
     known["steal_seconds"] = steal_seconds() - steal
     summaries = summarise(rig.rounds, rig.cases)
-    void = any(each.void for each in summaries)
+    void = rig.incomplete or any(each.void for each in summaries)
     void |= any(record.get("void") for records in rig.sections.values() for record in records)
+    known |= {"quick": rig.options.quick, "seconds_by_part": rig.seconds}
     RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / f"{known['started_at'].replace(':', '')}-{known['commit']}"
-    text = report.markdown(known, rig.cases, summaries, rig.sections, rig.notes)
-    everything = {
+    everything: dict[str, Any] = {
         "facts": known,
         "void": void,
         "notes": rig.notes,
@@ -234,6 +253,9 @@ def finish(rig: Rig, known: dict[str, Any], steal: float) -> bool:
         "summary": [each.record() for each in summaries],
         "rounds": [asdict(each) for each in rig.rounds],
     }
+    text = report.markdown(known, rig.cases, summaries, rig.sections, rig.notes)
+    if not rig.options.quick:
+        text += "\n## Targets\n\n" + targets.table(targets.merged([everything]))
     stem.with_suffix(".json").write_text(json.dumps(everything, indent=1))
     stem.with_suffix(".md").write_text(text + "\n## Rounds\n\n" + report.rounds_table(rig.rounds))
     stem.with_suffix(".svg").write_text(
@@ -272,13 +294,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, help="9 unless quick (3)")
     parser.add_argument("--only", default="", help="cases and steps, by name, comma between")
-    parser.add_argument("--relays", help="nginx,sluice,baseline in this order")
+    parser.add_argument("--relays", default="nginx,sluice", help="in this order in every round")
     parser.add_argument("--target", action="append", default=[], metavar="NAME=URL")
     parser.add_argument("--key", default="none", help="the target's client key")
     parser.add_argument("--mock-port", type=int, default=0, help="a fixed port for the mock")
     parser.add_argument("--mock-tls-port", type=int, default=0)
     parser.add_argument("--calls", type=int, default=1_000_000, help="rows for `commit`")
-    parser.add_argument("--repetitions", type=int, default=5, help="ramps for `capacity`")
+    parser.add_argument("--repetitions", type=int, default=3, help="ramps for `capacity`")
     parser.add_argument(
         "--nice",
         type=int,
@@ -288,9 +310,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="names for --only")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (3 if options.quick else 9)
-    options.relays = options.relays or (
-        "nginx,sluice" if options.quick else "nginx,sluice,baseline"
-    )
     return options
 
 
@@ -336,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "money": lambda: run_money(rig),
         }
         for step in steps:
-            actions[step]()
+            guarded(rig, step, actions[step])
         known["nice"] = options.nice
         known["duration_seconds"] = round(time.monotonic() - began, 1)
         void = finish(rig, known, steal)
