@@ -254,7 +254,7 @@ class ChunkedBody:
             end = data.find(b"\r\n", position, position + limit)
             if end < 0:
                 if size - position >= limit:
-                    raise _malformed("its chunked body is malformed")
+                    raise _malformed("a chunk is longer than its size, or a line too long")
                 break
             self._line(data[position:end])
             position = end + 2
@@ -265,8 +265,6 @@ class ChunkedBody:
 
     def _line(self, line: bytes) -> None:
         if self._state is _State.END:
-            if line:
-                raise _malformed("a chunk is longer than its size")
             self._state = _State.LINE
         elif self._state is _State.TRAILER:
             self._trailer_bytes += len(line) + 2
