@@ -1,11 +1,12 @@
-"""Kill -9 of the relay and its upstream at random points under 50 open calls, again and again.
+"""Kill -9 of the relay and its upstream at random points under 50 open streams, again and again.
 
 `python -m tests.integration.kill_rounds --rounds 100 --seed 1` prints a line per round and the
-sums as a table. A round: 50 callers at once, each call after call; at a random moment (by the
-clock from 20 us to 3 s, or a few microseconds to milliseconds after the n-th answer ended) both
-processes get SIGKILL; sometimes the next start is killed as well. Then the relay starts for
-good, and the round is judged: `sluice ledger verify`, and checker.py on the file, what the
-clients received and what the upstream would have sent. The data stay from round to round.
+sums as a table. A round: 50 callers of streams and 15 of plain
+answers, each call after call; at a random moment (20 us to 3 s after all have one under way, or
+a few microseconds to milliseconds after the n-th answer ended) both processes get SIGKILL;
+sometimes the next start is killed as well. Then the relay starts for good, and the round is
+judged: `sluice ledger verify`, and checker.py on the file, what the clients received and what the
+upstream would have sent. The data stay from round to round.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from tests.integration.planned_upstream import PlannedUpstream
 from tests.integration.relay_process import RelayProcess, UpstreamAt
 from tests.integration.workload import Plan
 
-CALLERS = 50
+STREAMERS, PLAIN_CALLERS = 50, 15
 DELAY_SECONDS_MIN, DELAY_SECONDS_MAX = 0.000_020, 3.0
 AFTER_END_SECONDS_MAX = 0.003
 ENDS_MAX = 150
@@ -49,7 +50,7 @@ class Round:
     number: int
     killed_at: str = ""
     calls: int = 0
-    open_at_kill: int = 0
+    streams_open_at_kill: int = 0
     terminal: int = 0
     once: int = 0
     partial: int = 0
@@ -90,14 +91,20 @@ class _Killer:
     def __init__(self, moment: _Moment, victims: Sequence[int]) -> None:
         self.over = False
         self.open = 0
-        self.open_at_kill = 0
+        self.streams_open_at_kill = 0
         self._moment = moment
         self._victims = victims
         self._ends = 0
         self._loop = asyncio.get_running_loop()
-        self._handle = self._loop.call_later(
-            moment.delay if moment.ends is None else KILL_AT_LATEST, self._kill
-        )
+        self._sent = 0
+        self._handle = self._loop.call_later(KILL_AT_LATEST, self._kill)
+
+    def sent(self) -> None:
+        """A request left; the clock of the moment starts when every caller has one under way."""
+        self._sent += 1
+        if self._sent == STREAMERS + PLAIN_CALLERS and self._moment.ends is None:
+            self._handle.cancel()
+            self._handle = self._loop.call_later(self._moment.delay, self._kill)
 
     def ended(self, whole: bool) -> None:
         """An answer ended."""
@@ -113,7 +120,7 @@ class _Killer:
     def _kill(self) -> None:
         if not self.over:
             self.over = True
-            self.open_at_kill = self.open
+            self.streams_open_at_kill = self.open
             for victim in self._victims:
                 os.kill(victim, signal.SIGKILL)
 
@@ -188,15 +195,19 @@ class KillRounds:
         killer = _Killer(moment, victims)
         seed = self._seed * 1000 + this.number
 
-        async def caller() -> None:
+        async def caller(stream: bool) -> None:
             while not killer.over:
                 plan = Plan.of("kill", seed, next(numbers))
-                killer.open += 1
-                outcomes.append(await call(relay.port, self._key, "main", plan, killer.ended))
-                killer.open -= 1
+                if plan.stream is not stream:
+                    continue
+                killer.open += stream
+                ended = call(relay.port, self._key, "main", plan, killer.ended, on_sent=killer.sent)
+                outcomes.append(await ended)
+                killer.open -= stream
 
-        await asyncio.gather(*(caller() for _ in range(CALLERS)))
-        this.open_at_kill = killer.open_at_kill
+        kinds = [True] * STREAMERS + [False] * PLAIN_CALLERS
+        await asyncio.gather(*(caller(stream) for stream in kinds))
+        this.streams_open_at_kill = killer.streams_open_at_kill
         return outcomes
 
     def _kill_start(self, relay: RelayProcess) -> str:
@@ -261,7 +272,7 @@ def main() -> int:
             this = bench.run()
             print(
                 f"{this.number:3} {this.killed_at:32} calls {this.calls:4} open "
-                f"{this.open_at_kill:2} recovered {this.recovered:2} terminal {this.terminal:4} "
+                f"{this.streams_open_at_kill:2} recovered {this.recovered:2} terminal {this.terminal:4} "
                 f"once {this.once:4} partial {this.partial:2} ready {this.ready:.2f} s "
                 f"{this.verify} problems {len(this.problems)}",
                 flush=True,

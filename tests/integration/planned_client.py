@@ -96,8 +96,17 @@ def _ignore(whole: bool) -> None:
     del whole
 
 
+def _unheard() -> None:
+    pass
+
+
 async def call(
-    port: int, key: str, key_name: str, plan: Plan, on_end: Callable[[bool], object] = _ignore
+    port: int,
+    key: str,
+    key_name: str,
+    plan: Plan,
+    on_end: Callable[[bool], object] = _ignore,
+    on_sent: Callable[[], object] = _unheard,
 ) -> Outcome:
     """Make one call. A relay that is not there is an outcome without a status."""
     outcome = Outcome(plan.name, key_name, plan.dialect, plan.stream)
@@ -116,6 +125,7 @@ async def call(
         plug.close()
         return outcome
     transport.write(plan.request(key))
+    on_sent()
     try:
         async with asyncio.timeout(CALL_SECONDS_MAX):
             await connection.ended
