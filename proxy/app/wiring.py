@@ -17,14 +17,14 @@ from proxy.app.settings import Settings, host_and_port
 from proxy.core import tokenizers
 from proxy.core.catalog import Catalog
 from proxy.core.entities import Tokenizer
-from proxy.core.errors import ErrorCode
+from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.ids import IdSource
 from proxy.core.money import parse_usd
 from proxy.edge import log
 from proxy.edge.call import Notice
 from proxy.edge.client import ClientServer
 from proxy.edge.health import ChannelHealth
-from proxy.edge.metrics import Live, Metrics
+from proxy.edge.metrics import OTHER, CallFigures, Live, Metrics
 from proxy.edge.operations import Operations
 from proxy.edge.server import Server
 from proxy.edge.sweep import TICK_SECONDS, Sweep
@@ -37,6 +37,8 @@ BACKLOG = 4096
 GC_THRESHOLD = 50_000
 """Allocations between collections: a stream allocates little that needs one (PERFORMANCE.md)."""
 DRAIN_POLL_SECONDS = 0.05
+CUT_SECONDS_MAX = 1.0
+"""How long calls that were cut may take to tell their clients."""
 
 
 class Relay:
@@ -107,6 +109,7 @@ class Relay:
             connections_max=settings.connections_max,
             send_buffer_bytes=settings.send_buffer_bytes,
         )
+        self._server.on_refused = self._count_refused
         host, port = host_and_port(settings.listen)
         self._listener = await loop.create_server(
             self._server, host, port, backlog=BACKLOG, reuse_address=True
@@ -141,13 +144,18 @@ class Relay:
         self.world.draining = True
         if self._listener is not None:
             self._listener.close()
+        if self._server is not None:
+            self._server.close_idle()
         deadline = self.world.loop.time() + self._drain_seconds
-        while self.world.calls and self.world.loop.time() < deadline:
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        await self._until_idle(deadline)
         for call in tuple(self.world.calls):
             call.cut(Notice.SHUTDOWN)
-        last = self.world.loop.time() + 1
-        while self.world.calls and self.world.loop.time() < last:
+        await self._until_idle(self.world.loop.time() + CUT_SECONDS_MAX)
+
+    async def _until_idle(self, deadline: float) -> None:
+        """Wait until no call is open, or until `deadline` (loop time)."""
+        # Polled: an event set by every last call would cost each call for a moment at the end.
+        while self.world.calls and self.world.loop.time() < deadline:  # noqa: ASYNC110 - see above
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def stop(self) -> None:
@@ -164,6 +172,11 @@ class Relay:
         self.world.sweep.stop()
         self.world.pool.close()
         await self.keeper.close()
+
+    def _count_refused(self, error: RelayError) -> None:
+        """Count what was answered and was no request: nobody else hears of it."""
+        figures = CallFigures(endpoint=OTHER, code=error.status, error=error.code.code)
+        self.world.metrics.observe_call(figures)
 
     def _fatal(self, error: BaseException) -> None:
         self._unready = "the ledger cannot be written"

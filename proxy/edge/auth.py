@@ -70,7 +70,7 @@ def identify(headers: Headers, pepper: bytes) -> bytes:
 
 
 def recognise(digest: bytes, catalog: Catalog, now: float, peer_address: str | None) -> Key:
-    """Return the key with `digest` if it may be used now, from there. Raises like `authenticate`."""
+    """Return the key with `digest` if it may be used now and from there; see `authenticate`."""
     key = catalog.key(digest)
     if key is None:
         raise RelayError(
