@@ -98,6 +98,12 @@ def _counted(
     return total, int(result.findings[case.per]), table, result.void
 
 
+def instructions_each(bench: Bench, relay: Relay, case: Case) -> tuple[float, list[str]]:
+    """User instructions per event or request of one run, and reasons for void."""
+    total, number, _, void = _counted(bench, relay, case, _perf)
+    return total / number, void
+
+
 def count(bench: Bench, relay: Relay, what: str) -> Count:
     """Instructions or system calls of one relay; raises RuntimeError if the tool cannot attach."""
     tool, streams = (_perf, 200) if what == "instructions" else (_strace, 20)

@@ -9,12 +9,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.counting import count, missing_tool
+from benchmarks.counting import instructions_each, missing_tool
 from benchmarks.figures import interval
 from benchmarks.relays import Relay
 from benchmarks.rounds import Bench, Case, of
 
 ROUNDS_MAX = 5
+COUNTED_ROUNDS_MAX = 3
+STREAMS = Case(
+    "money-streams",
+    "200 streams, 50/s, 300 events",
+    {"kind": "streams", "streams": 200, "events": 300, "pace": 50.0},
+)
+PLAIN = Case(
+    "money-plain",
+    "plain, 500/s",
+    {"kind": "plain_paced", "seconds": 2.0, "rate": 500.0},
+    "requests",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,31 @@ class Money:
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _instructions(bench: Bench, on: Relay, off: Relay, what: str, case: Case, rounds: int) -> Money:
+    """In turns, because batching under a varying load moves the count by some per cent."""
+    bench.say(f"\n{what}")
+    counts: dict[str, list[float]] = {on.name: [], off.name: []}
+    void: list[str] = []
+    for relay in (on, off):
+        bench.warm_up(relay, case)
+    for number in range(1, rounds + 1):
+        for relay in (on, off):
+            each, wrong = instructions_each(bench, relay, case)
+            counts[relay.name].append(each)
+            void += wrong
+            bench.say(f"  round {number} {relay.name:15s} {each:,.0f} an {case.per[:-1]}")
+    more = interval([100 * (one / other - 1) for one, other in zip(*counts.values(), strict=True)])
+    return Money(
+        what,
+        f"user instructions, one {case.per[:-1]}; difference in %",
+        interval(counts[on.name]).median,
+        interval(counts[off.name]).median,
+        more.median,
+        f"{more.low:.1f}–{more.high:.1f}, {more.rounds} rounds",
+        tuple(void),
+    )
 
 
 def compare(
@@ -57,15 +94,8 @@ def compare(
     problem = missing_tool("instructions")
     if problem:
         return found, [f"instructions with and without money: {problem}"]
-    first, second = (count(bench, relay, "instructions") for relay in (on, off))
-    void = first.void + second.void
-    for what, unit, one, other in (
-        ("instructions", "an event of 300, set-up included", first.whole, second.whole),
-        ("instructions each further event", "an event", first.slope, second.slope),
-        ("instructions a request", "a request", first.per_request, second.per_request),
-    ):
-        more_share = 100 * (one / other - 1)
-        found.append(Money(what, unit, one, other, more_share, "%", void))
+    for what, case in (("instructions", STREAMS), ("instructions a request", PLAIN)):
+        found.append(_instructions(bench, on, off, what, case, min(rounds, COUNTED_ROUNDS_MAX)))
     for each in found:
         bench.say(
             f"  {each.what} ({each.unit}): on {each.on:,.1f}, off {each.off:,.1f}, "

@@ -60,11 +60,9 @@ def markdown(
         f"load at start {facts['load'][0]:.2f}, nice {facts['nice']}, "
         f"steal {facts['steal_seconds']:.2f} s.",
         "",
-        _LEGEND,
-        "",
-        _HEADER,
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
+    if summaries:
+        lines += [_LEGEND, "", _HEADER, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"]
     titles = {case.name: case.title for case in cases}
     lines += [
         f"| {titles[each.case]} | {each.relay} | {_figure(each.cpu)} | {_figure(each.ratio)} | "

@@ -29,11 +29,15 @@ _HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A figure, what is shown of its spread, and whether its case was void."""
+    """A figure, what is shown of its spread, and whether its case was void.
+
+    `bounded`: the rig was the limit, so the true figure is at least this.
+    """
 
     value: float
     spread: str = ""
     void: bool = False
+    bounded: bool = False
 
 
 Find = Callable[["Results"], Measured | None]
@@ -67,11 +71,11 @@ class Target:
         for bound, said in ((self.beyond, "beyond met"), (self.goal, "goal met")):
             if self.meets(found.value, bound):
                 return said
-        if self.first is None:
-            return "goal not met"
         if self.meets(found.value, self.first):
             return "first release met"
-        return "first release NOT met"
+        if found.bounded:
+            return "not shown: the rig was the limit"
+        return "goal NOT met" if self.first is None else "first release NOT met"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Results:
         found = record and record[name]
         if not record or not found:
             return None
-        spread = f"{found['low']:.2f}–{found['high']:.2f}, {found['rounds']} rounds"
+        spread = f"{found['low']:.2f}–{found['high']:.2f}, rounds: {found['rounds']}"
         base = self.summary.get((case, "nginx"), {})
         return Measured(found["median"], spread, bool(record["void"] or base.get("void")))
 
@@ -95,7 +99,9 @@ class Results:
         """A figure of ours in a section."""
         for record in self.sections.get(section, ()):
             if record.get("relay", OURS) == OURS:
-                return Measured(record[name] * scale, void=bool(record["void"]))
+                bounded = bool(record.get("limited_by_rig"))
+                spread = "at least" if bounded else ""
+                return Measured(record[name] * scale, spread, bool(record["void"]), bounded)
         return None
 
     def quotient(self, case: str, peers: Callable[[str], bool]) -> Measured | None:
