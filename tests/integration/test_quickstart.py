@@ -18,7 +18,8 @@ def run_command(data: Path) -> list[str]:
     """What `make run` starts, on free ports and with its data elsewhere."""
     make = programs.need("make")
     dry = subprocess.run(
-        [make, "--dry-run", "run", f"DATA={data}"],
+        # Under `make test` this is a make inside a make, which would announce its directory.
+        [make, "--no-print-directory", "--dry-run", "run", f"DATA={data}"],
         cwd=tree.ROOT,
         check=True,
         capture_output=True,
