@@ -8,7 +8,7 @@ from benchmarks.script import ANTHROPIC
 PACED = {"kind": "streams", "streams": 200, "events": 100, "pace": 50.0, "ramp_seconds": 0.5}
 LONGER = {**PACED, "events": 300}
 HEADLINE_ROUNDS_MAX = 99
-BESIDE_ROUNDS = 3
+BESIDE_ROUNDS = 2
 RIG_AND_BASELINE = ("direct", "baseline")
 
 
@@ -30,7 +30,7 @@ CASES = (
     Plan(Case("stream300", "200 streams, 50/s, 300 events", LONGER), beside=RIG_AND_BASELINE),
     Plan(Case("stream100", "200 streams, 50/s, 100 events", PACED), beside=("baseline",)),
     Plan(Case("tls300", "the same, 300 events, TLS upstream", LONGER, tls=True)),
-    Plan(Case("tls100", "the same, 100 events, TLS upstream", PACED, tls=True), 3),
+    Plan(Case("tls100", "the same, 100 events, TLS upstream", PACED, tls=True), 2),
     Plan(
         Case(
             "plain_saturated",
