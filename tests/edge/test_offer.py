@@ -16,7 +16,11 @@ KEY = Key(1, 1, b"k", "first", "default", "sk-a", "wxyz")
 
 
 def catalog(group: Group | None = None, **model: Any) -> Catalog:
-    size: dict[str, Any] = {"context_window": 100_000, "output_tokens_max": 2_000, "price": PRICE} | model
+    size: dict[str, Any] = {
+        "context_window": 100_000,
+        "output_tokens_max": 2_000,
+        "price": PRICE,
+    } | model
     channel = Channel(
         id=1,
         name="main",
