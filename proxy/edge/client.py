@@ -447,10 +447,9 @@ class ClientServer:
 
     def opened(self, connection: ClientConnection) -> bool:
         """A client connected; False when there are too many to take it."""
-        if len(self._connections) >= self._connections_max:
-            return False
+        # One too many is known as well until it is gone: else nobody would ever cut it.
         self._connections.add(connection)
-        return True
+        return len(self._connections) <= self._connections_max
 
     def closed(self, connection: ClientConnection) -> None:
         """A client is gone."""
