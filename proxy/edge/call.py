@@ -35,7 +35,7 @@ from proxy.edge.downstream import Downstream
 from proxy.edge.offer import Offer
 from proxy.edge.settlement import Ended
 from proxy.edge.world import World
-from proxy.storage.ports import Admission, Opening, Progress, Receipt
+from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Progress, Receipt
 
 MARK_SECONDS = 1.0
 LOW_WATER_DIVISOR = 2
@@ -408,6 +408,21 @@ class Call:
         if self.attempt is not None:
             self.attempt.stop(AttemptEnd.CUT)
 
+    async def reserved(self) -> None:
+        """Wait until the open call is durable: before it not one byte goes to the client.
+
+        Raises RelayError 503 when the ledger cannot be written.
+        """
+        committed = self.admission.committed
+        if committed.done() and committed.exception() is None:
+            return
+        try:
+            await committed
+        except KeeperUnavailableError:
+            raise RelayError(
+                ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable; try again."
+            ) from None
+
     async def handed_over(self, ended: Ended) -> Ended:
         """Give the kernel all of the answer but its end; `ended`, unless the client left.
 
@@ -415,6 +430,9 @@ class Call:
         before. A plain answer waits with its last byte, a stream with its terminal event.
         """
         if not self.offer.request.stream:
+            await self.reserved()
+            if self.gone:
+                return Ended(Verdict.CLIENT_GONE, None)
             self._name_channel()
             self.client.begin_plain(self.last())
         await self.client.connection.drained()

@@ -24,7 +24,6 @@ from proxy.edge.attempt import Attempt, AttemptEnd
 from proxy.edge.call import Call, Notice
 from proxy.edge.settlement import Ended
 from proxy.edge.upstream import ConnectError, Origin
-from proxy.storage.ports import KeeperUnavailableError
 
 ANTHROPIC_VERSION_DEFAULT = "2023-06-01"
 INTERRUPTED = "interrupted"
@@ -251,27 +250,14 @@ async def _watch(call: Call, attempt: Attempt) -> None:
                 return
             continue
         if attempt.shown and call.offer.request.stream and not attempt.flowing:
-            await _committed(call)
+            await call.reserved()
             call.show()
         elif call.heartbeat_due and not client.begun and not attempt.over:
             call.heartbeat_due = False
-            await _committed(call)
+            await call.reserved()
             client.begin(client.heartbeat())
         if attempt.over:
             return
-
-
-async def _committed(call: Call) -> None:
-    """Wait until the reservation is durable: before it not one byte goes to the client."""
-    committed = call.admission.committed
-    if committed.done() and committed.exception() is None:
-        return
-    try:
-        await committed
-    except KeeperUnavailableError:
-        raise RelayError(
-            ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable; try again."
-        ) from None
 
 
 def _refuse_empty_words(call: Call, exchange: Exchange) -> bool:

@@ -2,9 +2,9 @@
 
 Rules: every decision is synchronous on the event loop and serial, so nothing can come between
 looking and taking; the file follows in the order of decisions. A plain call's open row is lazy:
-a plain answer is of no use without its last byte, and that waits for the settlement, so nobody
-waits for the open row, and a call that ends within a few milliseconds is written once. A stream's
-open row is written at once, and the first byte to its client waits for it. At start, calls that
+written when an answer has come and before one byte of it leaves, or never, when the call ended
+without. A stream's open row is written at once, and the first byte to its client waits for it.
+At start, calls that
 were open when the keeper died are settled at their last mark, before anything is admitted. This
 module must not know HTTP, and holds no SQL of its own beyond what recovery reads.
 """
@@ -43,7 +43,7 @@ from proxy.storage.recovery import Recovery, last_id, load_ledger, recover
 from proxy.storage.rows import add_money, attempt_row, ended_row, head_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability, open_writer
-from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, Writer
+from proxy.storage.writer import QUEUE_CALLS_MAX, OpenRow, Writer
 
 OPEN_CALLS_MAX = 100_000
 EXPENSE_PER_KEY_AND_DAY = 5_000_000_000
@@ -94,8 +94,6 @@ class Keeper:
         self._subscribers: list[Callable[[Catalog], object]] = []
         self._admitting = True
         self._idle = asyncio.Event()
-        self._nothing_to_commit = Commit(asyncio.get_running_loop())
-        self._nothing_to_commit.finish()
 
     @classmethod
     async def start(
@@ -146,8 +144,7 @@ class Keeper:
     async def admit(self, opening: Opening) -> Admission | Refusal:
         """Charge the limits and hold the money, or change nothing. See `ports.Billing`.
 
-        `committed` of a plain call is done from the start: its end is not delivered before
-        its settlement commits.
+        The open row of a plain call is lazy: nobody waits for it before there is an answer.
         """
         self._ready()
         ledger, catalog = self._ledger, self._catalog
@@ -187,7 +184,7 @@ class Keeper:
             writer.flush()
             return Admission(amount, careful, state, writer.commit)
         writer.open_lazily(call_id, row)
-        return Admission(amount, careful, state, self._nothing_to_commit)
+        return Admission(amount, careful, state, OpenRow(writer, call_id))
 
     def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:
         """Hold more for an open call; answers at once. See `ports.Billing`."""

@@ -87,8 +87,8 @@ class Admission(Struct, frozen=True):
     """The call may go ahead with `held` nano-USD set aside.
 
     `committed` is done when the open call is durable; the first byte to the client waits for it.
-    It is done from the start for a plain call: the end of one is not delivered before its
-    settlement commits, so its open row may follow within 20 ms, or never be written.
+    For a plain call it is lazy: written within 20 ms, or as soon as somebody waits for it, which is
+    when an answer has come; a call that fails before that may be written only as ended.
     `ceiling_held`: the ceiling, not the slice, was held: never extend, always drain.
     """
 

@@ -7,9 +7,10 @@ is called once; it is never retried on the same handle (after a failed fsync the
 dropped the pages). With durability `process` a second thread syncs the WAL file at most
 `SYNC_SECONDS_MAX` after the first commit it has not seen; nobody waits for it.
 
-An open row may be lazy: it waits a tick or two in memory, and a call that settles meanwhile is
-written once, as ended. A batch that follows close upon another waits a moment for plain calls under
-way, never for anybody else's work. This module must not know what the rows mean.
+An open row may be lazy: it waits a tick or two in memory, unless somebody waits for it, and a call
+that settles meanwhile is written once, as ended. A batch that follows close upon another waits a
+moment for plain calls under way, never for anybody else's work. This module must not know what
+the rows mean.
 """
 
 import asyncio
@@ -135,6 +136,36 @@ class Work(Generic[Result]):
             self._future.set_result(self._result[0])
 
 
+class OpenRow:
+    """The commit of one lazy open row; satisfies `ports.Durable`. Waiting for it hurries it."""
+
+    __slots__ = ("_call_id", "_writer")
+
+    def __init__(self, writer: "Writer", call_id: int) -> None:
+        self._writer = writer
+        self._call_id = call_id
+
+    def done(self) -> bool:
+        """Whether the row is durable, or never will be."""
+        return not self._writer.is_opening(self._call_id)
+
+    def exception(self) -> BaseException | None:
+        """Why the row cannot become durable; None while nothing is wrong."""
+        return self._writer.failed
+
+    def add_done_callback(self, callback: "Callable[[Commit], object]", /) -> None:
+        """Call `callback` on the event loop once done; soon, if it is done already."""
+        (self._writer.open_now(self._call_id) or self._writer.durable).add_done_callback(callback)
+
+    def __await__(self) -> Generator[object, None, None]:
+        """Wait for the row. Raises KeeperUnavailableError if it cannot become durable."""
+        commit = self._writer.open_now(self._call_id)
+        if commit is not None:
+            yield from commit.__await__()
+        if self._writer.failed is not None:
+            raise self._writer.failed
+
+
 class Writer:
     """Collects rows and writes them in order. Everything but `_run` happens on the loop."""
 
@@ -148,6 +179,9 @@ class Writer:
     ) -> None:
         self.batch = Batch()
         self.commit = Commit(loop)
+        self.durable = Commit(loop)
+        """A commit that has happened, for what has nothing to wait for."""
+        self.durable.finish()
         self.failed: KeeperUnavailableError | None = None
         self.commits = 0
         self.commit_seconds = 0.0
@@ -163,6 +197,8 @@ class Writer:
         self._pace_handle: asyncio.TimerHandle | None = None
         self._handed_at = -PACE_SECONDS
         self._busy = False
+        self._in_flight = self.commit
+        """The commit of the batch the thread works on, while `_busy`."""
         self._flushing = False
         self._stopping = False
         self._ended = Commit(loop)
@@ -188,6 +224,25 @@ class Writer:
         self._lazy[call_id] = row
         if self._tick_handle is None:
             self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def open_now(self, call_id: int) -> Commit | None:
+        """Hurry a lazy open row; return the commit it waits for, None when it is durable."""
+        row = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
+        if row is not None:
+            self.batch.opens[call_id] = row
+        if call_id in self.batch.opens:
+            self.flush_together()
+            return self.commit
+        return self._in_flight if self._busy else None
+
+    def is_opening(self, call_id: int) -> bool:
+        """Whether the open row may not be durable yet."""
+        return self.failed is None and (
+            self._busy
+            or call_id in self._lazy
+            or call_id in self._lazy_older
+            or call_id in self.batch.opens
+        )
 
     def close(self, call_id: int) -> None:
         """Take the open row away: out of the queue if it is still there, else by a delete."""
@@ -282,6 +337,7 @@ class Writer:
         self.commit = Commit(self._loop)
         self._work = []
         self._busy = True
+        self._in_flight = handed[1]
         self._handed_at = self._loop.time()
         self._queue.put(handed)
 

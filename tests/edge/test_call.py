@@ -286,6 +286,7 @@ def test_the_end_of_an_answer_waits_for_its_commit(
         call = relay.call()
         if stream:
             client.read_until(CONTENT[-1])
+        relay.until(call.admission.committed.done)
         held = relay.hold_commits(monkeypatch)
         upstream.release("rest")
         relay.until(lambda: call._commit_waiter is not None)
@@ -329,6 +330,7 @@ def test_a_commit_that_takes_too_long_releases_no_end(
         upstream.wait_until(lambda up: len(up.requests) == 1)
         if stream:
             client.read_until(CONTENT[-1])
+        relay.until(relay.call().admission.committed.done)
         held = relay.hold_commits(monkeypatch)
         upstream.release("rest")
         response = client.read_response()
@@ -336,6 +338,29 @@ def test_a_commit_that_takes_too_long_releases_no_end(
         assert_no_end(response, stream=stream)
         held.set()
         relay.quiet()
+
+
+def test_a_plain_answer_waits_for_its_open_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = [Pause("rest"), *plain_script(plain_answer())]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        held = relay.hold_commits(monkeypatch)
+        try:
+            client.send(request_bytes(CHAT, body(stream=False, max_tokens=50), key=ANN))
+            call = relay.call()
+            upstream.release("rest")
+            relay.until(lambda: call.attempt is not None and call.attempt.over)
+            assert not call.admission.committed.done()
+            assert not call.client.begun
+        finally:
+            held.set()
+        assert client.read_response().body == plain_answer()
+        assert [row["verdict"] for row in relay.calls()] == ["complete"]
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -354,6 +379,7 @@ def test_a_commit_that_fails_releases_no_end(
         upstream.wait_until(lambda up: len(up.requests) == 1)
         if stream:
             client.read_until(CONTENT[-1])
+        relay.until(relay.call().admission.committed.done)
         relay.fail_commits(monkeypatch)
         upstream.release("rest")
         assert_no_end(client.read_response(), stream=stream)
@@ -445,6 +471,7 @@ def test_a_plain_answer_taken_but_for_its_last_byte_is_charged(
     ):
         client.send(request_bytes(CHAT, body(stream=False, max_tokens=50), key=ANN))
         upstream.wait_until(lambda up: len(up.requests) == 1)
+        relay.until(relay.call().admission.committed.done)
         held = relay.hold_commits(monkeypatch)
         upstream.release("rest")
         assert client.read_until(plain_answer()[:-1]).endswith(plain_answer()[:-1])

@@ -194,12 +194,7 @@ def check_clients(
         found.expect(prefix, f"I12: {name} received {client['text'][:80]!r}, not a prefix")
         if client["text"]:
             found.figures["with content"] += 1
-            if row is None and not (client["stream"] or client["terminal"]):
-                # All but the last byte of a plain answer: its open row is lazy for 20 ms
-                # (proxy/ARCHITECTURE.md), so one killed younger than that is free of charge.
-                found.figures["plain, killed young, no row"] += 1
-            else:
-                found.expect(row is not None, f"I4: {name} received content and has no row")
+            found.expect(row is not None, f"I4: {name} received content and has no row")
         if client["terminal"]:
             _check_complete(books, client, row, sent, found)
         elif row is not None:

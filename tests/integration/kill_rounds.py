@@ -56,7 +56,6 @@ class Round:
     partial: int = 0
     recovered: int = 0
     overcharged: int = 0
-    young_plain_without_row: int = 0
     problems: list[str] = field(default_factory=list)
     verify: str = ""
     ready: float = 0.0
@@ -225,7 +224,6 @@ class KillRounds:
         this.terminal = found.figures["terminal frames"]
         this.once = found.figures["charged exactly once"]
         this.partial = found.figures["charged in part"]
-        this.young_plain_without_row = found.figures["plain, killed young, no row"]
         this.overcharged = sum(
             problem.startswith(("overcharged", "I3")) for problem in found.problems
         )

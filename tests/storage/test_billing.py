@@ -155,13 +155,38 @@ def test_a_plain_call_that_ends_at_once_never_writes_an_open_row(tmp_path: Path)
     async def main() -> None:
         books = await keeper(path)
         admission = admitted(await books.admit(opening(1)))
-        assert admission.committed.done()
+        assert not admission.committed.done()
         await books.settle(closing(1)).committed
+        assert admission.committed.done()
         assert books.statistics().queue_depth == 0
         await books.admit(opening(2))
         while not read(path, "SELECT 1 FROM open_call"):  # it follows within two ticks
             await asyncio.sleep(0.001)
         await books.settle(closing(2)).committed
+        assert read(path, "SELECT * FROM open_call") == []
+        await books.close()
+
+    asyncio.run(main())
+
+
+def test_waiting_for_an_open_row_hurries_it(tmp_path: Path) -> None:
+    path = tmp_path / "sluice.db"
+
+    async def main() -> None:
+        books = await keeper(path)
+        first, second = [admitted(await books.admit(opening(number))) for number in (1, 2)]
+        told: list[bool] = []
+        second.committed.add_done_callback(lambda commit: told.append(commit.done()))
+        await first.committed
+        assert first.committed.done()
+        assert first.committed.exception() is None
+        assert (1,) in read(path, "SELECT id FROM open_call")
+        await second.committed
+        await asyncio.sleep(0)
+        assert told == [True]
+        for number in (1, 2):
+            await books.settle(closing(number)).committed
+        await first.committed  # durable, or gone: nothing to wait for
         assert read(path, "SELECT * FROM open_call") == []
         await books.close()
 
