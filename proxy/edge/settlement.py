@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from proxy.core.answers import PlainReading, plain_usage
 from proxy.core.bill import NOTHING, Delivered, Statement, state
-from proxy.core.entities import Tokenizer, Verdict
+from proxy.core.entities import Tokenizer, Usage, UsageSource, Verdict
 from proxy.core.errors import RelayError
 from proxy.core.exchange import Exchange, Phase
 from proxy.core.requests import read_prompt
-from proxy.core.tokenizers import count_texts
+from proxy.core.tokenizers import count_texts, unpack_characters
 from proxy.core.usage import UsageTally
 from proxy.edge.metrics import CallFigures, gap_slot, new_gaps
 from proxy.storage.ports import Closing, Receipt
@@ -96,6 +96,8 @@ def closing(call: "Call", ended: Ended) -> Closing:
         complete = ended.verdict is Verdict.COMPLETE
         delivered = call.delivered or measure(call, exchange, 0 if complete else None)
         made = statement(call, delivered, exchange, complete=complete)
+        if complete and not delivered.exact and made.source is UsageSource.REPORTED:
+            _learn(call, exchange, made.usage)
         stream = call.offer.request.stream
         delivered_bytes = exchange.wire_bytes if stream else exchange.plain_bytes
         plain = call.reading
@@ -120,6 +122,16 @@ def closing(call: "Call", ended: Ended) -> Closing:
         ttft_ms=None if first is None else (first - call.started) * 1000,
         anomalies=made.anomalies,
     )
+
+
+def _learn(call: "Call", exchange: Exchange, usage: Usage) -> None:
+    """Let a complete call teach what a character of its model weighs, for those that are not.
+
+    Not where output is billed unseen, nor plain answers: streams are what breaks off.
+    """
+    if call.offer.request.stream and not call.offer.strict:
+        size = unpack_characters(exchange.meter.measured())
+        call.world.calibration.observe(call.offer.model.name, size, usage.output)
 
 
 def status(call: "Call", ended: Ended) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.core.entities import Verdict
+from proxy.core.tokenizers import Characters
 from proxy.edge import settlement
 from proxy.edge.settlement import Ended
 from tests.edge.harness import (
@@ -30,6 +31,7 @@ from tests.edge.harness import (
     channel,
     plain_answer,
     price_of,
+    text,
     usage,
 )
 from tests.edge.test_client import LEAVE
@@ -312,3 +314,22 @@ def test_an_upstream_that_failed_is_nobodys_charge(tmp_path: Path) -> None:
 def test_an_end_says_its_verdict_and_error() -> None:
     assert Ended(Verdict.COMPLETE, None).error is None
     assert settlement.CLIENT_GONE_STATUS == 499
+
+
+def test_complete_streams_teach_the_estimate_of_their_model(tmp_path: Path) -> None:
+    words = [text(f" word{number:04d}") for number in range(40)]
+    characters = len(" word0000") * len(words)
+    events = [ROLE, *words, STOP, usage(9, characters), DONE]
+    with (
+        ScriptedUpstream(stream_script(events)) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+
+        def weight() -> int:
+            return relay.world.calibration.tokens("guess", Characters(1_000, 0))
+
+        assert relay.do(weight) == 250  # a quarter of a token each, before anything was seen
+        relay.ask(body(model="guess", max_tokens=500))
+        (call,) = relay.calls()
+        assert (call["source"], call["output"]) == ("reported", characters)
+        assert 250 < relay.do(weight) < 1_000
