@@ -237,11 +237,6 @@ def read_prompt(body: bytes, dialect: Dialect) -> Prompt:
     return _prompt(body, members, dialect, _model(members))
 
 
-def prompt_text_pieces(body: bytes, dialect: Dialect) -> tuple[str, ...]:
-    """Return the texts of `read_prompt` alone."""
-    return read_prompt(body, dialect).pieces
-
-
 def _prompt(body: bytes, members: Mapping[str, Raw], dialect: Dialect, model: str) -> Prompt:
     if len(body) > prompts.OBJECTS_MAX and body.count(b"{") > prompts.OBJECTS_MAX:
         return Prompt((body.decode(),), 0)

@@ -120,19 +120,6 @@ def credential(headers: Headers) -> str | None:
     return keys[0] if keys else found[0]
 
 
-def refuse_header_names(headers: Iterable[str]) -> None:
-    """Refuse names with an underscore, which a proxy in front may read as one with a hyphen.
-
-    Iterate over the names of the headers. Raises RelayError INVALID_REQUEST. aiohttp lets such
-    names by (FAULTS.md, edge behaviour).
-    """
-    if "_" in "".join(headers):
-        raise RelayError(
-            ErrorCode.INVALID_REQUEST,
-            "A header name contains an underscore. Use hyphens in header names.",
-        )
-
-
 def _bare(value: str) -> str:
     """Take schemes, quotes and white space off a header value."""
     text = value[: CREDENTIAL_CHARS_MAX + 1].strip()

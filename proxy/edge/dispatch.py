@@ -33,7 +33,7 @@ HEADS_MAX = 1_024
 ERROR_WORDS_BYTES_MAX = 65_536
 """What is read of an error inside a plain 200."""
 TRIES_MAX = 8
-"""Connections one call may use, all channels together."""
+"""Connections one call may use at one channel: stale ones, refused options, resting keys."""
 _PATHS = {Dialect.OPENAI: "/chat/completions", Dialect.ANTHROPIC: "/messages"}
 _FAILURES = {
     FailureKind.STATUS: AttemptFailure.STATUS,

@@ -3,10 +3,9 @@
 Rules: every decision is synchronous on the event loop and serial, so nothing can come between
 looking and taking; the file follows in the order of decisions. A plain call's open row is lazy:
 written when an answer has come and before one byte of it leaves, or never, when the call ended
-without. A stream's open row is written at once, and the first byte to its client waits for it.
-At start, calls that
-were open when the keeper died are settled at their last mark, before anything is admitted. This
-module must not know HTTP, and holds no SQL of its own beyond what recovery reads.
+without. A stream's open row is written at once, and the first byte to its client waits for it. At
+start, calls that were open when the keeper died are settled at their last mark, before anything is
+admitted. This module must not know HTTP, and holds no SQL of its own beyond what recovery reads.
 """
 
 import asyncio

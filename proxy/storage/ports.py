@@ -129,7 +129,6 @@ class Closing(Struct, frozen=True, gc=False):
     The keeper posts min(charge, hold + what the wallet and key budget can still give) and books
     the rest as the operator's overrun. `forgiven`: the price of what was used but not charged
     (nothing delivered, our own failure); booked as operator expense, `charge` is then 0.
-    `overdraw`: False for a stream that was cut at the edge of its hold.
     """
 
     call_id: int

@@ -260,9 +260,9 @@ def test_names_are_looked_for_one_by_one_only_where_white_space_could_hide_one(b
 
 def test_prompt_is_read_again_for_counting() -> None:
     body = b'{"model":"gpt-4o-mini","messages":[{"content":"a"},{"content":"b"}],"tools":[]}'
-    assert requests.prompt_text_pieces(body, Dialect.OPENAI) == ("a", "b", "[]")
+    assert requests.read_prompt(body, Dialect.OPENAI).pieces == ("a", "b", "[]")
     assert requests.read_prompt(body, Dialect.OPENAI).fixed_tokens > 0
-    assert requests.prompt_text_pieces(body, Dialect.ANTHROPIC) == ("a", "b", "[]")
+    assert requests.read_prompt(body, Dialect.ANTHROPIC).pieces == ("a", "b", "[]")
 
 
 class _Deep:
@@ -274,15 +274,15 @@ class _Deep:
 
 def test_a_prompt_too_deep_to_read_again_counts_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "_MEMBERS", _Deep())
-    assert requests.prompt_text_pieces(chat(""), Dialect.OPENAI) == (chat("").decode(),)
+    assert requests.read_prompt(chat(""), Dialect.OPENAI).pieces == (chat("").decode(),)
 
 
 def test_more_objects_than_the_bound_count_as_text() -> None:
     few = b'{"model":"m","messages":[%s{}]}' % (b"{}," * (prompts.OBJECTS_MAX - 2))
     assert few.count(b"{") == prompts.OBJECTS_MAX
-    assert requests.prompt_text_pieces(few, Dialect.OPENAI) == ()
+    assert requests.read_prompt(few, Dialect.OPENAI).pieces == ()
     many = few.replace(b"[{}", b"[{},{}")
-    assert requests.prompt_text_pieces(many, Dialect.OPENAI) == (many.decode(),)
+    assert requests.read_prompt(many, Dialect.OPENAI).pieces == (many.decode(),)
     assert parse_call(many, Dialect.OPENAI).input_tokens_estimate == (len(many) + 1) // 2
 
 
