@@ -24,6 +24,7 @@ COMMAND_SECONDS_MAX = 60.0
 CREDIT_USD = "100000000"
 SERVE = ("proxy.app.cli", "serve")
 UNBILLED = "sluice-unbilled"
+TWO_WORKERS = "sluice-2-workers"
 MALLOC_SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
@@ -330,7 +331,7 @@ class Sluice:
         key: str = json.loads(said)["key"]
         return key
 
-    def start(self, key: str, program: Sequence[str] = SERVE) -> Relay:
+    def start(self, key: str, program: Sequence[str] = SERVE, *, workers: int = 1) -> Relay:
         """Serve; the same data directory may be started again."""
         port, operations = free_ports(2)
         child = Child(
@@ -344,6 +345,7 @@ class Sluice:
                 f"127.0.0.1:{port}",
                 "--operations",
                 f"127.0.0.1:{operations}",
+                *(("--set", f"workers={workers}") if workers > 1 else ()),
             ],
             self.home / "output.log",
             self.environment(),
@@ -374,10 +376,11 @@ def start_sluice(
     mock: Mock,
     *,
     tls: bool = False,
+    workers: int = 1,
 ) -> Relay:
     """Sluice, seeded and serving."""
-    sluice = Sluice(directory, mock)
-    return sluice.start(sluice.seed(tls=tls))
+    sluice = Sluice(directory, mock, "sluice" if workers == 1 else TWO_WORKERS)
+    return sluice.start(sluice.seed(tls=tls), workers=workers)
 
 
 def start_unbilled(directory: Path, mock: Mock) -> Relay:

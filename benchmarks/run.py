@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks import report, targets
+from benchmarks import report, targets, workers
 from benchmarks.capacity import capacity
 from benchmarks.cases import BESIDE_ROUNDS, CASES, QUICK, Plan
 from benchmarks.commit_wait import commit_wait
@@ -34,6 +34,7 @@ from benchmarks.machine import facts, owner_of, raise_file_limit, steal_seconds
 from benchmarks.memory import idle_streams, long_stream
 from benchmarks.money import compare
 from benchmarks.relays import (
+    TWO_WORKERS,
     UNBILLED,
     Mock,
     Relay,
@@ -47,7 +48,7 @@ from benchmarks.relays import (
 from benchmarks.rounds import Bench, Case, Generator, Round, summarise
 from benchmarks.targets import RESULTS
 
-STEPS = ("instructions", "syscalls", "memory", "capacity", "commit", "money")
+STEPS = ("instructions", "syscalls", "memory", "capacity", "commit", "money", "workers")
 Section = dict[str, list[dict[str, Any]]]
 
 
@@ -113,6 +114,8 @@ class Rig:
             return start_unbilled(home, self.mock)
         if name == "sluice":
             return start_sluice(home, self.mock)
+        if name == TWO_WORKERS:
+            return start_sluice(home, self.mock, workers=2)
         return target(name, self.options)
 
     def names(self, case: Case) -> list[str]:
@@ -219,6 +222,15 @@ def run_money(rig: Rig) -> None:
     rows = off.rows()
     if rows:
         raise RuntimeError(f"the relay without money wrote {rows} rows")
+
+
+def run_workers(rig: Rig) -> None:
+    """One process against keeper and two workers."""
+    say("\ntwo workers against one process")
+    found = workers.compare(
+        rig.bench, rig.fresh("sluice"), rig.relay(TWO_WORKERS), rig.options.rounds
+    )
+    rig.sections["workers"] = [each.record() for each in found]
 
 
 def guarded(rig: Rig, name: str, action: Callable[[], None]) -> None:
@@ -353,6 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "capacity": lambda: run_capacity(rig),
             "commit": lambda: run_commit(rig),
             "money": lambda: run_money(rig),
+            "workers": lambda: run_workers(rig),
         }
         for step in steps:
             guarded(rig, step, actions[step])
