@@ -53,7 +53,7 @@ class NoBilling:
         """Say that the charge is posted."""
         return Receipt(closing.call_id, closing.charge, 0, UNLIMITED, self._committed)
 
-    def limits(self, key_id: int) -> LimitState:  # noqa: ARG002 - no key has limits
+    async def limits(self, key_id: int) -> LimitState:  # noqa: ARG002 - no key has limits
         """Return no limits."""
         return self._limits
 

@@ -40,7 +40,7 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
         opening = open_call(world, client, offer, call_id)
         admission = await reserve(world, offer, opening)
     except RelayError as error:
-        refuse(world, client, key, error)
+        await refuse(world, client, key, error)
         return
     client.add_headers(rate_limit_headers(admission.limits, world.now()))
     if offer.output_limit is not None:
@@ -120,9 +120,21 @@ async def serve(call: Call) -> None:
             call.settle(Ended(Verdict.INTERNAL_ERROR, None))
 
 
-def refuse(world: World, client: Downstream, key: Key | None, error: RelayError) -> None:
+async def refuse(world: World, client: Downstream, key: Key | None, error: RelayError) -> None:
     """Tell the caller why there was no call; a known key is told its limits too."""
     if key is not None:
-        client.add_headers(rate_limit_headers(world.billing.limits(key.id), world.now()))
+        await announce_limits(world, client, key)
     world.metrics.observe_call(client.figures(error))
     client.fail(error)
+
+
+async def announce_limits(world: World, client: Downstream, key: Key) -> None:
+    """Tell a known key its limits where no call is admitted (DESIGN.md promise 8).
+
+    Without a keeper there is nobody who knows them, and the answer does not wait for one.
+    """
+    try:
+        state = await world.billing.limits(key.id)
+    except KeeperUnavailableError:
+        return
+    client.add_headers(rate_limit_headers(state, world.now()))

@@ -14,13 +14,12 @@ from proxy.core.entities import Dialect, Key
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.http1_request import RequestHead
 from proxy.core.ids import format_id
-from proxy.core.limits import rate_limit_headers
 from proxy.core.urls import METHODS, Endpoint, hint, model_name
 from proxy.edge import log, models
 from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
 from proxy.edge.downstream import Downstream, Visit
-from proxy.edge.relay import relay
+from proxy.edge.relay import announce_limits, relay
 from proxy.edge.world import World
 
 ROUTES: Final = (
@@ -89,22 +88,22 @@ class Server:
         endpoint = client.visit.endpoint
         code = _misdirected(endpoint, method)
         if endpoint is None or code is not None:
-            self._announce_limits(client)
+            await self._announce_limits(client)
             if endpoint is not None and code is ErrorCode.METHOD_NOT_ALLOWED:
                 client.add_headers([("allow", ", ".join((*METHODS[endpoint], "OPTIONS")))])
             raise RelayError(code or ErrorCode.UNKNOWN_URL, hint(path, method))
         if endpoint is Endpoint.CHAT or endpoint is Endpoint.MESSAGES:
             await relay(self._world, client, call_id)
         else:
-            self._models(client, endpoint, path)
+            await self._models(client, endpoint, path)
 
-    def _models(self, client: Downstream, endpoint: Endpoint, path: str) -> None:
+    async def _models(self, client: Downstream, endpoint: Endpoint, path: str) -> None:
         world = self._world
         catalog: Catalog = world.catalog
         key: Key = authenticate(
             client.head, catalog, world.pepper, world.now(), client.peer_address
         )
-        client.add_headers(rate_limit_headers(world.billing.limits(key.id), world.now()))
+        await announce_limits(world, client, key)
         anthropic = client.dialect is Dialect.ANTHROPIC
         if endpoint is Endpoint.MODEL:
             name = model_name(path)
@@ -116,7 +115,7 @@ class Server:
             body = models.openai_list(catalog, key)
         client.answer(200, body)
 
-    def _announce_limits(self, client: Downstream) -> None:
+    async def _announce_limits(self, client: Downstream) -> None:
         """Tell a known key its limits also where nothing is served (DESIGN.md promise 8)."""
         world = self._world
         try:
@@ -125,7 +124,7 @@ class Server:
             )
         except RelayError:
             return
-        client.add_headers(rate_limit_headers(world.billing.limits(key.id), world.now()))
+        await announce_limits(world, client, key)
 
     def _preflight(self, client: Downstream) -> None:
         """Answer a browser's question without asking for a key (DESIGN.md promise 7)."""

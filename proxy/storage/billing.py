@@ -242,7 +242,7 @@ class Keeper:
             call_id, settlement.charged, settlement.overrun, settlement.balance_after, commit
         )
 
-    def limits(self, key_id: int) -> LimitState:
+    async def limits(self, key_id: int) -> LimitState:
         """The key's buckets now. Raises KeyError for a key that is not in the catalog."""
         catalog = self._catalog
         key = catalog.keys_by_id[key_id]

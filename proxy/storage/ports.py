@@ -151,7 +151,11 @@ class Closing(Struct, frozen=True, gc=False):
 
 
 class Receipt(Struct, frozen=True):
-    """What a settlement posted. Nano-USD. `committed` is done once it is in the ledger file."""
+    """What a settlement posted. Nano-USD. `committed` is done once it is in the ledger file.
+
+    The three amounts are final once `committed` is done without an exception, and not before:
+    the keeper decides them, which takes a moment when it is another process.
+    """
 
     call_id: int
     charged: int
@@ -190,8 +194,11 @@ class Billing(Protocol):
         """
         ...
 
-    def limits(self, key_id: int) -> LimitState:
-        """The key's buckets now, for a response that was refused before admission."""
+    async def limits(self, key_id: int) -> LimitState:
+        """The key's buckets now, for a response that was refused before admission.
+
+        Raises KeeperUnavailableError at once when there is no keeper: no answer waits for this.
+        """
         ...
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from proxy.core.limits import LimitState
 from proxy.edge import relay as relay_module
+from proxy.storage.ports import KeeperUnavailableError
 from tests.edge import harness
 from tests.edge.harness import (
     ANN,
@@ -163,6 +165,21 @@ def test_a_refused_call_names_its_limits(tmp_path: Path) -> None:
             assert response.header("anthropic-ratelimit-requests-limit") == "600"
         assert relay.ask(body(), key="sk-wrong").header("x-ratelimit-limit-requests") is None
         assert relay.do(lambda: relay.keeper.balance(1)) == harness.USD
+
+
+def test_a_refusal_waits_for_no_keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody(key_id: int) -> LimitState:
+        raise KeeperUnavailableError("the keeper is away")
+
+    with (
+        ScriptedUpstream(stream_script(answer())) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        monkeypatch.setattr(relay.keeper, "limits", nobody)
+        response = relay.ask(body(model="nothing"))
+        assert response.status == 404
+        assert error_of(response)["code"] == "model_not_found"
+        assert response.header("x-ratelimit-limit-requests") is None
 
 
 def test_a_draining_relay_refuses_new_calls(tmp_path: Path) -> None:
