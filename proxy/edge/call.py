@@ -443,7 +443,7 @@ class Call:
         if self.receipt is None:
             closing = settlement.closing(self, ended)
             self.receipt = self.world.billing.settle(closing)
-            self.world.metrics.observe_call(settlement.figures(self, closing, self.receipt))
+            self.world.metrics.observe_call(settlement.figures(self, closing))
         return self.receipt
 
     async def committed(self, ended: Ended) -> Ended:

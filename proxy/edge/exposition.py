@@ -58,7 +58,6 @@ class Exposition:
         yield m.EVENT_GAP, [((key,), row) for key, row in counted.gaps.items()]
         yield from self._by_model()
         yield m.UPSTREAM_COST, [((key,), usd(n)) for key, n in counted.cost.items()]
-        yield m.OPERATOR_EXPENSE, [((), usd(counted.expense))]
         yield m.ANOMALIES, [((key,), n) for key, n in counted.anomalies.items()]
         yield m.UPSTREAM_ERRORS, [(key, n) for key, n in counted.upstream_errors.items()]
         yield m.RETRIES, [((key,), n) for key, n in counted.retries.items()]
@@ -74,14 +73,11 @@ class Exposition:
 
     def _by_model(self) -> Iterator[tuple[Metric, list[Sample]]]:
         tokens: dict[tuple[str, ...], int] = {}
-        charged: dict[str, int] = {}
         for (_endpoint, model), row in list(self._metrics.counted.series.items()):
-            charged[model] = charged.get(model, 0) + row.charged
             for direction in ("input", "cache_read", "cache_write", "output"):
                 key = (direction, model)
                 tokens[key] = tokens.get(key, 0) + getattr(row, direction)
         yield m.TOKENS, list(tokens.items())
-        yield m.CHARGED, [((model,), usd(n)) for model, n in charged.items()]
 
 
 def usd(nano: int) -> str:
@@ -95,6 +91,8 @@ def _keeper(statistics: KeeperStatistics) -> Iterator[tuple[Metric, list[Sample]
     yield m.HELD, [((), usd(statistics.held))]
     yield m.HOLD_AGE, [((), statistics.hold_oldest_seconds)]
     yield m.SETTLEMENTS, [(key, n) for key, n in statistics.settlements.items()]
+    yield m.CHARGED, [((model,), usd(n)) for model, n in statistics.charged.items()]
+    yield m.OPERATOR_EXPENSE, [((), usd(statistics.expense))]
     yield m.IMBALANCE, [((), statistics.imbalance)]
     yield m.COMMITS, [((), statistics.commits)]
     yield m.COMMIT_SECONDS, [((), statistics.commit_seconds)]

@@ -246,7 +246,7 @@ class CallFigures:
     `code` is the HTTP status the client saw (499 when it left before any); `gaps` is None or
     GAP_SLOTS ints indexed by `gap_slot`, with `gap_seconds` their sum (last read less first).
     `attempts` are the call's tries at upstreams in order, the last one being the one that
-    served, if any did. `expense` is what was used but not charged.
+    served, if any did. Money is not here: what was posted is the keeper's to say.
     """
 
     endpoint: str
@@ -260,8 +260,6 @@ class CallFigures:
     gaps: list[int] | None = None
     gap_seconds: float = 0.0
     usage: Usage | None = None
-    charged: int = 0
-    expense: int = 0
     attempts: tuple[Attempt, ...] = ()
     retry_refused: bool = False
     anomalies: tuple[str, ...] = ()
@@ -297,7 +295,6 @@ class _Series:
     __slots__ = (
         "cache_read",
         "cache_write",
-        "charged",
         "duration",
         "first_byte",
         "input",
@@ -307,7 +304,7 @@ class _Series:
     def __init__(self) -> None:
         self.duration = Buckets(DURATION_BOUNDS)
         self.first_byte = Buckets(FIRST_BYTE_BOUNDS)
-        self.input = self.cache_read = self.cache_write = self.output = self.charged = 0
+        self.input = self.cache_read = self.cache_write = self.output = 0
 
 
 @dataclass(slots=True)
@@ -325,7 +322,6 @@ class Counted:
     retries: dict[str, int] = field(
         default_factory=lambda: {"served": 0, "failed": 0, "refused": 0}
     )
-    expense: int = 0
     commit_wait: Buckets = field(default_factory=lambda: Buckets(SHORT_BOUNDS))
     loop_lag: Buckets = field(default_factory=lambda: Buckets(SHORT_BOUNDS))
 
@@ -361,7 +357,6 @@ class Metrics:
         series.duration.observe(call.duration)
         if call.first_byte is not None:
             series.first_byte.observe(call.first_byte)
-        series.charged += call.charged
         if (usage := call.usage) is not None:
             series.input += usage.input_uncached
             series.cache_read += usage.cache_read
@@ -373,7 +368,7 @@ class Metrics:
             _add_gaps(_buckets(counted.gaps, call.endpoint, GAP_BOUNDS), call)
         if call.attempts:
             self._observe_attempts(call.attempts)
-        if call.error is not None or call.anomalies or call.expense or call.retry_refused:
+        if call.error is not None or call.anomalies or call.retry_refused:
             self._observe_trouble(call)
 
     def observe_commit_wait(self, seconds: float) -> None:
@@ -402,7 +397,6 @@ class Metrics:
 
     def _observe_trouble(self, call: CallFigures) -> None:
         counted = self.counted
-        counted.expense += call.expense
         if call.error is not None:
             _bump(counted.errors, (call.endpoint, call.error))
         for kind in call.anomalies:

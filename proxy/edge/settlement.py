@@ -16,7 +16,7 @@ from proxy.core.requests import read_prompt
 from proxy.core.tokenizers import count_texts, unpack_characters
 from proxy.core.usage import UsageTally
 from proxy.edge.metrics import CallFigures, gap_slot, new_gaps
-from proxy.storage.ports import Closing, Receipt
+from proxy.storage.ports import Closing
 
 if TYPE_CHECKING:
     from proxy.edge.call import Call
@@ -143,7 +143,7 @@ def status(call: "Call", ended: Ended) -> int:
     return 500 if ended.error is None else ended.error.status
 
 
-def figures(call: "Call", closed: Closing, receipt: Receipt) -> CallFigures:
+def figures(call: "Call", closed: Closing) -> CallFigures:
     """Return the same end as metrics count it. Seconds."""
     first = None if call.first_byte_at is None else call.first_byte_at - call.started
     gap, gaps = 0.0, None
@@ -165,8 +165,6 @@ def figures(call: "Call", closed: Closing, receipt: Receipt) -> CallFigures:
         gap_seconds=gap,
         added=None if first is None else max(0.0, first - call.upstream_seconds),
         usage=closed.usage,
-        charged=receipt.charged,
-        expense=closed.forgiven + receipt.overrun,
         attempts=closed.attempts,
         retry_refused=call.retry_refused,
         anomalies=closed.anomalies,

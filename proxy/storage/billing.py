@@ -47,6 +47,8 @@ from proxy.storage.writer import QUEUE_CALLS_MAX, OpenRow, Writer
 OPEN_CALLS_MAX = 100_000
 EXPENSE_PER_KEY_AND_DAY = 5_000_000_000
 """5 USD: what the operator pays for one key and day before its calls must hold ceilings."""
+MODELS_COUNTED_MAX = 10_000
+"""Models whose charges are counted apart; further ones count as `other`."""
 KEEPER_WORKER = WORKERS_MAX - 1
 """The worker number in ids of ledger events that no call caused."""
 
@@ -90,6 +92,8 @@ class Keeper:
         self._event_ids = IdSource(KEEPER_WORKER)
         self._open: dict[int, _OpenCall] = {}
         self._settlements: dict[tuple[str, str], int] = {}
+        self._charged: dict[str, int] = {}
+        self._expense = 0
         self._subscribers: list[Callable[[Catalog], object]] = []
         self._admitting = True
         self._idle = asyncio.Event()
@@ -238,6 +242,7 @@ class Keeper:
         writer.flush_together()
         counts, counted = self._settlements, (closing.verdict._value_, closing.source._value_)
         counts[counted] = counts.get(counted, 0) + 1
+        self._count_money(opening.model, settlement.charged, closing.forgiven + settlement.overrun)
         return Receipt(
             call_id, settlement.charged, settlement.overrun, settlement.balance_after, commit
         )
@@ -309,6 +314,8 @@ class Keeper:
             checkpoint_seconds=writer.checkpoint_seconds,
             queue_depth=writer.depth,
             settlements=dict(self._settlements),
+            charged=dict(self._charged),
+            expense=self._expense,
         )
 
     async def drain(self) -> None:
@@ -321,6 +328,14 @@ class Keeper:
         """Write what is queued and close the file; calls still open are settled at next start."""
         self._admitting = False
         await self._writer.stop()
+
+    def _count_money(self, model: str, charged: int, expense: int) -> None:
+        """Add what one settlement posted to the figures of the metrics page. Nano-USD."""
+        counts = self._charged
+        if model not in counts and len(counts) >= MODELS_COUNTED_MAX:
+            model = "other"
+        counts[model] = counts.get(model, 0) + charged
+        self._expense += expense
 
     def _ready(self) -> None:
         writer = self._writer

@@ -217,3 +217,7 @@ class KeeperStatistics:
     queue_depth: int
     settlements: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """By (verdict, usage source)."""
+    charged: Mapping[str, int] = field(default_factory=dict)
+    """Posted from wallets since the keeper began, by model. Nano-USD."""
+    expense: int = 0
+    """Used but not charged (forgiven, overrun) since the keeper began. Nano-USD."""

@@ -19,6 +19,8 @@ STATISTICS = KeeperStatistics(
     checkpoint_seconds=0.125,
     queue_depth=2,
     settlements={("complete", "reported"): 5},
+    charged={"m1": 1_500_000_000},
+    expense=1,
 )
 
 
@@ -39,8 +41,6 @@ def filled(models: int = 2) -> Metrics:
                 added=0.001,
                 gaps=gaps,
                 gap_seconds=0.01,
-                charged=1_500_000_000,
-                expense=1,
                 error="upstream_error",
                 anomalies=("negative",),
                 attempts=(attempt(1, "upstream_error", 5),),
@@ -82,6 +82,7 @@ def test_the_client_library_reads_back_what_was_counted() -> None:
     labels = (("channel", weird), ("code", "200"), ("endpoint", "chat"), ("model", "m0"))
     assert samples["sluice_requests_total", labels] == 1
     assert samples["sluice_charged_usd_total", (("model", "m1"),)] == 1.5
+    assert samples["sluice_operator_expense_usd_total", ()] == 1e-9
     series = (("endpoint", "chat"), ("model", "m0"))
     name = "sluice_request_duration_seconds"
     assert samples[name + "_count", series] == 1

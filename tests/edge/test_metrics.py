@@ -58,7 +58,6 @@ def test_a_call_is_added_once_to_everything_it_touches() -> None:
             gaps=gaps,
             gap_seconds=0.031,
             usage=usage,
-            charged=1_500,
             attempts=(attempt(1, "upstream_error", 5), attempt(2, "served", 7)),
         )
     )
@@ -66,7 +65,6 @@ def test_a_call_is_added_once_to_everything_it_touches() -> None:
     assert counted.requests == {("chat", "m1", "spare", "200"): 1}
     row = counted.series["chat", "m1"]
     assert (row.input, row.cache_read, row.cache_write, row.output) == (10, 3, 3, 7)
-    assert row.charged == 1_500
     assert (sum(row.duration.counts), row.duration.total) == (1, 0.3)
     assert (sum(row.first_byte.counts), row.first_byte.total) == (1, 0.1)
     assert sum(counted.added["chat"].counts) == 1
@@ -75,7 +73,7 @@ def test_a_call_is_added_once_to_everything_it_touches() -> None:
     assert counted.cost == {"main": 5, "spare": 7}
     assert counted.upstream_errors == {("main", "upstream_error"): 1}
     assert counted.retries == {"served": 1, "failed": 0, "refused": 0}
-    assert (counted.errors, counted.anomalies, counted.expense) == ({}, {}, 0)
+    assert (counted.errors, counted.anomalies) == ({}, {})
 
 
 def test_a_refused_call_counts_its_error_and_nothing_else() -> None:
@@ -92,11 +90,11 @@ def test_trouble_is_counted() -> None:
     found = known()
     failed = (attempt(1, "upstream_timeout"), attempt(9, "upstream_error"))
     found.observe_call(
-        CallFigures(endpoint="chat", expense=9, anomalies=("negative",), attempts=failed, code=502)
+        CallFigures(endpoint="chat", anomalies=("negative",), attempts=failed, code=502)
     )
     found.observe_call(CallFigures(endpoint="chat", retry_refused=True, attempts=failed[:1]))
     counted = found.counted
-    assert (counted.expense, counted.anomalies) == (9, {"negative": 1})
+    assert counted.anomalies == {"negative": 1}
     assert counted.retries == {"served": 0, "failed": 1, "refused": 1}
     assert counted.upstream_errors == {
         ("main", "upstream_timeout"): 2,

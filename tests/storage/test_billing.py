@@ -44,6 +44,7 @@ def test_a_call_is_in_the_ledger_once_its_receipt_has_committed(
             await receipt.committed
             assert read(path, "SELECT charge FROM call WHERE id = ?", call_id) == [(50_000,)]
         assert books.statistics().settlements == {("complete", "reported"): 2}
+        assert (books.statistics().charged, books.statistics().expense) == ({"m": 100_000}, 0)
         await books.close()
 
     asyncio.run(main())
@@ -104,8 +105,8 @@ def test_refusals_say_why_and_change_nothing(tmp_path: Path) -> None:
         for call_id in (4, 5):
             books.settle(closing(call_id, charge=0))
         assert books.statistics().holds_open == 0
-        assert (await books.limits(2)).requests_limit == 60
-        assert (await books.limits(1)).requests_limit is None
+        assert books.limits(2).requests_limit == 60
+        assert books.limits(1).requests_limit is None
         await books.close()
 
     asyncio.run(main())
@@ -144,6 +145,26 @@ def test_extending_is_answered_at_once(tmp_path: Path) -> None:
         assert answers == [30, 10, 0]
         receipt = books.settle(closing(1))
         assert (receipt.charged, receipt.overrun, receipt.balance_after) == (100, 49_900, 0)
+        assert (books.statistics().charged, books.statistics().expense) == ({"m": 100}, 49_900)
+        await books.close()
+
+    asyncio.run(main())
+
+
+def test_charges_are_counted_by_model_up_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.storage.billing.MODELS_COUNTED_MAX", 1)
+
+    async def main() -> None:
+        books = await keeper(tmp_path / "sluice.db")
+        for call_id, model in enumerate(("m", "thinker", "m", "thinker"), 1):
+            await books.admit(opening(call_id, model=model))
+            books.settle(closing(call_id, charge=call_id))
+        assert books.statistics().charged == {"m": 1 + 3, "other": 2 + 4}
+        await books.admit(opening(5))
+        books.settle(closing(5, charge=0, forgiven=28))
+        assert books.statistics().expense == 28
         await books.close()
 
     asyncio.run(main())
