@@ -105,8 +105,8 @@ def test_refusals_say_why_and_change_nothing(tmp_path: Path) -> None:
         for call_id in (4, 5):
             books.settle(closing(call_id, charge=0))
         assert books.statistics().holds_open == 0
-        assert books.limits(2).requests_limit == 60
-        assert books.limits(1).requests_limit is None
+        assert (await books.limits(2)).requests_limit == 60
+        assert (await books.limits(1)).requests_limit is None
         await books.close()
 
     asyncio.run(main())
