@@ -10,6 +10,7 @@ import asyncio
 import functools
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import click
 
 import proxy
 from proxy.app import check as checking
-from proxy.app import commands, show, toml
+from proxy.app import commands, selftest, show, toml
 from proxy.app.control import CommandError, NotRunningError, ask
 from proxy.app.directory import DataDirectory, DirectoryError
 from proxy.app.office import open_office
@@ -282,6 +283,37 @@ def wallet_credit(target: Target, **options: Any) -> None:
 def wallet_show(target: Target, user: str) -> None:
     """Show a wallet's balance and sums."""
     target.show(target.do("wallet show", {"user": user}))
+
+
+@main.command("selftest")
+@click.option("--base-url", required=True, metavar="URL", help="As a client would set it.")
+@click.option("--key", required=True, metavar="KEY|@FILE", envvar="SLUICE_KEY")
+@click.option("--model", help="The model to test with; the first of the list if left out.")
+@click.option(
+    "--at-once",
+    type=click.IntRange(1, selftest.CONCURRENCY_MAX),
+    default=5,
+    show_default=True,
+    help="Streams to open at the same time.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+def selftest_command(
+    base_url: str, key: str, model: str | None, at_once: int, as_json: bool
+) -> None:
+    """Check from outside whether a relay, this one or any other, does what SDKs need."""
+    checks = asyncio.run(
+        selftest.run(
+            base_url,
+            read_key(key),
+            model=model,
+            concurrency=at_once,
+            told=None if as_json else show.check_line,
+        )
+    )
+    if as_json:
+        show.as_json([asdict(line) for line in checks], sys.stdout)
+    failed = any(line.outcome is selftest.Outcome.FAILURE for line in checks)
+    sys.exit(1 if failed else 0)
 
 
 @main.group()

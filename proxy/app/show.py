@@ -7,7 +7,7 @@ must not know any command.
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import orjson
 from rich.console import Console
@@ -16,6 +16,20 @@ from rich.text import Text
 
 PLAIN_WIDTH = 200
 """Columns assumed when the output is not a terminal: a pipe has no width to wrap at."""
+_OUTCOME_STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "skipped": "dim"}
+
+
+class Checked(Protocol):
+    """A line of a report: what was checked, how it went, what was seen, what to do."""
+
+    @property
+    def check(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def seen(self) -> str: ...
+    @property
+    def remedy(self) -> str: ...
 
 
 def as_json(result: object, stream: TextIO) -> None:
@@ -40,6 +54,16 @@ def problem(message: str, remedy: str = "", stream: TextIO | None = None) -> Non
     console.print(Text.assemble(("error: ", "bold red"), message))
     if remedy:
         console.print(Text.assemble(("  try: ", "bold"), remedy))
+
+
+def check_line(line: Checked, stream: TextIO | None = None) -> None:
+    """Write one line of a report as soon as it is known, with what to do if it is not well."""
+    console = _console(sys.stdout if stream is None else stream)
+    style = _OUTCOME_STYLES.get(line.outcome, "")
+    mark = Text(f"{line.outcome:8}", style=style)
+    console.print(Text.assemble(mark, " ", (line.check, "bold"), ": ", _printable(line.seen)))
+    if line.remedy:
+        console.print(Text.assemble(" " * 9, "try: ", _printable(line.remedy)))
 
 
 def _print_record(console: Console, record: Mapping[str, object]) -> None:

@@ -246,4 +246,15 @@ def test_every_command_has_help_and_every_listing_json() -> None:
     for command in walk(main):
         assert command.help, command.name
         names = {name for parameter in command.params for name in parameter.opts}
-        assert command.name in {"serve", "check"} or {"--json", "--data"} <= names, command.name
+        needed = {"--json"} if command.name == "selftest" else {"--json", "--data"}
+        assert command.name in {"serve", "check"} or needed <= names, command.name
+
+
+def test_selftest_says_what_failed_and_ends_with_status_one() -> None:
+    nobody = ["selftest", "--base-url", "http://127.0.0.1:9", "--key", "sk-x"]
+    shown = CliRunner().invoke(main, nobody)
+    assert shown.exit_code == 1
+    assert shown.output.startswith("failure  connection and model list: ")
+    found = CliRunner().invoke(main, [*nobody, "--json"])
+    assert found.exit_code == 1
+    assert [line["outcome"] for line in orjson.loads(found.output)] == ["failure"]

@@ -3,6 +3,7 @@ import io
 import orjson
 
 from proxy.app import show
+from proxy.app.selftest import Check, Outcome
 
 
 def shown(result: object) -> str:
@@ -58,3 +59,12 @@ def test_a_problem_has_a_remedy_line_only_if_there_is_one() -> None:
     show.problem("it broke", "mend it", stream)
     show.problem("it broke", stream=stream)
     assert stream.getvalue() == "error: it broke\n  try: mend it\nerror: it broke\n"
+
+
+def test_a_line_of_a_report_has_its_outcome_first_and_a_remedy_only_if_there_is_one() -> None:
+    stream = io.StringIO()
+    show.check_line(Check("keys", Outcome.OK, "two\x1b"), stream)
+    show.check_line(Check("disk", Outcome.WARNING, "nearly full", "make room"), stream)
+    assert stream.getvalue() == (
+        "ok       keys: two\ufffd\nwarning  disk: nearly full\n         try: make room\n"
+    )

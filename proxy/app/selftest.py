@@ -1,0 +1,292 @@
+"""`sluice selftest`: whether a relay, ours or any other, does what an SDK needs, from outside.
+
+Rules: it sees only what a client sees, and needs only a base URL and a key; each check has an
+outcome, what was seen, and a remedy when it is not well. A check that cannot be made says why. A
+whole run costs a few thousand tokens of the key's money. This module must not know the wire.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from statistics import median
+from time import perf_counter
+
+from proxy.app.probe import Probe, ProbeError, Reply
+from proxy.core.entities import Dialect
+
+QUESTION = "Say in three sentences what a relay for LLM APIs does."
+SHORT_TOKENS = 64
+LONG_TOKENS = 512
+LONG_PARAGRAPHS = 120
+PARAGRAPH = (
+    "Ein längerer Absatz mit Umlauten, 中文字符, кириллица, עברית and an emoji 🚰, "
+    "so that a relay which cuts text in the middle of a character is found out. "
+)
+PLAUSIBLE_SHARE = 0.1
+"""Tokens reported for the long prompt ÷ its characters, below which the count cannot be true."""
+ABORTED_AFTER = 2
+"""Pieces of text read before leaving a stream."""
+CONCURRENCY_MAX = 100
+WRONG_KEY = "sk-selftest-this-key-does-not-exist"
+WRONG_MODEL = "selftest-no-such-model"
+
+
+class Outcome(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report."""
+
+    check: str
+    outcome: Outcome
+    seen: str
+    remedy: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found; the runner adds its name and time."""
+
+    outcome: Outcome
+    seen: str
+    remedy: str = ""
+
+
+Step = Callable[[], Awaitable[Finding]]
+
+
+class Selftest:
+    """The checks against one relay, in order; `run` yields each line as it is known."""
+
+    def __init__(self, probe: Probe, model: str | None, concurrency: int) -> None:
+        if not 1 <= concurrency <= CONCURRENCY_MAX:
+            raise ValueError(f"concurrency is 1 to {CONCURRENCY_MAX}, not {concurrency}")
+        self._probe = probe
+        self._model = model or ""
+        self._concurrency = concurrency
+
+    async def run(self) -> AsyncIterator[Check]:
+        """Make every check; one that fails does not stop those after it."""
+        first = await _checked("connection and model list", self._models)
+        yield first
+        if not self._model:
+            return
+        served = []
+        for dialect in Dialect:
+            line = await _checked(f"{dialect.value}: plain call", partial(self._plain, dialect))
+            yield line
+            if line.outcome in (Outcome.OK, Outcome.WARNING):
+                served.append(dialect)
+                streaming = partial(self._streaming, dialect)
+                yield await _checked(f"{dialect.value}: streaming", streaming)
+        for name, step in self._others(served):
+            yield await _checked(name, step)
+
+    def _others(self, served: Sequence[Dialect]) -> list[tuple[str, Step]]:
+        if not served:
+            return []
+        dialect = served[0]
+        return [
+            ("long text", partial(self._long, dialect)),
+            (f"{self._concurrency} at once", partial(self._at_once, dialect)),
+            ("leaving early", partial(self._abort, dialect)),
+            ("a wrong key", partial(self._wrong_key, dialect)),
+            ("a wrong model name", partial(self._wrong_model, dialect)),
+        ]
+
+    async def _models(self) -> Finding:
+        names = await self._probe.models()
+        if not self._model:
+            if not names:
+                return Finding(
+                    Outcome.FAILURE,
+                    "the key may use no model",
+                    "name one with --model, or use another key",
+                )
+            self._model = names[0]
+        elif self._model not in names:
+            return Finding(
+                Outcome.WARNING,
+                f"{len(names)} models, {self._model!r} not among them",
+                "look at the list for the exact name",
+            )
+        return Finding(Outcome.OK, f"{len(names)} models; testing with {self._model!r}")
+
+    async def _plain(self, dialect: Dialect) -> Finding:
+        reply = await self._probe.plain(dialect, self._model, QUESTION, SHORT_TOKENS)
+        if reply.status == 404:
+            return Finding(Outcome.SKIPPED, f"not served in this dialect: {reply.text}")
+        if reply.status != 200:
+            return _refused(reply)
+        if not reply.text:
+            return Finding(
+                Outcome.WARNING,
+                f"an empty answer, finish reason {reply.finish!r}",
+                "try another model; a reasoning model may have used all tokens for thinking",
+            )
+        if reply.output_tokens is None:
+            return Finding(
+                Outcome.WARNING, "the answer reports no usage", "its bill cannot be checked"
+            )
+        return Finding(
+            Outcome.OK,
+            f"{reply.input_tokens} + {reply.output_tokens} tokens in {reply.total:.2f} s",
+        )
+
+    async def _streaming(self, dialect: Dialect) -> Finding:
+        reply = await self._probe.stream(dialect, self._model, QUESTION, SHORT_TOKENS)
+        if not reply.text:
+            return Finding(Outcome.WARNING, f"no text, finish reason {reply.finish!r}")
+        if reply.arrivals < 3 and (reply.output_tokens or 0) > 16:
+            return Finding(
+                Outcome.WARNING,
+                f"{reply.output_tokens} tokens arrived in {reply.arrivals} piece(s)",
+                "something on the way collects the stream; nginx needs `proxy_buffering off`",
+            )
+        if reply.output_tokens is None:
+            return Finding(
+                Outcome.WARNING,
+                f"{_speed(reply)}; no usage reported though asked for",
+                "its bill cannot be checked",
+            )
+        return Finding(Outcome.OK, _speed(reply))
+
+    async def _long(self, dialect: Dialect) -> Finding:
+        prompt = PARAGRAPH * LONG_PARAGRAPHS + "\nRepeat the first sentence, then continue it."
+        reply = await self._probe.stream(dialect, self._model, prompt, LONG_TOKENS)
+        if "\N{REPLACEMENT CHARACTER}" in reply.text:
+            return Finding(
+                Outcome.FAILURE,
+                "characters arrived broken",
+                "the relay cuts text between the bytes of a character",
+            )
+        tokens = reply.input_tokens
+        if tokens is not None and tokens < PLAUSIBLE_SHARE * len(prompt):
+            return Finding(
+                Outcome.WARNING,
+                f"{tokens} input tokens reported for {len(prompt)} characters",
+                "the prompt may not have reached the model whole",
+            )
+        shown = "unreported" if tokens is None else str(tokens)
+        return Finding(Outcome.OK, f"{len(prompt)} characters in ({shown} tokens); {_speed(reply)}")
+
+    async def _at_once(self, dialect: Dialect) -> Finding:
+        calls = [
+            self._probe.stream(dialect, self._model, QUESTION, SHORT_TOKENS)
+            for _ in range(self._concurrency)
+        ]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        replies = [one for one in results if isinstance(one, Reply)]
+        errors = [str(one) for one in results if isinstance(one, ProbeError)]
+        for one in results:
+            if isinstance(one, BaseException) and not isinstance(one, ProbeError):
+                raise one
+        if errors:
+            return Finding(
+                Outcome.FAILURE,
+                f"{len(errors)} of {len(results)} failed, first: {errors[0]}",
+                "look at the key's limits, then at the upstream's",
+            )
+        firsts = [one.first_at for one in replies if one.first_at is not None]
+        shown = f"first text after {median(firsts):.2f} s, slowest {max(firsts):.2f} s"
+        return Finding(Outcome.OK, f"all {len(replies)} complete; {shown if firsts else 'no text'}")
+
+    async def _abort(self, dialect: Dialect) -> Finding:
+        await self._probe.stream(
+            dialect, self._model, QUESTION, LONG_TOKENS, stop_after=ABORTED_AFTER
+        )
+        after = await self._probe.plain(dialect, self._model, QUESTION, SHORT_TOKENS)
+        if after.status != 200:
+            return _refused(after)
+        return Finding(
+            Outcome.OK,
+            f"left after {ABORTED_AFTER} pieces; the next call is served. "
+            "The usage log should show the first one billed only for what arrived",
+        )
+
+    async def _wrong_key(self, dialect: Dialect) -> Finding:
+        reply = await self._probe.plain(dialect, self._model, QUESTION, 1, key=WRONG_KEY)
+        return _expected(reply, 401)
+
+    async def _wrong_model(self, dialect: Dialect) -> Finding:
+        reply = await self._probe.plain(dialect, WRONG_MODEL, QUESTION, 1)
+        return _expected(reply, 404)
+
+
+async def _checked(name: str, step: Step) -> Check:
+    began = perf_counter()
+    try:
+        found = await step()
+    except ProbeError as error:
+        remedy = "check the base URL, the key and the relay's own log"
+        found = Finding(Outcome.FAILURE, str(error), remedy)
+    seconds = round(perf_counter() - began, 3)
+    return Check(name, found.outcome, found.seen, found.remedy, seconds)
+
+
+def _speed(reply: Reply) -> str:
+    first = reply.first_at
+    if first is None:
+        return "no text"
+    shown = f"first text after {first:.2f} s"
+    tokens, rest = reply.output_tokens, reply.total - first
+    if tokens and tokens > 1 and rest > 0:
+        shown += f", then {(tokens - 1) / rest:.0f} tokens/s"
+    return shown
+
+
+def _refused(reply: Reply) -> Finding:
+    remedies = {
+        401: "check the key",
+        402: "top the wallet up",
+        403: "this key may not use the model",
+        429: "wait, or raise the key's limits",
+    }
+    remedy = remedies.get(reply.status, "look into the relay's log")
+    return Finding(Outcome.FAILURE, f"status {reply.status}: {reply.text}", remedy)
+
+
+def _expected(reply: Reply, status: int) -> Finding:
+    if reply.status == 200:
+        return Finding(Outcome.FAILURE, "it was served", "the relay lets anything pass")
+    message = (reply.error or {}).get("message")
+    if not isinstance(message, str):
+        return Finding(
+            Outcome.WARNING,
+            f"status {reply.status}, but the error is not the dialect's: {reply.text}",
+            "SDKs show such an error without its message",
+        )
+    if reply.status != status:
+        return Finding(Outcome.WARNING, f"status {reply.status} where {status} is usual: {message}")
+    return Finding(Outcome.OK, f"status {status}: {message}")
+
+
+async def run(
+    base_url: str,
+    key: str,
+    *,
+    model: str | None = None,
+    concurrency: int = 5,
+    told: Callable[[Check], object] | None = None,
+) -> list[Check]:
+    """Make every check against `base_url`; `told` hears of each as it ends.
+
+    Raises ValueError for a concurrency out of range.
+    """
+    found: list[Check] = []
+    async with Probe(base_url, key) as probe:
+        async for line in Selftest(probe, model, concurrency).run():
+            found.append(line)
+            if told is not None:
+                told(line)
+    return found
