@@ -26,7 +26,8 @@ from proxy.app.seed import NO_KEY, Upstream, base_url_of
 from proxy.app.settings import Settings, SettingsError, load
 from proxy.core.entities import BudgetPeriod, Dialect
 from proxy.core.money import format_usd
-from proxy.storage.sqlite import Durability
+from proxy.storage.secrets import SecretError
+from proxy.storage.sqlite import SchemaError
 from proxy.storage.verify import verify
 
 CREATING = frozenset({"catalog apply", "user add", "channel add"})
@@ -66,8 +67,7 @@ class Target:
         (show.as_json if self.json else show.as_table)(result, sys.stdout)
 
     async def _do_alone(self, command: str, arguments: Mapping[str, object]) -> object:
-        durability = Durability(self.settings.durability)
-        async with open_office(self.directory, durability) as office:
+        async with open_office(self.directory, self.settings) as office:
             return await commands.run(office, command, arguments)
 
 
@@ -94,8 +94,10 @@ class Main(click.Group):
         """Run a command; see the class."""
         try:
             found: object = super().invoke(ctx)
-        except CommandError as error:
+        except (CommandError, SecretError) as error:
             show.problem(error.message, error.remedy)
+        except SchemaError as error:
+            show.problem(str(error))
         except SettingsError as error:
             for problem in error.problems:
                 where = "" if problem.line is None else f" line {problem.line}"

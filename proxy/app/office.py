@@ -6,8 +6,10 @@ not know any command.
 """
 
 import asyncio
+import hmac
+import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +18,10 @@ from typing import TypeVar
 
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
+from proxy.app.settings import Settings
 from proxy.storage.billing import Keeper
-from proxy.storage.secrets import SecretError, load_or_create_secret
+from proxy.storage.secret_files import HOW_TO_MAKE, create_secret, read_secret
+from proxy.storage.secrets import SecretError
 from proxy.storage.sqlite import Durability, SchemaError, open_reader
 
 Result = TypeVar("Result")
@@ -52,29 +56,83 @@ class Office:
             connection.close()
 
 
-def load_secrets(directory: DataDirectory) -> Secrets:
-    """Read the secret files, made on first use. Raises SecretError."""
-    return Secrets(
-        load_or_create_secret(directory.secrets / "pepper"),
-        load_or_create_secret(directory.secrets / "master"),
+def load_secrets(
+    directory: DataDirectory,
+    settings: Settings | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Secrets:
+    """Read both secrets, each from the first place that has it. Raises SecretError.
+
+    A credential of systemd (`pepper`, `master` in $CREDENTIALS_DIRECTORY), the file a setting
+    names, the data directory. In the last they are made, together with a new database only: an
+    old one without its secrets must not get others unnoticed.
+    """
+    settings = Settings() if settings is None else settings
+    credentials = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY", "")
+    secrets = Secrets(
+        _load_secret("pepper", credentials, "pepper_file", settings.pepper_file, directory),
+        _load_secret("master", credentials, "master_file", settings.master_file, directory),
     )
+    if hmac.compare_digest(secrets.pepper, secrets.master):
+        raise SecretError(
+            "pepper and master key are the same secret",
+            "restore the one that is wrong; for a new relay make one of them anew",
+        )
+    return secrets
+
+
+def _load_secret(
+    name: str, credentials: str, setting: str, named: str, directory: DataDirectory
+) -> bytes:
+    if credentials:
+        try:
+            return read_secret(Path(credentials, name), credential=True)
+        except FileNotFoundError:
+            pass
+    if named:
+        try:
+            return read_secret(Path(named))
+        except FileNotFoundError:
+            raise SecretError(
+                f"{named}, which the setting {setting} names, does not exist",
+                f"make it with: (umask 077; {HOW_TO_MAKE} > {named})",
+            ) from None
+    path = directory.secrets / name
+    try:
+        return read_secret(path)
+    except FileNotFoundError:
+        if directory.database.exists():
+            raise SecretError(
+                f"{path} is missing, but {directory.database} was made with one",
+                "restore it from the backup, or name its file by the credential "
+                f"{name!r} or the setting {setting}",
+            ) from None
+    try:
+        return create_secret(path)
+    except OSError as error:
+        raise SecretError(
+            f"{path} cannot be made: {error.strerror}", "check permissions and free space"
+        ) from None
 
 
 @asynccontextmanager
 async def open_office(
-    directory: DataDirectory, durability: Durability = Durability.PROCESS
+    directory: DataDirectory, settings: Settings | None = None
 ) -> AsyncIterator[Office]:
     """Open the database to write; the caller holds the directory's lock. Raises CommandError."""
+    settings = Settings() if settings is None else settings
     try:
-        secrets = load_secrets(directory)
+        secrets = load_secrets(directory, settings)
         # A failed commit reaches the command itself as KeeperUnavailableError.
         keeper = await Keeper.start(
             directory.database,
             master=secrets.master,
             on_fatal=lambda _error: None,
-            durability=durability,
+            durability=Durability(settings.durability),
         )
-    except (SecretError, SchemaError) as error:
+    except SecretError as error:
+        raise CommandError(error.message, error.remedy) from None
+    except SchemaError as error:
         raise CommandError(str(error)) from None
     except sqlite3.Error as error:
         raise CommandError(

@@ -26,7 +26,6 @@ from proxy.app.seed import Seeded, Upstream
 from proxy.app.settings import Settings, SettingsError, host_and_port, load
 from proxy.app.wiring import Relay
 from proxy.edge import log
-from proxy.storage.sqlite import Durability
 
 QUESTION = "Hello! Who are you?"
 
@@ -72,7 +71,7 @@ async def _prepare(
     """Apply the catalog file and the seeds while nobody can call yet."""
     if not upstreams and not settings.catalog_file:
         return None
-    async with open_office(directory, Durability(settings.durability)) as office:
+    async with open_office(directory, settings) as office:
         if settings.catalog_file:
             await apply_file(office, Path(settings.catalog_file))
         if not upstreams:
@@ -91,7 +90,7 @@ async def _run(
     relay = Relay()
     await relay.start(settings)
     try:
-        office = Office(relay.keeper, directory.database, load_secrets(directory))
+        office = Office(relay.keeper, directory.database, load_secrets(directory, settings))
         control = ControlServer(
             directory.control, lambda command, args: commands.run(office, command, args)
         )

@@ -88,6 +88,15 @@ class Settings:
     catalog_file: Annotated[
         str, About("Catalog TOML applied at start and reload; empty: the database alone.", "path")
     ] = ""
+    pepper_file: Annotated[
+        str,
+        About(
+            "File of the pepper, where no systemd credential holds it; "
+            "empty: in the data directory.",
+            "path",
+        ),
+    ] = ""
+    master_file: Annotated[str, About("File of the master key, likewise.", "path")] = ""
     workers: Annotated[int, _number("Worker processes.", 1, 1, "", reloadable=False)] = 1
     durability: Annotated[
         Literal["process", "power"],

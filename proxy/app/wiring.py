@@ -61,7 +61,7 @@ class Relay:
         self._failure = loop.create_future()
         self._drain_seconds = settings.drain_seconds
         directory = DataDirectory(settings.data_path)
-        secrets = load_secrets(directory)
+        secrets = load_secrets(directory, settings)
         self.keeper = await Keeper.start(
             directory.database,
             master=secrets.master,

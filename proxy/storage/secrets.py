@@ -1,17 +1,15 @@
-"""Secrets at rest: client keys as digests, upstream keys sealed, master keys in private files.
+"""Secrets at rest: client keys as digests, upstream keys sealed.
 
 Rules: a client key is shown once and stored only as HMAC-SHA256 under the pepper; an upstream
 key is AES-256-GCM under the master key with its row's id as associated data, so that a sealed
-value moved to another row does not open; an empty, weak or readable-by-others secret file refuses
-the start. No message of this module contains a secret. It must not know the tables.
+value moved to another row does not open. No message of this module contains a secret. It must not
+know the tables, nor where pepper and master key come from.
 """
 
 import hmac
 import os
-from base64 import b16decode
 from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 from zlib import crc32
 
 from cryptography.exceptions import InvalidTag
@@ -22,7 +20,7 @@ KEY_RANDOM_BITS = 178
 KEY_RANDOM_BYTES = 23
 """Random bytes to hand to `new_key`: the whole bytes around 178 bits."""
 SECRET_BYTES = 32
-SECRET_FILE_BYTES_MAX = 4_096
+"""The length of pepper and master key."""
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BODY_LENGTH = 30  # 62^30 > 2^178
 _CHECKSUM_LENGTH = 8
@@ -33,12 +31,15 @@ _BLOCK_BYTES = 64
 """SHA-256's block (FIPS 180-4); HMAC pads its key to it (RFC 2104)."""
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
-_DISTINCT_BYTES_MIN = 16
-"""32 random bytes repeat so much once in 10^15; a typed pattern always does."""
 
 
 class SecretError(Exception):
-    """A secret file or a sealed value cannot be used; the message says what to do."""
+    """A secret or a sealed value cannot be used: what and why, and what to do about it."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message}; {remedy}")
 
 
 def new_key(random_bytes: bytes) -> str:
@@ -104,53 +105,9 @@ def open_sealed(master: bytes, row_id: int, sealed: bytes) -> str:
         return AESGCM(master).decrypt(nonce, ciphertext, _associated(row_id)).decode()
     except (InvalidTag, ValueError):
         raise SecretError(
-            f"the upstream key in row {row_id} does not open with this master key: "
-            "restore the master key that sealed it, or set the channel's key again"
+            f"the upstream key in row {row_id} does not open with this master key",
+            "restore the master key that sealed it",
         ) from None
-
-
-def load_or_create_secret(path: Path) -> bytes:
-    """Read 32 bytes (64 hexadecimal digits) from a private file, made on first use.
-
-    Raises SecretError for a file others may read, and for an empty or weak secret.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return _create(path)
-    except OSError as error:
-        raise SecretError(f"{path} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
-            raise SecretError(f"others may read {path}: run chmod 600 on it")
-        return _checked(path, file.read(SECRET_FILE_BYTES_MAX))
-
-
-def _create(path: Path) -> bytes:
-    secret = os.urandom(SECRET_BYTES)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secret.hex().encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    # In place whole or not at all: half a pepper would lock every user out for good.
-    fresh.replace(path)
-    return secret
-
-
-def _checked(path: Path, text: bytes) -> bytes:
-    try:
-        secret = b16decode(text.strip(), casefold=True)
-    except ValueError:
-        secret = b""
-    if len(secret) != SECRET_BYTES or len(set(secret)) < _DISTINCT_BYTES_MIN:
-        raise SecretError(
-            f"{path} is empty or weak: it must hold 64 random hexadecimal digits "
-            "(openssl rand -hex 32)"
-        )
-    return secret
 
 
 def _checksum(body: str) -> str:

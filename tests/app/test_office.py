@@ -1,4 +1,5 @@
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
@@ -6,12 +7,29 @@ import pytest
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
 from proxy.app.office import Office, load_secrets, open_office
+from proxy.app.settings import Settings
 from proxy.storage import accounts
+from proxy.storage.secrets import SecretError
+
+RNG = random.Random(7)
+ONE, TWO, THREE, FOUR = (RNG.randbytes(32) for _ in range(4))
+
+
+def made(path: Path) -> DataDirectory:
+    directory = DataDirectory(path / "data")
+    directory.create()
+    return directory
+
+
+def written(path: Path, secret: bytes, mode: int = 0o600) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(secret.hex())
+    path.chmod(mode)
+    return path
 
 
 def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
-    directory = DataDirectory(tmp_path)
-    directory.create()
+    directory = made(tmp_path)
     first = load_secrets(directory)
     assert load_secrets(directory) == first
     assert first.pepper != first.master
@@ -20,9 +38,75 @@ def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     assert first.pepper.hex() not in repr(first)
 
 
+def test_a_credential_wins_over_a_named_file_and_that_over_the_directory(tmp_path: Path) -> None:
+    directory = made(tmp_path)
+    own = load_secrets(directory)
+    named = Settings(pepper_file=str(written(tmp_path / "p", ONE)))
+    secrets = load_secrets(directory, named)
+    assert (secrets.pepper, secrets.master) == (ONE, own.master)
+    credentials = tmp_path / "credentials"
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    assert load_secrets(directory, named, environ) == secrets, "no credential of that name"
+    written(credentials / "pepper", TWO, 0o440)
+    written(credentials / "master", THREE, 0o400)
+    secrets = load_secrets(directory, named, environ)
+    assert (secrets.pepper, secrets.master) == (TWO, THREE)
+
+
+def test_the_environment_of_the_process_names_the_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "credentials" / "pepper", ONE)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert load_secrets(made(tmp_path)).pepper == ONE
+
+
+def test_a_bad_secret_in_a_better_place_is_not_passed_over(tmp_path: Path) -> None:
+    directory = made(tmp_path)
+    load_secrets(directory)
+    empty = written(tmp_path / "empty", b"")
+    with pytest.raises(SecretError, match=r"empty is empty"):
+        load_secrets(directory, Settings(master_file=str(empty)))
+    written(tmp_path / "credentials" / "pepper", b"")
+    with pytest.raises(SecretError, match=r"pepper is empty"):
+        load_secrets(directory, None, {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
+
+
+def test_a_named_file_is_never_made(tmp_path: Path) -> None:
+    named = Settings(master_file=str(tmp_path / "nowhere"))
+    with pytest.raises(SecretError, match="master_file names, does not exist") as refused:
+        load_secrets(made(tmp_path), named)
+    assert "umask 077" in refused.value.remedy
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", ["pepper", "master"])
+def test_an_old_database_gets_no_new_secrets(tmp_path: Path, name: str) -> None:
+    directory = made(tmp_path)
+    load_secrets(directory)
+    directory.database.write_bytes(b"")
+    (directory.secrets / name).unlink()
+    with pytest.raises(SecretError, match=f"{name} is missing, but .*sluice.db was made with one"):
+        load_secrets(directory)
+    assert not (directory.secrets / name).exists()
+
+
+def test_one_secret_is_not_both(tmp_path: Path) -> None:
+    written(tmp_path / "credentials" / "pepper", FOUR)
+    written(tmp_path / "credentials" / "master", FOUR)
+    with pytest.raises(SecretError, match="the same secret"):
+        load_secrets(made(tmp_path), None, {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
+
+
+def test_a_place_where_no_secret_can_be_made_says_so(tmp_path: Path) -> None:
+    directory = made(tmp_path)
+    (directory.secrets / "pepper.new").mkdir()
+    with pytest.raises(SecretError, match="pepper cannot be made"):
+        load_secrets(directory)
+
+
 def test_what_is_opened_can_be_read_and_is_closed(tmp_path: Path) -> None:
-    directory = DataDirectory(tmp_path)
-    directory.create()
+    directory = made(tmp_path)
 
     async def run() -> Office:
         async with open_office(directory) as office:
@@ -37,18 +121,18 @@ def test_what_is_opened_can_be_read_and_is_closed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("secrets/pepper", b"", "empty or weak"),
-        ("secrets/master", b"ab" * 32, "empty or weak"),
+        ("secrets/pepper", b"", "pepper is empty"),
+        ("secrets/master", b"ab" * 32, "master is weak"),
         ("sluice.db", b"not a database at all" * 100, "cannot be opened|not a database"),
     ],
 )
 def test_what_cannot_be_opened_says_why(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
-    directory = DataDirectory(tmp_path)
-    directory.create()
-    (tmp_path / name).write_bytes(content)
-    (tmp_path / name).chmod(0o600)
+    directory = made(tmp_path)
+    load_secrets(directory)
+    (directory.root / name).write_bytes(content)
+    (directory.root / name).chmod(0o600)
 
     async def run() -> None:
         async with open_office(directory):

@@ -1,5 +1,4 @@
 import random
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -7,12 +6,10 @@ from hypothesis import strategies as st
 
 from proxy.storage.secrets import (
     KEY_RANDOM_BYTES,
-    SECRET_BYTES,
     SecretError,
     digester,
     key_digest,
     key_well_formed,
-    load_or_create_secret,
     new_key,
     open_sealed,
     seal,
@@ -79,57 +76,3 @@ def test_a_sealed_key_opens_only_in_its_row_with_its_master() -> None:
         with pytest.raises(SecretError, match="row") as refused:
             open_sealed(master, row, value)
         assert "canary" not in str(refused.value)
-
-
-def test_a_secret_file_is_made_once_and_private(tmp_path: Path) -> None:
-    path = tmp_path / "secrets" / "pepper"
-    secret = load_or_create_secret(path)
-    assert len(secret) == SECRET_BYTES
-    assert load_or_create_secret(path) == secret
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert load_or_create_secret(tmp_path / "other") != secret
-    assert [file.name for file in path.parent.iterdir()] == ["pepper"]
-
-
-def test_half_a_file_left_by_a_crash_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "pepper.new").write_bytes(b"abc")
-    assert len(load_or_create_secret(tmp_path / "pepper")) == SECRET_BYTES
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"\n",
-        b"secret",
-        b"00" * 32,
-        b"ab" * 32,
-        b"0123" * 16,
-        b"zz" * 32,
-        b"1f" * 31,
-        bytes(range(33)).hex().encode(),
-    ],
-)
-def test_an_empty_or_weak_secret_is_refused(tmp_path: Path, text: bytes) -> None:
-    path = tmp_path / "pepper"
-    path.write_bytes(text)
-    path.chmod(0o600)
-    with pytest.raises(SecretError, match="empty or weak"):
-        load_or_create_secret(path)
-
-
-def test_a_secret_others_may_read_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "pepper"
-    load_or_create_secret(path)
-    path.chmod(0o640)
-    with pytest.raises(SecretError, match="chmod 600"):
-        load_or_create_secret(path)
-    path.chmod(0o400)
-    assert len(load_or_create_secret(path)) == SECRET_BYTES
-
-
-def test_a_secret_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
-    (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(SecretError, match="cannot be read"):
-        load_or_create_secret(tmp_path / "loop")
