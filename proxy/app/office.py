@@ -127,6 +127,7 @@ async def open_office(
         keeper = await Keeper.start(
             directory.database,
             master=secrets.master,
+            pepper=secrets.pepper,
             on_fatal=lambda _error: None,
             durability=Durability(settings.durability),
         )

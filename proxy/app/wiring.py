@@ -65,6 +65,7 @@ class Relay:
         self.keeper = await Keeper.start(
             directory.database,
             master=secrets.master,
+            pepper=secrets.pepper,
             on_fatal=self._fatal,
             durability=Durability(settings.durability),
             expense_max=parse_usd(settings.operator_expense_day_max),

@@ -27,6 +27,7 @@ from proxy.core.ledger import (
 from proxy.core.limits import Limiter, LimitState
 from proxy.storage.accounts import TopUp, add_top_up
 from proxy.storage.batch import Row
+from proxy.storage.fingerprints import check_pepper
 from proxy.storage.ports import (
     Admission,
     Closing,
@@ -104,6 +105,7 @@ class Keeper:
         path: Path,
         *,
         master: bytes,
+        pepper: bytes | None = None,
         on_fatal: Callable[[BaseException], object],
         durability: Durability = Durability.PROCESS,
         expense_max: int = EXPENSE_PER_KEY_AND_DAY,
@@ -112,13 +114,16 @@ class Keeper:
     ) -> "Keeper":
         """Open the database, settle what was open, and begin.
 
-        The caller holds the data directory's lock. `master` opens upstream keys. `on_fatal` is
+        The caller holds the data directory's lock. `master` opens upstream keys; `pepper`, where
+        given, must be the one that made the digests of the client keys. `on_fatal` is
         called once, on the loop, when a commit or sync failed: exit and start anew.
         Raises SchemaError, SecretError, sqlite3.Error.
         """
         now = clock()
         connection = open_writer(path, durability, now)
         try:
+            if pepper is not None:
+                check_pepper(connection, pepper)
             catalog = load_catalog(connection, master)
             ledger = load_ledger(connection, catalog, now)
             recovery = recover(connection, ledger, now)
@@ -292,6 +297,20 @@ class Keeper:
 
         result, _ = await self._writer.call(work, swap)
         return result
+
+    async def beat(self) -> float:
+        """Write a row that means nothing and wait for its commit: proof that the ledger lives.
+
+        Returns for how many seconds the sync under way has kept the disk, 0.0 if none is: with
+        durability `process` commits do not wait for it. Raises KeeperUnavailableError.
+        """
+        at = self._clock()
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE heartbeat SET at = ?", (at,))
+
+        await self._writer.call(write)
+        return self._writer.sync_seconds
 
     def subscribe(self, callback: Callable[[Catalog], object]) -> Callable[[], None]:
         """Call `callback` with every new catalog; returns what ends that."""

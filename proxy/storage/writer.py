@@ -219,6 +219,12 @@ class Writer:
         """Rows waiting to be handed to the thread."""
         return len(self.batch) + len(self._lazy) + len(self._lazy_older)
 
+    @property
+    def sync_seconds(self) -> float:
+        """For how long the sync under way has kept the disk; 0.0 if none is."""
+        since = None if self._syncer is None else self._syncer.syncing_since
+        return 0.0 if since is None else perf_counter() - since
+
     def open_lazily(self, call_id: int, row: Row) -> None:
         """Write an open row within two ticks, unless `close` comes first."""
         self._lazy[call_id] = row
@@ -438,6 +444,8 @@ class _Syncer:
     def __init__(self, wal: Path, on_error: Callable[[BaseException], object]) -> None:
         self._wal = wal
         self._on_error = on_error
+        self.syncing_since: float | None = None
+        """When the sync under way began, by `perf_counter`."""
         self._armed = False
         self._stopping = threading.Event()
         self._signal: queue.SimpleQueue[float | None] = queue.SimpleQueue()
@@ -470,7 +478,9 @@ class _Syncer:
                 if delay is not None:
                     self._stopping.wait(delay)
                 self._armed = False  # before the sync: a commit during it needs another one
+                self.syncing_since = perf_counter()
                 os.fdatasync(descriptor)
+                self.syncing_since = None
         except OSError as error:
             self._on_error(error)
         finally:
