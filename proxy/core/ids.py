@@ -43,6 +43,11 @@ class IdSource:
         return self._millisecond << 22 | self._worker_bits | self._sequence
 
 
+def worker_of(call_id: int) -> int:
+    """Return the number of the worker that made `call_id`."""
+    return call_id >> 16 & WORKERS_MAX - 1
+
+
 def format_id(call_id: int) -> str:
     """Return the outward form of `call_id`."""
     pairs = _PAIRS

@@ -168,6 +168,23 @@ class Ledger:
         hold = holds[call_id] = Hold(call_id, wallet, purse, amount, now)
         return hold
 
+    def restore(self, call_id: int, user_id: int, key_id: int, amount: int, now: float) -> Hold:
+        """Hold again what an open call held before a restart, or what is left of it.
+
+        Never a denial: the call is under way. It may not fit any more, because a budget was
+        lowered, below what was spent even, or because others came first.
+        """
+        if amount < 0 or call_id in self._holds:
+            raise AssertionError(f"call {call_id} cannot restore {amount}")
+        wallet, purse = self.wallet(user_id), self.purse(key_id)
+        if now >= purse.period_end:
+            _begin_period(purse, now)
+        held = min(amount, _free(wallet, purse))
+        wallet.held += held
+        purse.held += held
+        hold = self._holds[call_id] = Hold(call_id, wallet, purse, held, now)
+        return hold
+
     def extend(self, call_id: int, amount: int, now: float) -> int:
         """Hold up to `amount` more for an open call; returns what was added, 0 at the edge."""
         if amount < 0:

@@ -166,6 +166,20 @@ class Limiter:
         ]
         return max(refusals, key=_wait_of)
 
+    def restore(self, key_id: int, user_id: int, limits: EffectiveLimits, now: float) -> None:
+        """Count a call again that was open before a restart, whatever the limits say to it.
+
+        It takes its slots only: what it took from the buckets has long been refilled.
+        """
+        key = self._keys.get(key_id)
+        if key is None:
+            key = self._keys[key_id] = _Account(limits.key, now)
+        user = self._users.get(user_id)
+        if user is None:
+            user = self._users[user_id] = _Account(limits.user, now)
+        key.active += 1
+        user.active += 1
+
     def release(
         self, key_id: int, user_id: int, tokens_reserved: int, tokens_used: int, now: float
     ) -> None:

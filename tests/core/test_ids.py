@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.core.ids import EPOCH_MS, SEQUENCE_MAX, IdSource, format_id, parse_id
+from proxy.core.ids import EPOCH_MS, SEQUENCE_MAX, IdSource, format_id, parse_id, worker_of
 
 NOW = EPOCH_MS / 1000 + 86_400.0
 
@@ -28,6 +28,9 @@ def test_a_full_millisecond_borrows_the_next() -> None:
 
 def test_workers_do_not_meet() -> None:
     assert IdSource(0).next(NOW) != IdSource(1).next(NOW)
+    for worker in (0, 1, 42, 63):
+        source = IdSource(worker)
+        assert {worker_of(source.next(NOW)) for _ in range(9)} == {worker}
 
 
 @pytest.mark.parametrize("worker", [-1, 64])

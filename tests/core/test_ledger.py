@@ -352,3 +352,26 @@ def test_a_key_nobody_has_called_with_costs_the_operator_nothing() -> None:
     ledger.load_expense(KEY, 5, NOW)
     assert ledger.expense(KEY, NOW) == 5
     assert ledger.expense(KEY, NOW + 86_400) == 0
+
+
+def test_a_restored_call_holds_what_it_held_or_what_is_left() -> None:
+    ledger = funded(100, budget=90)
+    assert ledger.restore(1, USER, KEY, 70, NOW).amount == 70
+    assert ledger.restore(2, USER, KEY, 70, NOW).amount == 20
+    assert ledger.reserve(3, USER, KEY, 1, NOW) == Denial(Shortage.KEY_BUDGET, 0)
+    assert ledger.settle(1, 70, 0, [], NOW).charged == 70
+    ledger.set_budget(KEY, 10, BudgetPeriod.TOTAL, NOW)
+    assert ledger.restore(4, USER, KEY, 70, NOW).amount == 0, "a budget below what was spent"
+    assert ledger.settle(4, 5, 0, [], NOW).overrun == 5
+    for call_id, amount in ((2, 1), (5, -1)):
+        with pytest.raises(AssertionError, match="cannot restore"):
+            ledger.restore(call_id, USER, KEY, amount, NOW)
+
+
+def test_a_restored_call_finds_its_period_begun() -> None:
+    ledger = Ledger()
+    ledger.top_up(USER, 100)
+    ledger.set_budget(KEY, 50, BudgetPeriod.DAILY, stamp(2027, 1, 1))
+    ledger.load_spend(KEY, BudgetPeriod.DAILY, int(stamp(2027, 1, 1)), 50)
+    assert ledger.restore(1, USER, KEY, 30, stamp(2027, 1, 1, 23)).amount == 0
+    assert ledger.restore(2, USER, KEY, 30, stamp(2027, 1, 2)).amount == 30

@@ -394,3 +394,21 @@ def test_lines_say_what_the_headers_say(state: LimitState) -> None:
 def test_openai_resets_are_durations(seconds: float, text: str) -> None:
     headers = dict(rate_limit_headers(LimitState(5, 1, seconds), START))
     assert headers["x-ratelimit-reset-requests"] == text
+
+
+def test_a_restored_call_takes_its_slots_and_nothing_else() -> None:
+    limiter, limits = Limiter(), EffectiveLimits(
+        key=RateLimits(requests_per_minute=60, tokens_per_minute=600, concurrency=2),
+        user=RateLimits(concurrency=3),
+    )  # fmt: skip
+    for _ in range(3):
+        limiter.restore(1, 1, limits, START)
+    assert limiter.active(1) == 3, "also above the limit: it is under way"
+    state = limiter.state(1, 1, limits, START)
+    assert (state.requests_remaining, state.tokens_remaining) == (10, 100)
+    refusal = limiter.decide(1, 1, limits, 10, START)
+    assert (refusal.admitted, refusal.kind) == (False, LimitKind.CONCURRENCY)
+    limiter.release(1, 1, 10, 30, START)
+    assert limiter.state(1, 1, limits, START).tokens_remaining == 80
+    limiter.release(1, 1, 10, 10, START)
+    assert limiter.decide(1, 1, limits, 10, START).admitted
