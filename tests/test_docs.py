@@ -68,7 +68,7 @@ def test_every_setting_is_documented_with_its_default_and_no_other() -> None:
 
 
 def test_every_metric_is_documented_and_no_other() -> None:
-    metrics = {metric.name for metric in load("proxy.edge.metrics", "METRICS")}
+    metrics = {metric.name for metric in load("proxy.edge.families", "METRICS")}
     assert first_cells(section("Metrics")) == metrics
     assert all(name.startswith("sluice_") for name in metrics)
 

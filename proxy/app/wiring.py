@@ -23,9 +23,11 @@ from proxy.core.money import parse_usd
 from proxy.edge import log
 from proxy.edge.call import Notice
 from proxy.edge.client import ClientServer
+from proxy.edge.families import OTHER
 from proxy.edge.health import ChannelHealth
-from proxy.edge.metrics import OTHER, CallFigures, Live, Metrics
-from proxy.edge.operations import Operations
+from proxy.edge.lag import LagWatch
+from proxy.edge.metrics import CallFigures, Live, Metrics
+from proxy.edge.operations import OneProcess, Operations
 from proxy.edge.server import Server
 from proxy.edge.sweep import TICK_SECONDS, Sweep
 from proxy.edge.upstream import UpstreamPool
@@ -51,6 +53,7 @@ class Relay:
         self._server: ClientServer | None = None
         self._listener: asyncio.Server | None = None
         self._operations: Operations | None = None
+        self._lag: LagWatch | None = None
         self._failure: asyncio.Future[BaseException] | None = None
         self._unready: str | None = "starting"
         self._drain_seconds = 0.0
@@ -115,10 +118,12 @@ class Relay:
         self._listener = await loop.create_server(
             self._server, host, port, backlog=BACKLOG, reuse_address=True
         )
-        self._operations = Operations(self.world.metrics, lambda: self._unready)
+        self._operations = Operations(OneProcess(self.world.metrics, lambda: self._unready))
         await self._operations.start(*host_and_port(settings.operations_listen))
         self.world.sweep.add(_Housekeeping(self.world, self._server))
         self.world.sweep.start()
+        self._lag = LagWatch(self.world.metrics.observe_loop_lag)
+        self._lag.start(loop)
 
     def listen_address(self) -> tuple[str, int]:
         """Where clients call; the port that was bound when 0 was asked for."""
@@ -170,6 +175,8 @@ class Relay:
             await self._server.shutdown(1.0)
         if self._operations is not None:
             await self._operations.stop()
+        if self._lag is not None:
+            self._lag.stop()
         self.world.sweep.stop()
         self.world.pool.close()
         await self.keeper.close()

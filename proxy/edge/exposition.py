@@ -3,37 +3,53 @@
 Rules: one slice is at most `SLICE_LABEL_SETS_MAX` label sets, so rendering thousands of series
 is many short steps with the loop's other work between them (`generate_latest` with 200 models
 held the loop for 24.5 ms). Each label set is read within one step, so a histogram's buckets,
-sum and count agree. Process figures come from prometheus_client's own collector. This module
-must not know HTTP.
+sum and count agree. The `process_` figures of whoever renders come from prometheus_client's own
+collector. This module must not know HTTP, nor whose figures were added up.
 
 Source: the Prometheus text exposition format, version 0.0.4.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
-from proxy.edge import metrics as m
-from proxy.edge.metrics import NANO, Buckets, Metric, Metrics
+from proxy.edge import families as f
+from proxy.edge.families import Metric
+from proxy.edge.merging import Merged
+from proxy.edge.metrics import build_labels
+from proxy.edge.state import Buckets, StorageFigures
 from proxy.storage.ports import KeeperStatistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SLICE_LABEL_SETS_MAX = 64
+NANO = 1_000_000_000
 
 Sample = tuple[tuple[str, ...], int | float | str | Buckets]
 
 
-class Exposition:
-    """Renders one `Metrics` plus this process's own figures (own registry, no global one)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What one page shows. `statistics` may be known of a keeper that is not up."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    merged: Merged
+    statistics: KeeperStatistics | None = None
+    keeper_up: bool = False
+    ready: bool = False
+    workers_wanted: int = 1
+    storage: StorageFigures | None = None
+
+
+class Exposition:
+    """Renders pictures, and this process's own figures (own registry, no global one)."""
+
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
 
-    def slices(self) -> Iterator[bytes]:
+    def slices(self, picture: Picture) -> Iterator[bytes]:
         """The whole page in order; between two slices the caller may do other work."""
-        for metric, samples in self._families():
+        for metric, samples in _families(picture):
             lines = [f"# HELP {metric.name} {_escaped_help(metric.help)}"]
             lines.append(f"# TYPE {metric.name} {metric.kind}")
             for number, (labels, value) in enumerate(samples, 1):
@@ -47,37 +63,37 @@ class Exposition:
             yield _joined(lines)
         yield generate_latest(self._registry)
 
-    def _families(self) -> Iterator[tuple[Metric, list[Sample]]]:
-        counted = self._metrics.counted
-        series = counted.series
-        yield m.REQUESTS, [(key, n) for key, n in counted.requests.items()]
-        yield m.ERRORS, [(key, n) for key, n in counted.errors.items()]
-        yield m.DURATION, [(key, row.duration) for key, row in series.items()]
-        yield m.FIRST_BYTE, [(key, row.first_byte) for key, row in series.items()]
-        yield m.ADDED_LATENCY, [((key,), row) for key, row in counted.added.items()]
-        yield m.EVENT_GAP, [((key,), row) for key, row in counted.gaps.items()]
-        yield from self._by_model()
-        yield m.UPSTREAM_COST, [((key,), usd(n)) for key, n in counted.cost.items()]
-        yield m.ANOMALIES, [((key,), n) for key, n in counted.anomalies.items()]
-        yield m.UPSTREAM_ERRORS, [(key, n) for key, n in counted.upstream_errors.items()]
-        yield m.RETRIES, [((key,), n) for key, n in counted.retries.items()]
-        yield m.COMMIT_WAIT, [((), counted.commit_wait)]
-        yield m.LOOP_LAG, [((), counted.loop_lag)]
-        yield m.STREAMS_ACTIVE, [((), self._metrics.live.streams())]
-        yield m.BREAKER, [((name,), state) for name, state in self._metrics.live.breakers()]
-        statistics = self._metrics.live.keeper()
-        if statistics is not None:
-            yield from _keeper(statistics)
-        yield m.KEEPER_UP, [((), int(statistics is not None))]
-        yield m.BUILD, [(tuple(m.build_labels().values()), 1)]
 
-    def _by_model(self) -> Iterator[tuple[Metric, list[Sample]]]:
-        tokens: dict[tuple[str, ...], int] = {}
-        for (_endpoint, model), row in list(self._metrics.counted.series.items()):
-            for direction in ("input", "cache_read", "cache_write", "output"):
-                key = (direction, model)
-                tokens[key] = tokens.get(key, 0) + getattr(row, direction)
-        yield m.TOKENS, list(tokens.items())
+def _families(picture: Picture) -> Iterator[tuple[Metric, list[Sample]]]:
+    merged = picture.merged
+    counted = merged.counted
+    series = counted.series
+    yield f.REQUESTS, [(key, n) for key, n in counted.requests.items()]
+    yield f.ERRORS, [(key, n) for key, n in counted.errors.items()]
+    yield f.DURATION, [(key, row.duration) for key, row in series.items()]
+    yield f.FIRST_BYTE, [(key, row.first_byte) for key, row in series.items()]
+    yield f.ADDED_LATENCY, [((key,), row) for key, row in counted.added.items()]
+    yield f.EVENT_GAP, [((key,), row) for key, row in counted.gaps.items()]
+    yield f.TOKENS, _tokens(merged)
+    yield f.UPSTREAM_COST, [((key,), usd(n)) for key, n in counted.cost.items()]
+    yield f.ANOMALIES, [((key,), n) for key, n in counted.anomalies.items()]
+    yield f.UPSTREAM_ERRORS, [(key, n) for key, n in counted.upstream_errors.items()]
+    yield f.RETRIES, [((key,), n) for key, n in counted.retries.items()]
+    yield f.COMMIT_WAIT, [((), counted.commit_wait)]
+    yield f.LOOP_LAG, [((), counted.loop_lag)]
+    yield f.STREAMS_ACTIVE, [((), merged.streams)]
+    yield f.BREAKER, [((name,), state) for name, state in merged.breakers.items()]
+    if picture.statistics is not None:
+        yield from _keeper(picture.statistics)
+    yield f.KEEPER_UP, [((), int(picture.keeper_up))]
+    yield f.READY, [((), int(picture.ready))]
+    yield f.WORKERS, [((), merged.workers)]
+    yield f.WORKERS_WANTED, [((), picture.workers_wanted)]
+    yield f.WORKER_EXITS, [((), merged.exits)]
+    yield from _processes(merged)
+    if picture.storage is not None:
+        yield from _storage(picture.storage)
+    yield f.BUILD, [(tuple(build_labels().values()), 1)]
 
 
 def usd(nano: int) -> str:
@@ -86,25 +102,49 @@ def usd(nano: int) -> str:
     return f"{sign}{abs(nano) // NANO}.{abs(nano) % NANO:09d}"
 
 
+def _tokens(merged: Merged) -> list[Sample]:
+    tokens: dict[tuple[str, ...], int] = {}
+    for (_endpoint, model), row in list(merged.counted.series.items()):
+        for direction in ("input", "cache_read", "cache_write", "output"):
+            key = (direction, model)
+            tokens[key] = tokens.get(key, 0) + getattr(row, direction)
+    return list(tokens.items())
+
+
 def _keeper(statistics: KeeperStatistics) -> Iterator[tuple[Metric, list[Sample]]]:
-    yield m.HOLDS_OPEN, [((), statistics.holds_open)]
-    yield m.HELD, [((), usd(statistics.held))]
-    yield m.HOLD_AGE, [((), statistics.hold_oldest_seconds)]
-    yield m.SETTLEMENTS, [(key, n) for key, n in statistics.settlements.items()]
-    yield m.CHARGED, [((model,), usd(n)) for model, n in statistics.charged.items()]
-    yield m.OPERATOR_EXPENSE, [((), usd(statistics.expense))]
-    yield m.IMBALANCE, [((), statistics.imbalance)]
-    yield m.COMMITS, [((), statistics.commits)]
-    yield m.COMMIT_SECONDS, [((), statistics.commit_seconds)]
-    yield m.CHECKPOINT_SECONDS, [((), statistics.checkpoint_seconds)]
-    yield m.QUEUE, [((), statistics.queue_depth)]
+    yield f.HOLDS_OPEN, [((), statistics.holds_open)]
+    yield f.HELD, [((), usd(statistics.held))]
+    yield f.HOLD_AGE, [((), statistics.hold_oldest_seconds)]
+    yield f.SETTLEMENTS, [(key, n) for key, n in statistics.settlements.items()]
+    yield f.CHARGED, [((model,), usd(n)) for model, n in statistics.charged.items()]
+    yield f.OPERATOR_EXPENSE, [((), usd(statistics.expense))]
+    yield f.IMBALANCE, [((), statistics.imbalance)]
+    yield f.COMMITS, [((), statistics.commits)]
+    yield f.COMMIT_SECONDS, [((), statistics.commit_seconds)]
+    yield f.CHECKPOINT_SECONDS, [((), statistics.checkpoint_seconds)]
+    yield f.QUEUE, [((), statistics.queue_depth)]
+
+
+def _processes(merged: Merged) -> Iterator[tuple[Metric, list[Sample]]]:
+    roles = list(merged.processes.items())
+    running = [(role, row) for role, row in roles if row.running]
+    yield f.PROCESS_CPU, [((role,), row.cpu_seconds) for role, row in roles]
+    yield f.PROCESS_RESIDENT, [((role,), row.resident_bytes) for role, row in running]
+    yield f.PROCESS_FDS, [((role,), row.open_fds) for role, row in running]
+    yield f.PROCESS_FDS_MAX, [((role,), row.max_fds) for role, row in running]
+
+
+def _storage(storage: StorageFigures) -> Iterator[tuple[Metric, list[Sample]]]:
+    files = (("database", storage.database_bytes), ("wal", storage.wal_bytes))
+    yield f.DATABASE_BYTES, [((name,), size) for name, size in files]
+    yield f.DATA_FREE_BYTES, [((), storage.free_bytes)]
 
 
 def _histogram(lines: list[str], metric: Metric, labels: tuple[str, ...], row: Buckets) -> None:
     inner = _pairs(metric.labels, labels)
     start = f'{metric.name}_bucket{{{inner}{"," if inner else ""}le="'
     below = 0
-    for bound, count in zip(row.bounds, row.counts, strict=False):
+    for bound, count in zip(metric.bounds, row.counts, strict=False):
         below += count
         lines.append(f'{start}{bound:g}"}} {below}')
     below += row.counts[-1]

@@ -3,33 +3,67 @@
 Rules: /healthz says the process lives and asks nobody; /readyz says whether a new call would be
 served, with the reason when not; /metrics yields to the loop between slices. No key is needed,
 so it listens on loopback unless told otherwise. This module must not know what readiness is
-made of.
+made of, nor whose figures are shown.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import orjson
 from aiohttp import web
 
-from proxy.edge.exposition import CONTENT_TYPE, Exposition
+from proxy.edge.exposition import CONTENT_TYPE, Exposition, Picture
+from proxy.edge.merging import only
 from proxy.edge.metrics import Metrics
 
-LAG_PERIOD_SECONDS = 0.25
 SCRAPES_MAX = 4
 """Pages rendered at once; one more is told to come back."""
 
 
-class Operations:
-    """Serves the three pages until `stop`. `unready` returns why not, or None when ready."""
+class Source(Protocol):
+    """Where the pages' contents come from."""
+
+    async def picture(self) -> Picture:
+        """Return what /metrics shows now; never raises."""
+        ...
+
+    async def unready(self) -> str | None:
+        """Return why no call would be served now, or None when ready; never raises."""
+        ...
+
+
+class OneProcess:
+    """The source where keeper and worker are this process."""
 
     def __init__(self, metrics: Metrics, unready: Callable[[], str | None]) -> None:
         self._metrics = metrics
-        self._exposition = Exposition(metrics)
         self._unready = unready
+
+    async def picture(self) -> Picture:
+        """Return this process's figures; its counters are read while the page is rendered."""
+        live = self._metrics.live
+        statistics = live.keeper()
+        return Picture(
+            merged=only(self._metrics.snapshot()),
+            statistics=statistics,
+            keeper_up=statistics is not None,
+            ready=self._unready() is None,
+            storage=live.storage(),
+        )
+
+    async def unready(self) -> str | None:
+        """Return why not, or None when ready."""
+        return self._unready()
+
+
+class Operations:
+    """Serves the three pages until `stop`."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._exposition = Exposition()
         self._runner: web.AppRunner | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._scrapes = 0
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
@@ -46,14 +80,10 @@ class Operations:
             await runner.cleanup()
             raise
         self._runner = runner
-        self._watch_lag(asyncio.get_running_loop())
         return cast("tuple[str, int]", runner.addresses[0][:2])
 
     async def stop(self) -> None:
         """Stop listening; safe to call twice."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -62,7 +92,7 @@ class Operations:
         return _json({"status": "ok"}, 200)
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        reason = self._unready()
+        reason = await self._source.unready()
         if reason is None:
             return _json({"status": "ready"}, 200)
         return _json({"status": "not ready", "reason": reason}, 503)
@@ -73,21 +103,12 @@ class Operations:
         self._scrapes += 1
         try:
             parts = []
-            for part in self._exposition.slices():
+            for part in self._exposition.slices(await self._source.picture()):
                 parts.append(part)
                 await asyncio.sleep(0)
         finally:
             self._scrapes -= 1
         return web.Response(body=b"".join(parts), headers={"content-type": CONTENT_TYPE})
-
-    def _watch_lag(self, loop: asyncio.AbstractEventLoop) -> None:
-        due = loop.time() + LAG_PERIOD_SECONDS
-
-        def fired() -> None:
-            self._metrics.observe_loop_lag(max(0.0, loop.time() - due))
-            self._watch_lag(loop)
-
-        self._timer = loop.call_at(due, fired)
 
 
 def _json(payload: dict[str, str], status: int) -> web.Response:

@@ -4,8 +4,11 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.edge.exposition import SLICE_LABEL_SETS_MAX, Exposition, usd
-from proxy.edge.metrics import METRICS, CallFigures, Live, Metrics, new_gaps
+from proxy.edge.exposition import SLICE_LABEL_SETS_MAX, Exposition, Picture, usd
+from proxy.edge.families import METRICS
+from proxy.edge.merging import only
+from proxy.edge.metrics import CallFigures, Live, Metrics, new_gaps
+from proxy.edge.state import StorageFigures
 from proxy.storage.ports import KeeperStatistics
 from tests.edge.test_metrics import attempt
 
@@ -25,7 +28,12 @@ STATISTICS = KeeperStatistics(
 
 
 def filled(models: int = 2) -> Metrics:
-    live = Live(lambda: 4, lambda: STATISTICS, lambda: [("main", 2)])
+    live = Live(
+        lambda: 4,
+        lambda: STATISTICS,
+        lambda: [("main", 2)],
+        lambda: StorageFigures(4096, 8192, 10**12),
+    )
     found = Metrics(live)
     found.use_catalog([f"m{n}" for n in range(models)], {1: 'we"ird\\na\nme'})
     for number in range(models):
@@ -51,8 +59,20 @@ def filled(models: int = 2) -> Metrics:
     return found
 
 
+def picture(metrics: Metrics) -> Picture:
+    statistics = metrics.live.keeper()
+    return Picture(
+        merged=only(metrics.snapshot()),
+        statistics=statistics,
+        keeper_up=statistics is not None,
+        ready=True,
+        workers_wanted=3,
+        storage=metrics.live.storage(),
+    )
+
+
 def page(metrics: Metrics) -> str:
-    return b"".join(Exposition(metrics).slices()).decode()
+    return b"".join(Exposition().slices(picture(metrics))).decode()
 
 
 def test_promtool_accepts_the_page() -> None:
@@ -97,6 +117,13 @@ def test_the_client_library_reads_back_what_was_counted() -> None:
     assert samples["sluice_streams_active", ()] == 4
     assert samples["sluice_settlements_total", (("source", "reported"), ("verdict", "complete"))]
     assert samples["process_open_fds", ()] > 0
+    assert samples["sluice_process_open_fds", (("process", "relay"),)] > 0
+    assert samples["sluice_process_resident_bytes", (("process", "relay"),)] > 1 << 20
+    assert samples["sluice_process_cpu_seconds_total", (("process", "relay"),)] > 0
+    assert (samples["sluice_workers", ()], samples["sluice_workers_wanted", ()]) == (1, 3)
+    assert (samples["sluice_ready", ()], samples["sluice_worker_exits_total", ()]) == (1, 0)
+    assert samples["sluice_database_bytes", (("file", "wal"),)] == 8192
+    assert samples["sluice_data_free_bytes", ()] == 1e12
 
 
 def test_every_declared_family_is_on_the_page_in_order() -> None:
@@ -112,7 +139,7 @@ def test_without_a_keeper_its_figures_are_absent_and_that_is_said() -> None:
 
 
 def test_a_page_of_many_models_comes_in_bounded_slices() -> None:
-    pieces = list(Exposition(filled(500)).slices())
+    pieces = list(Exposition().slices(picture(filled(500))))
     rows_of_a_histogram = 20
     assert max(piece.count(b"\n") for piece in pieces) <= (
         SLICE_LABEL_SETS_MAX * rows_of_a_histogram + 2
@@ -122,7 +149,7 @@ def test_a_page_of_many_models_comes_in_bounded_slices() -> None:
 
 def test_a_page_may_be_read_while_calls_end() -> None:
     metrics = filled(300)
-    for number, _ in enumerate(Exposition(metrics).slices()):
+    for number, _ in enumerate(Exposition().slices(picture(metrics))):
         metrics.observe_call(CallFigures(endpoint=f"e{number}", code=number))
     assert "sluice_requests_total{" in page(metrics)
 

@@ -2,20 +2,9 @@ import pytest
 
 from proxy.core.entities import Attempt, Usage
 from proxy.edge import metrics
-from proxy.edge.metrics import (
-    GAP_BOUNDS,
-    GAP_SLOTS,
-    LABEL_SETS_MAX,
-    METRICS,
-    OTHER,
-    Buckets,
-    CallFigures,
-    Live,
-    Metric,
-    Metrics,
-    gap_slot,
-    new_gaps,
-)
+from proxy.edge.families import BUILD, GAP_BOUNDS, LABEL_SETS_MAX, OTHER
+from proxy.edge.metrics import GAP_SLOTS, CallFigures, Live, Metrics, gap_slot, new_gaps
+from proxy.edge.state import decode
 
 
 def attempt(channel: int, outcome: str, cost: int = 0) -> Attempt:
@@ -26,20 +15,6 @@ def known() -> Metrics:
     found = Metrics()
     found.use_catalog(["m1", "m2"], {1: "main", 2: "spare"})
     return found
-
-
-def test_every_metric_is_declared_once_and_named_by_the_rules() -> None:
-    declared = [value for value in vars(metrics).values() if isinstance(value, Metric)]
-    assert sorted(row.name for row in declared) == sorted(row.name for row in METRICS)
-    assert len({row.name for row in METRICS}) == len(METRICS)
-    forbidden = {"user", "user_id", "key", "key_id", "email", "address", "request_id"}
-    for row in METRICS:
-        assert row.name.startswith("sluice_")
-        assert (row.kind == "counter") == row.name.endswith("_total"), row.name
-        assert (row.kind == "histogram") == bool(row.bounds), row.name
-        assert not forbidden & set(row.labels), row.name
-        assert list(row.bounds) == sorted(set(row.bounds)), row.name
-        assert row.help.endswith("."), row.name
 
 
 def test_a_call_is_added_once_to_everything_it_touches() -> None:
@@ -139,13 +114,6 @@ def test_gaps_beyond_the_last_bound_fall_into_infinity() -> None:
     assert found.counted.gaps["chat"].counts[-1] == 3
 
 
-def test_buckets_include_their_upper_edge() -> None:
-    row = Buckets((1.0, 2.0))
-    for value in (0.5, 1.0, 1.5, 2.0, 2.5):
-        row.observe(value)
-    assert (row.counts, row.total) == ([2, 2, 1], 7.5)
-
-
 def test_loop_lag_and_empty_gauges() -> None:
     found = Metrics()
     found.observe_loop_lag(0.02)
@@ -156,4 +124,18 @@ def test_loop_lag_and_empty_gauges() -> None:
 
 
 def test_the_build_is_named() -> None:
-    assert set(metrics.build_labels()) == set(metrics.BUILD.labels)
+    assert set(metrics.build_labels()) == set(BUILD.labels)
+
+
+def test_a_state_says_everything_another_process_needs() -> None:
+    found = Metrics(Live(lambda: 4, breakers=lambda: [("main", 2)]), role="worker")
+    found.observe_call(CallFigures(endpoint="chat", error="upstream_error", usage=Usage(output=3)))
+    found.observe_loop_lag(0.02)
+    state = decode(found.state())
+    assert state is not None
+    assert state.counted == found.counted
+    assert (state.role, state.streams, state.breakers) == ("worker", 4, (("main", 2),))
+    assert state.cpu_seconds["worker"] > 0
+    assert state.process is not None
+    assert state.process.open_fds <= state.process.max_fds
+    assert state.identity != Metrics().snapshot().identity
