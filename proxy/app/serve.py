@@ -21,13 +21,17 @@ from proxy.app.check import read_catalog
 from proxy.app.control import CommandError, ControlServer
 from proxy.app.demo import start_demo
 from proxy.app.directory import DataDirectory
+from proxy.app.notify import READY, STOPPING, extend_timeout, notify, reloading, status
 from proxy.app.office import Office, load_secrets, open_office
 from proxy.app.seed import Seeded, Upstream
 from proxy.app.settings import Settings, SettingsError, host_and_port, load
+from proxy.app.watchdog import watchdog
 from proxy.app.wiring import Relay
 from proxy.edge import log
 
 QUESTION = "Hello! Who are you?"
+STOP_SECONDS_MAX = 15.0
+"""What may follow the drain: cut calls tell their clients, the ledger writes its last batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,14 @@ async def _run(
             sys.stdout.flush()
             log.get().info("serving", address=address, version=proxy.__version__)
             reloader = Reloader(relay, office, options, settings)
-            return await until_stopped(relay, reloader, signals)
+            dog = watchdog(relay.keeper.beat)
+            beating = None if dog is None else asyncio.ensure_future(dog.run())
+            notify(READY, status(f"serving on {address}"))
+            try:
+                return await until_stopped(relay, reloader, signals)
+            finally:
+                if beating is not None:
+                    beating.cancel()
         finally:
             await control.stop()
     finally:
@@ -141,7 +152,9 @@ async def until_stopped(relay: Relay, reloader: "Reloader", signals: Signals) ->
         if failed.done():
             log.get().error("the ledger cannot be written; stopping", reason=str(failed.result()))
             return 1
-        log.get().info("draining", seconds=reloader.settings.drain_seconds)
+        seconds = reloader.settings.drain_seconds
+        log.get().info("draining", seconds=seconds)
+        notify(STOPPING, status("draining"), extend_timeout(seconds + STOP_SECONDS_MAX))
         draining = asyncio.ensure_future(relay.drain())
         at_once = asyncio.ensure_future(signals.stop_now.wait())
         ends: set[asyncio.Future[Any]] = {draining, at_once, failed}
@@ -173,6 +186,13 @@ class Reloader:
 
     async def reload(self) -> None:
         """Put new files in force, or none of them if any is bad; the log says which."""
+        notify(reloading())
+        try:
+            await self._reload()
+        finally:
+            notify(READY)
+
+    async def _reload(self) -> None:
         try:
             wanted, kept = self.settings.rejoin(load(self.options.config, self.options.flags))
             if self.settings.catalog_file:
