@@ -3,9 +3,10 @@
 Rules: every decision is synchronous on the event loop and serial, so nothing can come between
 looking and taking; the file follows in the order of decisions. A plain call's open row is lazy:
 written when an answer has come and before one byte of it leaves, or never, when the call ended
-without. A stream's open row is written at once, and the first byte to its client waits for it. At
-start, calls that were open when the keeper died are settled at their last mark, before anything is
-admitted. This module must not know HTTP, and holds no SQL of its own beyond what recovery reads.
+without. A stream's open row is written at once, and the first byte to its client waits for it.
+Calls that were open when the keeper died are settled at their last mark before anything is
+admitted, or, where workers outlive the keeper, taken on again. This module must not know HTTP or
+the port, and holds no SQL of its own beyond what recovery reads.
 """
 
 import asyncio
@@ -18,16 +19,18 @@ from typing import TypeVar
 import msgspec
 
 from proxy.core.catalog import Catalog
-from proxy.core.ids import WORKERS_MAX, IdSource
+from proxy.core.ids import WORKERS_MAX, IdSource, worker_of
 from proxy.core.ledger import (
     Denial,
     Hold,
     Ledger,
 )
-from proxy.core.limits import Limiter, LimitState
+from proxy.core.limits import EffectiveLimits, Limiter, LimitState
 from proxy.storage.accounts import TopUp, add_top_up
 from proxy.storage.batch import Row
 from proxy.storage.fingerprints import check_pepper
+from proxy.storage.messages import Posted
+from proxy.storage.opening import open_ledger
 from proxy.storage.ports import (
     Admission,
     Closing,
@@ -39,11 +42,20 @@ from proxy.storage.ports import (
     Refusal,
     RefusalReason,
 )
-from proxy.storage.recovery import Recovery, last_id, load_ledger, recover
+from proxy.storage.recovery import (
+    Found,
+    Recovery,
+    closing_at_mark,
+    find_ended,
+    find_open,
+    last_id,
+    load_ledger,
+    recover,
+)
 from proxy.storage.rows import add_money, attempt_row, ended_row, head_row
 from proxy.storage.snapshots import load_catalog
-from proxy.storage.sqlite import Durability, open_writer
-from proxy.storage.writer import QUEUE_CALLS_MAX, OpenRow, Writer
+from proxy.storage.sqlite import Durability
+from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, OpenRow, Writer
 
 OPEN_CALLS_MAX = 100_000
 EXPENSE_PER_KEY_AND_DAY = 5_000_000_000
@@ -56,11 +68,13 @@ KEEPER_WORKER = WORKERS_MAX - 1
 Result = TypeVar("Result")
 
 
-class _OpenCall(msgspec.Struct, frozen=True, gc=False):
+class _OpenCall(msgspec.Struct, gc=False):
     opening: Opening
     head: Row
     """The columns an open row and an ended row share, built once per call."""
     hold: Hold
+    progress: Progress | None = None
+    """The last mark: its bill if its worker died now."""
 
 
 class Keeper:
@@ -74,6 +88,7 @@ class Keeper:
         master: bytes,
         *,
         recovery: Recovery,
+        found: dict[int, Found] | None = None,
         last_id: int,
         expense_max: int,
         clock: Callable[[], float],
@@ -81,7 +96,9 @@ class Keeper:
     ) -> None:
         self.recovery = recovery
         self.last_id = last_id
-        """The greatest id in the file at start: a source of ids must begin above it."""
+        """The greatest id in use: a source of ids must begin above it."""
+        self.found = found or {}
+        """Calls the file says are open; emptied by who takes them on or settles them."""
         self._writer = writer
         self._ledger = ledger
         self._limiter = Limiter()
@@ -90,13 +107,13 @@ class Keeper:
         self._clock = clock
         self._monotonic = clock_monotonic
         self._expense_max = expense_max
-        self._event_ids = IdSource(KEEPER_WORKER)
+        self._event_ids = IdSource(KEEPER_WORKER, after=last_id)
         self._open: dict[int, _OpenCall] = {}
         self._settlements: dict[tuple[str, str], int] = {}
         self._charged: dict[str, int] = {}
         self._expense = 0
         self._subscribers: list[Callable[[Catalog], object]] = []
-        self._admitting = True
+        self._refusing = None if found is None else "the keeper is collecting open calls"
         self._idle = asyncio.Event()
 
     @classmethod
@@ -109,6 +126,7 @@ class Keeper:
         on_fatal: Callable[[BaseException], object],
         durability: Durability = Durability.PROCESS,
         expense_max: int = EXPENSE_PER_KEY_AND_DAY,
+        settle_open: bool = True,
         clock: Callable[[], float] = time,
         clock_monotonic: Callable[[], float] = monotonic,
     ) -> "Keeper":
@@ -116,17 +134,21 @@ class Keeper:
 
         The caller holds the data directory's lock. `master` opens upstream keys; `pepper`, where
         given, must be the one that made the digests of the client keys. `on_fatal` is
-        called once, on the loop, when a commit or sync failed: exit and start anew.
-        Raises SchemaError, SecretError, sqlite3.Error.
+        called once, on the loop, when a commit or sync failed: exit and start anew. Without
+        `settle_open` the calls found open wait in `found`, and nothing is admitted until
+        `begin_admitting`: workers may still be serving them.
+        Raises StorageError, SecretError.
         """
         now = clock()
-        connection = open_writer(path, durability, now)
+        notices: list[str] = []
+        connection = open_ledger(path, durability, now, notices.append)
         try:
             if pepper is not None:
                 check_pepper(connection, pepper)
             catalog = load_catalog(connection, master)
             ledger = load_ledger(connection, catalog, now)
-            recovery = recover(connection, ledger, now)
+            found = None if settle_open else find_open(connection)
+            recovery = recover(connection, ledger, now) if settle_open else Recovery(0, 0)
             greatest = last_id(connection)
         except BaseException:
             connection.close()
@@ -138,6 +160,7 @@ class Keeper:
             catalog,
             master,
             recovery=recovery,
+            found=found,
             last_id=greatest,
             expense_max=expense_max,
             clock=clock,
@@ -150,13 +173,23 @@ class Keeper:
         return self._catalog
 
     async def admit(self, opening: Opening) -> Admission | Refusal:
-        """Charge the limits and hold the money, or change nothing. See `ports.Billing`.
+        """Charge the limits and hold the money, or change nothing. See `ports.Billing`."""
+        return self.decide(opening)
+
+    def decide(self, opening: Opening) -> Admission | Refusal:
+        """Admit or refuse a call at once: nothing comes between looking and taking.
 
         The open row of a plain call is lazy: nobody waits for it before there is an answer.
+        Raises KeeperUnavailableError.
         """
         self._ready()
         ledger, catalog = self._ledger, self._catalog
         call_id, key_id, user_id = opening.call_id, opening.key_id, opening.user_id
+        limits = catalog.limits_by_key.get(key_id)
+        if limits is None:
+            raise KeeperUnavailableError(f"this catalog has no key {key_id}")
+        if call_id > self.last_id:  # noqa: PLR1730 - hot
+            self.last_id = call_id
         amount = opening.hold
         model = catalog.models.get(opening.model)
         careful = (model is not None and model.hidden_output) or (
@@ -165,7 +198,6 @@ class Keeper:
         if careful:
             amount = max(amount, opening.ceiling)
         hold = ledger.reserve(call_id, user_id, key_id, amount, opening.started_at)
-        limits = catalog.limits_by_key[key_id]
         now = self._monotonic()
         limiter = self._limiter
         if isinstance(hold, Denial):
@@ -203,6 +235,7 @@ class Keeper:
         opened = self._open.get(progress.call_id)
         if opened is None:
             raise AssertionError(f"call {progress.call_id} is not open")
+        opened.progress = progress
         row = (
             opened.hold.amount,
             progress.charge,
@@ -227,7 +260,7 @@ class Keeper:
             call_id, closing.charge, closing.forgiven, costs, closing.ended_at
         )
         del self._open[call_id]
-        if not self._admitting and not self._open:
+        if self._refusing is not None and not self._open:
             self._idle.set()
         self._limiter.release(
             opening.key_id,
@@ -337,15 +370,89 @@ class Keeper:
             expense=self._expense,
         )
 
+    def hurry(self, call_id: int) -> Commit:
+        """Write a lazy open row now; returns the commit that makes it durable, or has."""
+        return self._writer.open_now(call_id) or self._writer.durable
+
+    def is_open(self, call_id: int) -> bool:
+        """Whether the call was admitted and has not been settled."""
+        return call_id in self._open
+
+    def open_calls(self, worker: int) -> list[int]:
+        """The open calls that a worker serves."""
+        return [call_id for call_id in self._open if worker_of(call_id) == worker]
+
+    def restore(self, opening: Opening, held: int, progress: Progress | None) -> Commit:
+        """Take on again a call that was open before this keeper, or its worker's connection.
+
+        Returns the commit that makes its row durable, or has. `held` is what the worker knows
+        of: an extension whose answer was lost is given back, because it is asked for again.
+        """
+        call_id, key_id, user_id = opening.call_id, opening.key_id, opening.user_id
+        opened, ledger = self._open.get(call_id), self._ledger
+        if opened is not None:
+            if held < opened.hold.amount:
+                ledger.void(call_id)
+                opened.hold = ledger.restore(call_id, user_id, key_id, held, opening.started_at)
+            return self.hurry(call_id)
+        limits = self._catalog.limits_by_key.get(key_id) or EffectiveLimits()
+        hold = ledger.restore(call_id, user_id, key_id, held, opening.started_at)
+        self._limiter.restore(key_id, user_id, limits, self._monotonic())
+        self.last_id = max(self.last_id, call_id)
+        head, writer = head_row(opening), self._writer
+        self._open[call_id] = _OpenCall(opening, head, hold)
+        commit = writer.durable
+        if self.found.pop(call_id, None) is None:
+            writer.batch.opens[call_id] = (*head, opening.input_estimate, hold.amount)
+            commit = writer.commit
+            writer.flush()
+        if progress is not None:
+            self.mark(progress)
+        return commit
+
+    def undo(self, call_id: int) -> None:
+        """Forget an admission nobody heard of, as if it had never been; total."""
+        opened = self._open.pop(call_id, None)
+        if opened is None and self.found.pop(call_id, None) is None:
+            return
+        if opened is not None:
+            opening, now = opened.opening, self._monotonic()
+            self._ledger.void(call_id)
+            self._limiter.release(opening.key_id, opening.user_id, opening.tokens, 0, now)
+        self._writer.close(call_id)
+        self._writer.flush_together()
+
+    def settle_at_mark(self, call_id: int) -> Receipt:
+        """Close an open call whose worker has died, at what it had last said of it."""
+        opened = self._open.get(call_id)
+        progress = None if opened is None else opened.progress
+        receipt = self.settle(closing_at_mark(call_id, progress, self._clock()))
+        calls, charged = self.recovery
+        self.recovery = Recovery(calls + 1, charged + receipt.charged)
+        return receipt
+
+    async def posted(self, call_ids: list[int]) -> dict[int, Posted]:
+        """Return what was posted for those of the calls that have ended and are in the file.
+
+        Raises KeeperUnavailableError.
+        """
+        return await self._writer.call(lambda connection: find_ended(connection, call_ids))
+
+    def begin_admitting(self) -> None:
+        """Every call found open has been taken on or settled: admit."""
+        if self.found:
+            raise AssertionError(f"{len(self.found)} calls of before are neither open nor settled")
+        self._refusing = None
+
     async def drain(self) -> None:
         """Admit nothing more and wait until every open call has settled; bound it outside."""
-        self._admitting = False
+        self._refusing = "the keeper is shutting down"
         if self._open:
             await self._idle.wait()
 
     async def close(self) -> None:
         """Write what is queued and close the file; calls still open are settled at next start."""
-        self._admitting = False
+        self._refusing = "the keeper is shutting down"
         await self._writer.stop()
 
     def _count_money(self, model: str, charged: int, expense: int) -> None:
@@ -360,8 +467,8 @@ class Keeper:
         writer = self._writer
         if writer.failed is not None:
             raise writer.failed
-        if not self._admitting:
-            raise KeeperUnavailableError("the keeper is shutting down")
+        if self._refusing is not None:
+            raise KeeperUnavailableError(self._refusing)
         # Ended calls alone: open ones are bounded, and every other row belongs to one of either.
         if len(self._open) >= OPEN_CALLS_MAX or len(writer.batch.calls) >= QUEUE_CALLS_MAX:
             raise KeeperUnavailableError("more calls are open than the keeper can follow")

@@ -1,30 +1,31 @@
-"""What a start does before anything is admitted: restore the ledger, settle what was open.
+"""What a start reads before anything is admitted: the ledger, and the calls that were open.
 
-Rules: balances and spending come from the file; a call that was open when the last keeper died is
-settled at its last mark, in one commit for all; nothing delivered, nothing charged. This module
-must not know the event loop.
+Rules: balances and spending come from the file; a call that was open when the last keeper died,
+and that nobody serves any more, is settled at its last mark; nothing delivered, nothing charged.
+This module must not know the event loop.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
 
 from proxy.core.catalog import Catalog
-from proxy.core.entities import BudgetPeriod, Usage, UsageSource, Verdict
+from proxy.core.entities import BudgetPeriod, Dialect, Usage, UsageSource, Verdict
 from proxy.core.errors import ErrorCode
 from proxy.core.ids import EPOCH_MS
-from proxy.core.ledger import ACCOUNT_KIND_BITS, DAY_SECONDS, AccountKind, Denial, Ledger
+from proxy.core.ledger import ACCOUNT_KIND_BITS, DAY_SECONDS, AccountKind, Ledger
 from proxy.storage.batch import Batch
-from proxy.storage.ports import Closing
-from proxy.storage.rows import add_money, ended_row
+from proxy.storage.messages import Posted
+from proxy.storage.ports import Closing, Opening, Progress
+from proxy.storage.rows import add_money, ended_row, head_row
 
 _OPEN_ROWS = (
     "SELECT id, key_id, user_id, endpoint, dialect, model, group_name, stream, price_version, "
-    "multiplier, started_at, client_reference, hold, charge, source, usage, delivered_bytes, "
-    "channel_id FROM open_call ORDER BY id"
+    "multiplier, started_at, client_reference, input_estimate, hold, charge, source, usage, "
+    "delivered_bytes, channel_id FROM open_call ORDER BY id"
 )
-_HEAD_COLUMNS = 12
 
 
 class Recovery(NamedTuple):
@@ -32,6 +33,14 @@ class Recovery(NamedTuple):
 
     calls: int
     charged: int
+
+
+class Found(NamedTuple):
+    """An open call as the file has it. `held` is nano-USD, `progress` its last mark."""
+
+    opening: Opening
+    held: int
+    progress: Progress | None
 
 
 def load_ledger(connection: sqlite3.Connection, catalog: Catalog, now: float) -> Ledger:
@@ -59,52 +68,78 @@ def load_ledger(connection: sqlite3.Connection, catalog: Catalog, now: float) ->
     return ledger
 
 
+def find_open(connection: sqlite3.Connection) -> dict[int, Found]:
+    """Read the calls the file says are open, oldest first."""
+    found: dict[int, Found] = {}
+    for row in connection.execute(_OPEN_ROWS):
+        call_id, held = row[0], row[13]
+        opening = Opening(
+            call_id=call_id,
+            key_id=row[1],
+            user_id=row[2],
+            endpoint=row[3],
+            dialect=Dialect(row[4]),
+            model=row[5],
+            group=row[6],
+            stream=bool(row[7]),
+            price_version=row[8],
+            multiplier=row[9],
+            hold=held,
+            ceiling=held,
+            tokens=0,
+            input_estimate=row[12],
+            started_at=row[10],
+            client_reference=row[11],
+        )
+        charge, source, usage, delivered, channel_id = row[14:]
+        progress = None
+        if usage is not None:
+            used = Usage(**orjson.loads(usage))
+            progress = Progress(call_id, used, UsageSource(source), charge, delivered, channel_id)
+        found[call_id] = Found(opening, held, progress)
+    return found
+
+
 def recover(connection: sqlite3.Connection, ledger: Ledger, now: float) -> Recovery:
     """Settle what was open when the last keeper died, each at its last mark, in one commit.
 
     Nothing delivered, nothing charged. Holds are restored first, so that one call's overrun
     cannot take what another had set aside.
     """
-    rows = connection.execute(_OPEN_ROWS).fetchall()
+    found = find_open(connection)
     batch = Batch()
     charged = 0
-    for row in rows:
-        call_id, key_id, user_id, hold = row[0], row[1], row[2], row[12]
-        if isinstance(ledger.reserve(call_id, user_id, key_id, hold, now), Denial):
-            # The budget was lowered since: hold what is left of it.
-            ledger.reserve(call_id, user_id, key_id, 0, now)
-            ledger.extend(call_id, hold, now)
-    for row in rows:
-        closing = _closing_of(row, now)
-        settlement = ledger.settle(row[0], closing.charge, closing.forgiven, (), now)
+    for call_id, (opening, held, _) in found.items():
+        ledger.restore(call_id, opening.user_id, opening.key_id, held, now)
+    for call_id, (opening, _, progress) in found.items():
+        closing = closing_at_mark(call_id, progress, now)
+        settlement = ledger.settle(call_id, closing.charge, closing.forgiven, (), now)
         charged += settlement.charged
-        batch.closes.append((row[0],))
-        batch.calls.append(ended_row(row[:_HEAD_COLUMNS], closing, settlement, row[10]))
+        batch.closes.append((call_id,))
+        batch.calls.append(ended_row(head_row(opening), closing, settlement, opening.started_at))
         add_money(batch, settlement)
-    if rows:
+    if found:
         batch.apply(connection)
-    return Recovery(len(rows), charged)
+    return Recovery(len(found), charged)
 
 
-def _closing_of(row: tuple[object, ...], now: float) -> Closing:
-    call_id, charge, source, usage, delivered, channel_id = row[0], *row[13:]
-    if not isinstance(call_id, int) or not isinstance(charge, int):
-        raise AssertionError("an open call is stored with integers")
-    used = Usage(**orjson.loads(usage)) if isinstance(usage, str) else Usage(calls=0)
-    seen = isinstance(delivered, int) and delivered > 0
+def closing_at_mark(call_id: int, progress: Progress | None, now: float) -> Closing:
+    """The end of a call whose process has died: what its last mark says, if it made one."""
+    charge = 0 if progress is None else progress.charge
+    delivered = 0 if progress is None else progress.delivered_bytes
     return Closing(
         call_id=call_id,
         verdict=Verdict.INTERNAL_ERROR,
-        usage=used,
-        source=UsageSource(str(source)),
-        charge=charge if seen else 0,
-        forgiven=0 if seen else charge,
-        delivered_bytes=delivered if isinstance(delivered, int) else 0,
+        usage=Usage(calls=0) if progress is None else progress.usage,
+        source=UsageSource.NONE if progress is None else progress.source,
+        charge=charge if delivered else 0,
+        forgiven=0 if delivered else charge,
+        delivered_bytes=delivered,
         delivered_events=0,
-        status=200 if seen else ErrorCode.INTERNAL_ERROR.status,
+        status=200 if delivered else ErrorCode.INTERNAL_ERROR.status,
         error_code=ErrorCode.INTERNAL_ERROR.code,
         finish_reason=None,
-        channel_id=channel_id if isinstance(channel_id, int) else None,
+        channel_id=None if progress is None else progress.channel_id,
         upstream_model=None,
         attempts=(),
         ended_at=now,
@@ -112,10 +147,23 @@ def _closing_of(row: tuple[object, ...], now: float) -> Closing:
     )
 
 
+def find_ended(connection: sqlite3.Connection, call_ids: Sequence[int]) -> dict[int, Posted]:
+    """Read what was posted for those of the calls that have ended."""
+    ended: dict[int, Posted] = {}
+    for call_id in call_ids:
+        row = connection.execute(
+            "SELECT charge, overrun, balance_after FROM call WHERE id = ?", (call_id,)
+        ).fetchone()
+        if row is not None:
+            ended[call_id] = Posted(call_id, *row)
+    return ended
+
+
 def last_id(connection: sqlite3.Connection) -> int:
     """The greatest id in use, of a call or of a ledger event; 0 in a new file."""
     row = connection.execute(
         "SELECT max(coalesce((SELECT max(id) FROM call), 0), "
+        "coalesce((SELECT max(id) FROM open_call), 0), "
         "coalesce((SELECT max(event_id) FROM transfer), 0))"
     ).fetchone()
     return int(row[0])
