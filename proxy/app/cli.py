@@ -27,7 +27,7 @@ from proxy.app.settings import Settings, SettingsError, load
 from proxy.core.entities import BudgetPeriod, Dialect
 from proxy.core.money import format_usd
 from proxy.storage.secrets import SecretError
-from proxy.storage.sqlite import SchemaError
+from proxy.storage.sqlite import StorageError
 from proxy.storage.verify import verify
 
 CREATING = frozenset({"catalog apply", "user add", "channel add"})
@@ -94,10 +94,8 @@ class Main(click.Group):
         """Run a command; see the class."""
         try:
             found: object = super().invoke(ctx)
-        except (CommandError, SecretError) as error:
+        except (CommandError, SecretError, StorageError) as error:
             show.problem(error.message, error.remedy)
-        except SchemaError as error:
-            show.problem(str(error))
         except SettingsError as error:
             for problem in error.problems:
                 where = "" if problem.line is None else f" line {problem.line}"

@@ -22,7 +22,7 @@ from proxy.app.settings import Settings
 from proxy.storage.billing import Keeper
 from proxy.storage.secret_files import HOW_TO_MAKE, create_secret, read_secret
 from proxy.storage.secrets import SecretError
-from proxy.storage.sqlite import Durability, SchemaError, open_reader
+from proxy.storage.sqlite import Durability, StorageError, open_reader
 
 Result = TypeVar("Result")
 
@@ -133,12 +133,8 @@ async def open_office(
         )
     except SecretError as error:
         raise CommandError(error.message, error.remedy) from None
-    except SchemaError as error:
-        raise CommandError(str(error)) from None
-    except sqlite3.Error as error:
-        raise CommandError(
-            f"{directory.database} cannot be opened: {error}", "check disk space and permissions"
-        ) from None
+    except StorageError as error:
+        raise CommandError(error.message, error.remedy) from None
     try:
         yield Office(keeper, directory.database, secrets)
     finally:

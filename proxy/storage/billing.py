@@ -30,7 +30,7 @@ from proxy.storage.accounts import TopUp, add_top_up
 from proxy.storage.batch import Row
 from proxy.storage.fingerprints import check_pepper
 from proxy.storage.messages import Posted
-from proxy.storage.opening import open_ledger
+from proxy.storage.opening import explained, open_ledger
 from proxy.storage.ports import (
     Admission,
     Closing,
@@ -90,6 +90,7 @@ class Keeper:
         recovery: Recovery,
         found: dict[int, Found] | None = None,
         last_id: int,
+        notices: tuple[str, ...],
         expense_max: int,
         clock: Callable[[], float],
         clock_monotonic: Callable[[], float],
@@ -97,6 +98,8 @@ class Keeper:
         self.recovery = recovery
         self.last_id = last_id
         """The greatest id in use: a source of ids must begin above it."""
+        self.notices = notices
+        """What an operator should know of the start: a migration, a WAL that was cut."""
         self.found = found or {}
         """Calls the file says are open; emptied by who takes them on or settles them."""
         self._writer = writer
@@ -150,6 +153,9 @@ class Keeper:
             found = None if settle_open else find_open(connection)
             recovery = recover(connection, ledger, now) if settle_open else Recovery(0, 0)
             greatest = last_id(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise explained(path, error) from None
         except BaseException:
             connection.close()
             raise
@@ -162,6 +168,7 @@ class Keeper:
             recovery=recovery,
             found=found,
             last_id=greatest,
+            notices=tuple(notices),
             expense_max=expense_max,
             clock=clock,
             clock_monotonic=clock_monotonic,

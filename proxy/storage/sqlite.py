@@ -22,6 +22,12 @@ WAL_PAGES_MAX = 4_000
 WAL_BYTES_KEPT_MAX = 16 * 1024 * 1024
 
 
+_VERSION_TABLE = (
+    "CREATE TABLE IF NOT EXISTS schema_version (number INTEGER PRIMARY KEY, "
+    "name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at REAL NOT NULL) STRICT;"
+)
+
+
 class Durability(StrEnum):
     """What a commit survives: the death of every process, or also of the machine's power."""
 
@@ -29,8 +35,17 @@ class Durability(StrEnum):
     POWER = "power"
 
 
-class SchemaError(Exception):
-    """The file is not ours, was made by a newer release, or a migration was tampered with."""
+class StorageError(Exception):
+    """The database cannot be opened or changed: `message` says why, `remedy` what to do."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+        self.message = message
+        self.remedy = remedy
+
+
+class SchemaError(StorageError):
+    """The file is not ours, was made by a newer release, or a migration failed or was edited."""
 
 
 class Migration(NamedTuple):
@@ -47,7 +62,22 @@ class Migration(NamedTuple):
 def open_writer(path: Path, durability: Durability, now: float) -> sqlite3.Connection:
     """Open (or create) the database for its one writer and bring its schema up to date.
 
-    Transactions are explicit. Raises SchemaError, sqlite3.Error.
+    For a file that may hold an operator's books use `storage/opening.py`, which tries a migration
+    on a copy first. Transactions are explicit. Raises SchemaError, sqlite3.Error.
+    """
+    connection = connect_writer(path, durability)
+    try:
+        migrate(connection, now)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_writer(path: Path, durability: Durability) -> sqlite3.Connection:
+    """Open (or create) the database for its one writer, whatever schema it has.
+
+    Raises SchemaError, sqlite3.Error.
     """
     connection = sqlite3.connect(
         path,
@@ -58,7 +88,6 @@ def open_writer(path: Path, durability: Durability, now: float) -> sqlite3.Conne
     )
     try:
         _set_up_writer(connection, durability)
-        migrate(connection, now)
     except BaseException:
         connection.close()
         raise
@@ -82,32 +111,42 @@ def open_reader(path: Path) -> sqlite3.Connection:
 def migrate(
     connection: sqlite3.Connection, now: float, migrations: tuple[Migration, ...] | None = None
 ) -> int:
-    """Apply what is missing, each migration in its own transaction; returns the version.
+    """Apply what is missing, all of it in one transaction; returns the version.
 
-    Raises SchemaError if the file knows a migration we do not, or another text of one we do.
+    Raises SchemaError if the file knows a migration we do not, or another text of one we do;
+    sqlite3.Error, with nothing changed, if one fails.
     """
+    missing = pending(connection, migrations)
+    if missing:
+        _apply(connection, missing, now)
+    return schema_version(connection)
+
+
+def pending(
+    connection: sqlite3.Connection, migrations: tuple[Migration, ...] | None = None
+) -> tuple[Migration, ...]:
+    """The migrations the file has not seen, in order; writes nothing. Raises SchemaError."""
     known = tuple(packaged_migrations()) if migrations is None else migrations
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS schema_version (number INTEGER PRIMARY KEY, "
-        "name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at REAL NOT NULL) STRICT"
-    )
-    applied = {
-        int(number): str(checksum)
-        for number, checksum in connection.execute("SELECT number, checksum FROM schema_version")
-    }
+    applied = _applied(connection)
     newest = max((migration.number for migration in known), default=0)
     if max(applied, default=0) > newest:
         raise SchemaError(
             f"the database has schema {max(applied)}, this release knows {newest}: "
-            "it was written by a newer release; start that one"
+            "it was written by a newer release",
+            f"start that one, or restore a backup of schema {newest}",
         )
     for migration in known:
-        if migration.number in applied:
-            if applied[migration.number] != migration.checksum:
-                raise SchemaError(f"migration {migration.name} differs from the one applied")
-            continue
-        _apply(connection, migration, now)
-    return newest
+        if applied.get(migration.number, migration.checksum) != migration.checksum:
+            raise SchemaError(
+                f"migration {migration.name} differs from the one applied",
+                "install the release again, its files were edited",
+            )
+    return tuple(migration for migration in known if migration.number not in applied)
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """The newest migration the file has seen; 0 for a file without any."""
+    return max(_applied(connection), default=0)
 
 
 def packaged_migrations() -> Iterator[Migration]:
@@ -136,11 +175,28 @@ def _set_up_writer(connection: sqlite3.Connection, durability: Durability) -> No
     connection.execute("PRAGMA recursive_triggers = ON")
 
 
-def _apply(connection: sqlite3.Connection, migration: Migration, now: float) -> None:
-    row = f"{migration.number}, '{migration.name}', '{migration.checksum}', {now!r}"
-    record = f"INSERT INTO schema_version VALUES ({row});"  # noqa: S608 - our own file names
+def _applied(connection: sqlite3.Connection) -> dict[int, str]:
+    """Checksums by number; empty for a new file. Raises SchemaError for one of somebody else's."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if "schema_version" not in tables:
+        if tables:
+            raise SchemaError(
+                "the file is a database, but not one of Sluice's",
+                "check the path; nothing was changed",
+            )
+        return {}
+    rows = connection.execute("SELECT number, checksum FROM schema_version")
+    return {int(number): str(checksum) for number, checksum in rows}
+
+
+def _apply(connection: sqlite3.Connection, missing: tuple[Migration, ...], now: float) -> None:
+    steps = [_VERSION_TABLE]
+    for migration in missing:
+        row = f"{migration.number}, '{migration.name}', '{migration.checksum}', {now!r}"
+        record = f"INSERT INTO schema_version VALUES ({row});"  # noqa: S608 - our own file names
+        steps.append(f"{migration.sql}\n;{record}")
     try:
-        connection.executescript(f"BEGIN IMMEDIATE;\n{migration.sql}\n;{record}\nCOMMIT;")
+        connection.executescript("BEGIN IMMEDIATE;\n" + "\n".join(steps) + "\nCOMMIT;")
     except sqlite3.Error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

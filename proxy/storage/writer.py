@@ -24,6 +24,7 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from proxy.storage.batch import Batch, Row
+from proxy.storage.checkpoints import CheckpointMark
 from proxy.storage.ports import KeeperUnavailableError
 from proxy.storage.sqlite import Durability
 
@@ -188,6 +189,7 @@ class Writer:
         self.checkpoint_seconds = 0.0
         self.imbalance = 0
         self._connection = connection
+        self._mark = CheckpointMark(path)
         self._loop = loop
         self._on_fatal = on_fatal
         self._lazy: dict[int, Row] = {}
@@ -403,7 +405,7 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._fail, error, handed[1], handed[2])
             if self._syncer is not None:
                 self._syncer.stop()
-            self._connection.close()
+            self._mark.close(self._connection)
             self._loop.call_soon_threadsafe(self._closed)
 
     def _write(self, batch: Batch, commit: Commit, work: list[Work[object]]) -> None:
@@ -430,8 +432,9 @@ class Writer:
             self._wal_pages = 0
             started = perf_counter()
             try:
+                self._mark.write()
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 self._fail_from_thread(error)
             self.checkpoint_seconds += perf_counter() - started
         if self.commits % AUDIT_COMMITS == 1:
