@@ -7,9 +7,7 @@ failed, 2 wrong usage. This module must not know how a command is done.
 """
 
 import asyncio
-import functools
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,72 +17,16 @@ import click
 import proxy
 from proxy.app import check as checking
 from proxy.app import commands, selftest, show, toml
-from proxy.app.control import CommandError, NotRunningError, ask
-from proxy.app.directory import DataDirectory, DirectoryError
-from proxy.app.office import open_office
+from proxy.app.control import CommandError
+from proxy.app.directory import DirectoryError
 from proxy.app.seed import NO_KEY, Upstream, base_url_of
-from proxy.app.settings import Settings, SettingsError, load
+from proxy.app.settings import SettingsError
+from proxy.app.target import CONFIG_OPTION, DATA_OPTION, Target, targeted
 from proxy.core.entities import BudgetPeriod, Dialect
 from proxy.core.money import format_usd
 from proxy.storage.secrets import SecretError
 from proxy.storage.sqlite import StorageError
 from proxy.storage.verify import verify
-
-CREATING = frozenset({"catalog apply", "user add", "channel add"})
-"""Commands that may make a new database; the others would only hide a mistyped path."""
-
-CONFIG_OPTION = click.option(
-    "--config", type=click.Path(path_type=Path), envvar="SLUICE_CONFIG", help="Settings file."
-)
-DATA_OPTION = click.option("--data", envvar="SLUICE_DATA", help="Data directory.")
-
-
-class Target:
-    """Which data directory, and how to show results."""
-
-    def __init__(self, config: Path | None, data: str | None, *, json: bool) -> None:
-        flags = {} if data is None else {"data_dir": data}
-        self.settings: Settings = load(config, flags)
-        self.directory = DataDirectory(self.settings.data_path)
-        self.json = json
-
-    def do(self, command: str, arguments: Mapping[str, object]) -> Any:
-        """Do a command and return its result. Raises CommandError, DirectoryError."""
-        try:
-            return ask(self.directory.control, command, arguments)
-        except NotRunningError:
-            pass
-        if command not in CREATING and not self.directory.database.exists():
-            raise CommandError(
-                f"there is no database in {self.directory.root}",
-                "start `sluice serve` once, or name the directory with --data",
-            )
-        with self.directory.locked():
-            return asyncio.run(self._do_alone(command, arguments))
-
-    def show(self, result: object) -> None:
-        """Write a result to standard output."""
-        (show.as_json if self.json else show.as_table)(result, sys.stdout)
-
-    async def _do_alone(self, command: str, arguments: Mapping[str, object]) -> object:
-        async with open_office(self.directory, self.settings) as office:
-            return await commands.run(office, command, arguments)
-
-
-def targeted(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --config, --data and --json, and a Target as first argument."""
-
-    @functools.wraps(command)
-    def wrapped(config: Path | None, data: str | None, json: bool, **rest: object) -> None:
-        command(Target(config, data, json=json), **rest)
-
-    for option in (
-        click.option("--json", is_flag=True, help="Write the result as JSON."),
-        DATA_OPTION,
-        CONFIG_OPTION,
-    ):
-        wrapped = option(wrapped)
-    return wrapped
 
 
 class Main(click.Group):
