@@ -18,7 +18,7 @@ from proxy.edge import families as f
 from proxy.edge.families import Metric
 from proxy.edge.merging import Merged
 from proxy.edge.metrics import build_labels
-from proxy.edge.state import Buckets, StorageFigures
+from proxy.edge.state import Buckets, OpenHolds, StorageFigures
 from proxy.storage.ports import KeeperStatistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,10 +30,11 @@ Sample = tuple[tuple[str, ...], int | float | str | Buckets]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """What one page shows. `statistics` may be known of a keeper that is not up."""
+    """What one page shows. `holds` stands for `statistics` when there is no keeper to ask."""
 
     merged: Merged
     statistics: KeeperStatistics | None = None
+    holds: OpenHolds | None = None
     keeper_up: bool = False
     ready: bool = False
     workers_wanted: int = 1
@@ -85,6 +86,8 @@ def _families(picture: Picture) -> Iterator[tuple[Metric, list[Sample]]]:
     yield f.BREAKER, [((name,), state) for name, state in merged.breakers.items()]
     if picture.statistics is not None:
         yield from _keeper(picture.statistics)
+    elif picture.holds is not None:
+        yield from _holds(picture.holds)
     yield f.KEEPER_UP, [((), int(picture.keeper_up))]
     yield f.READY, [((), int(picture.ready))]
     yield f.WORKERS, [((), merged.workers)]
@@ -112,9 +115,9 @@ def _tokens(merged: Merged) -> list[Sample]:
 
 
 def _keeper(statistics: KeeperStatistics) -> Iterator[tuple[Metric, list[Sample]]]:
-    yield f.HOLDS_OPEN, [((), statistics.holds_open)]
-    yield f.HELD, [((), usd(statistics.held))]
-    yield f.HOLD_AGE, [((), statistics.hold_oldest_seconds)]
+    yield from _holds(
+        OpenHolds(statistics.holds_open, statistics.held, statistics.hold_oldest_seconds)
+    )
     yield f.SETTLEMENTS, [(key, n) for key, n in statistics.settlements.items()]
     yield f.CHARGED, [((model,), usd(n)) for model, n in statistics.charged.items()]
     yield f.OPERATOR_EXPENSE, [((), usd(statistics.expense))]
@@ -123,6 +126,12 @@ def _keeper(statistics: KeeperStatistics) -> Iterator[tuple[Metric, list[Sample]
     yield f.COMMIT_SECONDS, [((), statistics.commit_seconds)]
     yield f.CHECKPOINT_SECONDS, [((), statistics.checkpoint_seconds)]
     yield f.QUEUE, [((), statistics.queue_depth)]
+
+
+def _holds(holds: OpenHolds) -> Iterator[tuple[Metric, list[Sample]]]:
+    yield f.HOLDS_OPEN, [((), holds.count)]
+    yield f.HELD, [((), usd(holds.held))]
+    yield f.HOLD_AGE, [((), holds.oldest_seconds)]
 
 
 def _processes(merged: Merged) -> Iterator[tuple[Metric, list[Sample]]]:

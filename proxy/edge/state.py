@@ -112,6 +112,14 @@ class StorageFigures(Struct, frozen=True):
     free_bytes: int
 
 
+class OpenHolds(Struct, frozen=True):
+    """Holds on wallets open now. `held` nano-USD."""
+
+    count: int
+    held: int
+    oldest_seconds: float
+
+
 def encode(state: State) -> bytes:
     """Return a record as bytes: one pass in C, a millisecond for thousands of label sets."""
     return _ENCODER.encode(state)

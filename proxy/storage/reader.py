@@ -1,0 +1,58 @@
+"""A connection that reads the database beside its writer, for pages and reports.
+
+Rules: it never writes, never checkpoints and never creates the file (storage/sqlite.py says why);
+statements run in aiosqlite's thread, so the event loop does not wait for a disk. No secret is
+read here. This module must not know who shows what.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import aiosqlite
+
+from proxy.storage.sqlite import BUSY_SECONDS_MAX
+
+
+class OpenCalls(NamedTuple):
+    """What the file knows of open calls. `held` nano-USD, `oldest` seconds since the epoch."""
+
+    calls: int
+    held: int
+    oldest: float | None
+
+
+class Reader:
+    """One connection, from `open` to `close`. Every method raises sqlite3.Error."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def open(cls, path: Path) -> "Reader":
+        """Open the database at the absolute `path`, which must exist."""
+        connection = await aiosqlite.connect(
+            f"{path.as_uri()}?mode=ro",
+            uri=True,
+            timeout=BUSY_SECONDS_MAX,
+            isolation_level=None,
+        )
+        try:
+            await connection.execute("PRAGMA query_only = ON")
+            await connection.execute("PRAGMA wal_autocheckpoint = 0")
+        except BaseException:
+            await connection.close()
+            raise
+        return cls(connection)
+
+    async def close(self) -> None:
+        """End the connection and its thread."""
+        await self._connection.close()
+
+    async def open_calls(self) -> OpenCalls:
+        """Count the calls that are open in the file, and what is held for them."""
+        query = "SELECT count(*), coalesce(sum(hold), 0), min(started_at) FROM open_call"
+        async with self._connection.execute(query) as cursor:
+            row = await cursor.fetchone()
+        if row is None:
+            raise AssertionError("an aggregate without a row")
+        return OpenCalls(*row)
