@@ -7,6 +7,7 @@ made of, nor whose figures are shown.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -68,6 +69,13 @@ class Operations:
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; returns the bound address (port 0 picks one). Raises OSError."""
+        return await self._listen(lambda runner: web.TCPSite(runner, host, port))
+
+    async def start_on(self, listener: socket.socket) -> tuple[str, int]:
+        """Accept on a duplicate of a listening socket that others keep open. Raises OSError."""
+        return await self._listen(lambda runner: web.SockSite(runner, listener.dup()))
+
+    async def _listen(self, site: Callable[[web.AppRunner], web.BaseSite]) -> tuple[str, int]:
         app = web.Application(client_max_size=1024)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._ready)
@@ -75,7 +83,7 @@ class Operations:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
+            await site(runner).start()
         except OSError:
             await runner.cleanup()
             raise
