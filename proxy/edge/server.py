@@ -19,6 +19,7 @@ from proxy.edge import log, models
 from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
 from proxy.edge.downstream import Downstream, Visit
+from proxy.edge.metrics import CallFigures
 from proxy.edge.relay import announce_limits, relay
 from proxy.edge.world import World
 
@@ -113,6 +114,7 @@ class Server:
             body = models.anthropic_list(catalog, key, models.page_of(client.head.query))
         else:
             body = models.openai_list(catalog, key)
+        world.metrics.observe_call(CallFigures(endpoint=client.endpoint))
         client.answer(200, body)
 
     async def _announce_limits(self, client: Downstream) -> None:
@@ -135,6 +137,7 @@ class Server:
                 ("access-control-max-age", str(PREFLIGHT_SECONDS)),
             ]
         )
+        self._world.metrics.observe_call(CallFigures(endpoint=client.endpoint, code=204))
         client.empty(204)
 
     def _cors_origin(self, head: RequestHead) -> str:

@@ -251,6 +251,23 @@ def test_a_browser_may_ask_anywhere_without_a_key(tmp_path: Path, path: str) -> 
         assert "POST" in (response.header("access-control-allow-methods") or "")
 
 
+def test_every_answer_is_counted_also_those_that_are_no_call(tmp_path: Path) -> None:
+    with Relay(tmp_path, channel("http://127.0.0.1:9/v1")) as relay:
+        for method, path, status in (
+            ("GET", "/v1/models", 200), ("GET", "/v1/models/m", 200), ("HEAD", "/v1/models", 200),
+            ("OPTIONS", CHAT, 204), ("GET", "/v1/models/nothing", 404), ("GET", "/nowhere", 404),
+        ):  # fmt: skip
+            with relay.client() as client:
+                client.send(request_bytes(path, method=method, key=ANN))
+                assert client.read_response(method).status == status
+        relay.quiet()
+        counted = relay.do(lambda: dict(relay.world.metrics.counted.requests))
+        assert {(endpoint, code): count for (endpoint, _, _, code), count in counted.items()} == {
+            ("models", "200"): 2, ("model", "200"): 1, ("model", "404"): 1,
+            ("chat", "204"): 1, ("other", "404"): 1,
+        }  # fmt: skip
+
+
 @pytest.mark.parametrize("target", [CHAT, "/nowhere", "/v1/models"])
 def test_cors_is_on_every_answer_to_a_browser_and_on_no_other(tmp_path: Path, target: str) -> None:
     with Relay(tmp_path) as relay:
