@@ -17,6 +17,7 @@ import uvloop
 from proxy.app.directory import DataDirectory
 from proxy.app.serve import Signals
 from proxy.app.settings import Settings, load
+from proxy.app.sockets import Listeners, open_listeners
 from proxy.app.wiring import Relay
 from proxy.core.limits import LimitState
 from proxy.edge import log
@@ -61,18 +62,18 @@ class NoBilling:
 class UnbilledRelay(Relay):
     """The product's process with its billing taken out after the start."""
 
-    async def start(self, settings: Settings) -> None:
+    async def start(self, settings: Settings, listeners: Listeners) -> None:
         """Raises what Relay.start raises; nobody can have called when it returns."""
-        await super().start(settings)
+        await super().start(settings, listeners)
         self.world.billing = NoBilling(asyncio.get_running_loop())
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, listeners: Listeners) -> None:
     """Serve until SIGTERM, then drain."""
     log.configure(settings.log_level, settings.log_format)
     with DataDirectory(settings.data_path).locked():
         relay = UnbilledRelay()
-        await relay.start(settings)
+        await relay.start(settings, listeners)
         signals = Signals()
         try:
             await signals.stop.wait()
@@ -98,7 +99,7 @@ def main() -> None:
             "operations_listen": options.operations,
         },
     )
-    uvloop.run(serve(settings))
+    uvloop.run(serve(settings, open_listeners(settings)))
 
 
 if __name__ == "__main__":

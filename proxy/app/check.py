@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from proxy.app.settings import Problem, SettingsError, load, toml_problem
+from proxy.app.settings import Problem, Settings, SettingsError, load, toml_problem
 from proxy.storage.documents import SEALED_PREFIX
 from proxy.storage.imports import apply_catalog
 from proxy.storage.secrets import SECRET_BYTES
@@ -43,6 +43,14 @@ def check_catalog(path: Path) -> list[Problem]:
     except ValueError as error:
         return [_problem(text, str(error))]
     return _useless(text, document)
+
+
+def check_files(settings: Settings) -> None:
+    """Raise SettingsError unless the files that `settings` name could be used."""
+    if settings.catalog_file:
+        problems = check_catalog(Path(settings.catalog_file))
+        if problems:
+            raise SettingsError(problems, settings.catalog_file)
 
 
 def read_catalog(path: Path) -> tuple[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import re
 import secrets
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from time import time
@@ -263,9 +264,16 @@ class _Handlers:
 
 
 async def start_demo(
-    host: str = "127.0.0.1", port: int = 0, *, rate: float = TOKENS_PER_SECOND
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    rate: float = TOKENS_PER_SECOND,
+    listener: socket.socket | None = None,
 ) -> Demo:
-    """Listen and answer until `Demo.stop`. Port 0 picks a free one. Raises OSError."""
+    """Listen and answer until `Demo.stop`. Port 0 picks a free one. Raises OSError.
+
+    `listener`: a listening socket to use, and to close, instead of making one.
+    """
     handlers = _Handlers(rate, exact_count(Tokenizer.O200K))
     app = web.Application(client_max_size=PROMPT_BYTES_MAX)
     for prefix in ("", "/v1"):
@@ -276,7 +284,9 @@ async def start_demo(
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site: web.BaseSite = web.TCPSite(runner, host, port)
+        if listener is not None:
+            site = web.SockSite(runner, listener)
         await site.start()
     except OSError:
         await runner.cleanup()

@@ -8,10 +8,13 @@ is in the files.
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+LOCK_PAUSE_SECONDS = 0.01
 
 
 class DirectoryError(Exception):
@@ -39,6 +42,11 @@ class DataDirectory:
         return self.root / "control.sock"
 
     @property
+    def port(self) -> Path:
+        """The unix socket workers and the console reach the keeper by."""
+        return self.root / "keeper.sock"
+
+    @property
     def secrets(self) -> Path:
         """Where the pepper and the master key are."""
         return self.root / "secrets"
@@ -60,8 +68,11 @@ class DataDirectory:
             ) from None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the exclusive lock. Raises LockedError at once if someone else does."""
+    def locked(self, seconds_max: float = 0.0) -> Iterator[None]:
+        """Hold the exclusive lock. Blocks for up to `seconds_max` while someone else holds it.
+
+        Raises LockedError then.
+        """
         self.create()
         try:
             descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -70,16 +81,27 @@ class DataDirectory:
                 f"cannot open {self.lock}: {error.strerror}; check the owner of the directory"
             ) from None
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _take(descriptor, seconds_max):
                 holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "?"
                 raise LockedError(
                     f"{self.root} is in use by process {holder}; stop it or name another "
                     "directory with --data"
-                ) from None
+                )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
+
+
+def _take(descriptor: int, seconds_max: float) -> bool:
+    until = time.monotonic() + seconds_max
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(LOCK_PAUSE_SECONDS)
+        else:
+            return True

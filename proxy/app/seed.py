@@ -57,7 +57,12 @@ class Seeded:
 
     key: str | None = field(repr=False)
     models: tuple[str, ...]
-    changes: tuple[str, ...]
+    changes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any] | None) -> "Seeded | None":
+        """What another process says it has seeded, as `{"key", "models"}`."""
+        return None if row is None else cls(row["key"], tuple(row["models"]))
 
 
 def base_url_of(pasted: str) -> str:

@@ -1,30 +1,36 @@
-"""`sluice serve`: one relay process from its lock to its last call.
+"""`sluice serve`: one relay process from its lock to its last call, or the supervisor of several.
 
 Rules: the lock comes first and goes last; seeds and the catalog file are applied before anybody
-can call. SIGTERM and SIGINT drain (a second one stops at once), SIGHUP reloads; a reload that
-fails keeps everything as it was and says why. This module must not know how calls are served.
+can call; the banner is printed once. SIGTERM and SIGINT drain (a second one stops at once),
+SIGHUP reloads; a reload that fails keeps everything as it was and says why. This module must not
+know how calls are served.
 """
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 import proxy
-from proxy.app import commands, seed
-from proxy.app.check import read_catalog
+from proxy.app import commands, processes, seed, upgrade
+from proxy.app.check import check_files
 from proxy.app.control import CommandError, ControlServer
 from proxy.app.demo import start_demo
 from proxy.app.directory import DataDirectory
 from proxy.app.notify import READY, STOPPING, extend_timeout, notify, reloading, status
 from proxy.app.office import Office, load_secrets, open_office
+from proxy.app.provision import apply_file, provision
 from proxy.app.seed import Seeded, Upstream
 from proxy.app.settings import Settings, SettingsError, host_and_port, load
+from proxy.app.sockets import Listeners, bound_address, more, open_listeners
+from proxy.app.supervisor import Supervisor
+from proxy.app.upgrade import Inherited
 from proxy.app.watchdog import watchdog
 from proxy.app.wiring import Relay
 from proxy.edge import log
@@ -45,54 +51,78 @@ class Options:
     models: tuple[str, ...] = ()
 
 
-async def serve(options: Options) -> int:
-    """Run until told to stop; returns the exit status.
+def run(options: Options) -> int:
+    """Run until told to stop, in one process or many; returns the exit status.
 
-    Raises SettingsError, DirectoryError, CommandError, OSError (an address in use).
+    Raises SettingsError, DirectoryError, CommandError, OSError (an address in use), ...
     """
+    inherited = upgrade.take_over(os.environ)
     settings = load(options.config, options.flags)
     log.configure(settings.log_level, settings.log_format)
-    directory = DataDirectory(settings.data_path)
-    with directory.locked():
-        demo = await start_demo() if options.demo else None
+    if os.environ.pop(upgrade.PREFLIGHT, ""):
+        check_files(settings)
+        return 0
+    if inherited is None and settings.workers == 1:
+        return _run_one(settings, options)
+    return _run_many(settings, options, inherited)
+
+
+def _run_one(settings: Settings, options: Options) -> int:
+    """Keeper and worker in this process."""
+    with DataDirectory(settings.data_path).locked():
+        # Bound before the ledger recovers: who calls meanwhile waits instead of being refused.
+        listeners = open_listeners(settings)
         try:
-            upstreams = [*options.upstreams]
-            if demo is not None:
-                upstreams.extend(seed.demo_upstreams(demo.base_url))
-            seeded = await _prepare(directory, settings, upstreams, options.models)
-            return await _run(directory, settings, options, seeded)
+            return uvloop.run(_serve(settings, options, listeners))
         finally:
-            if demo is not None:
-                await demo.stop()
+            listeners.close()
 
 
-async def _prepare(
-    directory: DataDirectory,
-    settings: Settings,
-    upstreams: Sequence[Upstream],
-    models: tuple[str, ...],
-) -> Seeded | None:
-    """Apply the catalog file and the seeds while nobody can call yet."""
-    if not upstreams and not settings.catalog_file:
-        return None
-    async with open_office(directory, settings) as office:
-        if settings.catalog_file:
-            await apply_file(office, Path(settings.catalog_file))
-        if not upstreams:
-            return None
-        named = [
-            replace(each, models=each.models or models or await seed.list_models(each))
-            for each in upstreams
-        ]
-        return await seed.seed(office, named)
+def _run_many(settings: Settings, options: Options, inherited: Inherited | None) -> int:
+    """Be the supervisor of a keeper, workers and a console; in each child, be that child."""
+    if inherited is None:
+        listeners = open_listeners(settings, demo=options.demo)
+    else:
+        listeners = inherited.listeners
+        listeners.clients += more(listeners.clients, settings.workers)
+
+    def announce(said: Mapping[str, Any]) -> None:
+        _announce(listeners, settings, Seeded.read(said.get("seeded")))
+
+    supervisor = Supervisor(
+        settings, lambda: load(options.config, options.flags), listeners, announce, inherited
+    )
+    outcome = supervisor.run()
+    if isinstance(outcome, int):
+        listeners.close()
+        return outcome
+    return processes.run(outcome, supervisor.settings, listeners, options.upstreams, options.models)
 
 
-async def _run(
-    directory: DataDirectory, settings: Settings, options: Options, seeded: Seeded | None
+async def _serve(settings: Settings, options: Options, listeners: Listeners) -> int:
+    directory = DataDirectory(settings.data_path)
+    demo = await start_demo() if options.demo else None
+    try:
+        upstreams = [*options.upstreams]
+        if demo is not None:
+            upstreams.extend(seed.demo_upstreams(demo.base_url))
+        seeded = None
+        if upstreams or settings.catalog_file:
+            async with open_office(directory, settings) as office:
+                seeded = await provision(office, settings, upstreams, options.models)
+        return await _relay(settings, options, listeners, seeded)
+    finally:
+        if demo is not None:
+            await demo.stop()
+
+
+async def _relay(
+    settings: Settings, options: Options, listeners: Listeners, seeded: Seeded | None
 ) -> int:
+    directory = DataDirectory(settings.data_path)
     signals = Signals()
     relay = Relay()
-    await relay.start(settings)
+    await relay.start(settings, listeners)
     try:
         office = Office(relay.keeper, directory.database, load_secrets(directory, settings))
         control = ControlServer(
@@ -100,10 +130,7 @@ async def _run(
         )
         await control.start()
         try:
-            address = shown_address(*relay.listen_address())
-            sys.stdout.write(banner(address, settings, seeded) + "\n")
-            sys.stdout.flush()
-            log.get().info("serving", address=address, version=proxy.__version__)
+            address = _announce(listeners, settings, seeded)
             reloader = Reloader(relay, office, options, settings)
             dog = watchdog(relay.keeper.beat)
             beating = None if dog is None else asyncio.ensure_future(dog.run())
@@ -120,6 +147,15 @@ async def _run(
         signals.close()
 
 
+def _announce(listeners: Listeners, settings: Settings, seeded: Seeded | None) -> str:
+    """Print the banner, once in the life of a relay; returns the address in it."""
+    address = shown_address(*bound_address(listeners.clients[0]))
+    sys.stdout.write(banner(address, settings, seeded) + "\n")
+    sys.stdout.flush()
+    log.get().info("serving", address=address, version=proxy.__version__)
+    return address
+
+
 class Signals:
     """What the process was told from outside; listens from its making to `close`."""
 
@@ -131,10 +167,11 @@ class Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping)
         self._loop.add_signal_handler(signal.SIGHUP, self.hang_up.set)
+        self._loop.add_signal_handler(signal.SIGUSR2, _no_upgrade)
 
     def close(self) -> None:
         """Give the signals their default meaning again."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             self._loop.remove_signal_handler(number)
 
     def _stopping(self) -> None:
@@ -212,14 +249,16 @@ class Reloader:
         log.get().info("reloaded")
 
 
+def _no_upgrade() -> None:
+    log.get().error(
+        "upgrade refused",
+        reason="one process cannot replace itself",
+        remedy="set workers = 2 or more, or restart",
+    )
+
+
 def _refused(reason: str, remedy: str, line: int | None) -> None:
     log.get().error("reload refused, old settings stay", line=line, reason=reason, remedy=remedy)
-
-
-async def apply_file(office: Office, path: Path) -> None:
-    """Make the catalog equal to a file, which is the truth. Raises SettingsError, CommandError."""
-    _, document = read_catalog(path)
-    await commands.run(office, "catalog apply", {"document": document, "force": True})
 
 
 def banner(address: str, settings: Settings, seeded: Seeded | None) -> str:
@@ -254,11 +293,6 @@ def curl(url: str, key: str, model: str) -> list[str]:
         f"    -d '{body}'",
         "",
     ]
-
-
-def run(options: Options) -> int:
-    """Run `serve` on uvloop, from synchronous code."""
-    return uvloop.run(serve(options))
 
 
 def shown_address(host: str, port: int) -> str:

@@ -97,7 +97,7 @@ class Settings:
         ),
     ] = ""
     master_file: Annotated[str, About("File of the master key, likewise.", "path")] = ""
-    workers: Annotated[int, _number("Worker processes.", 1, 1, "", reloadable=False)] = 1
+    workers: Annotated[int, _number("Worker processes.", 1, 32, "", reloadable=False)] = 1
     durability: Annotated[
         Literal["process", "power"],
         About("What a commit survives: kill -9, or also a power cut."),
@@ -184,6 +184,12 @@ class Settings:
     def data_path(self) -> Path:
         """The data directory."""
         return Path(self.data_dir)
+
+    @classmethod
+    def read(cls, values: Mapping[str, object]) -> "Settings":
+        """Settings from `asdict` of them that went through JSON."""
+        lists = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
+        return cls(**{**values, **lists})  # type: ignore[arg-type]  # made by asdict
 
     def rejoin(self, other: "Settings") -> tuple["Settings", tuple[str, ...]]:
         """Take `other`'s reloadable values; also name those that need a restart to change."""

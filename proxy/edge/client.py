@@ -300,7 +300,7 @@ class ClientConnection(asyncio.Protocol):
         request = self._request
         return (
             self._keep_alive
-            and not self._server.draining
+            and not self._server.retiring
             and request is not None
             and request.head.keep_alive
             and request.complete
@@ -363,10 +363,11 @@ class ClientConnection(asyncio.Protocol):
             await self._server.handler(request)
         finally:
             self._task = None
-            alive = self.keeps_alive
+            # What a head has promised is kept also by who began to retire meanwhile.
+            alive = self._keep_alive and request.head.keep_alive and request.complete
             self._request = None
             self._since = self._loop.time()
-            if not alive:
+            if not alive or self._server.draining:
                 self._close(drop=not request.complete)
             elif self._buffer and not self.lost:
                 self._loop.call_soon(self._begin_buffered)
@@ -436,7 +437,7 @@ class ClientServer:
         self.send_buffer_bytes = send_buffer_bytes
         self._connections_max = connections_max
         self.heads = HeadMemo()
-        self.draining = False
+        self.retiring = self.draining = False  # see retire, close_idle
         self.on_refused: Callable[[RelayError], object] = lambda _: None
         self._connections: set[ClientConnection] = set()
         self._rested: set[ClientConnection] = set()
@@ -473,15 +474,22 @@ class ClientServer:
         for connection in tuple(self._connections):
             connection.tick(now, head_seconds_max)
 
+    def is_empty(self) -> bool:
+        return not self._connections
+
+    def retire(self) -> None:
+        """Serve one more request on every connection; those at rest may still send theirs."""
+        self.retiring = True
+
     def close_idle(self) -> None:
         """Stop keeping connections alive: those at rest close now, the others after their turn."""
-        self.draining = True
+        self.retiring = self.draining = True
         for connection in tuple(self._rested):
             connection.close_at_rest()
 
     async def shutdown(self, seconds_max: float) -> None:
         """Cut every connection and wait until the last handler has ended."""
-        self.draining = True
+        self.retiring = self.draining = True
         tasks = [one.task for one in self._connections if one.task is not None]
         for connection in tuple(self._connections):
             connection.abort()

@@ -12,9 +12,11 @@ from typing import Any, Self
 import pytest
 import uvloop
 
-from proxy.app import wiring
+from proxy.app import sockets
+from proxy.app.front import bounds_of, used_tokenizers
 from proxy.app.settings import Settings
-from proxy.app.wiring import Relay, bounds_of, used_tokenizers
+from proxy.app.sockets import open_listeners
+from proxy.app.wiring import Relay
 from proxy.core.entities import Tokenizer
 from proxy.edge.world import Bounds
 from proxy.storage.accounts import NewKey, add_key, add_user, set_key_enabled
@@ -70,8 +72,9 @@ class Running:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def __enter__(self) -> Self:
+        self._listeners = open_listeners(self.settings, {})
         self._thread.start()
-        self.run(self.relay.start(self.settings))
+        self.run(self.relay.start(self.settings, self._listeners))
         if self._channels and not self.relay.keeper.catalog.users:
             self.run(self.relay.keeper.change(self._seed))
             self.run(self.relay.keeper.credit(1, 10**9, "test", "first"))
@@ -90,6 +93,7 @@ class Running:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(SECONDS_MAX)
             self._loop.close()
+            self._listeners.close()
             gc.unfreeze()
         if error is None:
             assert verify(self.database, quiet=True).clean
@@ -201,4 +205,4 @@ def test_only_the_tables_in_use_are_read(tmp_path: Path) -> None:
     with Running(tmp_path, channel("http://127.0.0.1:9/v1")) as running:
         used = used_tokenizers(running.relay.keeper.catalog)
         assert set(used) == {Tokenizer.O200K, Tokenizer.ESTIMATE}
-    assert wiring.BACKLOG >= 1_024
+    assert sockets.BACKLOG >= 1_024
