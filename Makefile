@@ -16,10 +16,11 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
 	>/dev/null 2>&1 && { echo $$name; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL_PIP = $(BUILD)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench bench-quick fuzz lock wheel clean
+.PHONY: help run test check bench bench-quick fuzz lock wheel install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -64,6 +65,47 @@ lock: $(VENV)/.made ## resolve the locks anew for Python 3.11 to 3.14; review th
 	$(LOCK) --group build --output-file config/requirements-build.lock
 	$(LOCK) pyproject.toml --group dev --constraint config/requirements.lock \
 		--constraint config/requirements-build.lock --output-file config/requirements-dev.lock
+
+# Where `make install` puts things; DESTDIR before all of them is for packagers.
+PREFIX ?= /opt/sluice
+ETC ?= /etc/sluice
+BINDIR ?= /usr/local/bin
+UNITDIR ?= /etc/systemd/system
+SYSUSERSDIR ?= /etc/sysusers.d
+BUILD ?= build/install
+DEST = $(and $(DESTDIR),$(abspath $(DESTDIR)))
+PLACED = sed -e 's|/opt/sluice|$(PREFIX)|g' -e 's|/etc/sluice|$(ETC)|g'
+UNITS := sluice.service sluice.socket sluice-operations.socket
+
+# The relay's environment has no pip and nothing to build with: both are in $(BUILD), thrown away.
+# A console script names its interpreter by path, which under DESTDIR is not yet where it will be.
+install: ## the relay in PREFIX (/opt/sluice) with units for systemd and examples; DESTDIR= for packages
+	@if [ -z "$(PYTHON)" ]; then echo "make: no Python from 3.11 to 3.14 was found" >&2; exit 1; fi
+	@case "$$($(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))')" in \
+		/root/*|/home/*) echo "make: warning: the service may not read home directories;" \
+			"name a Python of the system: make install PYTHON=/usr/bin/python3" >&2;; esac
+	rm -rf $(BUILD)
+	$(PYTHON) -m venv $(BUILD)
+	$(INSTALL_PIP) install --require-hashes -r config/requirements-build.lock
+	$(INSTALL_PIP) wheel --no-build-isolation --no-deps --wheel-dir $(BUILD)/wheel .
+	umask 022 && $(PYTHON) -m venv --without-pip $(DEST)$(PREFIX)
+	umask 022 && $(INSTALL_PIP) --python $(DEST)$(PREFIX)/bin/python install --require-hashes \
+		-r config/requirements.lock
+	umask 022 && $(INSTALL_PIP) --python $(DEST)$(PREFIX)/bin/python install --no-deps \
+		--force-reinstall $(BUILD)/wheel/*.whl
+	if [ -n "$(DEST)" ]; then cd $(DEST)$(PREFIX) && grep -lIr -e '$(DEST)' bin pyvenv.cfg \
+		| xargs -r sed -i 's|$(DEST)$(PREFIX)|$(PREFIX)|g'; fi
+	install -d -m 755 $(DEST)$(BINDIR) $(DEST)$(UNITDIR) $(DEST)$(SYSUSERSDIR) $(DEST)$(ETC) \
+		$(DEST)$(PREFIX)/share/sluice
+	ln -sfn $(PREFIX)/bin/sluice $(DEST)$(BINDIR)/sluice
+	umask 022 && for unit in $(UNITS); do $(PLACED) systemd/$$unit > $(DEST)$(UNITDIR)/$$unit; done
+	umask 022 && $(PLACED) systemd/sysusers.conf > $(DEST)$(SYSUSERSDIR)/sluice.conf
+	install -m 644 README.md config/settings.toml config/catalog.toml config/nginx/sluice.conf \
+		$(DEST)$(PREFIX)/share/sluice
+	umask 022 && if [ ! -e $(DEST)$(ETC)/settings.toml ]; then \
+		$(PLACED) config/settings.toml > $(DEST)$(ETC)/settings.toml; fi
+	rm -rf $(BUILD)
+	@echo "installed; what is left to do is in README.md under Deploy"
 
 clean: ## remove the environment and everything built; keeps the data in .sluice
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
