@@ -16,7 +16,7 @@ import click
 
 import proxy
 from proxy.app import check as checking
-from proxy.app import commands, selftest, show, toml
+from proxy.app import cli_storage, commands, selftest, show, toml
 from proxy.app.control import CommandError
 from proxy.app.directory import DirectoryError
 from proxy.app.seed import NO_KEY, Upstream, base_url_of
@@ -384,6 +384,10 @@ def ledger_verify(target: Target) -> None:
         for problem in () if target.json else report.problems:
             show.problem(problem)
         sys.exit(1)
+
+
+main.add_command(cli_storage.backup)
+main.add_command(cli_storage.restore)
 
 
 def read_upstreams(

@@ -1,0 +1,131 @@
+"""Commands that look after the database file: back it up, put a copy back.
+
+Rules: a backup only reads, so it runs beside the relay or without it; a restore needs the lock, so
+it runs only while the relay is stopped. A bar on a terminal, nothing on a pipe. This module must
+not know how a copy is made.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import time
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn
+from rich.progress import Progress as Bar
+
+from proxy.app import show
+from proxy.app.control import CommandError
+from proxy.app.office import load_secrets
+from proxy.app.target import Target, targeted
+from proxy.core.money import format_usd
+from proxy.storage import backup as copies
+from proxy.storage.fingerprints import check_pepper
+from proxy.storage.secrets import SecretError
+from proxy.storage.snapshots import load_catalog
+from proxy.storage.sqlite import Durability, open_writer
+from proxy.storage.verify import Report
+
+SECRETS_REMINDER = (
+    "The secrets are not in it: keep pepper and master key as well, but somewhere else. Without "
+    "the pepper no client key works, without the master key no upstream key opens."
+)
+
+
+@click.command()
+@targeted
+@click.argument("file", type=click.Path(path_type=Path))
+def backup(target: Target, file: Path) -> None:
+    """Write a consistent, verified copy of the database to FILE, while the relay runs or not."""
+    database = target.directory.database
+    if not database.exists():
+        raise CommandError(f"there is no database in {target.directory.root}", "see --data")
+    with _bar("copying", "") as progress:
+        made = copies.back_up(database, file, progress)
+    target.show(
+        {
+            "file": str(made.path),
+            "bytes": made.bytes,
+            "schema": made.schema,
+            **_books(made.report),
+        }
+    )
+    if not target.json:
+        click.echo(SECRETS_REMINDER, err=True)
+    if not made.report.clean:
+        show.problem(
+            f"the copy is faithful, but the books do not add up: {made.report.problems[0]}",
+            "run `sluice ledger verify`; README.md, Runbook, says what to do",
+        )
+        sys.exit(1)
+
+
+@click.command()
+@targeted
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def restore(target: Target, file: Path, *, yes: bool) -> None:
+    """Put the copy FILE in the place of the database of a stopped relay; keeps what was there."""
+    directory = target.directory
+    with directory.locked():
+        if directory.database.exists() and not yes:
+            if not sys.stdin.isatty():
+                raise CommandError("nobody is there to confirm", "add --yes")
+            question = f"Replace the database in {directory.root} by {file}? It is kept aside."
+            click.confirm(question, abort=True, err=True)
+        with _bar("copying", "checking and verifying") as progress:
+            done = copies.restore(file, directory.database, time(), progress)
+        unusable = _unusable(target)
+    target.show(
+        {
+            "database": str(directory.database),
+            "replaced": None if done.replaced is None else str(done.replaced),
+            "schema_before": done.schema_before,
+            "schema": done.schema,
+            **_books(done.report),
+        }
+    )
+    if unusable is not None:
+        show.problem(f"the database is in place, but: {unusable.message}", unusable.remedy)
+        sys.exit(1)
+
+
+def _unusable(target: Target) -> SecretError | None:
+    """Why the keys in a restored database do not work with the secrets that are there, if so."""
+    connection = open_writer(target.directory.database, Durability.POWER, time())
+    try:
+        secrets = load_secrets(target.directory, target.settings)
+        load_catalog(connection, secrets.master)
+        check_pepper(connection, secrets.pepper)
+    except SecretError as error:
+        return error
+    finally:
+        connection.close()
+    return None
+
+
+def _books(report: Report) -> dict[str, object]:
+    return {
+        "clean": report.clean,
+        "calls": report.calls,
+        "open_calls": report.open_calls,
+        "wallets_usd": format_usd(report.wallets),
+    }
+
+
+@contextmanager
+def _bar(doing: str, afterwards: str) -> Iterator[copies.Progress]:
+    """A bar of pages on standard error, where that is a terminal."""
+    console = Console(stderr=True)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "pages")
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(doing, total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if afterwards and done == total:
+                bar.update(task, description=afterwards)
+
+        yield progress
