@@ -357,7 +357,8 @@ class Supervisor:
 
     def _stop(self, order: Order) -> None:
         if self._stopping is None:
-            notify.notify(notify.STOPPING)
+            seconds = self.settings.drain_seconds + SETTLE_SECONDS_MAX + 2 * STOP_SECONDS_MAX
+            notify.notify(notify.STOPPING, notify.extend_timeout(seconds))
             log.get().info("draining", seconds=self.settings.drain_seconds)
         self._stopping = order
         self._roll.clear()

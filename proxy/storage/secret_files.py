@@ -62,17 +62,25 @@ def read_secret(path: Path, *, credential: bool = False) -> bytes:
 
 
 def create_secret(path: Path) -> bytes:
-    """Make a secret and put it at `path`, for the owner only. Raises OSError."""
+    """Make a secret and put it at `path`, for the owner only; or read what is there by then.
+
+    Two processes that start at once get the same one. Raises OSError, SecretError.
+    """
     secret = os.urandom(SECRET_BYTES)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
+    fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secret.hex().encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
     # In place whole or not at all: half a pepper would lock every user out for good.
-    fresh.replace(path)
+    try:
+        path.hardlink_to(fresh)
+    except FileExistsError:
+        return read_secret(path)
+    finally:
+        fresh.unlink()
     return secret
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import random
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_one_secret_is_not_both(tmp_path: Path) -> None:
 
 def test_a_place_where_no_secret_can_be_made_says_so(tmp_path: Path) -> None:
     directory = made(tmp_path)
-    (directory.secrets / "pepper.new").mkdir()
+    (directory.secrets / f"pepper.new-{os.getpid()}").mkdir()
     with pytest.raises(SecretError, match="pepper cannot be made"):
         load_secrets(directory)
 

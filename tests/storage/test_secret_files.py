@@ -31,9 +31,17 @@ def test_a_secret_is_made_private_and_read_again(tmp_path: Path) -> None:
 
 
 def test_half_a_file_left_by_a_crash_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "pepper.new").write_bytes(b"abc")
+    left = tmp_path / f"pepper.new-{os.getpid()}"
+    left.write_bytes(b"abc")
     assert create_secret(tmp_path / "pepper") == read_secret(tmp_path / "pepper")
-    assert not (tmp_path / "pepper.new").exists()
+    assert not left.exists()
+
+
+def test_of_two_that_start_at_once_the_second_gets_the_first_ones_secret(tmp_path: Path) -> None:
+    path = tmp_path / "pepper"
+    first = create_secret(path)
+    assert create_secret(path) == first == read_secret(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["pepper"]
 
 
 def test_a_missing_file_is_for_the_caller_to_judge(tmp_path: Path) -> None:
