@@ -294,6 +294,10 @@ class Keeper:
 
     async def limits(self, key_id: int) -> LimitState:
         """The key's buckets now. Raises KeyError for a key that is not in the catalog."""
+        return self.buckets(key_id)
+
+    def buckets(self, key_id: int) -> LimitState:
+        """The same, at once."""
         catalog = self._catalog
         key = catalog.keys_by_id[key_id]
         limits = catalog.limits_by_key[key_id]
@@ -385,9 +389,16 @@ class Keeper:
         """Whether the call was admitted and has not been settled."""
         return call_id in self._open
 
-    def open_calls(self, worker: int) -> list[int]:
-        """The open calls that a worker serves."""
+    def open_calls(self, worker: int | None = None) -> list[int]:
+        """The open calls, or those of them that one worker serves."""
+        if worker is None:
+            return list(self._open)
         return [call_id for call_id in self._open if worker_of(call_id) == worker]
+
+    @property
+    def durable(self) -> Commit:
+        """A commit that has happened."""
+        return self._writer.durable
 
     def restore(self, opening: Opening, held: int, progress: Progress | None) -> Commit:
         """Take on again a call that was open before this keeper, or its worker's connection.

@@ -31,7 +31,7 @@ log = logging.getLogger("sluice.port")
 
 
 class Link(asyncio.Protocol, Generic[Message]):
-    """Frames over one connection; `handlers` are called by type of message, synchronously.
+    """Frames over one connection; handlers are called by type of message, synchronously.
 
     A handler raises ValueError for what its peer should not have said. `on_lost` is called once,
     on the loop, after everything received before the end was handled.
@@ -41,18 +41,19 @@ class Link(asyncio.Protocol, Generic[Message]):
         self,
         loop: asyncio.AbstractEventLoop,
         decoder: "msgspec.msgpack.Decoder[list[Message]]",
-        handlers: "Mapping[type, Callable[[Message], object]]",
+        handlers: "Mapping[type, Callable[..., object]]",
         on_lost: Callable[[], object],
         peer: str,
     ) -> None:
         self.peer = peer
         """Who the other side is, for the log."""
+        self.handlers = handlers
+        """By type of message; may be replaced as the conversation goes on."""
         self.slow = False
         self.open = False
         self._loop = loop
         self._decode = decoder.decode
         self._encode = msgspec.msgpack.Encoder().encode
-        self._handlers = handlers
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
@@ -150,7 +151,6 @@ class Link(asyncio.Protocol, Generic[Message]):
     def _read_frames(self) -> None:
         received, start = self._received, 0
         end = len(received)
-        handlers = self._handlers
         while end - start >= _LENGTH_BYTES:
             body = start + _LENGTH_BYTES
             length = int.from_bytes(received[start:body], "big")
@@ -160,7 +160,7 @@ class Link(asyncio.Protocol, Generic[Message]):
                 break
             start = body + length
             for message in self._decode(received[body:start]):
-                handler = handlers.get(type(message))
+                handler = self.handlers.get(type(message))
                 if handler is None:
                     raise ValueError(f"{type(message).__name__} is not for it to say")
                 handler(message)

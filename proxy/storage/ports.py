@@ -150,7 +150,7 @@ class Closing(Struct, frozen=True, gc=False):
     anomalies: tuple[str, ...] = ()
 
 
-class Receipt(Struct, frozen=True):
+class Receipt(Struct):
     """What a settlement posted. Nano-USD. `committed` is done once it is in the ledger file.
 
     The three amounts are final once `committed` is done without an exception, and not before:

@@ -1,0 +1,85 @@
+"""A keeper behind its port and the workers in front of it, on one loop, for the tests of both."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from proxy.core.ids import EPOCH_MS, IdSource
+from proxy.storage.billing import Keeper
+from proxy.storage.port_server import PortServer
+from proxy.storage.ports import Admission, Refusal
+from proxy.storage.remote import RemoteKeeper
+from tests.storage.world import MASTER, NOW, keeper
+
+SECONDS_MAX = 20.0
+
+
+class Office:
+    """The keeper's side: `start`, then `kill` or `stop`, and `start` again."""
+
+    keeper: Keeper
+    port: PortServer
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.database = folder / "sluice.db"
+        self.socket = folder / "keeper.sock"
+        self.faults: list[BaseException] = []
+        self.options = options
+        self.port_options: dict[str, Any] = {}
+
+    async def start(self, alive: Iterable[int] | None = ()) -> Self:
+        """Start a keeper on the file, and tell it who lives."""
+        if not self.database.exists():
+            await (await keeper(self.database, **self.options)).close()
+        options = {key: value for key, value in self.options.items() if key != "credit"}
+        self.keeper = await keeper(
+            self.database, settle_open=False, on_fatal=self.faults.append, **options
+        )
+        self.port = PortServer(self.keeper, self.socket, **self.port_options)
+        await self.port.start()
+        if alive is not None:
+            self.port.alive(alive)
+        return self
+
+    async def kill(self) -> None:
+        """End as kill -9 ends: what is not with the writer's thread is never written."""
+        await self.port.stop()
+        writer = self.keeper._writer
+        writer.batch = type(writer.batch)()
+        writer._lazy, writer._lazy_older = {}, {}
+        await self.keeper.close()
+
+    async def stop(self) -> None:
+        """End in order."""
+        await self.port.stop()
+        await self.keeper.close()
+
+
+@contextlib.asynccontextmanager
+async def office(folder: Path, alive: Iterable[int] = (), **options: Any) -> AsyncIterator[Office]:
+    """A running office, bounded in time."""
+    async with asyncio.timeout(SECONDS_MAX):
+        running = await Office(folder, **options).start(alive)
+        try:
+            yield running
+        finally:
+            await running.stop()
+
+
+async def worker(office: Office, number: int = 0, state: bytes = b"") -> RemoteKeeper:
+    """A worker connected to the office."""
+    return await RemoteKeeper.connect(
+        office.socket, office.database, worker=number, master=MASTER, metrics_state=lambda: state
+    )
+
+
+def ids(number: int, at: float = NOW) -> IdSource:
+    """The call ids of one worker, from a fixed time on."""
+    return IdSource(number, after=(int(at * 1000) - EPOCH_MS) << 22)
+
+
+def admitted(outcome: Admission | Refusal) -> Admission:
+    assert isinstance(outcome, Admission), outcome
+    return outcome
