@@ -1,0 +1,1 @@
+"""One dialect of the chat protocols into another: requests, answers and streams."""

@@ -1,0 +1,273 @@
+"""Requests of Anthropic's messages, as callers send them, read into a conversation.
+
+Rules: the shape is checked by typed decoding, so that what is wrong is named by its place; fields
+that only tune are named in `left_out`, those that change what comes back are refused: server
+tools, containers, files kept at the provider. This module must not know other dialects or answers.
+
+Sources: Anthropic's request types as its Python SDK 2.x has them (`message_create_params.py`);
+WIRE.md section 5.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Raw, Struct
+
+from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.translation.conversation import (
+    Choice,
+    Document,
+    Effort,
+    Format,
+    Image,
+    Message,
+    Part,
+    Request,
+    Role,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+CARRIED: Final = frozenset(
+    {
+        "model", "messages", "system", "tools", "tool_choice", "max_tokens", "temperature",
+        "top_p", "top_k", "stop_sequences", "output_config", "thinking", "metadata", "stream",
+        "cache_control",
+    }
+)  # fmt: skip
+CLIENT_TOOLS: Final = (None, "custom")
+"""Types of tools that the caller runs; every other type runs at the provider."""
+
+_Cache: TypeAlias = dict[str, object] | None
+
+
+class _Source(Struct):
+    type: Literal["base64", "url", "text", "file", "content"]
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+
+
+class _Text(Struct, tag_field="type", tag="text"):
+    text: str
+    cache_control: _Cache = None
+
+
+class _Image(Struct, tag_field="type", tag="image"):
+    source: _Source
+    cache_control: _Cache = None
+
+
+class _Document(Struct, tag_field="type", tag="document"):
+    source: _Source
+    title: str | None = None
+    cache_control: _Cache = None
+
+
+class _Thinking(Struct, tag_field="type", tag="thinking"):
+    thinking: str
+    signature: str | None = None
+
+
+class _Redacted(Struct, tag_field="type", tag="redacted_thinking"):
+    data: str
+
+
+class _ToolUse(Struct, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: Raw
+
+
+class _ToolResult(Struct, tag_field="type", tag="tool_result"):
+    tool_use_id: str
+    content: str | list[_Text | _Image | _Document] | None = None
+    is_error: bool | None = None
+
+
+_Block: TypeAlias = _Text | _Image | _Document | _Thinking | _Redacted | _ToolUse | _ToolResult
+
+
+class _Message(Struct):
+    role: Role
+    content: str | list[_Block]
+
+
+class _Tool(Struct):
+    name: str
+    type: str | None = None
+    description: str | None = None
+    input_schema: Raw = Raw()
+    strict: bool | None = None
+
+
+class _ToolChoice(Struct):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class _Schema(Struct):
+    type: Literal["json_schema"]
+    schema: Raw
+
+
+class _OutputConfig(Struct):
+    effort: Effort | None = None
+    format: _Schema | None = None
+
+
+class _ThinkingConfig(Struct):
+    type: str
+    budget_tokens: int | None = None
+
+
+class _Metadata(Struct):
+    user_id: str | None = None
+
+
+class _Body(Struct):
+    model: str
+    messages: list[_Message]
+    max_tokens: int
+    system: str | list[_Text] | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: _ToolChoice | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: list[str] | None = None
+    output_config: _OutputConfig | None = None
+    thinking: _ThinkingConfig | None = None
+    metadata: _Metadata | None = None
+    stream: bool | None = None
+
+
+_read_body = msgspec.json.Decoder(_Body).decode
+_read_names = msgspec.json.Decoder(dict[str, Raw]).decode
+_CHOICES: Final = {
+    "auto": Choice.AUTO,
+    "any": Choice.REQUIRED,
+    "none": Choice.NONE,
+    "tool": Choice.NAMED,
+}
+
+
+def read_request(body: bytes) -> Request:
+    """Read a messages request. Raises RelayError 400 with the place of what is wrong."""
+    try:
+        found = _read_body(body)
+        names = _read_names(body)
+    except msgspec.DecodeError as error:
+        message = f"The request is not understood: {error}."
+        raise RelayError(ErrorCode.INVALID_REQUEST, message) from None
+    choice = found.tool_choice
+    output = found.output_config or _OutputConfig()
+    form = output.format
+    return Request(
+        model=found.model,
+        messages=tuple(_message(one, place) for place, one in enumerate(found.messages)),
+        system=tuple(_system(found.system)),
+        tools=tuple(_tools(found.tools or ())),
+        tool_choice=None if choice is None else ToolChoice(_CHOICES[choice.type], choice.name),
+        parallel_tools=_parallel(choice),
+        output_tokens_max=found.max_tokens,
+        temperature=found.temperature,
+        top_p=found.top_p,
+        top_k=found.top_k,
+        stop=tuple(found.stop_sequences or ()),
+        format=None if form is None else Format(form.schema, strict=True),
+        effort=output.effort,
+        thinking_tokens=_thinking_tokens(found.thinking),
+        user=None if found.metadata is None else found.metadata.user_id,
+        stream=bool(found.stream),
+        left_out=tuple(sorted(set(names) - CARRIED)),
+    )
+
+
+def _cannot(param: str, what: str) -> RelayError:
+    return RelayError(
+        ErrorCode.INVALID_REQUEST,
+        f"This model's provider speaks another protocol, which has no {what}; leave it out or use "
+        "a model served in this protocol.",
+        param=param,
+    )
+
+
+def _parallel(choice: _ToolChoice | None) -> bool | None:
+    if choice is None or choice.disable_parallel_tool_use is None:
+        return None
+    return not choice.disable_parallel_tool_use
+
+
+def _thinking_tokens(config: _ThinkingConfig | None) -> int | None:
+    """0 for none at all; None leaves it to the model (`adaptive` and what is newer)."""
+    if config is None or config.type == "adaptive":
+        return None
+    return 0 if config.type == "disabled" else config.budget_tokens
+
+
+def _system(wire: str | list[_Text] | None) -> Iterable[Text]:
+    if isinstance(wire, str):
+        yield Text(wire)
+        return
+    for block in wire or ():
+        yield Text(block.text, cache=block.cache_control is not None)
+
+
+def _message(wire: _Message, place: int) -> Message:
+    if isinstance(wire.content, str):
+        return Message(wire.role, (Text(wire.content),))
+    param = f"messages[{place}].content"
+    return Message(wire.role, tuple(_part(block, param) for block in wire.content))
+
+
+def _part(block: _Block, param: str) -> Part:
+    if isinstance(block, _Thinking):
+        return Thinking(block.thinking, block.signature)
+    if isinstance(block, _Redacted):
+        return Thinking("", redacted=block.data)
+    if isinstance(block, _ToolUse):
+        return ToolCall(block.id, block.name, bytes(block.input).decode())
+    if isinstance(block, _ToolResult):
+        content = block.content
+        if content is None or isinstance(content, str):
+            parts: tuple[Text | Image | Document, ...] = (Text(content),) if content else ()
+        else:
+            parts = tuple(_shown(one, param) for one in content)
+        return ToolResult(block.tool_use_id, parts, failed=bool(block.is_error))
+    return _shown(block, param)
+
+
+def _shown(block: _Text | _Image | _Document, param: str) -> Text | Image | Document:
+    cache = block.cache_control is not None
+    if isinstance(block, _Text):
+        return Text(block.text, cache=cache)
+    source = block.source
+    if source.type not in ("base64", "url", "text") or source.data is source.url is None:
+        raise _cannot(param, "files kept at the provider")
+    if isinstance(block, _Image):
+        return Image(url=source.url, media_type=source.media_type, data=source.data, cache=cache)
+    if source.type == "text":
+        title = f"{block.title}\n\n" if block.title else ""
+        return Text(f"{title}{source.data}", cache=cache)
+    return Document(
+        url=source.url,
+        media_type=source.media_type,
+        data=source.data,
+        name=block.title,
+        cache=cache,
+    )
+
+
+def _tools(wire: Iterable[_Tool]) -> Iterable[Tool]:
+    for tool in wire:
+        if tool.type not in CLIENT_TOOLS:
+            raise _cannot("tools", f"tool of type `{tool.type}`, which runs at the provider")
+        schema = tool.input_schema if bytes(tool.input_schema) else None
+        yield Tool(tool.name, tool.description, schema, tool.strict)
