@@ -2,12 +2,16 @@
 
 import ctypes
 import os
+import re
 import shutil
 
 import pytest
 
+from tests import tree
+
 REMEDIES = {
     "nginx": "apt-get install nginx",
+    "prometheus": "apt-get install prometheus",
     "promtool": "apt-get install prometheus",
     "chromium": "apt-get install chromium",
     "systemd-analyze": "apt-get install systemd",
@@ -27,6 +31,23 @@ def need(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed ({REMEDIES[name]})")
     return found
+
+
+def make_environment() -> dict[str, str]:
+    """The environment for a make that a test starts, as it would be in a fresh shell.
+
+    Under `make test ARGS=-q` this process is a make's child: that make hands its flags and every
+    variable of its command line down, and another make would take them for its own.
+    """
+    makefile = (tree.ROOT / "Makefile").read_text()
+    read = {*re.findall(r"\$\((\w+)\)", makefile), *re.findall(r"^(\w+) *[:?]?=", makefile, re.M)}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in read
+        and not name.startswith("MAKE")
+        and name not in {"MFLAGS", "GNUMAKEFLAGS"}
+    }
 
 
 def need_library(name: str) -> None:
