@@ -161,14 +161,10 @@ def adopt_link(descriptor: int) -> socket.socket:
 
 
 def become_child() -> None:
-    """Give up the parent's handlers. A child leaves when it is told, not by a signal to a group.
-
-    SIGTERM keeps its default until the child handles it: nothing has begun by then.
-    """
+    """Give up the parent's handlers. A child leaves when it is told, not by a signal to a group."""
     signal.set_wakeup_fd(-1)
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 

@@ -16,13 +16,13 @@ from proxy.app.settings import Settings
 
 
 class Orders(asyncio.Protocol):
-    """See the module docstring. `on_reload` and `on_alive` may be set once there is somebody."""
+    """See the module docstring. `on_reload` is set once there is somebody to reload."""
 
     def __init__(self) -> None:
         self.on_reload: Callable[[Settings], object] = lambda _settings: None
-        self.alive: tuple[int, ...] = ()
-        """Numbers of the workers that live, as last told."""
-        self.on_alive: Callable[[tuple[int, ...]], object] = lambda _numbers: None
+        self._alive: tuple[int, ...] = ()
+        self._alive_told = asyncio.Event()
+        self._on_alive: Callable[[tuple[int, ...]], object] = lambda _numbers: None
         self.deserted = False
         """The supervisor is gone."""
         self._leave: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
@@ -42,6 +42,20 @@ class Orders(asyncio.Protocol):
         """Send one line to the supervisor."""
         if self._transport is not None:
             self._transport.write(json.dumps(message).encode() + b"\n")
+
+    def close(self) -> None:
+        """Say nothing more; safe to call twice."""
+        if self._transport is not None:
+            self._transport.close()
+
+    async def follow_alive(self, heard: Callable[[tuple[int, ...]], object]) -> None:
+        """Call `heard` with the numbers of the living workers, once they are known and then again.
+
+        Returns when it has been called: before that nobody may be taken for dead.
+        """
+        await self._alive_told.wait()
+        self._on_alive = heard
+        heard(self._alive)
 
     async def leave(self) -> Order:
         """Wait for the first order to leave."""
@@ -68,12 +82,14 @@ class Orders(asyncio.Protocol):
         del exc
         self.deserted = True
         self._transport = None
+        self._alive_told.set()
         self._hurry()
 
     def _obey(self, message: Mapping[str, Any]) -> None:
         if "alive" in message:
-            self.alive = tuple(message["alive"])
-            self.on_alive(self.alive)
+            self._alive = tuple(message["alive"])
+            self._alive_told.set()
+            self._on_alive(self._alive)
             return
         order = Order(message["do"])
         if order is Order.RELOAD:

@@ -209,7 +209,9 @@ class Supervisor:
         if self._keeper_said is None:
             self._keeper_said = message
         # Read once here, the tables are shared by all workers that are forked from now on.
-        tokenizers.preload(*(Tokenizer(name) for name in message.get("tokenizers", ())))
+        used = [Tokenizer(name) for name in message.get("tokenizers", ())]
+        if used:
+            tokenizers.preload(*used)
         wanted = self._reloading
         if wanted is not None or child.generation != self._generation:
             child.tell(do=Order.RELOAD, settings=asdict(wanted or self.settings))
