@@ -40,7 +40,10 @@ def make_environment() -> dict[str, str]:
     variable of its command line down, and another make would take them for its own.
     """
     makefile = (tree.ROOT / "Makefile").read_text()
-    read = {*re.findall(r"\$\((\w+)\)", makefile), *re.findall(r"^(\w+) *[:?]?=", makefile, re.M)}
+    read = {
+        *re.findall(r"\$\((\w+)\)", makefile),
+        *re.findall(r"^(\w+) *[:?]?=", makefile, re.MULTILINE),
+    }
     return {
         name: value
         for name, value in os.environ.items()

@@ -18,9 +18,9 @@ def run_command(data: Path) -> list[str]:
     """What `make run` starts, on free ports and with its data elsewhere."""
     make = programs.need("make")
     dry = subprocess.run(
-        # Under `make test` this is a make inside a make, which would announce its directory.
-        [make, "--no-print-directory", "--dry-run", "run", f"DATA={data}"],
+        [make, "--dry-run", "run", f"DATA={data}"],
         cwd=tree.ROOT,
+        env=programs.make_environment(),
         check=True,
         capture_output=True,
         text=True,
@@ -90,3 +90,22 @@ def test_make_run_prints_a_key_once_and_a_curl_that_streams(tmp_path: Path) -> N
         assert address, again
         same_key = [re.sub(r"http://127\.0\.0\.1:\d+", address[0], word) for word in command]
         assert stream(same_key)[-1] == "data: [DONE]"
+
+
+def test_the_quick_start_is_the_same_under_a_make_with_arguments(tmp_path: Path) -> None:
+    outer = tmp_path / "Makefile"
+    report = (
+        "from pathlib import Path; from tests.integration.test_quickstart import run_command; "
+        "print(run_command(Path('x')))"
+    )
+    outer.write_text(f'test:\n\t@{sys.executable} -c "{report}"\n')
+    arguments = ["ARGS=-q -k nothing", "DATA=/elsewhere", "BIN=/nowhere", "JOBS=7"]
+    done = subprocess.run(
+        [programs.need("make"), "--file", str(outer), "--jobs=3", "test", *arguments],
+        cwd=tree.ROOT,
+        env=programs.make_environment() | {"ARGS": "-v"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip().splitlines()[-1] == str(run_command(Path("x")))
