@@ -31,7 +31,11 @@ from proxy.app.sockets import Listeners
 from proxy.app.watchdog import watchdog
 from proxy.app.wiring import live_of, open_keeper
 from proxy.edge import log
+from proxy.edge.merging import fold
 from proxy.edge.metrics import Metrics
+from proxy.storage.console_link import ConsoleLink
+from proxy.storage.port_server import PortServer
+from proxy.storage.remote import RemoteKeeper
 
 LOCK_SECONDS_MAX = 5.0
 """How long the keeper before this one may take to let go of the data directory."""
@@ -70,8 +74,6 @@ def run(
 
 
 async def _work(assignment: Assignment, settings: Settings, listeners: Listeners) -> int:
-    from proxy.storage.remote import RemoteKeeper
-
     orders = await Orders.listen(assignment.link)
     own = listeners.of_slot(assignment.slot, settings.workers)
     for each in listeners.all():
@@ -104,12 +106,8 @@ async def _work(assignment: Assignment, settings: Settings, listeners: Listeners
     await _unless(orders.at_once(), leaving[order]())
     await front.cut()
     await front.stop()
-    seconds = DESERTED_SECONDS_MAX if orders.deserted else SETTLED_SECONDS_MAX
-    try:
-        await asyncio.wait_for(keeper.close(), seconds)
-    except TimeoutError:
-        log.get().error("settlements left to the keeper", worker=assignment.number)
-        return 1
+    await keeper.close(DESERTED_SECONDS_MAX if orders.deserted else SETTLED_SECONDS_MAX)
+    orders.close()
     return 0
 
 
@@ -119,8 +117,6 @@ async def _keep(
     upstreams: Sequence[Upstream],
     models: tuple[str, ...],
 ) -> int:
-    from proxy.storage.port_server import PortServer
-
     orders = await Orders.listen(assignment.link)
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[BaseException] = loop.create_future()
@@ -134,9 +130,9 @@ async def _keep(
     keeper = await open_keeper(directory, settings, secrets, fatal, settle_open=False)
     office = Office(keeper, directory.database, secrets)
     seeded = await _provision(office, settings, upstreams, models, first=assignment.first)
-    port = PortServer(keeper, directory.port)
-    port.alive(orders.alive)
-    orders.on_alive = port.alive
+    metrics = Metrics(role="keeper")
+    port = PortServer(keeper, directory.port, fold=fold, own_state=metrics.state)
+    await orders.follow_alive(port.alive)
     await port.start()
     control = ControlServer(
         directory.control, lambda command, arguments: commands.run(office, command, arguments)
@@ -165,6 +161,7 @@ async def _keep(
     await control.stop()
     await port.stop()
     await keeper.close()
+    orders.close()
     if failed.done():
         reason = str(failed.result())
         log.get().error("the ledger cannot be written; starting anew", reason=reason)
@@ -209,8 +206,6 @@ async def _reload(office: Office, settings: Settings, orders: Orders) -> None:
 
 
 async def _show(assignment: Assignment, settings: Settings, listeners: Listeners) -> int:
-    from proxy.storage.console_link import ConsoleLink
-
     orders = await Orders.listen(assignment.link)
     listener = listeners.operations[0].dup()
     listeners.close()
@@ -231,6 +226,7 @@ async def _show(assignment: Assignment, settings: Settings, listeners: Listeners
     stopping.set()
     await showing
     listener.close()
+    orders.close()
     return 0
 
 
@@ -241,6 +237,7 @@ async def _pretend(assignment: Assignment, listeners: Listeners) -> int:
     orders.tell(ready=True)
     await orders.leave()
     await demo.stop()
+    orders.close()
     return 0
 
 
@@ -256,7 +253,7 @@ async def _unless(ended: Awaitable[object], work: Awaitable[object]) -> None:
         other.cancel()
 
 
-async def _until_left(port: Any) -> None:
+async def _until_left(port: PortServer) -> None:
     """Give workers whose supervisor is gone the time to settle."""
     loop = asyncio.get_running_loop()
     until = loop.time() + LAST_SECONDS_MAX
