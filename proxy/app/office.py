@@ -10,7 +10,7 @@ import hmac
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
@@ -20,6 +20,7 @@ from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
 from proxy.app.settings import Settings
 from proxy.storage.billing import Keeper
+from proxy.storage.ports import KeeperUnavailableError
 from proxy.storage.secret_files import HOW_TO_MAKE, create_secret, read_secret
 from proxy.storage.secrets import SecretError
 from proxy.storage.sqlite import Durability, StorageError, open_reader
@@ -46,6 +47,9 @@ class Office:
 
     async def read(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run a reading function on a read-only connection of its own, off the loop."""
+        # A ledger that cannot be written can still be read.
+        with suppress(KeeperUnavailableError):
+            await self.keeper.catch_up()
         return await asyncio.to_thread(self._read, function)
 
     def _read(self, function: Callable[[sqlite3.Connection], Result]) -> Result:

@@ -120,6 +120,7 @@ async def open_keeper(
         pepper=secrets.pepper,
         on_fatal=on_fatal,
         durability=Durability(settings.durability),
+        redo=True,
         expense_max=parse_usd(settings.operator_expense_day_max),
         settle_open=settle_open,
     )

@@ -16,8 +16,10 @@ from typing import TypeAlias
 
 from proxy.core.ledger import Transfer
 
-Value: TypeAlias = str | int | float | bytes | None
-Row: TypeAlias = tuple[Value, ...]
+Cell: TypeAlias = str | int | float | None
+Row: TypeAlias = tuple[Cell, ...]
+Value: TypeAlias = Cell | bytes
+"""What any statement may bind."""
 
 OPEN_COLUMNS = (
     "id", "key_id", "user_id", "endpoint", "dialect", "model", "group_name", "stream",
@@ -47,6 +49,7 @@ _UPDATE_MARK = (
 )
 _DELETE_OPEN = "DELETE FROM open_call WHERE id = ?"
 _UPDATE_BALANCE = "UPDATE account SET balance = balance + ? WHERE id = ?"
+_UPDATE_REDO = "UPDATE redo SET applied = ?"
 _UPSERT_SPEND = (
     "INSERT INTO key_spend (key_id, period, period_start, spent) VALUES (?, ?, ?, ?) "
     "ON CONFLICT (key_id) DO UPDATE SET period = excluded.period, "
@@ -57,7 +60,7 @@ _UPSERT_SPEND = (
 class Batch:
     """Rows on their way to one commit."""
 
-    __slots__ = ("attempts", "calls", "closes", "marks", "opens", "spends", "transfers")
+    __slots__ = ("attempts", "calls", "closes", "marks", "opens", "serial", "spends", "transfers")
 
     def __init__(self) -> None:
         self.opens: dict[int, Row] = {}
@@ -66,7 +69,24 @@ class Batch:
         self.calls: list[Row] = []
         self.attempts: list[Row] = []
         self.transfers: list[Transfer] = []
-        self.spends: dict[int, Row] = {}
+        self.spends: dict[Cell, Row] = {}
+        """By key: only the last one of each counts."""
+        self.serial: int | None = None
+        """Of the last record of the redo log that these rows include; None without a log."""
+
+    def end(
+        self,
+        row: Row,
+        attempts: Sequence[Row],
+        transfers: Sequence[Transfer],
+        spend: Row | None,
+    ) -> None:
+        """Add an ended call and all that was posted with it; `spend` is of `key_spend`."""
+        self.calls.append(row)
+        self.attempts.extend(attempts)
+        self.transfers.extend(transfers)
+        if spend is not None:
+            self.spends[spend[0]] = spend
 
     def __len__(self) -> int:
         """Rows that grow with traffic; balances and spends are bounded by accounts."""
@@ -101,6 +121,8 @@ class Batch:
             post(connection, self.transfers)
         if self.spends:
             connection.executemany(_UPSERT_SPEND, self.spends.values())
+        if self.serial is not None:
+            connection.execute(_UPDATE_REDO, (self.serial,))
 
 
 def post(connection: sqlite3.Connection, transfers: list[Transfer]) -> None:

@@ -52,7 +52,8 @@ from proxy.storage.recovery import (
     load_ledger,
     recover,
 )
-from proxy.storage.rows import add_money, attempt_row, ended_row, head_row
+from proxy.storage.redo import RedoLog, replay
+from proxy.storage.rows import attempt_row, ended_row, head_row, spend_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability
 from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, OpenRow, Writer
@@ -130,6 +131,7 @@ class Keeper:
         durability: Durability = Durability.PROCESS,
         expense_max: int = EXPENSE_PER_KEY_AND_DAY,
         settle_open: bool = True,
+        redo: bool = False,
         clock: Callable[[], float] = time,
         clock_monotonic: Callable[[], float] = monotonic,
     ) -> "Keeper":
@@ -139,13 +141,15 @@ class Keeper:
         given, must be the one that made the digests of the client keys. `on_fatal` is
         called once, on the loop, when a commit or sync failed: exit and start anew. Without
         `settle_open` the calls found open wait in `found`, and nothing is admitted until
-        `begin_admitting`: workers may still be serving them.
+        `begin_admitting`: workers may still be serving them. With `redo` calls are durable before
+        the database has them (storage/redo.py), unless they must outlive the power too.
         Raises StorageError, SecretError.
         """
         now = clock()
         notices: list[str] = []
         connection = open_ledger(path, durability, now, notices.append)
         try:
+            replay(connection, path)
             if pepper is not None:
                 check_pepper(connection, pepper)
             catalog = load_catalog(connection, master)
@@ -153,13 +157,17 @@ class Keeper:
             found = None if settle_open else find_open(connection)
             recovery = recover(connection, ledger, now) if settle_open else Recovery(0, 0)
             greatest = last_id(connection)
+            logs = redo and durability is Durability.PROCESS
+            redo_log = RedoLog.begin(connection, path) if logs else None
         except sqlite3.Error as error:
             connection.close()
             raise explained(path, error) from None
         except BaseException:
             connection.close()
             raise
-        writer = Writer(connection, path, durability, asyncio.get_running_loop(), on_fatal)
+        writer = Writer(
+            connection, path, durability, asyncio.get_running_loop(), on_fatal, redo_log
+        )
         return cls(
             writer,
             ledger,
@@ -227,9 +235,7 @@ class Keeper:
         row = (*head, opening.input_estimate, amount)
         writer = self._writer
         if opening.stream:
-            writer.batch.opens[call_id] = row
-            writer.flush()
-            return Admission(amount, careful, state, writer.commit)
+            return Admission(amount, careful, state, writer.open(call_id, row))
         writer.open_lazily(call_id, row)
         return Admission(amount, careful, state, OpenRow(writer, call_id))
 
@@ -276,15 +282,13 @@ class Keeper:
             usage.input_total + usage.output,
             self._monotonic(),
         )
-        writer = self._writer
-        writer.close(call_id)
-        batch = writer.batch
-        batch.calls.append(ended_row(opened.head, closing, settlement, opening.started_at))
-        add_money(batch, settlement)
-        for number, attempt in enumerate(attempts):
-            batch.attempts.append(attempt_row(call_id, number, attempt, usage))
-        commit = writer.commit
-        writer.flush_together()
+        commit = self._writer.end(
+            call_id,
+            ended_row(opened.head, closing, settlement, opening.started_at),
+            [attempt_row(call_id, number, each, usage) for number, each in enumerate(attempts)],
+            settlement.transfers,
+            spend_row(settlement),
+        )
         counts, counted = self._settlements, (closing.verdict._value_, closing.source._value_)
         counts[counted] = counts.get(counted, 0) + 1
         self._count_money(opening.model, settlement.charged, closing.forgiven + settlement.overrun)
@@ -356,6 +360,10 @@ class Keeper:
         await self._writer.call(write)
         return self._writer.sync_seconds
 
+    async def catch_up(self) -> None:
+        """Wait until readers of the file see all that was promised. KeeperUnavailableError."""
+        await self._writer.call(lambda _: None)
+
     def subscribe(self, callback: Callable[[Catalog], object]) -> Callable[[], None]:
         """Call `callback` with every new catalog; returns what ends that."""
         self._subscribers.append(callback)
@@ -421,9 +429,7 @@ class Keeper:
         self._open[call_id] = _OpenCall(opening, head, hold)
         commit = writer.durable
         if self.found.pop(call_id, None) is None:
-            writer.batch.opens[call_id] = (*head, opening.input_estimate, hold.amount)
-            commit = writer.commit
-            writer.flush()
+            commit = writer.open(call_id, (*head, opening.input_estimate, hold.amount))
         if progress is not None:
             self.mark(progress)
         return commit
@@ -437,8 +443,7 @@ class Keeper:
             opening, now = opened.opening, self._monotonic()
             self._ledger.void(call_id)
             self._limiter.release(opening.key_id, opening.user_id, opening.tokens, 0, now)
-        self._writer.close(call_id)
-        self._writer.flush_together()
+        self._writer.undo(call_id)
 
     def settle_at_mark(self, call_id: int) -> Receipt:
         """Close an open call whose worker has died, at what it had last said of it."""

@@ -17,7 +17,7 @@ from proxy.core.catalog import Catalog
 from proxy.core.entities import Channel, Group, Model, Plan, Price
 from proxy.core.ledger import AccountKind, account_id
 from proxy.storage.accounts import check_limit, touch_catalog
-from proxy.storage.batch import Row
+from proxy.storage.batch import Row, Value
 from proxy.storage.documents import (
     SEALED_PREFIX,
     ChannelEntry,
@@ -291,7 +291,7 @@ class _Session:
                 sealed = seal(self._master, key_id, secret)
                 self._write("UPDATE channel_key SET sealed = ? WHERE id = ?", (sealed, key_id))
 
-    def _write(self, statement: str, row: Row) -> None:
+    def _write(self, statement: str, row: tuple[Value, ...]) -> None:
         if not self._dry_run:
             self._connection.execute(statement, row)
 

@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 
 from proxy.core.entities import Attempt, Usage
 from proxy.core.ledger import Settlement
-from proxy.storage.batch import Batch, Row, Value
+from proxy.storage.batch import Cell, Row
 from proxy.storage.ports import Closing, Opening
 
 
@@ -42,7 +42,7 @@ def ended_row(head: Row, closing: Closing, settlement: Settlement, started_at: f
 
 def attempt_row(call_id: int, number: int, attempt: Attempt, of_call: Usage) -> Row:
     """A row of `attempt`; its usage is left out where it is the call's own."""
-    usage: Value = None
+    usage: Cell = None
     if attempt.usage is not of_call and attempt.usage != of_call:
         usage = msgspec.json.encode(attempt.usage).decode()
     return (
@@ -52,12 +52,9 @@ def attempt_row(call_id: int, number: int, attempt: Attempt, of_call: Usage) -> 
     )  # fmt: skip
 
 
-def add_money(batch: Batch, settlement: Settlement) -> None:
-    """Add what a settlement posted, and what the key has now spent, to `batch`."""
-    if settlement.transfers:
-        batch.transfers.extend(settlement.transfers)
-    if settlement.charged:
-        purse = settlement.purse
-        batch.spends[purse.key_id] = (
-            purse.key_id, purse.period._value_, purse.period_start, purse.spent,
-        )  # fmt: skip
+def spend_row(settlement: Settlement) -> Row | None:
+    """What a settlement's key has now spent, in the order of `key_spend`; None if nothing more."""
+    if not settlement.charged:
+        return None
+    purse = settlement.purse
+    return (purse.key_id, purse.period._value_, purse.period_start, purse.spent)

@@ -7,33 +7,38 @@ is called once; it is never retried on the same handle (after a failed fsync the
 dropped the pages). With durability `process` a second thread syncs the WAL file at most
 `SYNC_SECONDS_MAX` after the first commit it has not seen; nobody waits for it.
 
-An open row may be lazy: it waits a tick or two in memory, unless somebody waits for it, and a call
-that settles meanwhile is written once, as ended. A batch that follows close upon another waits a
-moment for plain calls under way, never for anybody else's work. This module must not know what
-the rows mean.
+With a redo log (storage/redo.py) opened and ended calls are durable when they are logged, and
+follow here with the next tick, many to a batch. An open row may be lazy: it waits a tick or two,
+unless somebody waits for it, and a call that settles meanwhile is written once, as ended. Without
+a log a batch that follows close upon another waits a moment for plain calls under way, never for
+anybody else's work. This module must not know what the rows mean.
 """
 
 import asyncio
-import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import TypeVar
 
+from proxy.core.ledger import Transfer
 from proxy.storage.batch import Batch, Row
 from proxy.storage.checkpoints import CheckpointMark
 from proxy.storage.ports import KeeperUnavailableError
+from proxy.storage.redo import Ended, Opened, Record, RedoLog, Undone
 from proxy.storage.sqlite import Durability
+from proxy.storage.syncer import Syncer
+from proxy.storage.work import Work
 
 TICK_SECONDS = 0.010
 """A lazy row waits between one and two ticks."""
+LOGGED_TICK_SECONDS = 0.020
+"""The same with a redo log, whose rows follow into the database within one tick."""
 PACE_SECONDS = 0.001
 """How long a batch waits for plain calls under way when another has just left: a batch costs as
 much as two calls in it, so that many small ones double the CPU of a call."""
-SYNC_SECONDS_MAX = 0.100
 CHECKPOINT_PAGES = 1_000
 """The WAL is checkpointed when about this many pages have been written to it."""
 AUDIT_COMMITS = 4_096
@@ -99,44 +104,6 @@ class Commit:
                 self._loop.call_soon(self._announce)
 
 
-class Work(Generic[Result]):
-    """A function to run on the writer thread in a transaction of its own."""
-
-    def __init__(
-        self,
-        function: Callable[[sqlite3.Connection], Result],
-        then: Callable[[Result], object] | None,
-        future: "asyncio.Future[Result]",
-    ) -> None:
-        self._function = function
-        self._then = then
-        self._future = future
-        self._result: list[Result] = []
-        self._refused: ValueError | None = None
-
-    def run(self, connection: sqlite3.Connection) -> None:
-        """Run and commit; a ValueError refuses this work only, and changes nothing."""
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            self._result.append(self._function(connection))
-            connection.execute("COMMIT")
-        except (ValueError, sqlite3.IntegrityError) as error:
-            connection.execute("ROLLBACK")
-            self._refused = error if isinstance(error, ValueError) else ValueError(str(error))
-
-    def finish(self, exception: KeeperUnavailableError | None = None) -> None:
-        """Act on the result, then hand it to who waits, if they still do; on the loop."""
-        error = exception or self._refused
-        if error is None and self._then is not None:
-            self._then(self._result[0])
-        if self._future.done():
-            return
-        if error is not None:
-            self._future.set_exception(error)
-        else:
-            self._future.set_result(self._result[0])
-
-
 class OpenRow:
     """The commit of one lazy open row; satisfies `ports.Durable`. Waiting for it hurries it."""
 
@@ -177,6 +144,7 @@ class Writer:
         durability: Durability,
         loop: asyncio.AbstractEventLoop,
         on_fatal: Callable[[BaseException], object],
+        redo: RedoLog | None = None,
     ) -> None:
         self.batch = Batch()
         self.commit = Commit(loop)
@@ -192,6 +160,8 @@ class Writer:
         self._mark = CheckpointMark(path)
         self._loop = loop
         self._on_fatal = on_fatal
+        self._redo = redo
+        self._tick_seconds = TICK_SECONDS if redo is None else LOGGED_TICK_SECONDS
         self._lazy: dict[int, Row] = {}
         self._lazy_older: dict[int, Row] = {}
         self._work: list[Work[object]] = []
@@ -209,7 +179,7 @@ class Writer:
             queue.SimpleQueue()
         )
         self._syncer = (
-            _Syncer(Path(f"{path}-wal"), self._fail_from_thread)
+            Syncer(Path(f"{path}-wal"), self._fail_from_thread)
             if durability is Durability.PROCESS
             else None
         )
@@ -227,17 +197,28 @@ class Writer:
         since = None if self._syncer is None else self._syncer.syncing_since
         return 0.0 if since is None else perf_counter() - since
 
+    def open(self, call_id: int, row: Row) -> Commit:
+        """Write an open row; returns the commit that makes it durable, or has."""
+        self.batch.opens[call_id] = row
+        if self._log(Opened(call_id, row)):
+            return self.durable
+        self.flush()
+        return self.commit
+
     def open_lazily(self, call_id: int, row: Row) -> None:
-        """Write an open row within two ticks, unless `close` comes first."""
+        """Write an open row within two ticks, unless `end` comes first."""
         self._lazy[call_id] = row
         if self._tick_handle is None:
-            self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)
+            self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
 
     def open_now(self, call_id: int) -> Commit | None:
         """Hurry a lazy open row; return the commit it waits for, None when it is durable."""
         row = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
         if row is not None:
             self.batch.opens[call_id] = row
+            self._log(Opened(call_id, row))
+        if self._redo is not None and not self._redo.suspended:
+            return None
         if call_id in self.batch.opens:
             self.flush_together()
             return self.commit
@@ -245,14 +226,47 @@ class Writer:
 
     def is_opening(self, call_id: int) -> bool:
         """Whether the open row may not be durable yet."""
-        return self.failed is None and (
-            self._busy
-            or call_id in self._lazy
-            or call_id in self._lazy_older
-            or call_id in self.batch.opens
-        )
+        if self.failed is not None:
+            return False
+        if call_id in self._lazy or call_id in self._lazy_older:
+            return True
+        logged = self._redo is not None and not self._redo.suspended
+        return not logged and (self._busy or call_id in self.batch.opens)
 
-    def close(self, call_id: int) -> None:
+    def end(
+        self,
+        call_id: int,
+        row: Row,
+        attempts: Sequence[Row],
+        transfers: Sequence[Transfer],
+        spend: Row | None,
+    ) -> Commit:
+        """Write an ended call and what it cost; returns the commit that makes it so, or has."""
+        self._close(call_id)
+        self.batch.end(row, attempts, transfers, spend)
+        if self._log(Ended(call_id, row, attempts, transfers, spend)):
+            return self.durable
+        commit = self.commit
+        self.flush_together()
+        return commit
+
+    def undo(self, call_id: int) -> None:
+        """Take an open row away as if it had never been."""
+        self._close(call_id)
+        if not self._log(Undone(call_id)):
+            self.flush_together()
+
+    def mark(self, call_id: int, row: Row) -> None:
+        """Update an open row within a tick; of several marks the last one counts."""
+        late = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
+        if late is not None:
+            self.batch.opens[call_id] = late
+            self._log(Opened(call_id, late))
+        self.batch.marks[call_id] = row
+        if self._tick_handle is None:
+            self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
+
+    def _close(self, call_id: int) -> None:
         """Take the open row away: out of the queue if it is still there, else by a delete."""
         if self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None):
             return
@@ -260,14 +274,13 @@ class Writer:
         if self.batch.opens.pop(call_id, None) is None:
             self.batch.closes.append((call_id,))
 
-    def mark(self, call_id: int, row: Row) -> None:
-        """Update an open row within a tick; of several marks the last one counts."""
-        late = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
-        if late is not None:
-            self.batch.opens[call_id] = late
-        self.batch.marks[call_id] = row
+    def _log(self, record: Record) -> bool:
+        """Make `record` durable at once; the database follows with the next tick."""
+        if self._redo is None or self.failed is not None or not self._redo.append(record):
+            return False
         if self._tick_handle is None:
-            self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)
+            self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
+        return True
 
     def flush_together(self) -> None:
         """Send the batch, but soon after another only when no plain call may still join it."""
@@ -321,6 +334,9 @@ class Writer:
                 self._tick_handle.cancel()
         await self._ended
         self._thread.join()
+        if self._redo is not None:
+            self._redo.close(delete=self.failed is None)
+            self._redo = None
 
     def _tick(self) -> None:
         self._tick_handle = None
@@ -328,10 +344,12 @@ class Writer:
         if len(self.batch):
             self.flush()
         if self._lazy_older and not self._stopping:
-            self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)
+            self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
 
     def _take_lazy(self) -> None:
-        self.batch.opens.update(self._lazy_older)
+        for call_id, row in self._lazy_older.items():
+            self.batch.opens[call_id] = row
+            self._log(Opened(call_id, row))
         self._lazy_older = self._lazy
         self._lazy = {}
 
@@ -341,6 +359,8 @@ class Writer:
             self._fail_waiting(self.failed)
             return
         handed = (self.batch, self.commit, self._work)
+        if self._redo is not None:
+            self.batch.serial = self._redo.turn()
         self.batch = Batch()
         self.commit = Commit(self._loop)
         self._work = []
@@ -351,6 +371,8 @@ class Writer:
 
     def _committed(self, commit: Commit, work: list[Work[object]]) -> None:
         self._busy = False
+        if self._redo is not None and self._redo.suspended and not len(self.batch):
+            self._redo.suspended = False  # the database has all that was decided
         if self._flushing:
             self._hand_over()
         elif self._stopping:
@@ -439,55 +461,6 @@ class Writer:
             self.checkpoint_seconds += perf_counter() - started
         if self.commits % AUDIT_COMMITS == 1:
             self.imbalance = imbalance(self._connection)
-
-
-class _Syncer:
-    """The second thread: bounds how long a commit may live in the page cache only."""
-
-    def __init__(self, wal: Path, on_error: Callable[[BaseException], object]) -> None:
-        self._wal = wal
-        self._on_error = on_error
-        self.syncing_since: float | None = None
-        """When the sync under way began, by `perf_counter`."""
-        self._armed = False
-        self._stopping = threading.Event()
-        self._signal: queue.SimpleQueue[float | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="sluice-sync", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Something was committed: sync within `SYNC_SECONDS_MAX`."""
-        if not self._armed:
-            self._armed = True
-            self._signal.put(SYNC_SECONDS_MAX)
-
-    def stop(self) -> None:
-        """Sync once more and end."""
-        self._stopping.set()
-        self._signal.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            # Closing this descriptor drops no lock of SQLite's: those are on the other two files.
-            descriptor = os.open(self._wal, os.O_RDONLY)
-        except OSError as error:
-            self._on_error(error)
-            return
-        try:
-            delay: float | None = 0.0
-            while delay is not None:
-                delay = self._signal.get()
-                if delay is not None:
-                    self._stopping.wait(delay)
-                self._armed = False  # before the sync: a commit during it needs another one
-                self.syncing_since = perf_counter()
-                os.fdatasync(descriptor)
-                self.syncing_since = None
-        except OSError as error:
-            self._on_error(error)
-        finally:
-            os.close(descriptor)
 
 
 def imbalance(connection: sqlite3.Connection) -> int:

@@ -195,6 +195,7 @@ def test_of_500_calls_at_one_price_exactly_as_many_succeed_as_the_wallet_pays(
         assert {(outcome.status, outcome.error) for outcome in refused} == {
             (402, "insufficient_quota")
         }
+        race.command("wallet show", user="fixed")  # the file follows the answers by a moment
         found = check(race.relay.database, race.clients, tmp_path / "upstream.log", race.decisions)
         assert not found.problems, found.problems[:20]
         assert found.figures["charged"] == FIXED_SUCCESSES * FIXED_PRICE

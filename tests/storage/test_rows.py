@@ -2,8 +2,8 @@ from msgspec.structs import replace
 
 from proxy.core.entities import Attempt, BudgetPeriod, Usage
 from proxy.core.ledger import Ledger
-from proxy.storage.batch import ATTEMPT_COLUMNS, CALL_COLUMNS, OPEN_COLUMNS, Batch
-from proxy.storage.rows import add_money, attempt_row, ended_row, head_row
+from proxy.storage.batch import ATTEMPT_COLUMNS, CALL_COLUMNS, OPEN_COLUMNS
+from proxy.storage.rows import attempt_row, ended_row, head_row, spend_row
 from tests.storage.world import NOW, USAGE, closing, opening
 
 PLAIN = (str, int, float, type(None))
@@ -47,11 +47,11 @@ def test_an_attempt_keeps_a_usage_of_its_own() -> None:
 
 
 def test_only_a_charge_moves_what_a_key_has_spent() -> None:
-    ledger, batch = Ledger(), Batch()
+    ledger = Ledger()
     ledger.top_up(1, 100)
     ledger.set_budget(4, 90, BudgetPeriod.DAILY, NOW)
-    for call_id, charge in ((1, 60), (2, 0), (3, 20)):
+    day = int(NOW // 86_400) * 86_400
+    for call_id, charge, spend in ((1, 60, 60), (2, 0, None), (3, 20, 80)):
         ledger.reserve(call_id, 1, 4, 0, NOW)
-        add_money(batch, ledger.settle(call_id, charge, 0, [], NOW))
-    assert [transfer.amount for transfer in batch.transfers] == [60, 20]
-    assert batch.spends == {4: (4, "daily", int(NOW // 86_400) * 86_400, 80)}
+        row = spend_row(ledger.settle(call_id, charge, 0, [], NOW))
+        assert row == (None if spend is None else (4, "daily", day, spend))

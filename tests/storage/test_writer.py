@@ -156,11 +156,7 @@ def test_a_batch_soon_after_another_waits_for_the_plain_calls_under_way(
         writer = desk.writer
 
         def end(number: int) -> Commit:
-            writer.close(number)
-            writer.batch.calls.append(call_row(number))
-            commit = writer.commit
-            writer.flush_together()
-            return commit
+            return writer.end(number, call_row(number), (), (), None)
 
         for number in range(1, 5):
             writer.open_lazily(number, open_row(number))
@@ -206,12 +202,12 @@ def test_a_lazy_row_is_written_by_itself_and_taken_back_in_time(tmp_path: Path) 
         for number in (1, 2):
             writer.open_lazily(number, open_row(number))
         assert writer.depth == 2
-        writer.close(1)
+        writer.undo(1)
         assert writer.depth == 1
         while not desk.ids("open_call"):
             await asyncio.sleep(0.001)
         assert desk.ids("open_call") == [2]
-        writer.close(2)
+        writer.undo(2)
         assert writer.batch.closes == [(2,)]
         await desk.end(2)
 
@@ -224,7 +220,7 @@ def test_an_open_row_not_yet_handed_over_is_taken_back_too(tmp_path: Path) -> No
         writer = desk.writer
         writer.batch.opens[1] = open_row(1)
         writer.mark(1, mark(1, 5))
-        writer.close(1)
+        writer.undo(1)
         assert len(writer.batch) == 0
         writer.open_lazily(2, open_row(2))
         writer.mark(2, mark(2, 5))

@@ -1,0 +1,205 @@
+"""What was promised before the database has it: two mapped files that outlive the process.
+
+A commit of SQLite costs two changes of thread and a dozen system calls; a copy into a file mapped
+as shared memory costs a microsecond and survives kill -9 just as well, because the page cache is
+the kernel's. So an opened or ended call is durable (durability `process`) once its record is in
+here, and the database follows within moments, many calls to a transaction.
+
+Rules: one owner, the keeper's event loop, which appends; records are numbered without gaps, each
+has a checksum, and the database stores, in the same transaction as the rows, how far it has come.
+The two files take turns: one belongs to the batch that the writer thread works on, the other to
+the batch that forms, so neither outgrows a batch. When one is full nothing more is logged, and
+everybody waits for the database again, until that has caught up: what is logged is always a prefix
+of what was decided. Every start takes what is left into the database first and begins a new epoch,
+so that files of another time or database are never believed. This module must not know threads,
+futures or how amounts are decided.
+"""
+
+import mmap
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from struct import Struct
+from typing import Final, TypeAlias
+from zlib import crc32
+
+import msgspec
+
+from proxy.core.ledger import Transfer
+from proxy.storage.batch import Batch, Row
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=0):
+    """A call was admitted: its row of `open_call`."""
+
+    call_id: int
+    row: Row
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
+    """A call has ended: its row of `call`, and everything posted with it."""
+
+    call_id: int
+    row: Row
+    attempts: Sequence[Row]
+    transfers: Sequence[Transfer]
+    spend: Row | None
+
+
+class Undone(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
+    """An admission nobody heard of was taken back."""
+
+    call_id: int
+
+
+Record: TypeAlias = Opened | Ended | Undone
+
+LOG_BYTES_MAX: Final = 8 << 20
+"""One file: some eight thousand calls, and a second's worth at the highest rate measured."""
+
+_HEAD: Final = Struct("<QQI")
+"""Epoch, serial, and the length of the body that follows; a checksum of all that comes last."""
+_SUM_BYTES: Final = 4
+_EPOCH_BYTES: Final = 7
+"""Fits SQLite's signed integers; the zeroes of a new file are no epoch."""
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Record).decode
+
+
+class RedoLog:
+    """The log of one keeper; `append` until it is False, `turn` with every batch handed over."""
+
+    __slots__ = ("_epoch", "_files", "_maps", "_now", "_position", "serial", "suspended")
+
+    def __init__(self, files: tuple[Path, Path], epoch: int) -> None:
+        self.serial = 0
+        """Of the last record."""
+        self.suspended = False
+        """Something decided is not in here: nothing may be that was decided after it."""
+        self._epoch = epoch
+        self._files = files
+        self._maps = [_map(file) for file in files]
+        self._now = self._maps[0]
+        self._position = 0
+
+    @classmethod
+    def begin(cls, connection: sqlite3.Connection, path: Path) -> "RedoLog":
+        """Start a new epoch beside the database in `path`, whose `replay` is done.
+
+        Raises sqlite3.Error, also when there is no room for the two files.
+        """
+        epoch = int.from_bytes(os.urandom(_EPOCH_BYTES), "little") + 1
+        connection.execute("UPDATE redo SET epoch = ?, applied = 0", (epoch,))
+        try:
+            return cls(log_files(path), epoch)
+        except OSError as error:
+            raise sqlite3.OperationalError(f"no redo log can be made: {error}") from error
+
+    def append(self, record: Record) -> bool:
+        """Make `record` outlive this process; False, for this and all to come, when it is full."""
+        if self.suspended:
+            return False
+        body = _encode(record)
+        serial = self.serial + 1
+        entry = _HEAD.pack(self._epoch, serial, len(body)) + body
+        position = self._position
+        end = position + len(entry) + _SUM_BYTES
+        if end > LOG_BYTES_MAX:
+            self.suspended = True
+            return False
+        self._now[position:end] = entry + crc32(entry).to_bytes(_SUM_BYTES, "little")
+        self._position = end
+        self.serial = serial
+        return True
+
+    def turn(self) -> int:
+        """Begin the other file, whose batch is in the database; return the last serial of this."""
+        self._now = self._maps[0] if self._now is self._maps[1] else self._maps[1]
+        self._position = 0
+        return self.serial
+
+    def close(self, *, delete: bool) -> None:
+        """Let go of the files; `delete` them when the database has all they hold."""
+        for each in self._maps:
+            each.close()
+        for file in self._files if delete else ():
+            file.unlink(missing_ok=True)
+
+
+def log_files(path: Path) -> tuple[Path, Path]:
+    """The two files that belong to the database in `path`."""
+    return Path(f"{path}-redo0"), Path(f"{path}-redo1")
+
+
+def replay(connection: sqlite3.Connection, path: Path) -> int:
+    """Take what a keeper that died had logged into the database; returns how many records.
+
+    Raises sqlite3.Error; nothing is changed then.
+    """
+    epoch, applied = connection.execute("SELECT epoch, applied FROM redo").fetchone()
+    found: dict[int, Record] = {}
+    for file in log_files(path):
+        found.update(_read(file, epoch))
+    opened = {call_id for (call_id,) in connection.execute("SELECT id FROM open_call")}
+    batch, serial = Batch(), int(applied)
+    while (record := found.get(serial + 1)) is not None:
+        serial += 1
+        _take(batch, record, opened)
+    if serial == applied:
+        return 0
+    batch.serial = serial
+    try:
+        batch.apply(connection)
+    except (sqlite3.IntegrityError, AssertionError) as error:
+        names = " and ".join(file.name for file in log_files(path))
+        raise sqlite3.DatabaseError(
+            f"{names} do not fit the database ({error}): one of them was restored or changed; "
+            "with them moved away it starts without the calls they hold"
+        ) from error
+    return serial - int(applied)
+
+
+def _take(batch: Batch, record: Record, opened: set[int]) -> None:
+    """Add one record to `batch`; `opened` are the calls with a row of `open_call`."""
+    if isinstance(record, Opened):
+        batch.opens[record.call_id] = record.row
+        return
+    # A row that was never logged, because nobody waited for it, may have been written or not.
+    if batch.opens.pop(record.call_id, None) is None and record.call_id in opened:
+        batch.closes.append((record.call_id,))
+    if isinstance(record, Ended):
+        batch.end(record.row, record.attempts, record.transfers, record.spend)
+
+
+def _map(file: Path) -> mmap.mmap:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # A page without room on the disk would kill the process at its first touch.
+        os.posix_fallocate(descriptor, 0, LOG_BYTES_MAX)
+        return mmap.mmap(descriptor, LOG_BYTES_MAX)
+    finally:
+        os.close(descriptor)
+
+
+def _read(file: Path, epoch: int) -> dict[int, Record]:
+    """Whole records of `epoch` from the start of one file on, by serial."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise sqlite3.OperationalError(f"{file.name} cannot be read: {error}") from error
+    found: dict[int, Record] = {}
+    position, last = 0, 0
+    while position + _HEAD.size + _SUM_BYTES <= len(data):
+        of, serial, size = _HEAD.unpack_from(data, position)
+        end = position + _HEAD.size + size
+        # Behind the newest record lie those of an earlier turn.
+        if of != epoch or (last and serial != last + 1) or end + _SUM_BYTES > len(data):
+            break
+        if crc32(data[position:end]).to_bytes(_SUM_BYTES, "little") != data[end : end + _SUM_BYTES]:
+            break
+        found[serial] = _decode(data[position + _HEAD.size : end])
+        position, last = end + _SUM_BYTES, serial
+    return found

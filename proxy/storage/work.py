@@ -1,0 +1,53 @@
+"""A function to run where the database is written, and how its outcome comes back.
+
+Rules: it has a transaction of its own; a ValueError refuses it alone and changes nothing; whoever
+asked may stop waiting, what follows a commit happens all the same. This module must not know what
+is done, nor what else the thread does.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from proxy.storage.ports import KeeperUnavailableError
+
+Result = TypeVar("Result")
+
+
+class Work(Generic[Result]):
+    """A function to run on the writer thread in a transaction of its own."""
+
+    def __init__(
+        self,
+        function: Callable[[sqlite3.Connection], Result],
+        then: Callable[[Result], object] | None,
+        future: "asyncio.Future[Result]",
+    ) -> None:
+        self._function = function
+        self._then = then
+        self._future = future
+        self._result: list[Result] = []
+        self._refused: ValueError | None = None
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Run and commit; a ValueError refuses this work only, and changes nothing."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._result.append(self._function(connection))
+            connection.execute("COMMIT")
+        except (ValueError, sqlite3.IntegrityError) as error:
+            connection.execute("ROLLBACK")
+            self._refused = error if isinstance(error, ValueError) else ValueError(str(error))
+
+    def finish(self, exception: KeeperUnavailableError | None = None) -> None:
+        """Act on the result, then hand it to who waits, if they still do; on the loop."""
+        error = exception or self._refused
+        if error is None and self._then is not None:
+            self._then(self._result[0])
+        if self._future.done():
+            return
+        if error is not None:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(self._result[0])
