@@ -147,7 +147,7 @@ class Console:
         try:
             async with asyncio.timeout(READ_SECONDS_MAX):
                 if self._reader is None:
-                    self._reader = await Reader.open(self._database.absolute())
+                    self._reader = await Reader.open(self._database)
                 found = await self._reader.open_calls()
         except (sqlite3.Error, TimeoutError) as error:
             log.warning("the database cannot be read: %s", str(error) or type(error).__name__)

@@ -3,8 +3,9 @@
 Rules: counters and histograms add; gauges by their meaning: open calls and memory add, the worst
 breaker and the fullest descriptor table stand for all. A process that ended keeps its counters in
 a fold, which has no gauges. Whoever asks remembers what it was told: a process that does not
-answer in time still counts with what it said last, and a new keeper, which knows of no process
-that ended before it, does not make the sums fall. This module must not know how states travel.
+answer in time still counts with what it said last, its gauges apart, and a new keeper, which
+knows of no process that ended before it, does not make the sums fall. This module must not know
+how states travel.
 """
 
 from collections.abc import Iterable, Mapping
@@ -151,7 +152,7 @@ class Remembered:
         self._take_ended(fold_states(ended) if ended else None)
         gone = () if self._ended is None else self._ended.gone
         running = [state for state in known if not state.exits and state.identity not in gone]
-        self._answered = frozenset(state.identity for state in running)
+        self._answered = frozenset(state.identity for state in running if not self._knew(state))
         for state in running:
             self._last.pop(state.identity, None)  # so that the longest silent come first
             self._last[state.identity] = state
@@ -170,6 +171,11 @@ class Remembered:
                 yield state
         for name, state in self._last.items():
             yield state if name in self._answered else _silent(state)
+
+    def _knew(self, state: State) -> bool:
+        """Whether this was told before: the keeper repeats what it knows of a silent process."""
+        last = self._last.get(state.identity)
+        return last is not None and last.made == state.made
 
     def _take_ended(self, ended: State | None) -> None:
         old, self._ended = self._ended, ended

@@ -168,6 +168,7 @@ class Metrics:
             version=STATE_VERSION,
             identity=self._identity,
             role=self.role,
+            made=time_ns(),
             counted=self.counted,
             streams=self.live.streams(),
             breakers=tuple(self.live.breakers()),

@@ -88,6 +88,7 @@ class State(Struct, kw_only=True, frozen=True):
 
     `identity` is another for every process there ever was. Of ended processes only what is
     counted is left: `exits` of them, the first being `identity` and the latest `gone`.
+    `made` is another each time: who is told the same twice knows that nobody answered.
     `breakers`: (channel name, state as in the help of sluice_breaker_state).
     `cpu_seconds` is by role.
     """
@@ -96,6 +97,7 @@ class State(Struct, kw_only=True, frozen=True):
     identity: str
     counted: Counted
     role: str = ""
+    made: int = 0
     streams: int = 0
     breakers: tuple[tuple[str, int], ...] = ()
     cpu_seconds: dict[str, float] = {}

@@ -289,7 +289,7 @@ class PortServer:
         departed = self._departed
         if not state:
             return
-        if departed and self._fold is not None:
+        if self._fold is not None:
             departed[:] = [self._fold([*departed, state])]
         else:
             departed.append(state)

@@ -5,12 +5,16 @@ statements run in aiosqlite's thread, so the event loop does not wait for a disk
 read here. This module must not know who shows what.
 """
 
+import asyncio
 from pathlib import Path
 from typing import NamedTuple
 
 import aiosqlite
 
-from proxy.storage.sqlite import BUSY_SECONDS_MAX
+from proxy.storage.sqlite import open_reader
+
+ROWS_A_TIME = 64
+"""Rows fetched by one trip to the thread."""
 
 
 class OpenCalls(NamedTuple):
@@ -29,20 +33,10 @@ class Reader:
 
     @classmethod
     async def open(cls, path: Path) -> "Reader":
-        """Open the database at the absolute `path`, which must exist."""
-        connection = await aiosqlite.connect(
-            f"{path.as_uri()}?mode=ro",
-            uri=True,
-            timeout=BUSY_SECONDS_MAX,
-            isolation_level=None,
-        )
-        try:
-            await connection.execute("PRAGMA query_only = ON")
-            await connection.execute("PRAGMA wal_autocheckpoint = 0")
-        except BaseException:
-            await connection.close()
-            raise
-        return cls(connection)
+        """Open the database at `path`, which must exist."""
+        # Opened before it is aiosqlite's, which leaves a thread behind when it cannot connect.
+        opened = await asyncio.to_thread(open_reader, path)
+        return cls(await aiosqlite.Connection(lambda: opened, ROWS_A_TIME))
 
     async def close(self) -> None:
         """End the connection and its thread."""

@@ -22,9 +22,16 @@ from tests.storage.world import NOW, keeper, opening
 
 @dataclass
 class Answer:
-    states: Sequence[bytes]
+    """`workers` are asked at each scrape, as a keeper does; `ended` is its fold of others."""
+
+    workers: Sequence[Worker]
+    ended: bytes = b""
     statistics: KeeperStatistics = STATISTICS
     unready: str | None = None
+
+    @property
+    def states(self) -> Sequence[bytes]:
+        return [*(worker.state() for worker in self.workers), self.ended]
 
 
 @dataclass
@@ -96,7 +103,7 @@ def _ask_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_page_shows_every_worker_and_the_keeper(tmp_path: Path) -> None:
     gone = fold([Worker(1).state()])
     one, two = Worker(2), Worker(3)
-    there = Keeper([Answer([one.state(), two.state(), gone])])
+    there = Keeper([Answer([one, two], gone)])
 
     async def test(get: Get) -> None:
         status, page = await get("/metrics")
@@ -128,7 +135,7 @@ def test_without_a_keeper_the_page_says_what_is_known(tmp_path: Path) -> None:
     path = tmp_path / "sluice.db"
     worker = Worker(2)
     gone = ConnectionResetError("gone")
-    there = Keeper([Answer([worker.state()]), gone, gone, Answer([worker.state()])])
+    there = Keeper([Answer([worker]), gone, gone, Answer([worker])])
 
     async def test(get: Get) -> None:
         books = await keeper(path)
@@ -195,8 +202,8 @@ def test_a_slow_keeper_is_waited_for_only_so_long(
 
 
 def test_readiness_gives_the_reason(tmp_path: Path) -> None:
-    state = Worker().state()
-    there = Keeper([Answer([state], unready="recovering"), Answer([]), Answer([state])])
+    worker = Worker()
+    there = Keeper([Answer([worker], unready="recovering"), Answer([]), Answer([worker])])
 
     async def test(get: Get) -> None:
         reasons = [json.loads((await get("/readyz"))[1]).get("reason") for _ in range(3)]
@@ -211,7 +218,7 @@ def test_questions_at_once_share_one_answer(
     monkeypatch.setattr(console, "ANSWER_SECONDS_KEPT", 3600.0)
 
     async def main() -> None:
-        there = Keeper([Answer([Worker().state()])])
+        there = Keeper([Answer([Worker()])])
         source = Console(there.connect, tmp_path / "none.db", 2)
         assert await asyncio.gather(*(source.unready() for _ in range(20))) == [None] * 20
         assert (await source.picture()).keeper_up

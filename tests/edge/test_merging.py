@@ -160,6 +160,17 @@ def test_the_silent_are_bounded_and_still_counted(monkeypatch: pytest.MonkeyPatc
     assert merge(memory.states()).exits == 3
 
 
+def test_what_is_told_twice_is_no_answer() -> None:
+    memory, hung, well = Remembered(), Worker(3), Worker(4)
+    said = hung.state()
+    memory.update([said, well.state()])
+    assert merge(memory.states()).workers == 2
+    memory.update([said, well.state()])
+    assert (merge(memory.states()).workers, requests(memory)) == (1, 7)
+    memory.update([hung.state(), well.state()])
+    assert (merge(memory.states()).workers, requests(memory)) == (2, 7)
+
+
 def test_states_of_another_release_are_left_out() -> None:
     memory = Remembered()
     other = encode(

@@ -28,7 +28,7 @@ def test_open_calls_are_read_beside_the_writer(tmp_path: Path) -> None:
         await reader.close()
 
     asyncio.run(main())
-    assert not [one for one in threading.enumerate() if "aiosqlite" in one.name.lower()]
+    assert not [one for one in threading.enumerate() if "worker_thread" in one.name]
 
 
 def test_nothing_can_be_written_or_made(tmp_path: Path) -> None:
@@ -38,6 +38,7 @@ def test_nothing_can_be_written_or_made(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.OperationalError):
             await Reader.open(path)
         assert not path.exists()
+        assert not [one for one in threading.enumerate() if "worker_thread" in one.name]
         books = await keeper(path)
         reader = await Reader.open(path)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
