@@ -19,8 +19,8 @@ VARIABLE = "SLUICE_DECISIONS"
 class RecordingKeeper(Keeper):
     """A keeper that says what it decides."""
 
-    async def admit(self, opening: Opening) -> Admission | Refusal:
-        decision = await super().admit(opening)
+    def decide(self, opening: Opening) -> Admission | Refusal:
+        decision = super().decide(opening)
         held = decision.held if isinstance(decision, Admission) else None
         reason = None if isinstance(decision, Admission) else decision.reason.value
         _note(

@@ -2,10 +2,11 @@
 
 `with RelayProcess(tmp_path, [UpstreamAt(...)]) as relay:` writes the catalog file, starts
 `sluice serve`, waits for /readyz, and makes users and keys by the command line with `--json`.
-It can be killed with SIGKILL and started again on the same ports and data. This module knows the
-relay only by its command line, its listeners and its exit.
+It can be killed with SIGKILL, whole or a process of several, and started again on the same ports
+and data. This module knows the relay only by its command line, its listeners, its log and its exit.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -156,12 +157,34 @@ class RelayProcess:
         except (OSError, urllib.error.HTTPError):
             return False
 
+    def children(self) -> dict[str, list[int]]:
+        """Process ids of its live children by role; empty when it is one process."""
+        roles = {
+            line["process"]: line["role"]
+            for line in self.log_lines()
+            if line["event"] == "child ready"
+        }
+        found: dict[str, list[int]] = {}
+        for child in children_of(self.process_id):
+            found.setdefault(roles.get(child, "starting"), []).append(child)
+        return found
+
     def kill(self) -> None:
-        """End it with SIGKILL; does nothing if it has ended."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """End all of its processes with SIGKILL; does nothing if it has ended."""
+        if self._process is None:
+            return
+        children = children_of(self._process.pid)
+        self.kill_main()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        until_gone(children)
+
+    def kill_main(self) -> None:
+        """End the process that was started with SIGKILL, and leave any children to themselves."""
+        process, self._process = self._running(), None
+        process.kill()
+        process.wait()
 
     def terminate(self) -> int:
         """End it with SIGTERM and return its exit status; kills it if it will not go."""
@@ -175,6 +198,18 @@ class RelayProcess:
         self._process = None
         return status
 
+    def upgrade(self) -> None:
+        """Send SIGUSR2."""
+        self._running().send_signal(signal.SIGUSR2)
+
+    def wait_for(self, event: str, count: int = 1) -> None:
+        """Wait until `event` stands so often in its log."""
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while sum(line["event"] == event for line in self.log_lines()) < count:
+            if self._running().poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"no {event!r} came: {self.log()[-4000:]}")
+            time.sleep(POLL_SECONDS)
+
     def reload(self) -> None:
         """Send SIGHUP."""
         self._running().send_signal(signal.SIGHUP)
@@ -185,7 +220,8 @@ class RelayProcess:
 
     def log_lines(self) -> list[dict[str, Any]]:
         """The JSON lines of its log."""
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        whole = (line for line in self.log().splitlines() if line.startswith("{"))
+        return [json.loads(line) for line in whole if line.endswith("}")]
 
     def command(self, *arguments: str) -> Any:
         """Run a command with `--json` and return its result. Raises CommandFailedError."""
@@ -258,6 +294,34 @@ class RelayProcess:
                 self.terminate()
         finally:
             self.kill()
+
+
+def children_of(parent: int) -> list[int]:
+    """Process ids of the live children of a process; none if it has ended."""
+    try:
+        text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+def until_gone(processes: Iterable[int]) -> None:
+    """Wait until none of the processes runs, which somebody else reaps."""
+    deadline = time.monotonic() + STOP_SECONDS_MAX
+    for each in processes:
+        while is_running(each):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"process {each} does not end")
+            time.sleep(POLL_SECONDS / 5)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there, and more than a zombie."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def free_ports(count: int) -> list[int]:
