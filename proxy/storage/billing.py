@@ -141,8 +141,7 @@ class Keeper:
         given, must be the one that made the digests of the client keys. `on_fatal` is
         called once, on the loop, when a commit or sync failed: exit and start anew. Without
         `settle_open` the calls found open wait in `found`, and nothing is admitted until
-        `begin_admitting`: workers may still be serving them. With `redo` calls are durable before
-        the database has them (storage/redo.py), unless they must outlive the power too.
+        `begin_admitting`: workers may still be serving them. `redo`: see storage/redo.py.
         Raises StorageError, SecretError.
         """
         now = clock()
@@ -157,8 +156,8 @@ class Keeper:
             found = None if settle_open else find_open(connection)
             recovery = recover(connection, ledger, now) if settle_open else Recovery(0, 0)
             greatest = last_id(connection)
-            logs = redo and durability is Durability.PROCESS
-            redo_log = RedoLog.begin(connection, path) if logs else None
+            logged = redo and durability is Durability.PROCESS
+            redo_log = RedoLog.begin(connection, path) if logged else None
         except sqlite3.Error as error:
             connection.close()
             raise explained(path, error) from None
@@ -282,13 +281,10 @@ class Keeper:
             usage.input_total + usage.output,
             self._monotonic(),
         )
-        commit = self._writer.end(
-            call_id,
-            ended_row(opened.head, closing, settlement, opening.started_at),
-            [attempt_row(call_id, number, each, usage) for number, each in enumerate(attempts)],
-            settlement.transfers,
-            spend_row(settlement),
-        )
+        row = ended_row(opened.head, closing, settlement, opening.started_at)
+        tries = [attempt_row(call_id, number, each, usage) for number, each in enumerate(attempts)]
+        spend = spend_row(settlement)
+        commit = self._writer.end(call_id, row, tries, settlement.transfers, spend)
         counts, counted = self._settlements, (closing.verdict._value_, closing.source._value_)
         counts[counted] = counts.get(counted, 0) + 1
         self._count_money(opening.model, settlement.charged, closing.forgiven + settlement.overrun)
