@@ -134,10 +134,11 @@ def value(url: str, query: str) -> float | None:
     return float(only["value"][1])
 
 
-def test_a_real_prometheus_scrapes_a_real_relay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_real_prometheus_scrapes_a_real_relay(tmp_path: Path, workers: int) -> None:
     programs.need("prometheus")
     nowhere = UpstreamAt("main", "openai", "http://127.0.0.1:9", {"m": "m"})
-    with RelayProcess(tmp_path / "relay", [nowhere]) as relay:
+    with RelayProcess(tmp_path / "relay", [nowhere], settings={"workers": workers}) as relay:
         request = urllib.request.Request(
             f"{relay.url}/v1/models", headers={"authorization": "Bearer sk-wrong"}
         )
@@ -146,14 +147,17 @@ def test_a_real_prometheus_scrapes_a_real_relay(tmp_path: Path) -> None:
         target = relay.operations_url.removeprefix("http://")
         with prometheus(tmp_path, target) as url:
             deadline = time.monotonic() + UP_SECONDS_MAX
-            while value(url, "sluice_keeper_up") is None:
+            while value(url, 'sum(sluice_requests_total{code="401"})') is None:
                 assert time.monotonic() < deadline, (tmp_path / "prometheus.log").read_text()
                 time.sleep(POLL_SECONDS)
             assert value(url, 'up{job="sluice"}') == 1
-            assert value(url, "sluice_ready") == 1
-            assert value(url, "sluice_workers") == value(url, "sluice_workers_wanted") == 1
+            for name in ("sluice_keeper_up", "sluice_ready"):
+                assert value(url, name) == 1
+            for name in ("sluice_workers", "sluice_workers_wanted"):
+                assert value(url, name) == workers
             assert value(url, 'sum(sluice_requests_total{code="401"})') == 1
             assert value(url, "sluice_ledger_imbalance") == 0
+            assert value(url, 'sluice_database_bytes{file="database"} > 0')
             assert value(url, "sluice_charged_usd_total") is None, "nobody was charged yet"
             (scraped,) = ask(url, "targets")["activeTargets"]
             assert (scraped["health"], scraped["lastError"]) == ("up", "")
