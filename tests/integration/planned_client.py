@@ -133,11 +133,12 @@ async def call(
         transport.abort()
     response = parse_response(bytes(connection.received), ended=True)
     if response is not None:
-        _read(outcome, response)
+        read_into(outcome, response)
     return outcome
 
 
-def _read(outcome: Outcome, response: RawResponse) -> None:
+def read_into(outcome: Outcome, response: RawResponse) -> None:
+    """Note what a response says."""
     outcome.status = response.status
     outcome.id = response.header("x-request-id") or response.header("request-id")
     outcome.bytes = len(response.body)

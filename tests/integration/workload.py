@@ -3,7 +3,7 @@
 `Plan.of(profile, seed, number)` is the same in the client, the upstream and the test, so that
 each can say what should have happened without hearing from the others. Pieces are whole words:
 counted tokens only grow as a text grows. Profile `race` costs 0.2 to 3 holds; `kill` has streams
-of all lengths and paces; `fixed` is short. This module must not know the relay.
+of all lengths and paces; `fixed` is short; `steady` is streams of one to eight seconds. This module must not know the relay.
 """
 
 import json
@@ -67,7 +67,7 @@ RACE_SLICE: Final = 64
 INPUT_PRICE: Final = 1_000
 OUTPUT_PRICE: Final = 4_000
 """Nano-USD per token, as `relay_process.catalog` prices its models."""
-_MARK: Final = re.compile(rb"plan-(race|kill|fixed)-(\d+)-(\d+)")
+_MARK: Final = re.compile(rb"plan-(race|kill|fixed|steady)-(\d+)-(\d+)")
 
 
 @cache
@@ -106,8 +106,8 @@ class Plan:
         """The plan with these numbers."""
         rng = random.Random(f"{profile}-{seed}-{number}")
         dialect = "anthropic" if rng.random() < 0.3 else "openai"
-        stream = rng.random() < (0.7 if profile == "kill" else 0.5)
-        makers = {"race": _race, "kill": _kill, "fixed": _fixed}
+        stream = rng.random() < {"kill": 0.7, "steady": 1.0}.get(profile, 0.5)
+        makers = {"race": _race, "kill": _kill, "fixed": _fixed, "steady": _steady}
         return makers[profile](rng, cls, dialect, stream, seed, number)
 
     @classmethod
@@ -297,5 +297,16 @@ def _fixed(
         "fixed", seed, number, dialect, stream, "hot word", _words(rng, rng.randint(1, 20), 2),
         output_tokens_max=64, input_tokens=10, reports=rng.random() < 0.5,
         first_pause=rng.uniform(0, 0.1), pause=0.0, per_write=rng.choice((1, 1000)),
+        slow_reader=False,
+    )  # fmt: skip
+
+
+def _steady(
+    rng: random.Random, cls: type[Plan], dialect: str, stream: bool, seed: int, number: int
+) -> Plan:
+    return cls(
+        "steady", seed, number, dialect, stream, "hot word", _words(rng, rng.randint(20, 80), 1),
+        output_tokens_max=4096, input_tokens=10, reports=rng.random() < 0.7,
+        first_pause=rng.uniform(0, 0.3), pause=rng.uniform(0.05, 0.1), per_write=1,
         slow_reader=False,
     )  # fmt: skip
