@@ -103,6 +103,20 @@ class Settings:
         About("What a commit survives: kill -9, or also a power cut."),
     ] = "process"
 
+    detail_days: Annotated[
+        int,
+        _number(
+            "Calls older than this many days are rolled up to daily sums; 0 keeps them for ever.",
+            0,
+            36_500,
+            "days",
+            reloadable=False,
+        ),
+    ] = 0
+    disk_free_bytes_min: Annotated[
+        int, _bytes("Below this much free space nothing new is admitted.", 0, 1 << 50)
+    ] = 128 << 20
+
     body_bytes_max: Annotated[
         int, _bytes("Largest request body; above it 413.", 1024, 1 << 30, reloadable=True)
     ] = 32 << 20

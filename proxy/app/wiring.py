@@ -20,6 +20,7 @@ from proxy.edge.operations import OneProcess, Operations
 from proxy.edge.world import World
 from proxy.storage.billing import Keeper
 from proxy.storage.sqlite import Durability
+from proxy.storage.upkeep import Care
 
 
 class Relay:
@@ -44,7 +45,7 @@ class Relay:
         front = self.front = Front(settings, self.keeper, metrics, secrets.pepper)
         metrics.live = live_of(front, self.keeper)
         metrics.live.storage = lambda: storage_figures(directory.database)
-        self._operations = Operations(OneProcess(metrics, lambda: self._unready))
+        self._operations = Operations(OneProcess(metrics, self._why_unready))
         await front.start(listeners.clients)
         self._address = bound_address(listeners.clients[0])
         if listeners.operations:
@@ -85,6 +86,9 @@ class Relay:
             await self._operations.stop()
         await self.keeper.close()
 
+    def _why_unready(self) -> str | None:
+        return self._unready or self.keeper.unready
+
     def _fatal(self, error: BaseException) -> None:
         self._unready = "the ledger cannot be written"
         if self._failure is not None and not self._failure.done():
@@ -123,4 +127,5 @@ async def open_keeper(
         redo=True,
         expense_max=parse_usd(settings.operator_expense_day_max),
         settle_open=settle_open,
+        care=Care(settings.detail_days, settings.disk_free_bytes_min),
     )

@@ -260,7 +260,9 @@ def show_wallet(connection: sqlite3.Connection, name: str) -> WalletRow:
         "SELECT coalesce(sum(amount), 0) FROM top_up WHERE user_id = ?", (user_id,)
     ).fetchone()
     charged = connection.execute(
-        "SELECT coalesce(sum(charge), 0) FROM call WHERE user_id = ?", (user_id,)
+        "SELECT coalesce(sum(charge), 0) FROM (SELECT charge FROM call WHERE user_id = ?1 "
+        "UNION ALL SELECT charge FROM rollup WHERE user_id = ?1)",
+        (user_id,),
     ).fetchone()
     return WalletRow(user_id, name, int(balance[0]), int(topped_up[0]), int(charged[0]))
 

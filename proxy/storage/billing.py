@@ -10,6 +10,7 @@ the port, and holds no SQL of its own beyond what recovery reads.
 """
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -20,17 +21,13 @@ import msgspec
 
 from proxy.core.catalog import Catalog
 from proxy.core.ids import WORKERS_MAX, IdSource, worker_of
-from proxy.core.ledger import (
-    Denial,
-    Hold,
-    Ledger,
-)
+from proxy.core.ledger import Denial, Hold, Ledger
 from proxy.core.limits import EffectiveLimits, Limiter, LimitState
 from proxy.storage.accounts import TopUp, add_top_up
 from proxy.storage.batch import Row
 from proxy.storage.fingerprints import check_pepper
 from proxy.storage.messages import Posted
-from proxy.storage.opening import explained, open_ledger
+from proxy.storage.opening import guarded, open_ledger
 from proxy.storage.ports import (
     Admission,
     Closing,
@@ -56,6 +53,7 @@ from proxy.storage.redo import RedoLog, replay
 from proxy.storage.rows import attempt_row, ended_row, head_row, spend_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability
+from proxy.storage.upkeep import NO_CARE, Care, Upkeep
 from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, OpenRow, Writer
 
 OPEN_CALLS_MAX = 100_000
@@ -67,6 +65,7 @@ KEEPER_WORKER = WORKERS_MAX - 1
 """The worker number in ids of ledger events that no call caused."""
 
 Result = TypeVar("Result")
+log = logging.getLogger("sluice.storage")
 
 
 class _OpenCall(msgspec.Struct, gc=False):
@@ -91,7 +90,7 @@ class Keeper:
         recovery: Recovery,
         found: dict[int, Found] | None = None,
         last_id: int,
-        notices: tuple[str, ...],
+        upkeep: Upkeep,
         expense_max: int,
         clock: Callable[[], float],
         clock_monotonic: Callable[[], float],
@@ -99,8 +98,7 @@ class Keeper:
         self.recovery = recovery
         self.last_id = last_id
         """The greatest id in use: a source of ids must begin above it."""
-        self.notices = notices
-        """What an operator should know of the start: a migration, a WAL that was cut."""
+        self.upkeep = upkeep
         self.found = found or {}
         """Calls the file says are open; emptied by who takes them on or settles them."""
         self._writer = writer
@@ -131,6 +129,7 @@ class Keeper:
         durability: Durability = Durability.PROCESS,
         expense_max: int = EXPENSE_PER_KEY_AND_DAY,
         settle_open: bool = True,
+        care: Care = NO_CARE,
         redo: bool = False,
         clock: Callable[[], float] = time,
         clock_monotonic: Callable[[], float] = monotonic,
@@ -145,9 +144,8 @@ class Keeper:
         Raises StorageError, SecretError.
         """
         now = clock()
-        notices: list[str] = []
-        connection = open_ledger(path, durability, now, notices.append)
-        try:
+        connection = open_ledger(path, durability, now, log.warning)
+        with guarded(path, connection):
             replay(connection, path)
             if pepper is not None:
                 check_pepper(connection, pepper)
@@ -158,15 +156,10 @@ class Keeper:
             greatest = last_id(connection)
             logged = redo and durability is Durability.PROCESS
             redo_log = RedoLog.begin(connection, path) if logged else None
-        except sqlite3.Error as error:
-            connection.close()
-            raise explained(path, error) from None
-        except BaseException:
-            connection.close()
-            raise
-        writer = Writer(
-            connection, path, durability, asyncio.get_running_loop(), on_fatal, redo_log
-        )
+        loop = asyncio.get_running_loop()
+        writer = Writer(connection, path, durability, loop, on_fatal, redo_log)
+        upkeep = Upkeep(writer, path, care, clock, clock_monotonic, told=log.warning)
+        upkeep.start()
         return cls(
             writer,
             ledger,
@@ -175,7 +168,7 @@ class Keeper:
             recovery=recovery,
             found=found,
             last_id=greatest,
-            notices=tuple(notices),
+            upkeep=upkeep,
             expense_max=expense_max,
             clock=clock,
             clock_monotonic=clock_monotonic,
@@ -369,17 +362,17 @@ class Keeper:
         """Figures for the metrics page. See `ports.KeeperStatistics`."""
         holds, writer = self._ledger.holds, self._writer
         oldest = next(iter(holds.values()), None)
+        age = 0.0 if oldest is None else max(0.0, self._clock() - oldest.opened_at)
         return KeeperStatistics(
             holds_open=len(holds),
-            hold_oldest_seconds=0.0
-            if oldest is None
-            else max(0.0, self._clock() - oldest.opened_at),
+            hold_oldest_seconds=age,
             held=sum(hold.amount for hold in holds.values()),
             imbalance=writer.imbalance,
             commits=writer.commits,
             commit_seconds=writer.commit_seconds,
             checkpoint_seconds=writer.checkpoint_seconds,
             queue_depth=writer.depth,
+            disk_free_bytes=self.upkeep.space.free,
             settlements=dict(self._settlements),
             charged=dict(self._charged),
             expense=self._expense,
@@ -395,9 +388,7 @@ class Keeper:
 
     def open_calls(self, worker: int | None = None) -> list[int]:
         """The open calls, or those of them that one worker serves."""
-        if worker is None:
-            return list(self._open)
-        return [call_id for call_id in self._open if worker_of(call_id) == worker]
+        return [one for one in self._open if worker is None or worker_of(one) == worker]
 
     @property
     def durable(self) -> Commit:
@@ -463,6 +454,12 @@ class Keeper:
             raise AssertionError(f"{len(self.found)} calls of before are neither open nor settled")
         self._refusing = None
 
+    @property
+    def unready(self) -> str | None:
+        """Why no call is admitted; None when calls are."""
+        failed = self._writer.failed
+        return self._refusing or self.upkeep.space.short if failed is None else str(failed)
+
     async def drain(self) -> None:
         """Admit nothing more and wait until every open call has settled; bound it outside."""
         self._refusing = "the keeper is shutting down"
@@ -472,6 +469,7 @@ class Keeper:
     async def close(self) -> None:
         """Write what is queued and close the file; calls still open are settled at next start."""
         self._refusing = "the keeper is shutting down"
+        self.upkeep.stop()
         await self._writer.stop()
 
     def _count_money(self, model: str, charged: int, expense: int) -> None:
@@ -486,8 +484,9 @@ class Keeper:
         writer = self._writer
         if writer.failed is not None:
             raise writer.failed
-        if self._refusing is not None:
-            raise KeeperUnavailableError(self._refusing)
+        refusing = self._refusing or self.upkeep.space.short
+        if refusing is not None:
+            raise KeeperUnavailableError(refusing)
         # Ended calls alone: open ones are bounded, and every other row belongs to one of either.
         if len(self._open) >= OPEN_CALLS_MAX or len(writer.batch.calls) >= QUEUE_CALLS_MAX:
             raise KeeperUnavailableError("more calls are open than the keeper can follow")

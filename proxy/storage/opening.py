@@ -7,7 +7,8 @@ are believed. The caller holds the data directory's lock. This module must not k
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from proxy.storage import space
@@ -73,6 +74,19 @@ def open_ledger(
             f"{path} cannot be opened: {error.strerror}", f"check the owner of {path.parent}"
         ) from None
     return connection
+
+
+@contextmanager
+def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
+    """Close `connection` if what is inside fails; an error of SQLite becomes a StorageError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        connection.close()
+        raise explained(path, error) from None
+    except BaseException:
+        connection.close()
+        raise
 
 
 def explained(path: Path, error: sqlite3.Error) -> StorageError:

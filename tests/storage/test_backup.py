@@ -38,8 +38,7 @@ def test_a_backup_beside_a_busy_keeper_is_one_moment(tmp_path: Path) -> None:
         books = await keeper(path, credit=1000 * USD)
         for number in range(1, 301):
             await books.admit(opening(number))
-            receipt = books.settle(closing(number))
-        await receipt.committed
+            await books.settle(closing(number)).committed
         loop = asyncio.get_running_loop()
 
         async def one(number: int) -> None:
