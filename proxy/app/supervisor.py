@@ -171,7 +171,7 @@ class Supervisor:
             for message in key.data.hear():
                 self._hear(key.data, message)
             if key.data.mute:
-                self._selector.unregister(key.data.link)
+                self._forget(key.data)
 
     # What comes in
 
@@ -254,11 +254,15 @@ class Supervisor:
             if status is not None:
                 self._bury(child, status, now)
 
+    def _forget(self, child: Child) -> None:
+        """Listen to a child no more."""
+        if child.link in self._selector.get_map():
+            self._selector.unregister(child.link)
+
     def _bury(self, child: Child, status: int, now: float) -> None:
         for message in child.hear():  # what it said last counts
             self._hear(child, message)
-        if not child.mute:
-            self._selector.unregister(child.link)
+        self._forget(child)
         child.link.close()
         told = child in self._leaving
         if told:

@@ -188,8 +188,12 @@ class RelayProcess:
 
     def terminate(self) -> int:
         """End it with SIGTERM and return its exit status; kills it if it will not go."""
+        self._running().terminate()
+        return self.exit_status()
+
+    def exit_status(self) -> int:
+        """Wait for the end of a relay that was told to stop; kills it if it will not go."""
         process = self._running()
-        process.terminate()
         try:
             status = process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
