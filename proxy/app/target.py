@@ -5,19 +5,22 @@ does the same by itself. This module must not know any command, beyond which may
 """
 
 import asyncio
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import time
 from typing import Any
 
 import click
 
 from proxy.app import commands, show
 from proxy.app.control import CommandError, NotRunningError, ask
-from proxy.app.directory import DataDirectory
+from proxy.app.directory import DataDirectory, LockedError
 from proxy.app.office import open_office
 from proxy.app.settings import Settings, load
+from proxy.storage.redo import catch_up
 
 CREATING = frozenset({"catalog apply", "user add", "channel add"})
 """Commands that may make a new database; the others would only hide a mistyped path."""
@@ -50,6 +53,14 @@ class Target:
             )
         with self.directory.locked():
             return asyncio.run(self._do_alone(command, arguments))
+
+    def catch_up(self) -> None:
+        """Let the database have what a killed relay had promised, before anybody reads the file.
+
+        A running relay does so by itself, within moments. Raises SchemaError, sqlite3.Error.
+        """
+        with contextlib.suppress(LockedError), self.directory.locked():
+            catch_up(self.directory.database, time())
 
     def show(self, result: object) -> None:
         """Write a result to standard output."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proxy.storage import space
+from proxy.storage import redo, space
 from proxy.storage.sqlite import (
     Durability,
     SchemaError,
@@ -33,6 +33,8 @@ PAGES_PER_STEP = 512
 SLACK_BYTES = 16 << 20
 """Asked for on top of what a copy needs: WAL, new pages of a migration."""
 DAMAGE_LINES_MAX = 5
+DATABASE_SUFFIXES = ("", "-wal", "-shm", "-mark", *redo.SUFFIXES)
+"""The files of one database, itself first; they belong together and move together."""
 RESTORING = ".restoring"
 """Suffix of a verified file on its way into place: while it is there nothing makes a new one."""
 
@@ -157,7 +159,7 @@ def database_bytes(database: Path) -> int:
 
 def remove_database(path: Path) -> None:
     """Remove a database file of ours, with what SQLite puts beside it; absent is fine."""
-    for suffix in ("", "-wal", "-shm", "-journal", "-mark"):
+    for suffix in (*DATABASE_SUFFIXES, "-journal"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
@@ -217,7 +219,7 @@ def _move_aside(database: Path, now: float) -> Path | None:
         kept = database.with_name(f"{database.name}.replaced-{moment}-{number}")
     # The database first: a start that finds only its WAL refuses, the other way round it would
     # take an older state for the truth.
-    for suffix in ("", "-wal", "-shm", "-mark"):
+    for suffix in DATABASE_SUFFIXES:
         path = Path(f"{database}{suffix}")
         if path.exists():
             path.rename(f"{kept}{suffix}")

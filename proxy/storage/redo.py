@@ -28,6 +28,7 @@ import msgspec
 
 from proxy.core.ledger import Transfer
 from proxy.storage.batch import Batch, Row
+from proxy.storage.sqlite import Durability, open_writer
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=0):
@@ -55,6 +56,7 @@ class Undone(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
 
 Record: TypeAlias = Opened | Ended | Undone
 
+SUFFIXES: Final = ("-redo0", "-redo1")
 LOG_BYTES_MAX: Final = 8 << 20
 """One file: some eight thousand calls, and a second's worth at the highest rate measured."""
 
@@ -129,7 +131,23 @@ class RedoLog:
 
 def log_files(path: Path) -> tuple[Path, Path]:
     """The two files that belong to the database in `path`."""
-    return Path(f"{path}-redo0"), Path(f"{path}-redo1")
+    first, second = SUFFIXES
+    return Path(f"{path}{first}"), Path(f"{path}{second}")
+
+
+def catch_up(path: Path, now: float) -> int:
+    """Take what a killed keeper had logged into the database in `path`; returns how many records.
+
+    The caller holds the data directory's lock. A relay does so at its start; this is for those
+    who look at the file before. Raises SchemaError, sqlite3.Error.
+    """
+    if not any(file.exists() for file in log_files(path)):
+        return 0
+    connection = open_writer(path, Durability.POWER, now)
+    try:
+        return replay(connection, path)
+    finally:
+        connection.close()
 
 
 def replay(connection: sqlite3.Connection, path: Path) -> int:

@@ -36,3 +36,11 @@ def test_a_result_is_a_table_or_json(tmp_path: Path, capsys: pytest.CaptureFixtu
     for json, text in ((True, '"name": "ann"'), (False, "name  ann")):
         Target(None, str(tmp_path), json=json).show({"name": "ann"})
         assert text in capsys.readouterr().out
+
+
+def test_a_file_catches_up_only_while_nobody_runs(tmp_path: Path) -> None:
+    target = Target(None, str(tmp_path), json=True)
+    target.catch_up()
+    assert not target.directory.database.exists(), "nothing is made to look at"
+    with target.directory.locked():
+        target.catch_up()

@@ -109,11 +109,14 @@ def test_a_restore_keeps_what_it_replaces(ledger: Path, tmp_path: Path) -> None:
     back_up(ledger, tmp_path / "b.db")
     spoil(ledger, "UPDATE account SET balance = balance + 1 WHERE id = 9")
     Path(f"{ledger}-mark").write_bytes(b"old mark")
+    Path(f"{ledger}-redo1").write_bytes(b"old log")
     before = ledger.read_bytes()
     done = restore(tmp_path / "b.db", ledger, NOW)
     assert done.replaced == ledger.with_name("sluice.db.replaced-20270115T080000Z")
     assert done.replaced.read_bytes() == before
     assert Path(f"{done.replaced}-mark").read_bytes() == b"old mark"
+    assert Path(f"{done.replaced}-redo1").read_bytes() == b"old log", "or it would be replayed"
+    assert not Path(f"{ledger}-redo1").exists()
     assert done.report.clean
     assert done.report.calls == 1
     assert not Path(f"{ledger}-mark").exists()

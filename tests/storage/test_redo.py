@@ -13,7 +13,7 @@ from proxy.core.ledger import Transfer
 from proxy.storage import redo as module
 from proxy.storage.billing import Keeper
 from proxy.storage.ports import Admission
-from proxy.storage.redo import Ended, Opened, RedoLog, Undone, log_files, replay
+from proxy.storage.redo import Ended, Opened, RedoLog, Undone, catch_up, log_files, replay
 from proxy.storage.sqlite import Durability
 from proxy.storage.verify import verify
 from tests.storage.test_batch import call_row, open_row
@@ -313,3 +313,20 @@ def test_files_that_cannot_be_made_or_read_are_told_of(
 def test_the_files_are_nobody_elses(desk: Desk) -> None:
     for file in log_files(desk.path):
         assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_looks_at_the_file_of_a_killed_keeper_may_let_it_catch_up(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+
+    async def play(office: Keeper) -> None:
+        await office.admit(opening(1))
+        office.settle(closing(1))
+        left = died(path, tmp_path / "left")
+        assert read(left, "SELECT id FROM call") == []
+        assert catch_up(left, 0.0) == 1
+        assert read(left, "SELECT id FROM call") == [(1,)]
+        assert catch_up(left, 0.0) == 0, "nothing is taken twice"
+        assert verify(left, quiet=True).clean
+
+    scene(path, play)
+    assert catch_up(path, 0.0) == 0, "a keeper that stopped left nothing"
