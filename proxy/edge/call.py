@@ -26,6 +26,7 @@ from proxy.core.entities import (
 from proxy.core.entities import Attempt as AttemptRecord
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
+from proxy.core.redact import redact
 from proxy.core.requests import edit_body
 from proxy.core.tokenizers import new_meter
 from proxy.core.usage import UsageTally
@@ -211,6 +212,8 @@ class Call:
         upstream_id = None
         if head is not None:
             upstream_id = head.header("x-request-id") or head.header("request-id")
+            if upstream_id is not None and key.secret in upstream_id:
+                upstream_id = redact(upstream_id, (key.secret,))  # it goes into the database
         if attempt.first_byte_at is not None:
             self.upstream_seconds += attempt.first_byte_at - began
         self.records.append(
