@@ -353,9 +353,13 @@ def catalog_export(target: Target, file: Path | None) -> None:
 @click.option("--user", help="Only this user's calls.")
 @click.option("--rows", "rows_max", type=int, default=50, show_default=True)
 @click.option("--before", metavar="REQUEST_ID", help="Older than this call: the next page.")
-def usage(target: Target, **options: Any) -> None:
+@click.option("--daily", type=int, metavar="DAYS", help="Sums per day instead, of so many days.")
+def usage(target: Target, daily: int | None, **options: Any) -> None:
     """List ended calls, latest first, with what each cost."""
-    target.show(target.do("usage", options))
+    if daily is None:
+        target.show(target.do("usage", options))
+    else:
+        target.show(target.do("usage daily", {"user": options["user"], "days": daily}))
 
 
 @main.group()
@@ -369,6 +373,7 @@ def ledger_verify(target: Target) -> None:
     """Recompute the ledger's invariants from the database file alone."""
     if not target.directory.database.exists():
         raise CommandError(f"there is no database in {target.directory.root}", "see --data")
+    target.catch_up()
     report = verify(target.directory.database)
     found = {
         "clean": report.clean,
@@ -388,6 +393,7 @@ def ledger_verify(target: Target) -> None:
 
 main.add_command(cli_storage.backup)
 main.add_command(cli_storage.restore)
+ledger.add_command(cli_storage.rollup)
 
 
 def read_upstreams(

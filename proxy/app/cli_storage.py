@@ -42,6 +42,7 @@ def backup(target: Target, file: Path) -> None:
     database = target.directory.database
     if not database.exists():
         raise CommandError(f"there is no database in {target.directory.root}", "see --data")
+    target.catch_up()
     with _bar("copying", "") as progress:
         made = copies.back_up(database, file, progress)
     target.show(
@@ -89,6 +90,41 @@ def restore(target: Target, file: Path, *, yes: bool) -> None:
     )
     if unusable is not None:
         show.problem(f"the database is in place, but: {unusable.message}", unusable.remedy)
+        sys.exit(1)
+
+
+@click.command("rollup")
+@targeted
+@click.option("--days", type=int, help="Keep this many days; the setting detail_days if left out.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rollup(target: Target, *, days: int | None, yes: bool) -> None:
+    """Let the detail of old calls leave now; their daily sums and all postings stay."""
+    kept_days = target.settings.detail_days if days is None else days
+    if kept_days < 1:
+        raise CommandError(
+            "detail_days is 0: detail is kept for ever", "name how many days with --days"
+        )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise CommandError("nobody is there to confirm", "add --yes")
+        question = f"Keep only the sums of calls older than {kept_days} days?"
+        click.confirm(question, abort=True, err=True)
+    rolled_up, kept = 0, set[str]()
+    console = Console(stderr=True)
+    while True:
+        found = target.do("ledger rollup", {"days": kept_days})
+        rolled_up += found["rolled_up"]
+        kept.update(found["kept"])
+        if found["done"]:
+            break
+        if console.is_terminal:
+            console.print(f"{rolled_up:,} calls so far", style="dim")
+    target.show({"rolled_up": rolled_up, "kept": sorted(kept)})
+    if kept:
+        show.problem(
+            f"{len(kept)} calls do not agree with their transfers or price and were kept",
+            "run `sluice ledger verify`; README.md, Runbook, says what to do",
+        )
         sys.exit(1)
 
 

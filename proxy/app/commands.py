@@ -21,8 +21,9 @@ from proxy.app.office import Office
 from proxy.app.trial import try_channel
 from proxy.core.entities import BudgetPeriod
 from proxy.core.ids import format_id, parse_id
+from proxy.core.ledger import DAY_SECONDS
 from proxy.core.money import format_usd, parse_usd
-from proxy.storage import accounts, imports
+from proxy.storage import accounts, imports, retention
 from proxy.storage import secrets as sealing
 from proxy.storage.accounts import KeyRow, NewKey
 from proxy.storage.billing import Keeper
@@ -30,6 +31,8 @@ from proxy.storage.ports import KeeperUnavailableError
 
 KEY_PREFIX_SHOWN = 8
 KEY_LAST_SHOWN = 4
+ROLLUP_SECONDS_MAX = 60.0
+"""Half of what a command may take before its client is told that it took too long."""
 REMEDY_VERBS = frozenset(
     {"see", "add", "set", "export", "make", "write", "leave", "remove", "check", "name", "stop"}
 )
@@ -112,6 +115,18 @@ class CatalogApply(Arguments, frozen=True):
     document: dict[str, Any]
     force: bool = False
     dry_run: bool = False
+
+
+class LedgerRollup(Arguments, frozen=True):
+    """`seconds_max`: how long one answer may take; ask again while it says `done` is false."""
+
+    days: int
+    seconds_max: float = 30.0
+
+
+class UsageDaily(Arguments, frozen=True):
+    user: str | None = None
+    days: int = 31
 
 
 class UsageList(Arguments, frozen=True):
@@ -309,6 +324,45 @@ async def usage_list(office: Office, a: UsageList) -> object:
     ]
 
 
+async def usage_daily(office: Office, a: UsageDaily) -> object:
+    """Sums per UTC day, user and model, of calls with detail and of those rolled up."""
+    if not 0 < a.days <= retention.DAYS_LISTED_MAX:
+        raise CommandError(f"between 1 and {retention.DAYS_LISTED_MAX:,} days can be listed")
+    since = int(office.clock() // DAY_SECONDS) - a.days + 1
+    rows = await office.read(lambda c: retention.list_days(c, since, a.user))
+    return [
+        {
+            "day": (iso(row.day * DAY_SECONDS) or "")[:10],
+            "user": row.user,
+            "model": row.model,
+            "calls": row.calls,
+            "errors": row.errors,
+            "input": row.input_tokens,
+            "output": row.output_tokens,
+            "charge_usd": format_usd(row.charge),
+            "expense_usd": format_usd(row.expense),
+            "cost_usd": format_usd(row.cost),
+        }
+        for row in rows
+    ]
+
+
+async def ledger_rollup(office: Office, a: LedgerRollup) -> object:
+    """Let calls older than `days` whole days leave; their sums stay."""
+    done = await office.keeper.upkeep.roll_up(a.days, min(a.seconds_max, ROLLUP_SECONDS_MAX))
+    return {
+        "rolled_up": done.calls,
+        "kept": [format_id(call_id) for call_id in done.kept],
+        "done": done.done,
+    }
+
+
+async def ledger_flush(office: Office, _a: Arguments) -> object:
+    """Wait until the database file has everything decided so far; a backup asks for it."""
+    await office.keeper.upkeep.flush()
+    return {"flushed": True}
+
+
 def iso(moment: float | None) -> str | None:
     """Unix seconds as ISO 8601 in UTC, to the second."""
     if moment is None:
@@ -379,4 +433,7 @@ COMMANDS: dict[str, tuple[type[Arguments], Handler]] = {
     "catalog apply": (CatalogApply, catalog_apply),
     "catalog export": (Arguments, catalog_export),
     "usage": (UsageList, usage_list),
+    "usage daily": (UsageDaily, usage_daily),
+    "ledger rollup": (LedgerRollup, ledger_rollup),
+    "ledger flush": (Arguments, ledger_flush),
 }

@@ -55,10 +55,14 @@ class Target:
             return asyncio.run(self._do_alone(command, arguments))
 
     def catch_up(self) -> None:
-        """Let the database have what a killed relay had promised, before anybody reads the file.
+        """Let the database have all that was promised so far, before anybody reads the file.
 
-        A running relay does so by itself, within moments. Raises SchemaError, sqlite3.Error.
+        A running relay is asked for it, a killed one's log is read. Raises SchemaError,
+        sqlite3.Error.
         """
+        with contextlib.suppress(NotRunningError, CommandError):
+            ask(self.directory.control, "ledger flush", {})
+            return
         with contextlib.suppress(LockedError), self.directory.locked():
             catch_up(self.directory.database, time())
 

@@ -110,6 +110,10 @@ class Upkeep:
             await asyncio.sleep(max(REST_SECONDS_MIN, rest))
         return RolledUp(calls, tuple(walk.kept), done=False)
 
+    async def flush(self) -> None:
+        """Wait until the database file has everything decided before. KeeperUnavailableError."""
+        await self._writer.call(lambda _connection: None)
+
     async def _run(self) -> None:
         delay = FIRST_SECONDS
         while True:

@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from proxy.app.cli import main
 from proxy.app.directory import DataDirectory
+from proxy.app.target import Target
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "config" / "catalog.toml"
 
@@ -68,3 +69,20 @@ def test_a_restore_without_the_right_secrets_says_so(data: Path, tmp_path: Path)
     assert (other.exit_code, "the pepper is not the one" in other.stderr) == (1, True)
     shutil.copytree(data / "secrets", fresh / "secrets", dirs_exist_ok=True)
     assert sluice(fresh, "restore", str(file), "--yes").exit_code == 0
+
+
+def test_old_calls_are_rolled_up_by_hand(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "name how many days" in sluice(data, "ledger", "rollup").stderr
+    assert "add --yes" in sluice(data, "ledger", "rollup", "--days", "1").stderr
+    done = sluice(data, "ledger", "rollup", "--days", "1", "--yes", "--json")
+    assert orjson.loads(done.stdout) == {"rolled_up": 0, "kept": []}
+    answers = iter(
+        [
+            {"rolled_up": 5, "kept": [], "done": False},
+            {"rolled_up": 2, "kept": ["req_1"], "done": True},
+        ]
+    )
+    monkeypatch.setattr(Target, "do", lambda *_: next(answers))
+    odd = sluice(data, "ledger", "rollup", "--days", "1", "--yes", "--json")
+    assert orjson.loads(odd.stdout) == {"rolled_up": 7, "kept": ["req_1"]}
+    assert (odd.exit_code, "1 calls do not agree" in odd.stderr) == (1, True)

@@ -225,6 +225,16 @@ def test_usage_lists_what_each_call_cost(tmp_path: Path) -> None:
         assert (row["request_id"], row["charge_usd"]) == (format_id(7_000_000), "0.0000005")
         assert (row["input"], row["output"], row["verdict"]) == (100, 200, "complete")
         assert await do("usage", before=row["request_id"]) == []
+        assert await do("usage daily") == []
+        (day,) = await do("usage daily", user="ann", days=3_660)
+        assert day == {
+            "day": "2020-01-01", "user": "ann", "model": "m", "calls": 1, "errors": 0, "input": 100,
+            "output": 200, "charge_usd": "0.0000005", "expense_usd": "0.00", "cost_usd": "0.00",
+        }  # fmt: skip
+        # Its price disagrees with its usage, so it is evidence.
+        done = await do("ledger rollup", days=1)
+        assert done == {"rolled_up": 0, "kept": [format_id(7_000_000)], "done": True}
+        assert await do("ledger flush") == {"flushed": True}
 
     in_office(tmp_path, test)
 
@@ -250,6 +260,8 @@ def test_usage_lists_what_each_call_cost(tmp_path: Path) -> None:
         ("channel test", {"name": "main", "model": "x"}, "does not serve 'x'", ""),
         ("usage", {"before": "x"}, "'x' is not a request id", "sluice usage"),
         ("usage", {"rows_max": 0}, "between 1 and", ""),
+        ("usage daily", {"days": 0}, "between 1 and 3,660 days", ""),
+        ("ledger rollup", {"days": 0}, "at least one day", ""),
         ("catalog apply", {"document": {"plans": []}}, "unknown key 'plans'", "remove or correct"),
     ],
 )
