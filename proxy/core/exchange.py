@@ -3,8 +3,8 @@
 Rules: the unit of forwarding is a whole SSE event (DESIGN.md section 5). Look, then pass: usage
 nobody asked for is left out, the terminal event is held until its charge is committed, nothing
 is shown before the first content, and output beyond what the hold affords stays in the backlog.
-`ordinary` is the fast path: True means that the very bytes given may be written on, chunk
-framing and all. This module must not know sockets, clocks, money or who is asking.
+`passes` and `ordinary` are the fast paths: what they take may be written on as the very bytes
+given, chunk framing and all. This module must not know sockets, clocks, money or who is asking.
 
 Phases, and what moves between them:
 
@@ -60,21 +60,22 @@ class Exchange:
         "_characters_max",
         "_checkpoint",
         "_ended",
+        "_events",
         "_expect",
         "_finished",
+        "_meter",
         "_openai",
         "_parser",
+        "_passage",
         "_splitter",
         "_unsent",
         "_verbatim",
         "at_edge",
-        "events",
         "failure",
         "finish_reason",
         "garbage",
         "has_id",
         "held",
-        "meter",
         "phase",
         "plain_bytes",
         "shown",
@@ -82,7 +83,6 @@ class Exchange:
         "terminal",
         "tokens_allowed",
         "upper",
-        "wire_bytes",
     )
 
     def __init__(
@@ -95,27 +95,27 @@ class Exchange:
         unsent: Callable[[], int] = int,  # nothing
     ) -> None:
         self.phase = Phase.HEAD
-        self.meter = meter
+        self._meter = meter
         self.tally = tally
         self.failure: Failure | None = None
         self.held = b""
         self.terminal = b""
         self.finish_reason: str | None = None
         self.at_edge = False
-        self.events = 0
+        self._events = 0
         self.garbage = 0
         self.has_id = False
         self.shown = False
-        self.wire_bytes = 0
         self.tokens_allowed = tokens_allowed
         self._expect = expect
         self._openai = expect.dialect is Dialect.OPENAI
+        self._passage = passthrough.Passage(passthrough.TAKES[expect.dialect])
         self._parser = ResponseParser()
         self._splitter = EventSplitter(expect.event_bytes_max)
         self._verbatim = False
         self._ended = False
         self.upper = 0
-        self._finished: set[int] = set()
+        self._finished: frozenset[int] = frozenset()
         self._body: list[bytes] = []
         self.plain_bytes = 0
         self._backlog: list[tuple[bytes, bool]] = []
@@ -133,6 +133,33 @@ class Exchange:
     def body(self) -> bytes:
         """The plain body received so far (phase PLAIN, or TERMINAL of a plain call)."""
         return b"".join(self._body)
+
+    @property
+    def meter(self) -> Meter:
+        """What was delivered."""
+        self._drain()
+        return self._meter
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes of whole events and parts of events that were passed."""
+        return self.meter.written
+
+    @property
+    def events(self) -> int:
+        """Events that were passed, without comments and garbage."""
+        self._drain()
+        return self._events
+
+    @property
+    def progress(self) -> int:
+        """A number that grows when anything was received, and only then; cheap to ask for."""
+        return self._meter.taken + len(self._passage.sizes) + self.plain_bytes
+
+    @property
+    def passes(self) -> Callable[[bytes], bool]:
+        """What says of a read if it may be written on as it is; if not ask `ordinary`."""
+        return self._passage.passes
 
     @property
     def over(self) -> bool:
@@ -157,41 +184,34 @@ class Exchange:
     def ordinary(self, data: bytes) -> int:
         """How many leading bytes of `data` may be written on as they are; metered already.
 
-        The fast path of a stream in phase CONTENT: whole chunks, canonically framed, each of
-        whole ordinary events: no usage, error, finish reason or terminal, and within the hold.
-        The rest, from that byte on, goes to `receive`.
+        For a stream in phase CONTENT, where `passes` said no: whole chunks, canonically framed,
+        each of whole ordinary events: no usage, error, finish reason or terminal, and within the
+        hold. The rest, from that byte on, goes to `receive`.
         """
-        end = len(data)
-        meter = self.meter
+        self._drain()
+        meter, passage = self._meter, self._passage
         if (
             not self._verbatim
-            or self.wire_bytes > self._checkpoint
-            or meter.characters + end > self._characters_max
+            or self._meter.written > self._checkpoint
+            or meter.characters + len(data) > self._characters_max
         ):
             return 0
-        if self._openai:
-            passed = passthrough.plain_chunk(data, end, meter)
-            if passed:
-                self.wire_bytes += passed
-                self.events += 1
-                return end
-        take = passthrough.take_openai if self._openai else passthrough.take_anthropic
-        position = 0
-        while position < end:
-            start = data.find(b"\r\n", position + 1, position + 6) + 2
-            size = passthrough.SIZES.get(data[position : start - 2])
-            if size is None:
-                break
-            stop = start + size
-            if data[stop - 3 : stop + 2] != b"}\n\n\r\n" or not take(data, start, stop, meter):
-                break
-            self.wire_bytes += size
-            self.events += 1
-            position = stop + 2
-        return position
+        taken, events = passage.look(data, meter)
+        self._events += events
+        passage.room = min(passthrough.ROOM_MAX, self._characters_max - meter.characters)
+        return taken
+
+    def _stop_passing(self) -> None:
+        self._passage.close()
+        self._drain()
+
+    def _drain(self) -> None:
+        """Meter what has passed by the pattern."""
+        self._events += self._passage.drain(self._meter)
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes off the wire; return whole events to forward, b"" while there are none."""
+        self._stop_passing()
         if self.over:
             self.finish(data)
             return b""
@@ -216,6 +236,7 @@ class Exchange:
 
     def receive_eof(self) -> bytes:
         """Take the end of the connection; return what may still be forwarded."""
+        self._stop_passing()
         self._verbatim = False
         if self.over:
             return b""
@@ -224,6 +245,7 @@ class Exchange:
 
     def allow(self, tokens_allowed: int) -> bytes:
         """Move the edge of the hold to `tokens_allowed` output tokens; return what now passes."""
+        self._stop_passing()
         self.tokens_allowed = tokens_allowed
         if self.over:
             return b""
@@ -312,11 +334,9 @@ class Exchange:
             else:
                 # Part of an event too large to hold: it counts as content, by its weight.
                 self._content_point()
-                self.meter.add_unread(size)
+                self._meter.add_unread(size)
                 passed = event
-            if passed:
-                self.wire_bytes += size
-                out.append(passed)
+            out.append(passed)
         if self.phase is Phase.PREAMBLE:
             self.held += b"".join(out)
             if len(self.held) > PREAMBLE_BYTES_MAX:
@@ -333,16 +353,16 @@ class Exchange:
     def _passes_unexamined(self, size: int) -> bool:
         """Whether an event of `size` bytes fits the hold and the meter's window for certain."""
         return (
-            self.wire_bytes + size <= self._checkpoint
-            and self.meter.characters + size <= self._characters_max
+            self._meter.written + size <= self._checkpoint
+            and self._meter.characters + size <= self._characters_max
         )
 
     def _account(self) -> int:
         """Count what was written and set how much more may pass unexamined."""
-        meter, unsent = self.meter, self._unsent()
+        meter, unsent = self._meter, self._unsent()
         sent = meter.advance(unsent)
         self.upper = upper = meter.projected() if unsent else sent
-        self._checkpoint = self.wire_bytes + PENDING_BYTES_MAX
+        self._checkpoint = self._meter.written + PENDING_BYTES_MAX
         room = max(0, self.tokens_allowed - upper) // _TOKENS_PER_CHARACTER_MAX
         self._characters_max = meter.characters + room
         return upper
@@ -359,7 +379,7 @@ class Exchange:
             runs = list(openai_runs(openai_delta(data)))
         else:
             runs = list(anthropic_runs(anthropic_event(data)))
-        return not runs or self.meter.projected(runs) <= self.tokens_allowed
+        return not runs or self._meter.projected(runs) <= self.tokens_allowed
 
     def _content_point(self) -> None:
         if self.phase is Phase.PREAMBLE:
@@ -373,12 +393,12 @@ class Exchange:
 
     def _finish(self, choice: int, reason: str) -> None:
         if len(self._finished) < self._expect.choices:
-            self._finished.add(choice)
+            self._finished |= {choice}
         self.finish_reason = reason[:FINISH_REASON_CHARACTERS_MAX]
 
     def _read(self, event: bytes) -> tuple[str, bytes | None]:
         """Return an event's name and data; a byte order mark counts only before the first."""
-        if not self.wire_bytes:
+        if not self._meter.written:
             event = event.removeprefix(BYTE_ORDER_MARK)
         name, data, has_id = fields(event)
         self.has_id |= has_id
@@ -387,17 +407,17 @@ class Exchange:
     def _look_openai(self, event: bytes) -> bytes:
         _, data = self._read(event)
         if data is None:
-            self.meter.add("", len(event))
+            self._meter.add("", len(event))
             return event
         if data.startswith(b"[DONE]"):
             return self._terminate(event)
         chunk = openai_delta(data)
-        if self.phase is Phase.CONTENT and self.meter.add_openai(chunk, len(event)):
-            self.events += 1
+        if self.phase is Phase.CONTENT and self._meter.add_openai(chunk, len(event)):
+            self._events += 1
             return event
         if chunk is OPENAI_GARBAGE:
             self.garbage += 1
-            self.meter.add("", len(event))
+            self._meter.add("", len(event))
             return event
         if is_set(chunk.error):
             # Its bytes never pass: they may quote the operator's key. The caller is told by us.
@@ -406,14 +426,14 @@ class Exchange:
             self.tally.openai(chunk.usage)
             if self._expect.strip_usage and not chunk.choices:
                 return b""
-        shown = self.meter.add_runs(list(openai_runs(chunk)), len(event))
+        shown = self._meter.add_runs(list(openai_runs(chunk)), len(event))
         for choice in chunk.choices:
             if choice.finish_reason:
                 self._finish(choice.index, choice.finish_reason)
                 shown = True
         if shown or (self.phase is Phase.PREAMBLE and has_other_content(data)):
             self._content_point()
-        self.events += 1
+        self._events += 1
         return event
 
     def _look_anthropic(self, event: bytes) -> bytes:
@@ -421,15 +441,15 @@ class Exchange:
         if name == "error":
             return self._fail(outcomes.error_event(data or b""))
         if data is None:
-            self.meter.add("", len(event))
+            self._meter.add("", len(event))
             return event
         message = anthropic_event(data)
-        if self.phase is Phase.CONTENT and self.meter.add_anthropic(message, len(event)):
-            self.events += 1
+        if self.phase is Phase.CONTENT and self._meter.add_anthropic(message, len(event)):
+            self._events += 1
             return event
         if message is ANTHROPIC_GARBAGE:
             self.garbage += 1
-            self.meter.add("", len(event))
+            self._meter.add("", len(event))
             return event
         kind, delta = message.type or name, message.delta
         if kind == "error" or (not message.type and is_set(message.error)):
@@ -440,13 +460,13 @@ class Exchange:
             self.tally.anthropic(message.message.usage, final=False)
         elif message.usage is not None and kind != "content_block_delta":
             self.tally.anthropic(message.usage, final=True)
-        shown = self.meter.add_runs(list(anthropic_runs(message)), len(event))
+        shown = self._meter.add_runs(list(anthropic_runs(message)), len(event))
         if kind == "message_delta" and delta is not None and delta.stop_reason:
             self._finish(0, delta.stop_reason)
             shown = True
         if shown or kind == "content_block_delta":
             self._content_point()
-        self.events += 1
+        self._events += 1
         return event
 
     def _receive_end(self) -> bytes:

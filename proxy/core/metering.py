@@ -84,6 +84,7 @@ class Meter:
     """
 
     __slots__ = (
+        "_folded",
         "_measure",
         "_pieces",
         "_reasoning_index",
@@ -97,6 +98,7 @@ class Meter:
         "characters",
         "delivered",
         "exact",
+        "written",
     )
 
     def __init__(
@@ -112,6 +114,9 @@ class Meter:
         """Output tokens as of the last `advance`."""
         self.characters = 0
         """Characters ever taken: a bound on tokens that costs no count."""
+        self.written = 0
+        """Bytes ever taken, as they stand on the wire."""
+        self._folded = 0
         self._measure = measure
         self._tokens = tokens
         self._pieces: list[str] = []
@@ -155,6 +160,7 @@ class Meter:
         else:
             self._pieces.append("")
         self._sizes.append(size)
+        self.written += size
         return True
 
     def add_anthropic(self, event: AnthropicEvent, size: int) -> bool:
@@ -168,6 +174,7 @@ class Meter:
         self.characters += len(text)
         self._pieces.append(text)
         self._sizes.append(size)
+        self.written += size
         return True
 
     def add(self, text: str, size: int) -> None:
@@ -181,14 +188,23 @@ class Meter:
         self.characters += len(text)
         self._pieces.append(text)
         self._sizes.append(size)
+        self.written += size
+
+    def add_all(self, texts: list[str], sizes: list[int]) -> None:
+        """Take texts of the run that is current, each written as so many bytes."""
+        self.characters += sum(map(len, texts))
+        self._pieces += texts
+        self._sizes += sizes
+        self.written += sum(sizes)
 
     def add_run(self, run: RunKey, text: str, size: int) -> None:
         """Take text of any run. Of an event with several, only the last carries the size."""
-        if run != self._current():
+        if run != self.run:
             self._switch(run)
         self.characters += len(text)
         self._pieces.append(text)
         self._sizes.append(size)
+        self.written += size
 
     def add_runs(self, runs: Sequence[tuple[RunKey, str]], size: int) -> bool:
         """Take an event with any number of texts, written as `size` bytes; say if it had one."""
@@ -251,8 +267,20 @@ class Meter:
         measure = self._measure
         return sum([run.measured + measure(run.tail) for run in self._runs.values()])
 
-    def _current(self) -> RunKey:
+    @property
+    def run(self) -> RunKey:
+        """The run that the last text belongs to."""
         return self._switches[-1][1] if self._switches else self._run
+
+    @property
+    def taken(self) -> int:
+        """How many texts were ever taken, empty ones too."""
+        return self._folded + len(self._sizes)
+
+    @property
+    def last(self) -> str:
+        """The text taken last, while it is still uncounted."""
+        return self._pieces[-1] if self._pieces else ""
 
     def _switch(self, run: RunKey) -> None:
         self._switches.append((len(self._pieces), run))
@@ -290,6 +318,7 @@ class Meter:
             state.fold(self._measure)
         del pieces[:sent]
         del self._sizes[:sent]
+        self._folded += sent
 
     def _take(self, run: RunKey, start: int, end: int, touched: dict[RunKey, _Run]) -> None:
         if start == end:

@@ -1,54 +1,38 @@
-"""What may pass unopened: canonical chunks of ordinary events, told by tables and one decode.
+"""What may pass unopened: canonical chunks of ordinary events, and events like the one before.
 
 Rules: canonical means lower-case hexadecimal without padding or extension (RFC 9112 section 7.1
-allows more; the rest takes the slow way and is re-framed). Comparing with a table is cheaper than
-parsing; sizes beyond the tables are rare. A function here meters an event or changes nothing.
+allows more; the rest takes the slow way and is re-framed). Sizes beyond the table are rare. What
+passes here is metered exactly as decoding it would; whatever is not ordinary changes nothing.
 This module must not know holds, phases, nor what becomes of an event.
+
+Why a pattern is as good as a decoder. The events of a stream repeat themselves but for their
+text, and often one more string (OpenAI's `obfuscation`). JSON is read from left to right, and the
+reader's state behind a string does not depend on what stood in it. So if one event is ordinary,
+and a copy with another text differs in that text alone, then every event of the same bytes around
+a valid string is ordinary too. The text ends at its first quote; a quote inside would be escaped,
+and what follows it could not be what followed the text.
 """
 
-from proxy.core.deltas import UNREADABLE, anthropic_event, openai_delta, plain_content
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from proxy.core.deltas import UNREADABLE, RunKey, anthropic_event, openai_delta, plain_content
+from proxy.core.entities import Dialect
 from proxy.core.metering import Meter
 
-SIZE_MAX = 8_192
-SIZES = {b"%x" % size: size for size in range(SIZE_MAX + 1)}
+SIZE_MAX: Final = 8_192
+SIZES: Final = {b"%x" % size: size for size in range(SIZE_MAX + 1)}
 """Size by its chunk-size line."""
+SIZE_LINE_BYTES_MAX: Final = len(b"%x\r\n" % SIZE_MAX)
 
-OPENAI_START = b"data: {"
-BLOCK_DELTA_START = b"event: content_block_delta\ndata: {"
-_BLOCK_DELTA_DATA = len(BLOCK_DELTA_START) - 1
+OPENAI_START: Final = b"data: {"
+BLOCK_DELTA_START: Final = b"event: content_block_delta\ndata: {"
+_BLOCK_DELTA_DATA: Final = len(BLOCK_DELTA_START) - 1
 
-
-def _starts() -> list[bytes]:
-    # A start that begins with a NUL matches no chunk: for lengths that no chunk can have.
-    starts = [b"\0"] * (SIZE_MAX + len(b"%x" % SIZE_MAX) + 5)
-    for line, size in SIZES.items():
-        starts[len(line) + size + 4] = line + b"\r\n" + OPENAI_START
-    return starts
-
-
-OPENAI_STARTS = _starts()
-"""How one whole chunk of one OpenAI event begins, by the length of the whole chunk."""
-EVENT_BYTES_BEYOND_START = 5
-"""Chunk length less start length plus this is the chunk's size (2 line ends, less 7 + 2)."""
-
-
-def plain_chunk(data: bytes, end: int, meter: Meter) -> int:
-    """Meter the commonest read of all: one chunk, one OpenAI event, nothing but content.
-
-    `end` is the length of `data`. Returns the event's size, 0 when it is anything else.
-    """
-    if end >= len(OPENAI_STARTS):
-        return 0
-    start = OPENAI_STARTS[end]
-    if not data.startswith(start) or not data.endswith(b"}\n\n\r\n"):
-        return 0
-    try:
-        text = plain_content(data[len(start) - 1 : -4]).choices[0].delta.content
-    except UNREADABLE:
-        return 0
-    size = end - len(start) + EVENT_BYTES_BEYOND_START
-    meter.add(text or "", size)
-    return size
+Take = Callable[[bytes, int, int, Meter], bool]
 
 
 def take_openai(data: bytes, start: int, stop: int, meter: Meter) -> bool:
@@ -72,3 +56,254 @@ def take_anthropic(data: bytes, start: int, stop: int, meter: Meter) -> bool:
     return meter.add_anthropic(
         anthropic_event(data[start + _BLOCK_DELTA_DATA : stop - 2]), stop - start
     )
+
+
+TAKES: Final[dict[Dialect, Take]] = {
+    Dialect.OPENAI: take_openai,
+    Dialect.ANTHROPIC: take_anthropic,
+}
+
+PATTERN_BYTES_MAX: Final = 1_024
+"""Events with more around their text are decoded."""
+LENGTHS_MAX: Final = 24
+"""Chunk lengths one stream keeps a beginning for."""
+TAILS_MAX: Final = 64
+"""Ends of events one stream remembers."""
+PADDING_MAX: Final = 32
+"""Spaces before an event's last brace; Anthropic pads events so that their lengths tell less."""
+LESSONS_MAX: Final = 8
+"""Patterns learnt in a row that hardly paid, after which a stream is no more learnt from."""
+MATCHES_MIN: Final = 8
+"""Events a pattern must have let pass to have paid: learning costs about two decodings."""
+ROOM_MAX: Final = 65_536
+"""Characters, and so events, that pass before somebody must look at the hold again."""
+
+TEXTS_MAX: Final = 8_192
+TEXT_BYTES_MAX: Final = 16
+_texts: dict[bytes, str] = {}
+"""What short strings say. Few tokens make up most of any answer, and a look-up costs a third of
+decoding. Shared by all streams, bounded, and nothing is told by it but time."""
+
+_NO_LENGTHS: Final[dict[int, tuple[bytes, int]]] = {}
+_decode_string: Final = msgspec.json.Decoder(str).decode
+
+
+def string_text(raw: bytes) -> str | None:
+    """Return what the JSON string of the bytes `raw` between its quotes says, None if invalid."""
+    try:
+        text = _decode_string(b'"%b"' % raw)
+    except UNREADABLE:
+        return None
+    if len(raw) <= TEXT_BYTES_MAX:
+        if len(_texts) >= TEXTS_MAX:
+            _texts.clear()
+        _texts[raw] = text
+    return text
+
+
+class Passage:
+    """The pattern of one stream, and what has passed by it since it was drained.
+
+    `texts` and `sizes` (bytes of each event, without chunk framing) wait for `drain`; `room` is how
+    many characters may pass before the owner must look. Nothing passes until `learn`, nor
+    after `close` until the next `learn`.
+    """
+
+    __slots__ = (
+        "_end",
+        "_lengths",
+        "_lessons",
+        "_matches",
+        "_middle",
+        "_opening",
+        "_run",
+        "_tails",
+        "_take",
+        "_unlocked",
+        "room",
+        "sizes",
+        "texts",
+    )
+
+    def __init__(self, take: Take) -> None:
+        self.room = 0
+        self.texts: list[str] = []
+        self.sizes: list[int] = []
+        self._take = take
+        self._unlocked = _NO_LENGTHS
+        """`_lengths` while events may pass, else an empty one: one test for both."""
+        self._lengths: dict[int, tuple[bytes, int]] = _NO_LENGTHS
+        """By the length of a whole chunk: its size line with `_opening`, and its event's size."""
+        self._opening = b""
+        self._tails: frozenset[bytes] = frozenset()
+        """What may follow the text's closing quote, to the end of the chunk."""
+        self._middle = b""
+        """Or this, then letters and digits, then `_end`; empty: nothing varies behind the text."""
+        self._end = b""
+        self._run: RunKey | None = None
+        self._lessons = LESSONS_MAX
+        self._matches = 0
+
+    def passes(self, data: bytes) -> bool:
+        """Whether the read `data` is one chunk of one ordinary event, metered now.
+
+        The hot path of the relay. False changes nothing and says nothing.
+        """
+        try:
+            start, size = self._unlocked[len(data)]
+        except KeyError:
+            known = self._fit(len(data))
+            if known is None:
+                return False
+            start, size = known
+        rest = data.removeprefix(start)
+        raw, _, tail = rest.partition(b'"')
+        middle = self._middle
+        if middle:
+            hole_end = tail.removeprefix(middle)
+            hole = hole_end.removesuffix(self._end)
+            if not (tail != hole_end != hole and hole.isalnum()):
+                return False
+        elif tail not in self._tails:
+            return False
+        text = _texts.get(raw) or string_text(raw)
+        # Without text nothing uses up the room, and the lists would grow without bound.
+        if not text or rest == data:
+            return False
+        room = self.room - len(text)
+        if room < 0:
+            return False
+        self.room = room
+        self.texts.append(text)
+        self.sizes.append(size)
+        return True
+
+    def close(self) -> None:
+        """Let nothing pass until the next `learn`."""
+        self._unlocked = _NO_LENGTHS
+
+    def look(self, data: bytes, meter: Meter) -> tuple[int, int]:
+        """Meter the whole chunks of whole ordinary events that `data` begins with, decoding each.
+
+        Returns how many bytes of `data` that is, and how many events. Learns from the event if
+        it is one and all there is.
+        """
+        end = len(data)
+        position = events = start = stop = 0
+        while position < end:
+            start = data.find(b"\r\n", position + 1, position + SIZE_LINE_BYTES_MAX) + 2
+            size = SIZES.get(data[position : start - 2])
+            if size is None:
+                break
+            stop = start + size
+            if data[stop - 3 : stop + 2] != b"}\n\n\r\n" or not self._take(
+                data, start, stop, meter
+            ):
+                break
+            position = stop + 2
+            events += 1
+        if events == 1 and position == end:
+            self.learn(data[start:stop], meter)
+        return position, events
+
+    def learn(self, event: bytes, meter: Meter) -> None:
+        """Take `event`, which was the last to be metered and ordinary, as the pattern."""
+        run, text = meter.run, meter.last
+        found = _around(event, text)
+        if found is None or len(event) - len(text) > PATTERN_BYTES_MAX:
+            return
+        opening, raw, tail = found
+        if opening == self._opening and run == self._run:
+            self._unlocked = self._lengths
+            if self._is_tail(tail):
+                return
+        if self._matches >= MATCHES_MIN:
+            self._lessons = LESSONS_MAX
+        self._matches = 0
+        if not self._lessons:
+            return
+        self._lessons -= 1
+        self._unlocked = _NO_LENGTHS
+        middle, hole, end = _hole(tail)
+        other_tail = middle + hole + b"0" + end if middle else tail
+        probe = opening + raw + b'~"' + other_tail
+        seen = Meter(len)
+        if not (
+            self._take(probe, 0, len(probe) - 2, seen)
+            and seen.last == text + "~"
+            and seen.run == run
+        ):
+            return
+        fresh = opening != self._opening or run != self._run
+        if fresh:
+            self._lengths = {}
+        if fresh or middle or self._middle or len(self._tails) >= TAILS_MAX:
+            self._tails = frozenset()
+        if not middle:
+            self._tails |= _padded(tail)
+        self._opening, self._run, self._middle, self._end = opening, run, middle, end
+        self._unlocked = self._lengths
+
+    def drain(self, meter: Meter) -> int:
+        """Meter what has passed; return how many events it was."""
+        events = len(self.sizes)
+        if events:
+            meter.add_all(self.texts, self.sizes)
+            self._matches += events
+            self.texts.clear()
+            self.sizes.clear()
+        return events
+
+    def _is_tail(self, tail: bytes) -> bool:
+        middle, end = self._middle, self._end
+        if not middle:
+            return tail in self._tails
+        hole = tail[len(middle) : -len(end)]
+        return hole.isalnum() and tail == middle + hole + end
+
+    def _fit(self, length: int) -> tuple[bytes, int] | None:
+        """Return what a chunk of `length` begins with, None if there is none or nothing passes."""
+        lengths = self._unlocked
+        if lengths is _NO_LENGTHS:
+            return None
+        size = length - 4
+        while size > 0 and len(b"%x" % size) + size + 4 > length:
+            size -= 1
+        if not 0 < size <= SIZE_MAX or len(b"%x" % size) + size + 4 != length:
+            return None
+        if len(lengths) >= LENGTHS_MAX:
+            lengths.clear()
+        known = lengths[length] = (b"%x\r\n%b" % (size, self._opening), size)
+        return known
+
+
+def _around(event: bytes, text: str) -> tuple[bytes, bytes, bytes] | None:
+    """Split `event` around the string value that says `text`: before, its bytes, and after."""
+    raw = text.encode("utf-8", "replace")
+    for quote in (b':"', b': "'):
+        before, found, after = event.partition(b'%b%b"' % (quote, raw))
+        if raw and found:
+            return before + quote, raw, after + b"\r\n"
+    return None
+
+
+@lru_cache(maxsize=64)  # hardly anything of a stream's own is in it
+def _padded(tail: bytes) -> frozenset[bytes]:
+    """Return `tail`, and if it is padded the same with any padding: JSON does not tell them apart.
+
+    The last brace closes the whole object, so what is before it is in no string.
+    """
+    before, _, end = tail.rpartition(b"}")
+    bare = before.rstrip(b" ")
+    if bare == before:
+        return frozenset([tail])
+    return frozenset([b"%b%b}%b" % (bare, b" " * n, end) for n in range(PADDING_MAX + 1)]) | {tail}
+
+
+def _hole(tail: bytes) -> tuple[bytes, bytes, bytes]:
+    """Split `tail` around the value of its last string, if it is one of letters and digits."""
+    before, _, end = tail.rpartition(b'"')
+    middle, _, value = before.rpartition(b':"')
+    if middle and value.isalnum():
+        return middle + b':"', value, b'"' + end
+    return b"", b"", b""

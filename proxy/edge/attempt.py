@@ -35,6 +35,11 @@ class AttemptOwner(Protocol):
         """The hold is running out; `at_edge`: nothing more passes until it grows."""
 
 
+def _never(data: bytes) -> bool:
+    del data
+    return False
+
+
 def _discard(data: bytes) -> None:
     del data
 
@@ -52,6 +57,7 @@ class Attempt(asyncio.Protocol):
         "_loop",
         "_low_water",
         "_owner",
+        "_passes",
         "_paused",
         "_pending",
         "_pending_bytes",
@@ -85,7 +91,8 @@ class Attempt(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._paused: set[str] = set()
+        self._paused: frozenset[str] = frozenset()
+        self._passes: Callable[[bytes], bool] = _never
         self._write: Callable[[bytes], object] = _discard
         self._chunked = True
         self._fresh = True
@@ -115,6 +122,9 @@ class Attempt(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass one read on: see the module docstring."""
+        if self._passes(data):
+            self._write(data)
+            return
         if self.flowing:
             ordinary = self.exchange.ordinary(data)
             if ordinary == len(data):
@@ -174,6 +184,7 @@ class Attempt(asyncio.Protocol):
         self._write = write
         self._chunked = chunked
         self.flowing = True
+        self._passes = self.exchange.passes
         self.resume("pending")
 
     def detach(self) -> None:
@@ -181,6 +192,7 @@ class Attempt(asyncio.Protocol):
         self._write = _discard
         # There is nothing to show any more, so nobody must be woken for it, nor wait for it.
         self.flowing = True
+        self._passes = self.exchange.passes
         self._pending.clear()
         self._paused -= {"client", "pending"}
         self._resume_reading()
@@ -196,12 +208,12 @@ class Attempt(asyncio.Protocol):
         """Stop reading from the upstream, for one of several independent reasons."""
         if not self._paused and self.transport is not None and not self.lost:
             self.transport.pause_reading()
-        self._paused.add(reason)
+        self._paused |= {reason}
 
     def resume(self, reason: str) -> None:
         """Take one reason back; reading goes on when none is left."""
         if reason in self._paused:
-            self._paused.discard(reason)
+            self._paused -= {reason}
             self._resume_reading()
 
     def stop(self, end: AttemptEnd) -> None:

@@ -331,7 +331,7 @@ class Call:
                 attempt.stop(AttemptEnd.CLIENT_GONE)
             return
         exchange = attempt.exchange
-        progress = exchange.wire_bytes + exchange.plain_bytes + exchange.events
+        progress = exchange.progress
         if progress != self._progress:
             self._progress = progress
             self._progress_at = now

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import exchange as engine
-from proxy.core import outcomes
+from proxy.core import outcomes, passthrough
 from proxy.core.entities import Dialect, Tokenizer
 from proxy.core.exchange import Expectation, FailureKind, Phase
 from proxy.core.metering import PENDING_BYTES_MAX
@@ -153,7 +153,8 @@ def test_generated_streams_whole_byte_by_byte_and_anyhow(stream: UpstreamStream)
         expect = replace(expect, strip_usage=not usage_asked)
         expected = play(expect, [wire])
         check_stream(stream, expected, usage_asked=usage_asked)
-        assert play(expect, [head(), *map(chunk, stream.events), END]) == expected
+        reads = [head(), *map(chunk, stream.events), END]
+        assert play(expect, reads) == play(expect, reads, patterns=False) == expected
         assert (
             play(expect, anywhere(head() + chunked(anywhere(stream.body, 1, 90)), 2, 50))
             == expected
@@ -833,14 +834,54 @@ def test_what_the_client_has_not_read_is_weighed_by_its_text_not_its_bytes() -> 
     assert exchange.upper == 20
 
 
-def test_the_meter_is_advanced_often_enough() -> None:
+@pytest.mark.parametrize("patterns", [True, False])
+def test_the_meter_is_advanced_often_enough(
+    monkeypatch: pytest.MonkeyPatch, patterns: bool
+) -> None:
+    monkeypatch.setattr(passthrough, "ROOM_MAX", 10)
     connection = begun(STREAM, says("a"))
+    connection.patterns = patterns
     event = chunk(says("x"))
     for _ in range(2 * PENDING_BYTES_MAX // len(event)):
         connection.feed(event)
-        pending = sum(connection.exchange.meter._sizes)
-        assert pending <= PENDING_BYTES_MAX + len(event)
+        pending = sum(connection.exchange._meter._sizes) + sum(connection.exchange._passage.sizes)
+        assert pending <= PENDING_BYTES_MAX + 11 * len(event)
     assert connection.verbatim > 0.99 * len(connection.wire)
+
+
+def test_what_passed_by_a_pattern_is_in_every_figure() -> None:
+    connection = begun(STREAM, says("a"), says("b"))
+    exchange = connection.exchange
+    before = exchange.progress
+    for number in range(1, 4):
+        assert exchange.passes(chunk(says("cd")))
+        assert exchange.progress == before + number
+    assert exchange.wire_bytes == len(says("a") + says("b") + 3 * says("cd"))
+    assert exchange.progress == before + 3
+    assert exchange.events == 5
+    assert exchange.passes(chunk(says("e")))
+    assert exchange.events == 6
+    assert exchange.passes(chunk(says("f")))
+    assert exchange.meter.advance() == len("abcdcdcdef")
+    assert exchange.progress == before + 5
+    connection.feed(chunk(ROLE))
+    assert exchange.progress > before + 5
+    # After anything else at least one event is looked at again.
+    connection.feed(chunk(STOP))
+    assert not exchange.passes(chunk(says("g")))
+
+
+def test_nothing_passes_beyond_the_hold_by_a_pattern() -> None:
+    connection = begun(STREAM, says("a"), says("b"), allowed=400)
+    exchange = connection.exchange
+    passed = 0
+    while exchange.passes(chunk(says("cd"))):
+        passed += 2
+    assert passed == 400 // 4 - 2
+    connection.allow(800)
+    assert not exchange.passes(chunk(says("cd")))
+    connection.feed(chunk(says("cd")))
+    assert exchange.passes(chunk(says("cd")))
 
 
 WORDS = st.lists(
@@ -939,7 +980,7 @@ def test_no_bytes_ever_raise(
             out += exchange.allow(step)
             continue
         over, phase = exchange.over, exchange.phase
-        passed = exchange.ordinary(step)
+        passed = len(step) if exchange.passes(step) else exchange.ordinary(step)
         given_bytes += step
         out += step[:passed]
         out += exchange.receive(step[passed:])

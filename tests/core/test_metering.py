@@ -352,3 +352,21 @@ def test_characters_bound_tokens_without_a_count() -> None:
     meter.add_run((0, "tool", 0), "i", 5)
     meter.add_unread(40)
     assert meter.characters == 2 + 3 + 1 + 2 + 1 + 40
+
+
+def test_many_texts_at_once_are_as_many_one_by_one() -> None:
+    meter, single = Meter(words), Meter(words)
+    for each in (meter, single):
+        assert (each.last, each.taken, each.written) == ("", 0, 0)
+        each.add_run((1, "text", 0), "one", 10)
+    meter.add_all([" tw", "o", " three"], [7, 8, 9])
+    for text, size in ((" tw", 7), ("o", 8), (" three", 9)):
+        single.add_run((1, "text", 0), text, size)
+    for each in (meter, single):
+        assert (each.last, each.taken, each.written) == (" three", 4, 34)
+        assert each.run == (1, "text", 0)
+        assert each.characters == len("one two three")
+        assert each.advance(9) == 2
+        assert each.taken == 4
+        assert each.advance() == 3
+        assert (each.last, each.taken) == ("", 4)

@@ -1,16 +1,28 @@
-"""The tables say of every chunk what parsing would say; what is not ordinary changes nothing."""
+"""What passes by a pattern is what decoding would have passed, and is metered the same."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from proxy.core import passthrough
+from proxy.core.deltas import RunKey
 from proxy.core.metering import Meter
 from proxy.core.passthrough import (
     BLOCK_DELTA_START,
-    EVENT_BYTES_BEYOND_START,
-    OPENAI_START,
-    OPENAI_STARTS,
+    LENGTHS_MAX,
+    LESSONS_MAX,
+    MATCHES_MIN,
+    PADDING_MAX,
+    PATTERN_BYTES_MAX,
+    ROOM_MAX,
     SIZE_MAX,
     SIZES,
-    plain_chunk,
+    TAILS_MAX,
+    TEXT_BYTES_MAX,
+    TEXTS_MAX,
+    Passage,
+    Take,
+    string_text,
     take_anthropic,
     take_openai,
 )
@@ -32,54 +44,8 @@ def letters() -> Meter:
     return Meter(len)
 
 
-@pytest.mark.parametrize("size", [7, 8, 15, 16, 255, 256, 304, 4095, 4096, SIZE_MAX])
-def test_a_whole_chunk_is_found_by_its_length(size: int) -> None:
-    event = OPENAI_START + b"x" * (size - len(OPENAI_START))
-    chunk = b"%x\r\n%b\r\n" % (size, event)
-    start = OPENAI_STARTS[len(chunk)]
-    assert chunk.startswith(start)
-    assert chunk[len(start) - len(OPENAI_START) :] == event + b"\r\n"
-    assert len(chunk) - len(start) + EVENT_BYTES_BEYOND_START == size
-    assert SIZES[b"%x" % size] == size
-
-
-def test_lengths_no_chunk_can_have_match_nothing() -> None:
-    possible = {len(b"%x" % size) + size + 4 for size in range(SIZE_MAX + 1)}
-    for length, start in enumerate(OPENAI_STARTS):
-        assert (start == b"\0") is (length not in possible)
-
-
 def test_no_other_spelling_is_canonical() -> None:
     assert not {b"0a", b"A", b"0x5", b"+5", b" 5", b"5 ", b"", b"1_0", b"5;a=b"} & set(SIZES)
-
-
-@pytest.mark.parametrize(("event", "text"), [(PLAIN, "two words"), (ROLE, "")])
-def test_a_plain_chunk_is_metered(event: bytes, text: str) -> None:
-    meter, chunk = letters(), framed(event)
-    assert plain_chunk(chunk, len(chunk), meter) == len(event)
-    assert meter.advance() == len(text)
-    assert meter.advance(0) == len(text)
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        framed(REASONING),
-        framed(FINISH),
-        framed(USAGE),
-        framed(PLAIN) + framed(PLAIN),
-        framed(PLAIN)[:-1],
-        framed(PLAIN).upper(),
-        framed(PLAIN[:-1] + b" \n"),
-        framed(b"data: [DONE]\n\n"),
-        framed(b"data: {not json}\n\n"),
-        framed(PLAIN.replace(b"two", b"t" * SIZE_MAX)),
-    ],
-)
-def test_anything_else_is_left_alone(read: bytes) -> None:
-    meter = letters()
-    assert plain_chunk(read, len(read), meter) == 0
-    assert meter.characters == 0
 
 
 @pytest.mark.parametrize(
@@ -97,3 +63,315 @@ def test_one_event_of_many_anthropic(event: bytes, counted: int) -> None:
     meter = letters()
     assert take_anthropic(b"##" + event, 2, 2 + len(event), meter) is bool(counted)
     assert meter.advance() == counted
+
+
+# Patterns
+
+OPENAI_HEAD = (
+    b'data: {"id":"chatcmpl-7","object":"chat.completion.chunk","created":17,"model":"m-1",'
+)
+SHAPES: dict[str, tuple[Take, bytes, bytes]] = {
+    "OpenAI": (
+        take_openai,
+        OPENAI_HEAD + b'"choices":[{"index":0,"delta":{"content":"',
+        b'"},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"@"}\n\n',
+    ),
+    "without obfuscation": (
+        take_openai,
+        OPENAI_HEAD + b'"choices":[{"index":0,"delta":{"content":"',
+        b'"},"finish_reason":null}]}\n\n',
+    ),
+    "second choice": (
+        take_openai,
+        b'data: {"choices":[{"index":1,"delta":{"content":"',
+        b'"}}],"system_fingerprint":"fp_1"}\n\n',
+    ),
+    "reasoning": (
+        take_openai,
+        b'data: {"choices":[{"delta":{"content":null,"reasoning_content":"',
+        b'"}}],"model":"@"}\n\n',
+    ),
+    "spaces between tokens": (
+        take_openai,
+        b'data: {"choices": [{"index": 0, "delta": {"content": "',
+        b'"}}], "usage": null}\n\n',
+    ),
+    "Anthropic": (
+        take_anthropic,
+        BLOCK_DELTA_START + b'"type":"content_block_delta","index":0,"delta":{"text":"',
+        b'"}   }\n\n',
+    ),
+    "thinking": (
+        take_anthropic,
+        BLOCK_DELTA_START + b'"type":"content_block_delta","index":3,"delta":{"thinking":"',
+        b'"},"p":"@"}\n\n',
+    ),
+}  # fmt: skip
+HOSTILE = [
+    b"",
+    b'"',
+    b"\\",
+    b"a\\",
+    b"\\\\",
+    b'\\"',
+    b'a\\"},"logprobs":null',
+    b"\\n",
+    b"\\u0041",
+    b"\\ud83d",
+    b"\\ud83d\\ude00",
+    b"\\x",
+    b"\x00",
+    b"\n",
+    b"\r\n",
+    b"\n\n",
+    b"\x7f",
+    b"\xff",
+    b"\xed\xa0\x80",
+    "\u3000\u200d\u0085".encode(),
+    b'hi","refusal":"no',
+    b'hi"},"finish_reason":"stop","x":{"y":"',
+    b'hi"}}],"usage":{"prompt_tokens":1},"z":[{"x":{"y":"',
+    b'hi"}}],"error":{"message":"boom"},"z":[{"x":{"y":"',
+    b'hi"}}]}\n\ndata: [DONE]\n\ndata: {"choices":[{"delta":{"content":"',
+    b'x","content":"y',
+    b'","tool_calls":[],"x":"',
+]
+
+
+def seen(take: Take, data: bytes) -> tuple[str, RunKey, int] | None:
+    """What decoding says of a read: text, run and size of its one ordinary event."""
+    size = SIZES.get(data.partition(b"\r\n")[0])
+    start = data.find(b"\r\n") + 2
+    if size is None or len(data) != start + size + 2 or not data.endswith(b"}\n\n\r\n"):
+        return None
+    meter = letters()
+    if not take(data, start, start + size, meter):
+        return None
+    return meter.last, meter.run, size
+
+
+def teach(passage: Passage, take: Take, read: bytes, meter: Meter) -> None:
+    event = read[read.index(b"\r\n") + 2 : -2]
+    assert take(event, 0, len(event), meter)
+    passage.room = ROOM_MAX
+    passage.learn(event, meter)
+
+
+def made(shape: str, text: bytes, hole: bytes = b"aZ3") -> bytes:
+    _, before, after = SHAPES[shape]
+    return framed(before + text + after.replace(b"@", hole))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_events_like_the_one_before_pass(shape: str) -> None:
+    take = SHAPES[shape][0]
+    passage, meter = Passage(take), letters()
+    assert not passage.passes(made(shape, b" first"))
+    teach(passage, take, made(shape, b" first"), meter)
+    texts = [" a", " longer text than that", "\n", 'say \\"', "日本", "👩‍👩‍👧", "\u3000", " a"]
+    for number, text in enumerate(texts):
+        raw = text.replace("\\", "\\\\").replace('"', "").replace("\n", "\\n").encode()
+        read = made(shape, raw, b"Q" * (number + 1))
+        assert passage.passes(read)
+        found = seen(take, read)
+        assert found == (passage.texts[-1], meter.run, passage.sizes[-1])
+        assert passage.texts[-1] == text.replace('"', "")
+    assert ROOM_MAX - passage.room == sum(map(len, passage.texts))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_hides_in_a_text_or_beside_it_is_found(shape: str, hostile: bytes) -> None:
+    take = SHAPES[shape][0]
+    passage, meter = Passage(take), letters()
+    teach(passage, take, made(shape, b" first"), meter)
+    for read in (
+        made(shape, hostile),
+        made(shape, b" a" + hostile),
+        made(shape, hostile + b" b"),
+        made(shape, b" a", hostile),
+        made(shape, b" a", b"Q" + hostile),
+        made(shape, b" a")[:-1] + hostile,
+        made(shape, b" a").replace(b"null", b"null" + hostile),
+        hostile + made(shape, b" a"),
+    ):
+        if passage.passes(read):
+            assert seen(take, read) == (passage.texts[-1], meter.run, passage.sizes[-1])
+
+
+MUTATIONS = st.tuples(st.floats(0, 1), st.integers(0, 12), st.one_of(
+    st.sampled_from([*HOSTILE, b"0", b" ", b"}", b",", b"null", b'"usage":{}', b'"error":1']),
+    st.binary(max_size=3),
+))  # fmt: skip
+STEPS = st.tuples(
+    st.sampled_from(sorted(SHAPES)),
+    st.one_of(st.sampled_from([*HOSTILE, b" the", b" a"]), st.text(max_size=20).map(str.encode)),
+    st.sampled_from([b"", b"a", b"Zz9", b"a-b", b"0" * 20, b'x","y":"z']),
+    st.none() | MUTATIONS,
+    st.booleans(),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(steps=st.lists(STEPS, max_size=30), anthropic=st.booleans())
+def test_no_read_passes_that_decoding_would_not_pass(
+    steps: list[tuple[str, bytes, bytes, tuple[float, int, bytes] | None, bool]], anthropic: bool
+) -> None:
+    take = take_anthropic if anthropic else take_openai
+    passage, meter = Passage(take), letters()
+    for shape, text, hole, mutation, reframed in steps:
+        read = made(shape, text, hole)
+        if mutation is not None:
+            place, dropped, inserted = mutation
+            start = read.index(b"\r\n") + 2 if reframed else 0
+            at = start + int(place * (len(read) - start))
+            read = read[:at] + inserted + read[at + dropped :]
+            if reframed:
+                read = framed(read[start:-2])
+        found = seen(take, read)
+        if passage.passes(read):
+            assert found == (passage.texts[-1], meter.run, passage.sizes[-1])
+        elif found is not None:
+            teach(passage, take, read, meter)
+
+
+def test_nothing_passes_beyond_the_room_nor_without_text() -> None:
+    passage, meter = Passage(take_openai), letters()
+    teach(passage, take_openai, made("OpenAI", b"a"), meter)
+    passage.room = 3
+    assert passage.passes(made("OpenAI", b"ab"))
+    assert not passage.passes(made("OpenAI", b"cd"))
+    assert not passage.passes(made("OpenAI", b""))
+    assert passage.passes(made("OpenAI", b"e"))
+    assert passage.texts == ["ab", "e"]
+
+
+def test_nothing_passes_once_closed_until_one_more_event_was_looked_at() -> None:
+    passage, meter = Passage(take_openai), letters()
+    read = made("OpenAI", b"a")
+    teach(passage, take_openai, read, meter)
+    passage.close()
+    assert not passage.passes(read)
+    teach(passage, take_openai, read, meter)
+    assert passage.passes(read)
+    # The same bytes, but other text came between: it is for the meter to say which run is meant.
+    passage.close()
+    teach(passage, take_openai, made("second choice", b"a"), meter)
+    assert not passage.passes(read)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ROLE,
+        PLAIN.replace(b"two words", rb"\u0041"),
+        PLAIN.replace(b'"choices"', b'"x":"two words","choices"'),
+        PLAIN.replace(b'"content"', b'"content":"two words","content"'),
+        PLAIN.replace(b"null}]", b'null}],"x":"' + b"y" * PATTERN_BYTES_MAX + b'"'),
+        PLAIN.replace(b"two words", b"He\xff").replace(b"null}]", b'null}],"x":"He?"'),
+    ],
+)
+def test_an_event_that_is_no_pattern_teaches_nothing(event: bytes) -> None:
+    passage, meter = Passage(take_openai), letters()
+    teach(passage, take_openai, framed(event), meter)
+    assert not passage.passes(framed(event))
+
+
+def test_events_that_always_differ_are_given_up() -> None:
+    passage, meter = Passage(take_openai), letters()
+
+    def numbered(number: int, text: bytes = b"a") -> bytes:
+        return made("OpenAI", text).replace(b'"created":17', b'"created":%d' % (number + 20))
+
+    for number in range(LESSONS_MAX + 1):
+        teach(passage, take_openai, numbered(number), meter)
+    assert not passage.passes(numbered(LESSONS_MAX))
+    # The last pattern learnt stays good, and one that pays makes up for all.
+    teach(passage, take_openai, numbered(LESSONS_MAX - 1), meter)
+    for _ in range(MATCHES_MIN):
+        assert passage.passes(numbered(LESSONS_MAX - 1))
+    passage.drain(meter)
+    assert not passage.texts
+    assert not passage.sizes
+    teach(passage, take_openai, numbered(50), meter)
+    assert passage.passes(numbered(50))
+
+
+def padded(spaces: int) -> bytes:
+    _, before, after = SHAPES["Anthropic"]
+    return framed(before + b"b" + after.replace(b"   }", b" " * spaces + b"}"))
+
+
+def test_a_look_takes_whole_chunks_and_learns_from_one() -> None:
+    passage, meter = Passage(take_openai), letters()
+    one = framed(PLAIN)
+    assert passage.look(one + one, meter) == (2 * len(one), 2)
+    passage.room = ROOM_MAX
+    assert not passage.passes(one)
+    assert passage.look(one + framed(FINISH), meter) == (len(one), 1)
+    assert passage.look(one + b"7;a=b", meter) == (len(one), 1)
+    assert passage.look(one[:-1], meter) == (0, 0)
+    assert not passage.passes(one)
+    assert passage.look(one, meter) == (len(one), 1)
+    assert passage.passes(one)
+    assert meter.written == 5 * len(PLAIN)
+    assert passage.drain(meter) == 1
+    assert passage.drain(meter) == 0
+    assert meter.written == 6 * len(PLAIN)
+    assert meter.advance() == 6 * len("two words")
+
+
+def test_padding_is_learnt_whole() -> None:
+    passage, meter = Passage(take_anthropic), letters()
+    teach(passage, take_anthropic, made("Anthropic", b"a"), meter)
+    for spaces in range(PADDING_MAX + 1):
+        assert passage.passes(padded(spaces))
+    read = padded(99)
+    assert not passage.passes(read)
+    teach(passage, take_anthropic, read, meter)
+    assert passage.passes(read)
+    assert passage.passes(made("Anthropic", b"b"))
+
+
+def test_what_a_stream_remembers_is_bounded() -> None:
+    passage, meter = Passage(take_openai), letters()
+    for number in range(TAILS_MAX + 5):
+        shape = PLAIN.replace(b"null}]", b'null}],"at":%d' % number)
+        teach(passage, take_openai, framed(shape), meter)
+        for _ in range(MATCHES_MIN):
+            assert passage.passes(framed(shape))
+        passage.drain(meter)
+        assert len(passage._tails) <= TAILS_MAX
+    teach(passage, take_openai, made("OpenAI", b"a"), meter)
+    for size in range(1, 400):
+        passage.room = ROOM_MAX
+        assert passage.passes(made("OpenAI", b"a" * size))
+        assert len(passage._lengths) <= LENGTHS_MAX
+    # An end of the other kind takes the place of both.
+    teach(passage, take_openai, made("without obfuscation", b"a"), meter)
+    assert passage.passes(made("without obfuscation", b"b"))
+    assert not passage.passes(made("OpenAI", b"a"))
+
+
+def test_lengths_no_canonical_chunk_has_do_not_pass() -> None:
+    passage, meter = Passage(take_openai), letters()
+    teach(passage, take_openai, framed(PLAIN), meter)
+    lengths = {len(framed(b"x" * size)): size for size in range(1, SIZE_MAX + 1)}
+    for length in (0, 1, 4, *range(5, 300), *range(4_090, 4_120), *range(8_180, 8_300)):
+        known = passage._fit(length)
+        assert (known is None) == (length not in lengths)
+        if known is not None:
+            assert known == (b"%x\r\n%b" % (lengths[length], passage._opening), lengths[length])
+
+
+def test_short_strings_are_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passthrough, "_texts", {})
+    assert TEXTS_MAX > 1_000
+    monkeypatch.setattr(passthrough, "TEXTS_MAX", 2)
+    for raw, text in ((b"a", "a"), (rb"\n", "\n"), (b"b", "b"), (b"x" * 17, "x" * 17)):
+        assert string_text(raw) == text
+        assert len(passthrough._texts) <= 2
+    assert passthrough._texts == {b"b": "b"}
+    assert TEXT_BYTES_MAX == 16
+    for raw in (b"\n", b"\xff", b"a\\", b'a"b', rb"\ud800"):
+        assert string_text(raw) is None
