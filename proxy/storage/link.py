@@ -9,7 +9,7 @@ or timer per message. This module must not know calls or money.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
@@ -58,15 +58,17 @@ class Link(asyncio.Protocol, Generic[Message]):
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._greeted = False
-        self._held = False
+        self._cut = False
         self._outbox: list[object] = []
         self._scheduled = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet; the peer's greeting is the first thing looked at."""
-        if not isinstance(transport, asyncio.Transport):
-            raise AssertionError("the port is a stream")
-        self._transport = transport
+        # uvloop's transports have the methods of asyncio.Transport without being one.
+        transport = self._transport = cast("asyncio.Transport", transport)
+        if self._cut:
+            transport.abort()
+            return
         self.open = True
         transport.set_write_buffer_limits(high=SLOW_BYTES)
         transport.write(PREFACE)
@@ -110,13 +112,11 @@ class Link(asyncio.Protocol, Generic[Message]):
 
     def hold(self) -> None:
         """Read nothing more until `release`."""
-        self._held = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def release(self) -> None:
         """Read on."""
-        self._held = False
         if self._transport is not None and self.open:
             self._transport.resume_reading()
 
@@ -127,12 +127,14 @@ class Link(asyncio.Protocol, Generic[Message]):
             self.abort()
 
     def abort(self) -> None:
-        """Cut the connection; `on_lost` follows."""
+        """Cut the connection; `on_lost` follows. It may be cut before it is made."""
+        self._cut = True
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
         """Send what waits, then close; `on_lost` follows."""
+        self._cut = True
         self._flush()
         if self._transport is not None:
             self._transport.close()

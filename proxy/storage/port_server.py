@@ -109,9 +109,7 @@ class PortServer:
             fresh.chmod(0o600)
             listener.listen(BACKLOG)
             listener.settimeout(0)
-            self._server = await self._loop.create_unix_server(
-                lambda: Session(self._loop, self._keeper, self).link, sock=listener
-            )
+            self._server = await self._loop.create_unix_server(self._accept, sock=listener)
             fresh.replace(self._path)
         except BaseException:
             listener.close()
@@ -135,6 +133,13 @@ class PortServer:
             session.link.close()
         for task in tuple(self._tasks):
             task.cancel()
+
+    def _accept(self) -> asyncio.Protocol:
+        session = Session(self._loop, self._keeper, self)
+        if self._stopping:  # accepted in the last turn
+            session.link.abort()
+        self._sessions.add(session)
+        return session.link
 
     def alive(self, numbers: Iterable[int]) -> None:
         """Say which workers live: a number leaves only when its process has ended."""
@@ -169,7 +174,6 @@ class PortServer:
 
     def greeted(self, session: Session) -> None:
         """Seat a worker, or let it wait for the end of the one whose number it has."""
-        self._sessions.add(session)
         if session.role is Role.CONSOLE:
             return
         seat = self._seats.get(session.number)
@@ -191,7 +195,7 @@ class PortServer:
         seat.present = True
         if self._ready.is_set():
             seat.adopting = True
-            self._start(self._adopt_one(seat, announcement))
+            self._start(lambda: self._adopt_one(seat, announcement))
             return
         session = announcement.session
         self._announcements = [
@@ -222,7 +226,7 @@ class PortServer:
 
     def settled_before(self, session: Session, closing: Closing) -> None:
         """Answer a settlement said twice from the file."""
-        self._start(self._answer_from_file(session, closing.call_id))
+        self._start(lambda: self._answer_from_file(session, closing.call_id))
 
     def told_state(self, session: Session, number: int, state: bytes) -> None:
         """Keep a worker's metrics, and answer who waited for them."""
@@ -317,7 +321,7 @@ class PortServer:
             return
         if not self._missing() or not self._patient:
             self._calling = True
-            self._start(self._call_roll())
+            self._start(self._call_roll)
 
     async def _call_roll(self) -> None:
         """Take on what was announced, settle what nobody serves, and begin."""
@@ -363,10 +367,11 @@ class PortServer:
         said = [
             opening.call_id for announcement in announcements for opening in announcement.openings()
         ]
-        ended = await keeper.posted(said) if said else {}
-        for announcement in announcements:
-            for call_id in announcement.undone:
-                keeper.undo(call_id)
+        undone = [call_id for announcement in announcements for call_id in announcement.undone]
+        for call_id in undone:
+            keeper.undo(call_id)
+        # Also for the undone: they may be asked for again, which no batch could hold beside.
+        ended = await keeper.posted(said) if said or undone else {}
         _hold(keeper, announcements, ended, everything=everything)
         for announcement in announcements:
             for resend in announcement.resends:
@@ -379,7 +384,8 @@ class PortServer:
             for restore in announcement.restores
         }
         numbers = {announcement.number for announcement in announcements}
-        silent = set(self._missing()) if everything else set()
+        # Who has not spoken yet, or only while this was read: still serving what the file knows.
+        silent = (self._alive or frozenset()) - numbers if everything else frozenset()
         for call_id in keeper.open_calls():
             number = worker_of(call_id)
             if call_id not in served and number not in silent and (everything or number in numbers):
@@ -402,15 +408,15 @@ class PortServer:
         else:
             session.posted_with(self._keeper.durable, posted)
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Run what must read the file first: once per connection, not per message."""
         task = self._loop.create_task(self._unless_failed(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _unless_failed(self, work: Coroutine[None, None, None]) -> None:
+    async def _unless_failed(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         try:
-            await work
+            await work()
         except KeeperUnavailableError as error:
             # The file cannot be written; the keeper says so and ends, and the next one is told.
             log.error("the port ends: %s", error)  # noqa: TRY400 - the cause is logged there

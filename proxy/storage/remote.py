@@ -10,6 +10,7 @@ SQL or HTTP.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Generator
@@ -346,19 +347,20 @@ class RemoteKeeper:
             link: Link[FromKeeper] = Link(
                 self._loop, messages.from_keeper, handlers, self._lost, "the keeper"
             )
-            try:
+            with contextlib.suppress(OSError):
                 await self._loop.create_unix_connection(_always(link), str(self._socket_path))
-            except OSError:
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, RECONNECT_SECONDS_MAX)
-                continue
-            self._link = link
-            self._phase = _Phase.GREETED
-            link.send(messages.Hello(Role.WORKER, self._worker, self._incarnation))
-            return
+            if link.open:
+                self._link = link
+                self._phase = _Phase.GREETED
+                link.send(messages.Hello(Role.WORKER, self._worker, self._incarnation))
+                return
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, RECONNECT_SECONDS_MAX)
 
     def _lost(self) -> None:
         """The keeper is gone, or has cut us off: keep everything, look for the next one."""
+        if self._link is None:  # lost before it was known: `_connect` goes on by itself
+            return
         self._phase = _Phase.AWAY
         self._link = None
         self._ready.clear()

@@ -44,7 +44,11 @@ class Office:
         return self
 
     async def kill(self) -> None:
-        """End as kill -9 ends: what is not with the writer's thread is never written."""
+        """End as kill -9 ends: nothing more is said, and what the writer has not got is lost."""
+        assert not self.faults, self.faults
+        for session in tuple(self.port._sessions):
+            session.link._outbox.clear()
+            session.link.abort()
         await self.port.stop()
         writer = self.keeper._writer
         writer.batch = type(writer.batch)()
@@ -53,6 +57,7 @@ class Office:
 
     async def stop(self) -> None:
         """End in order."""
+        assert not self.faults, self.faults
         await self.port.stop()
         await self.keeper.close()
 
@@ -83,3 +88,13 @@ def ids(number: int, at: float = NOW) -> IdSource:
 def admitted(outcome: Admission | Refusal) -> Admission:
     assert isinstance(outcome, Admission), outcome
     return outcome
+
+
+def kill(remote: RemoteKeeper) -> None:
+    """End a worker as kill -9 ends: what it has written is read, what it remembers is lost."""
+    remote._closed = True
+    link = remote._link
+    remote._end()
+    if link is not None:
+        link._outbox.clear()
+        link.abort()
