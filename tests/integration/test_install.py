@@ -135,7 +135,7 @@ class Machine:
             connection.close()
 
 
-@pytest.fixture(params=[1])
+@pytest.fixture(params=[1, 2])
 def machine(
     request: pytest.FixtureRequest, installed: Path, tmp_path: Path, upstream_port: int
 ) -> Iterator[Machine]:
