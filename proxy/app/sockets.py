@@ -108,6 +108,7 @@ def adopt(descriptor: int) -> socket.socket:
             f"descriptor {descriptor} is no socket: {error.strerror}", "check the socket unit"
         ) from None
     if not listening or each.family not in {socket.AF_INET, socket.AF_INET6}:
+        each.close()
         raise CommandError(
             f"descriptor {descriptor} is no listening TCP socket",
             "use ListenStream=HOST:PORT with Accept=no",

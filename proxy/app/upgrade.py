@@ -87,7 +87,7 @@ def replace_program(
         os.execve(sys.executable, command(), environment)  # noqa: S606 - that is the point
     finally:
         for descriptor in kept:
-            os.set_inheritable(descriptor, False)  # noqa: FBT003
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - the same
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -79,7 +79,7 @@ class Toy:
         self.event("born", role=role.value, number=assignment.number, slot=assignment.slot)
         crash = self.directory / f"crash-{role.value}"
         if crash.exists():
-            return int(crash.read_text())
+            os._exit(int(crash.read_text()))
         return uvloop.run(self.serve(assignment, listeners))
 
     async def serve(self, assignment: Assignment, listeners: Listeners) -> int:
