@@ -300,6 +300,8 @@ def test_a_kept_connection_that_was_closed_is_replaced_once_and_blames_nobody(
         Relay(tmp_path, channel(upstream.base_url)) as relay,
     ):
         assert relay.ask(body()).whole
+        # The client has all before the upstream's last chunk, after which the connection is kept.
+        relay.until(lambda: relay.world.pool.idle_count() == 1)
         assert relay.ask(body()).whole
         assert len(upstream.visits) == 2
         assert [call["verdict"] for call in relay.calls()] == ["complete", "complete"]
