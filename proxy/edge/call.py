@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from enum import Enum, auto
 from time import perf_counter
-from typing import Self
+from typing import Final, Self
 
 from proxy.core import pricing
 from proxy.core.answers import PlainReading
@@ -19,6 +19,7 @@ from proxy.core.entities import (
     MULTIPLIER_ONE,
     Channel,
     ChannelKey,
+    Dialect,
     DisconnectMode,
     Usage,
     Verdict,
@@ -26,6 +27,7 @@ from proxy.core.entities import (
 from proxy.core.entities import Attempt as AttemptRecord
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
+from proxy.core.metering import Meter
 from proxy.core.redact import redact
 from proxy.core.requests import edit_body
 from proxy.core.tokenizers import new_meter
@@ -41,6 +43,10 @@ from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Prog
 MARK_SECONDS = 1.0
 LOW_WATER_DIVISOR = 2
 """The next slice is asked for when half of one is left."""
+
+# A plain call holds its ceiling and is counted, if at all, when it is whole: nothing to meter.
+_PLAIN: Final = {dialect: Expectation(dialect, stream=False) for dialect in Dialect}
+_NO_METER: Final = Meter(len)
 
 
 class Notice(Enum):
@@ -125,11 +131,25 @@ class Call:
 
     def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt:
         """Make the attempt for `channel`; the caller connects it."""
+        world, request = self.world, self.offer.request
+        if request.stream:
+            exchange = self._exchange(channel, omit_usage=omit_usage)
+        else:
+            exchange = Exchange(_PLAIN[request.dialect], _NO_METER, UsageTally())
+        low_water = world.bounds.slice_tokens // LOW_WATER_DIVISOR
+        self.attempt = Attempt(world.loop, self, exchange, low_water=low_water)
+        self.channel = channel
+        self._progress = -1
+        self._progress_at = world.loop.time()
+        return self.attempt
+
+    def _exchange(self, channel: Channel, *, omit_usage: bool) -> Exchange:
+        """Make the engine of a stream, which meters what passes and knows what the hold affords."""
         offer, world, request = self.offer, self.world, self.offer.request
-        exchange = Exchange(
+        return Exchange(
             Expectation(
                 dialect=request.dialect,
-                stream=request.stream,
+                stream=True,
                 strip_usage=not request.include_usage and not omit_usage,
                 terminal=channel.terminal,
                 choices=request.choices,
@@ -141,12 +161,6 @@ class Call:
             tokens_allowed=offer.tokens_affordable(request.input_tokens_estimate, self._held),
             unsent=self.client.connection.unsent_bytes,
         )
-        low_water = world.bounds.slice_tokens // LOW_WATER_DIVISOR
-        self.attempt = Attempt(world.loop, self, exchange, low_water=low_water)
-        self.channel = channel
-        self._progress = -1
-        self._progress_at = world.loop.time()
-        return self.attempt
 
     def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes:
         """Return the caller's bytes with the few edits `channel` needs."""
@@ -432,14 +446,16 @@ class Call:
         What is still in this process when it is killed never arrives, so it is not billed
         before. A plain answer waits with its last byte, a stream with its terminal event.
         """
+        client = self.client
         if not self.offer.request.stream:
             await self.reserved()
             if self.gone:
-                return Ended(Verdict.CLIENT_GONE, None)
+                return settlement.CLIENT_GONE
             self._name_channel()
-            self.client.begin_plain(self.last())
-        await self.client.connection.drained()
-        return Ended(Verdict.CLIENT_GONE, None) if self.gone else ended
+            client.begin_plain(self.last())
+        if not client.connection.is_drained():
+            await client.connection.drained()
+        return settlement.CLIENT_GONE if self.gone else ended
 
     def settle(self, ended: Ended) -> Receipt:
         """Close the call, exactly once; later calls change nothing and return the receipt."""
@@ -457,7 +473,9 @@ class Call:
         receipt = self.receipt
         if receipt is None:
             raise AssertionError("committed before settle")
-        if not receipt.committed.done():
+        if receipt.committed.done():
+            self.world.metrics.observe_commit_wait(0.0)
+        else:
             waiter = self._commit_waiter = self.world.loop.create_future()
             self._commit_since = self.world.loop.time()
             began = perf_counter()

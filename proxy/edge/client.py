@@ -236,11 +236,11 @@ class ClientConnection(asyncio.Protocol):
 
         A client too slow for that is told of as paused, and cut by the sweep in time.
         """
-        if self._is_drained():
+        if self.is_drained():
             return
         await asyncio.sleep(0)  # what was written in this turn of the loop leaves at its end
         transport = self.transport
-        if self._is_drained() or transport is None:
+        if self.is_drained() or transport is None:
             return
         self._drained = self._loop.create_future()
         transport.set_write_buffer_limits(high=0)
@@ -251,7 +251,8 @@ class ClientConnection(asyncio.Protocol):
             if not self.lost and not transport.is_closing():
                 transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
 
-    def _is_drained(self) -> bool:
+    def is_drained(self) -> bool:
+        """Whether all that was written is the kernel's, or the client is gone."""
         transport = self.transport
         return transport is None or self.lost or not transport.get_write_buffer_size()
 
@@ -317,7 +318,7 @@ class ClientConnection(asyncio.Protocol):
         waited = now - self._since
         if self.closing:
             # What a slow client has still to be given goes first; it may take as long as a rest.
-            if waited >= (LINGER_SECONDS_MAX if self._is_drained() else KEEPALIVE_SECONDS_MAX):
+            if waited >= (LINGER_SECONDS_MAX if self.is_drained() else KEEPALIVE_SECONDS_MAX):
                 self.abort()
         elif self._request is None:
             fresh = self._keep_alive and not self._buffer and self._server.served(self)

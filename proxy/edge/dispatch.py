@@ -123,9 +123,9 @@ def _conclude(call: Call, failed: _Failed | None) -> Ended:
         verdict, code, message = _NOTICES[call.notice]
         return Ended(verdict, RelayError(code, message, should_retry=False))
     if failed is None and not call.gone:
-        return Ended(Verdict.COMPLETE, None)
+        return settlement.COMPLETE
     if call.gone:
-        return Ended(Verdict.CLIENT_GONE, None)
+        return settlement.CLIENT_GONE
     if failed is None:
         raise AssertionError("a call ended without an end")
     if failed.failure is AttemptFailure.TIMEOUT:
@@ -220,7 +220,11 @@ async def _try_once(
             failed = _Failed(AttemptFailure.CONNECT, refusals.ended(AttemptEnd.CLIENT_GONE))
         else:
             attempt.send(transport, head + request_length(len(body)) + body)
-            await _watch(call, attempt)
+            if call.offer.request.stream:
+                await _watch(call, attempt)
+            else:
+                while not attempt.over:
+                    await attempt.changed()
             failed = _failure_of(call, attempt, channel)
         outcome = "served" if failed is None else failed.error.code.code
     except ConnectError as error:
@@ -241,7 +245,7 @@ async def _try_once(
 
 
 async def _watch(call: Call, attempt: Attempt) -> None:
-    """Wait for the few moments that need a handler: content, heartbeat, end."""
+    """Wait for the few moments of a stream that need a handler: content, heartbeat, end."""
     client = call.client
     while True:
         await attempt.changed()
@@ -249,7 +253,7 @@ async def _watch(call: Call, attempt: Attempt) -> None:
             if attempt.over:
                 return
             continue
-        if attempt.shown and call.offer.request.stream and not attempt.flowing:
+        if attempt.shown and not attempt.flowing:
             await call.reserved()
             call.show()
         elif call.heartbeat_due and not client.begun and not attempt.over:

@@ -13,7 +13,7 @@ from typing import Final
 from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
 from proxy.core.http1_request import RequestHead
-from proxy.core.urls import dialect_of, resolve
+from proxy.core.urls import Endpoint, dialect_of, resolve
 from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
 
@@ -39,6 +39,7 @@ _REASONS: Final = {
     503: "Service Unavailable", 504: "Gateway Timeout", 529: "Overloaded",
 }  # fmt: skip
 
+_CALLS: Final = frozenset({Endpoint.CHAT, Endpoint.MESSAGES})
 
 FORWARDED_HEADERS: Final = (
     "anthropic-version",
@@ -53,10 +54,11 @@ FORWARDED_HEADERS: Final = (
 class Visit:
     """What follows from a request's head alone, worked out once for all that look the same."""
 
-    __slots__ = ("dialect", "digest", "endpoint", "endpoint_name", "forwarded")
+    __slots__ = ("dialect", "digest", "endpoint", "endpoint_name", "forwarded", "is_call")
 
     def __init__(self, head: RequestHead) -> None:
         self.endpoint = resolve(head.path)
+        self.is_call = head.method == "POST" and self.endpoint in _CALLS
         self.endpoint_name = "other" if self.endpoint is None else self.endpoint.value
         self.dialect = dialect_of(head.path, anthropic_version="anthropic-version" in head.values)
         self.digest: bytes | None = None

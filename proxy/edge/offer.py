@@ -5,7 +5,7 @@ is billed without being seen, holds its ceiling (DESIGN.md section 3). Nano-USD,
 choices together. This module must not know wallets.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from proxy.core import pricing
 from proxy.core.bill import Terms
@@ -22,8 +22,7 @@ _OTHER_ENDPOINT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True, gc=False):
     """One call, priced. `output_limit`: a lowered limit to write into the request, or None."""
 
     key: Key
@@ -100,6 +99,10 @@ def make_offer(
     strict = model.hidden_output or request.hidden_output
     estimate = request.input_tokens_estimate
     first = most if strict or not request.stream else min(most, slice_tokens)
+    ceiling = pricing.quote(price, group.multiplier, estimate, most)
+    hold = ceiling
+    if first != most:
+        hold = pricing.quote(price, group.multiplier, estimate, first)
     return Offer(
         key=key,
         group=group,
@@ -109,8 +112,8 @@ def make_offer(
         channels=catalog.channels_for(key.group, model.name, request.dialect),
         output_tokens_max=most,
         output_limit=limit,
-        hold=pricing.quote(price, group.multiplier, estimate, first),
-        ceiling=pricing.quote(price, group.multiplier, estimate, most),
+        hold=hold,
+        ceiling=ceiling,
         tokens=estimate + first,
         strict=strict,
     )

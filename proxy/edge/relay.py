@@ -6,20 +6,24 @@ its admission to its receipt, whatever happens in between. This module must not 
 are framed (core/exchange.py), how channels are chosen (edge/dispatch.py), nor SQL.
 """
 
+from typing import Final
+
 from proxy.core.catalog import Catalog
 from proxy.core.entities import Key, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import parse_call
+from proxy.edge import settlement
 from proxy.edge.auth import identify, recognise
 from proxy.edge.call import Call
 from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
 from proxy.edge.offer import Offer, callable_model, make_offer
 from proxy.edge.refusals import refused
-from proxy.edge.settlement import Ended
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Refusal
+
+_COMPLETE: Final = Verdict.COMPLETE
 
 
 async def relay(world: World, client: Downstream, call_id: int) -> None:
@@ -102,12 +106,12 @@ async def serve(call: Call) -> None:
     with call:
         try:
             ended = await dispatch(call)
-            if ended.verdict is Verdict.COMPLETE:
+            if ended.verdict is _COMPLETE:
                 ended = await call.handed_over(ended)
-            if ended.verdict is Verdict.COMPLETE:
+            if ended.verdict is _COMPLETE:
                 call.settle(ended)
                 ended = await call.committed(ended)
-            if ended.verdict is Verdict.COMPLETE:
+            if ended.verdict is _COMPLETE:
                 client.complete(call.last(), stream=call.offer.request.stream)
                 return
             call.settle(ended)
@@ -117,7 +121,7 @@ async def serve(call: Call) -> None:
                 client.fail(ended.error)
         finally:
             # Plain and total: nothing to cancel, nothing to raise; a no-op when settled above.
-            call.settle(Ended(Verdict.INTERNAL_ERROR, None))
+            call.settle(settlement.INTERNAL_ERROR)
 
 
 async def refuse(world: World, client: Downstream, key: Key | None, error: RelayError) -> None:

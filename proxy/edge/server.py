@@ -62,7 +62,10 @@ class Server:
             self._peer_address(request),
         )
         try:
-            await self._route(client, head.path, call_id)
+            if visit.is_call:
+                await relay(world, client, call_id)
+            else:
+                await self._route(client, head.path)
         except RelayError as error:
             world.metrics.observe_call(client.figures(error))
             client.fail(error)
@@ -81,7 +84,8 @@ class Server:
             message = "An internal error occurred; nothing more was charged."
             client.fail(RelayError(ErrorCode.INTERNAL_ERROR, message))
 
-    async def _route(self, client: Downstream, path: str, call_id: int) -> None:
+    async def _route(self, client: Downstream, path: str) -> None:
+        """Answer what is no call."""
         method = client.head.method
         if method == "OPTIONS":
             self._preflight(client)
@@ -93,10 +97,7 @@ class Server:
             if endpoint is not None and code is ErrorCode.METHOD_NOT_ALLOWED:
                 client.add_headers([("allow", ", ".join((*METHODS[endpoint], "OPTIONS")))])
             raise RelayError(code or ErrorCode.UNKNOWN_URL, hint(path, method))
-        if endpoint is Endpoint.CHAT or endpoint is Endpoint.MESSAGES:
-            await relay(self._world, client, call_id)
-        else:
-            await self._models(client, endpoint, path)
+        await self._models(client, endpoint, path)
 
     async def _models(self, client: Downstream, endpoint: Endpoint, path: str) -> None:
         world = self._world

@@ -4,8 +4,9 @@ Rules: reads the call, changes nothing but its memo of a plain answer; total, be
 a `finally`. This module must not know the keeper, nor await anything.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from proxy.core.answers import PlainReading, plain_usage
 from proxy.core.bill import NOTHING, Delivered, Statement, state
@@ -25,12 +26,16 @@ CLIENT_GONE_STATUS = 499
 """nginx's status for a client that left before any answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True, gc=False):
     """How a call ended; `error` is what the caller is told, None when all is well or nobody is."""
 
     verdict: Verdict
     error: RelayError | None
+
+
+COMPLETE: Final = Ended(Verdict.COMPLETE, None)
+CLIENT_GONE: Final = Ended(Verdict.CLIENT_GONE, None)
+INTERNAL_ERROR: Final = Ended(Verdict.INTERNAL_ERROR, None)
 
 
 def reading(call: "Call", exchange: Exchange) -> PlainReading:

@@ -11,12 +11,12 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 import aiofastnet
+from msgspec import Struct
 
 IDLE_CONNECTIONS_MAX: Final = 256
 """Idle connections kept per origin."""
@@ -61,8 +61,7 @@ class ConnectError(Exception):
         self.failure = failure
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where a channel's connections go; connections are shared by origin."""
 
     host: str
