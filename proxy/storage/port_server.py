@@ -215,7 +215,7 @@ class PortServer:
             elif session in scrape.waiting:
                 self._heard(scrape, session)
         seat = self._seats.get(session.number)
-        if seat is None:
+        if seat is None or self._stopping:  # what is open is for the next keeper
             return
         if seat.waiting is session:
             seat.waiting = None
@@ -412,7 +412,13 @@ class PortServer:
         """Run what must read the file first: once per connection, not per message."""
         task = self._loop.create_task(self._unless_failed(work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            fault = {"message": "a worker's calls could not be taken on", "exception": error}
+            self._loop.call_exception_handler(fault)
 
     async def _unless_failed(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         try:

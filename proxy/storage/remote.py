@@ -250,14 +250,16 @@ class RemoteKeeper:
 
     def settle(self, closing: Closing) -> Receipt:
         """Close the call exactly once. See `ports.Billing`; the amounts come with the commit."""
-        call_id = closing.call_id
+        call_id, charge, forgiven = closing.call_id, closing.charge, closing.forgiven
+        if charge < 0 or forgiven < 0 or (charge and forgiven):  # here, where it can be found
+            raise AssertionError(f"call {call_id} cannot settle {charge}, {forgiven}")
         opened = self._open.pop(call_id, None)
         if opened is None:
             raise AssertionError(f"call {call_id} is not open: never admitted, or settled twice")
         self._extending.pop(call_id, None)
         self._unmarked.discard(call_id)
         commit = Commit(self._loop)
-        receipt = Receipt(call_id, closing.charge, 0, 0, commit)
+        receipt = Receipt(call_id, charge, 0, 0, commit)
         self._settling[call_id] = _Settling(opened.opening, opened.held, closing, receipt, commit)
         self._quiet.clear()
         if self._phase is _Phase.READY:

@@ -75,7 +75,6 @@ class Session:
         """Whether what it holds is in force, so that it may ask."""
         self._keeper = keeper
         self._registry = registry
-        self._announcement = Announcement(self)
         self._due: dict[Durable, Committed] = {}
         self.link: Link[ToKeeper] = Link(
             loop, messages.to_keeper, {messages.Hello: self._hello}, self._lost, "a stranger"
@@ -83,7 +82,7 @@ class Session:
 
     def welcome(self) -> None:
         """Let a worker announce what it holds."""
-        self._announcement = announcement = Announcement(self)
+        announcement = Announcement(self)
         self.link.handlers = {
             messages.Restore: announcement.restores.append,
             messages.Resend: announcement.resends.append,

@@ -4,16 +4,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from proxy.core.ids import EPOCH_MS, IdSource
+from proxy.storage import messages
 from proxy.storage.billing import Keeper
+from proxy.storage.link import Link
+from proxy.storage.messages import ToKeeper
 from proxy.storage.port_server import PortServer
 from proxy.storage.ports import Admission, Refusal
 from proxy.storage.remote import RemoteKeeper
 from tests.storage.world import MASTER, NOW, keeper
 
-SECONDS_MAX = 20.0
+SECONDS_MAX = 8.0
 
 
 class Office:
@@ -98,3 +101,52 @@ def kill(remote: RemoteKeeper) -> None:
     if link is not None:
         link._outbox.clear()
         link.abort()
+
+
+class Script:
+    """A keeper that only says what the test has it say; `heard` is what it was told."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.heard: list[object] = []
+        self.links: list[Link[ToKeeper]] = []
+        self._news = asyncio.Event()
+
+    async def start(self) -> Self:
+        loop = asyncio.get_running_loop()
+
+        def accept() -> Link[ToKeeper]:
+            handlers: dict[type, Any] = dict.fromkeys(get_args(ToKeeper), self._hear)
+            link: Link[ToKeeper] = Link(loop, messages.to_keeper, handlers, lambda: None, "it")
+            self.links.append(link)
+            return link
+
+        self._server = await loop.create_unix_server(accept, str(self.path))
+        return self
+
+    def _hear(self, message: object) -> None:
+        self.heard.append(message)
+        self._news.set()
+
+    def say(self, *said: object) -> None:
+        for message in said:
+            self.links[-1].send(message)
+
+    async def hear(self, kind: type, count: int = 1) -> list[Any]:
+        """Wait until `count` messages of a kind have come; returns all of that kind."""
+        while len(found := [one for one in self.heard if type(one) is kind]) < count:
+            self._news.clear()
+            await self._news.wait()
+        return found
+
+    async def welcome(self, connections: int = 1) -> None:
+        """Play the greeting up to `Ready`."""
+        await self.hear(messages.Hello, connections)
+        self.say(messages.Welcome(0, 1))
+        await self.hear(messages.Present, connections)
+        self.say(messages.Ready())
+
+    def stop(self) -> None:
+        self._server.close()
+        for link in self.links:
+            link.abort()
