@@ -139,13 +139,13 @@ class Front:
         await self._until_idle(self.world.loop.time() + self._drain_seconds)
         await self.cut()
 
-    async def cut(self) -> None:
+    async def cut(self, notice: Notice = Notice.SHUTDOWN) -> None:
         """End open calls now, in-band, and give that a moment to arrive."""
         self._stop_accepting()
         self.world.draining = True
         self._server.close_idle()
         for call in tuple(self.world.calls):
-            call.cut(Notice.SHUTDOWN)
+            call.cut(notice)
         await self._until_idle(self.world.loop.time() + CUT_SECONDS_MAX)
 
     async def stop(self) -> None:

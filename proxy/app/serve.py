@@ -34,6 +34,7 @@ from proxy.app.upgrade import Inherited
 from proxy.app.watchdog import watchdog
 from proxy.app.wiring import Relay
 from proxy.edge import log
+from proxy.storage.opening import remedy_for
 
 QUESTION = "Hello! Who are you?"
 STOP_SECONDS_MAX = 15.0
@@ -187,7 +188,13 @@ async def until_stopped(relay: Relay, reloader: "Reloader", signals: Signals) ->
         first: set[asyncio.Future[Any]] = {stopped, failed}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if failed.done():
-            log.get().error("the ledger cannot be written; stopping", reason=str(failed.result()))
+            error = failed.result()
+            log.get().error(
+                "the ledger cannot be written; stopping",
+                reason=str(error),
+                remedy=remedy_for(error, reloader.settings.data_path),
+            )
+            await relay.give_up()
             return 1
         seconds = reloader.settings.drain_seconds
         log.get().info("draining", seconds=seconds)

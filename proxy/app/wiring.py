@@ -15,6 +15,7 @@ from proxy.app.settings import Settings, host_and_port
 from proxy.app.sizes import storage_figures
 from proxy.app.sockets import Listeners, bound_address
 from proxy.core.money import parse_usd
+from proxy.edge.call import Notice
 from proxy.edge.metrics import Live, Metrics
 from proxy.edge.operations import OneProcess, Operations
 from proxy.edge.world import World
@@ -77,6 +78,10 @@ class Relay:
         """Stop accepting, let open calls end; after `drain_seconds` cut them in-band."""
         self._unready = "draining"
         await self.front.drain()
+
+    async def give_up(self) -> None:
+        """The ledger cannot be written: tell whoever waits for an answer that it will not end."""
+        await self.front.cut(Notice.UNBILLED)
 
     async def stop(self) -> None:
         """Close the listeners, then the ledger, which settles whatever is still queued."""

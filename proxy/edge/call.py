@@ -54,6 +54,7 @@ class Notice(Enum):
 
     REVOKED = auto()
     SHUTDOWN = auto()
+    UNBILLED = auto()
     BALANCE = auto()
 
 
@@ -437,7 +438,7 @@ class Call:
             await committed
         except KeeperUnavailableError:
             raise RelayError(
-                ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable; try again."
+                ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable.", retry_after=2
             ) from None
 
     async def handed_over(self, ended: Ended) -> Ended:

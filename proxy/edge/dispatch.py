@@ -54,6 +54,11 @@ _NOTICES = {
         ErrorCode.SERVER_RESTARTING,
         "The server is restarting; the answer is incomplete. Try again.",
     ),
+    Notice.UNBILLED: (
+        Verdict.CUT_BY_SHUTDOWN,
+        ErrorCode.SETTLEMENT_UNAVAILABLE,
+        "The ledger cannot be written; the answer is incomplete.",
+    ),
     Notice.BALANCE: (
         Verdict.CUT_FOR_BALANCE,
         ErrorCode.INSUFFICIENT_QUOTA,

@@ -34,6 +34,8 @@ from proxy.storage.sqlite import (
 )
 from proxy.storage.verify import verify
 
+FULL_BYTES = 1 << 20
+"""With less than this free, whatever failed failed for lack of space."""
 COPIES = 3
 """How often the database must fit beside itself: the kept copy, the trial, what that grows by."""
 
@@ -91,18 +93,27 @@ def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
 
 def explained(path: Path, error: sqlite3.Error) -> StorageError:
     """What an error of SQLite means to an operator, and what to do about it."""
+    return StorageError(f"{path} cannot be used: {error}", remedy_for(error, path.parent))
+
+
+def remedy_for(error: BaseException, folder: Path) -> str:
+    """What to do about a database in `folder` that could not be read or written."""
     text = str(error)
-    if "full" in text:
-        remedy = f"free space at {path.parent}, then start again"
-    elif "readonly" in text or "unable to open" in text:
-        remedy = f"make {path.parent} writable for this user, and its file system"
+    try:
+        full = space.free_bytes(folder) < FULL_BYTES
+    except OSError:
+        full = False
+    if full or "full" in text or "No space" in text:
+        remedy = f"free space at {folder}, then start again"
+    elif "readonly" in text or "Read-only" in text or "unable to open" in text:
+        remedy = f"make {folder} writable for this user, and its file system"
     elif "malformed" in text or "not a database" in text:
-        remedy = f"restore a backup with `sluice restore FILE --data {path.parent}`"
+        remedy = f"restore a backup with `sluice restore FILE --data {folder}`"
     elif "locked" in text:
         remedy = "stop whatever else has the file open (fuser names it)"
     else:
-        remedy = "see `sluice doctor`"
-    return StorageError(f"{path} cannot be used: {text}", remedy)
+        remedy = "see `sluice doctor`, and the kernel's log (dmesg)"
+    return remedy
 
 
 def _look(path: Path) -> None:

@@ -271,12 +271,16 @@ class FakeRelay:
 
     def __init__(self) -> None:
         self.drained = asyncio.Event()
+        self.gave_up = False
 
     async def failed(self) -> BaseException:
         return OSError("disk full")
 
     async def drain(self) -> None:
         await self.drained.wait()
+
+    async def give_up(self) -> None:
+        self.gave_up = True
 
     def reload(self, settings: Settings) -> None:
         self.reloaded = settings
@@ -294,7 +298,9 @@ async def until_stopped(relay: Any) -> int:
 def test_a_ledger_that_cannot_be_written_ends_the_process_with_a_failure() -> None:
     async def run() -> int:
         relay: Any = FakeRelay()
-        return await until_stopped(relay)
+        status = await until_stopped(relay)
+        assert relay.gave_up, "who waits for an answer is told"
+        return status
 
     assert asyncio.run(run()) == 1
 

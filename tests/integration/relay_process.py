@@ -186,6 +186,24 @@ class RelayProcess:
         process.kill()
         process.wait()
 
+    def ended(self) -> int | None:
+        """Its exit status if it has ended by itself; None while it runs."""
+        return self._running().poll()
+
+    def start_refused(self) -> str:
+        """Start it where it cannot; returns what it said. Raises if it became ready after all."""
+        said = len(self.log())
+        process = self._launch()
+        try:
+            status = process.wait(READY_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"it runs: {self.log()[said:][-4000:]}") from None
+        if status == 0:
+            raise AssertionError("it ended as if nothing was wrong")
+        return self.log()[said:]
+
     def terminate(self) -> int:
         """End it with SIGTERM and return its exit status; kills it if it will not go."""
         self._running().terminate()

@@ -175,6 +175,20 @@ def test_every_error_of_the_file_has_a_remedy(error: str, remedy: str) -> None:
     assert remedy in message
 
 
+def test_any_failure_on_a_full_disk_is_for_lack_of_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    monkeypatch.setattr(space, "free_bytes", lambda _path: 4096)
+    assert "free space at" in opening.remedy_for(error, tmp_path)
+
+    def gone(_path: Path) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(space, "free_bytes", gone)
+    assert "sluice doctor" in opening.remedy_for(error, tmp_path)
+
+
 CUTS = ("missing", "empty", "header", "one page", "half", "one byte")
 
 
