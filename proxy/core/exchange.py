@@ -44,6 +44,8 @@ UNLIMITED = 1 << 62
 # No published table, and no estimate, makes more tokens of one character.
 _TOKENS_PER_CHARACTER_MAX = 4
 
+_HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase  # members are dear to look up
+
 
 class Exchange:
     """One attempt at one upstream; see the module docstring.
@@ -94,7 +96,7 @@ class Exchange:
         tokens_allowed: int = UNLIMITED,
         unsent: Callable[[], int] = int,  # nothing
     ) -> None:
-        self.phase = Phase.HEAD
+        self.phase = _HEAD
         self._meter = meter
         self.tally = tally
         self.failure: Failure | None = None
@@ -164,7 +166,7 @@ class Exchange:
     @property
     def over(self) -> bool:
         """Whether nothing more will come of this exchange."""
-        return self.phase is Phase.TERMINAL or self.phase is Phase.FAILED
+        return self.phase is _TERMINAL or self.phase is _FAILED
 
     @property
     def reusable(self) -> bool:
@@ -220,12 +222,12 @@ class Exchange:
             body = self._parser.receive(data)
         except FramingError as error:
             body, fault = error.body, error
-        if self.phase is Phase.HEAD and self._parser.head is not None:
+        if self.phase is _HEAD and self._parser.head is not None:
             self._receive_head(self._parser.head)
         out = b""
-        if self.phase is Phase.PLAIN:
+        if self.phase is _PLAIN:
             self._receive_plain(body)
-        elif self.phase is not Phase.HEAD and not self.over:
+        elif self.phase is not _HEAD and not self.over:
             out = self._receive_events(self._splitter.receive(body)) if body else b""
             if self._parser.complete and not self._backlog:
                 out += self._receive_end()
@@ -265,7 +267,7 @@ class Exchange:
         if self.over:
             return b""
         complete = self._parser.receive_eof()
-        if complete and self.phase is Phase.PLAIN:
+        if complete and self.phase is _PLAIN:
             self._receive_plain(b"")
             return b""
         if complete:
@@ -277,9 +279,9 @@ class Exchange:
         if failure is not None:
             self._fail(failure)
         elif self._expect.stream and outcomes.is_good(head) and outcomes.is_event_stream(head):
-            self.phase = Phase.PREAMBLE
+            self.phase = _PREAMBLE
         else:
-            self.phase = Phase.PLAIN
+            self.phase = _PLAIN
 
     def _receive_plain(self, body: bytes) -> None:
         head, stream = self._parser.head, self._expect.stream
@@ -294,22 +296,22 @@ class Exchange:
         self._body = [self.body]
         failure = outcomes.plain(head, self._body[0], stream=stream, whole=fits)
         if failure is None:
-            self.phase = Phase.TERMINAL
+            self.phase = _TERMINAL
         else:
             self._fail(failure)
 
     def finish(self, data: bytes) -> bool | None:
         """Take what follows the end (b"": nothing yet); see `ResponseParser.outlook`."""
-        if data and self.phase is Phase.FAILED:
+        if data and self.phase is _FAILED:
             self._parser.excess = True
         elif data:
             self._parser.receive_rest(data)
         outlook = self._parser.outlook
-        return outlook if self.phase is Phase.TERMINAL else outlook is True
+        return outlook if self.phase is _TERMINAL else outlook is True
 
     def _set_verbatim(self) -> None:
         self._verbatim = (
-            self.phase is Phase.CONTENT
+            self.phase is _CONTENT
             and self._expect.verbatim
             and self._parser.between_chunks
             and self._splitter.idle
@@ -337,7 +339,7 @@ class Exchange:
                 self._meter.add_unread(size)
                 passed = event
             out.append(passed)
-        if self.phase is Phase.PREAMBLE:
+        if self.phase is _PREAMBLE:
             self.held += b"".join(out)
             if len(self.held) > PREAMBLE_BYTES_MAX:
                 self._fail(outcomes.too_large("a preamble without content"))
@@ -382,12 +384,12 @@ class Exchange:
         return not runs or self._meter.projected(runs) <= self.tokens_allowed
 
     def _content_point(self) -> None:
-        if self.phase is Phase.PREAMBLE:
-            self.phase = Phase.CONTENT
+        if self.phase is _PREAMBLE:
+            self.phase = _CONTENT
             self.shown = True
 
     def _terminate(self, event: bytes) -> bytes:
-        self.phase = Phase.TERMINAL
+        self.phase = _TERMINAL
         self.shown, self.terminal = True, event
         return b""
 
@@ -412,7 +414,7 @@ class Exchange:
         if data.startswith(b"[DONE]"):
             return self._terminate(event)
         chunk = openai_delta(data)
-        if self.phase is Phase.CONTENT and self._meter.add_openai(chunk, len(event)):
+        if self.phase is _CONTENT and self._meter.add_openai(chunk, len(event)):
             self._events += 1
             return event
         if chunk is OPENAI_GARBAGE:
@@ -431,7 +433,7 @@ class Exchange:
             if choice.finish_reason:
                 self._finish(choice.index, choice.finish_reason)
                 shown = True
-        if shown or (self.phase is Phase.PREAMBLE and has_other_content(data)):
+        if shown or (self.phase is _PREAMBLE and has_other_content(data)):
             self._content_point()
         self._events += 1
         return event
@@ -444,7 +446,7 @@ class Exchange:
             self._meter.add("", len(event))
             return event
         message = anthropic_event(data)
-        if self.phase is Phase.CONTENT and self._meter.add_anthropic(message, len(event)):
+        if self.phase is _CONTENT and self._meter.add_anthropic(message, len(event)):
             self._events += 1
             return event
         if message is ANTHROPIC_GARBAGE:
@@ -493,6 +495,6 @@ class Exchange:
         return message is not ANTHROPIC_GARBAGE and (message.type or name) == "message_stop"
 
     def _fail(self, failure: Failure) -> bytes:
-        self.phase = Phase.FAILED
+        self.phase = _FAILED
         self.failure = failure
         return b""

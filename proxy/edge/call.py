@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from enum import Enum, auto
 from time import perf_counter
-from typing import Final, Self
+from typing import Self
 
 from proxy.core import pricing
 from proxy.core.answers import PlainReading
@@ -19,22 +19,19 @@ from proxy.core.entities import (
     MULTIPLIER_ONE,
     Channel,
     ChannelKey,
-    Dialect,
     DisconnectMode,
     Usage,
     Verdict,
 )
 from proxy.core.entities import Attempt as AttemptRecord
 from proxy.core.errors import ErrorCode, RelayError
-from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
-from proxy.core.metering import Meter
+from proxy.core.exchange import UNLIMITED, Exchange, Phase
 from proxy.core.redact import redact
 from proxy.core.requests import edit_body
-from proxy.core.tokenizers import new_meter
-from proxy.core.usage import UsageTally
 from proxy.edge import settlement
 from proxy.edge.attempt import Attempt, AttemptEnd
 from proxy.edge.downstream import Downstream
+from proxy.edge.engines import plain_exchange, stream_exchange
 from proxy.edge.offer import Offer
 from proxy.edge.settlement import Ended
 from proxy.edge.world import World
@@ -43,10 +40,6 @@ from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Prog
 MARK_SECONDS = 1.0
 LOW_WATER_DIVISOR = 2
 """The next slice is asked for when half of one is left."""
-
-# A plain call holds its ceiling and is counted, if at all, when it is whole: nothing to meter.
-_PLAIN: Final = {dialect: Expectation(dialect, stream=False) for dialect in Dialect}
-_NO_METER: Final = Meter(len)
 
 
 class Notice(Enum):
@@ -134,34 +127,24 @@ class Call:
         """Make the attempt for `channel`; the caller connects it."""
         world, request = self.world, self.offer.request
         if request.stream:
-            exchange = self._exchange(channel, omit_usage=omit_usage)
+            exchange = stream_exchange(
+                self.offer,
+                channel,
+                world.calibration,
+                held=self._held,
+                omit_usage=omit_usage,
+                verbatim=self.client.chunked,
+                event_bytes_max=world.bounds.event_bytes_max,
+                unsent=self.client.connection.unsent_bytes,
+            )
         else:
-            exchange = Exchange(_PLAIN[request.dialect], _NO_METER, UsageTally())
+            exchange = plain_exchange(request.dialect)
         low_water = world.bounds.slice_tokens // LOW_WATER_DIVISOR
         self.attempt = Attempt(world.loop, self, exchange, low_water=low_water)
         self.channel = channel
         self._progress = -1
         self._progress_at = world.loop.time()
         return self.attempt
-
-    def _exchange(self, channel: Channel, *, omit_usage: bool) -> Exchange:
-        """Make the engine of a stream, which meters what passes and knows what the hold affords."""
-        offer, world, request = self.offer, self.world, self.offer.request
-        return Exchange(
-            Expectation(
-                dialect=request.dialect,
-                stream=True,
-                strip_usage=not request.include_usage and not omit_usage,
-                terminal=channel.terminal,
-                choices=request.choices,
-                verbatim=self.client.chunked,
-                event_bytes_max=world.bounds.event_bytes_max,
-            ),
-            new_meter(offer.model, world.calibration),
-            UsageTally(),
-            tokens_allowed=offer.tokens_affordable(request.input_tokens_estimate, self._held),
-            unsent=self.client.connection.unsent_bytes,
-        )
 
     def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes:
         """Return the caller's bytes with the few edits `channel` needs."""
