@@ -372,7 +372,6 @@ class Keeper:
             commit_seconds=writer.commit_seconds,
             checkpoint_seconds=writer.checkpoint_seconds,
             queue_depth=writer.depth,
-            disk_free_bytes=self.upkeep.space.free,
             settlements=dict(self._settlements),
             charged=dict(self._charged),
             expense=self._expense,

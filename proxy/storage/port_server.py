@@ -156,7 +156,7 @@ class PortServer:
     def unready(self) -> str | None:
         """Why no call is admitted; None when calls are."""
         if self._ready.is_set():
-            return None
+            return self._keeper.unready
         missing = self._missing()
         if missing:
             return f"waiting for workers {', '.join(map(str, missing))} to announce their calls"

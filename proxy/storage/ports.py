@@ -221,5 +221,3 @@ class KeeperStatistics:
     """Posted from wallets since the keeper began, by model. Nano-USD."""
     expense: int = 0
     """Used but not charged (forgiven, overrun) since the keeper began. Nano-USD."""
-    disk_free_bytes: int = 0
-    """Free space where the database is, at the last look."""

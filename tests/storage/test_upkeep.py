@@ -154,7 +154,7 @@ def test_a_disk_that_fills_up_stops_admission_and_nothing_else(
         with pytest.raises(KeeperUnavailableError, match="nearly full"):
             await books.admit(opening(2))
         await books.settle(closing(1)).committed
-        assert books.statistics().disk_free_bytes == 7_999
+        assert books.upkeep.space.free == 7_999
         free = 9_000
         books.upkeep.space.look()
         assert books.unready is None
@@ -170,7 +170,7 @@ def test_free_space_is_measured_where_the_database_is(tmp_path: Path) -> None:
     async def main() -> None:
         books = await keeper(tmp_path / "sluice.db", care=Care(disk_free_bytes_min=1))
         least, most = 0, shutil.disk_usage(tmp_path).total
-        assert least < books.statistics().disk_free_bytes <= most
+        assert least < books.upkeep.space.free <= most
         assert space.free_bytes(tmp_path) > 0
         await books.close()
 
