@@ -208,9 +208,10 @@ def changed(key: str) -> str:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_secret_is_anywhere_but_in_memory(
-    tmp_path: Path, upstream_url: str, workers: int
+    tmp_path_factory: pytest.TempPathFactory, upstream_url: str, workers: int
 ) -> None:
-    control = f"control-{secrets.token_hex(6)}"
+    tmp_path = tmp_path_factory.mktemp("c")  # short: a unix socket's path is below it
+    control = f"control-{secrets.token_hex(4)}"
     canaries, controls = Canaries(), Canaries()
     controls.add("control", control)
     upstream_keys = [random_text("sk-proj-"), random_text("gsk_")]
