@@ -236,8 +236,6 @@ class ClientConnection(asyncio.Protocol):
 
         A client too slow for that is told of as paused, and cut by the sweep in time.
         """
-        if self.is_drained():
-            return
         await asyncio.sleep(0)  # what was written in this turn of the loop leaves at its end
         transport = self.transport
         if self.is_drained() or transport is None:
