@@ -54,6 +54,9 @@ class Office:
             session.link.abort()
         await self.port.stop()
         writer = self.keeper._writer
+        if writer._redo is not None:  # what is in the log outlives the process
+            writer._redo.close(delete=False)
+            writer._redo = None
         writer.batch = type(writer.batch)()
         writer._lazy, writer._lazy_older = {}, {}
         await self.keeper.close()
