@@ -44,7 +44,9 @@ UNLIMITED = 1 << 62
 # No published table, and no estimate, makes more tokens of one character.
 _TOKENS_PER_CHARACTER_MAX = 4
 
-_HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase  # members are dear to look up
+# On Python 3.11 a member of an enum costs as much as ten globals.
+_HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase
+_OPENAI, _FINISH_REASON = Dialect.OPENAI, TerminalRule.FINISH_REASON
 
 
 class Exchange:
@@ -56,36 +58,12 @@ class Exchange:
     """
 
     __slots__ = (
-        "_backlog",
-        "_backlog_bytes",
-        "_body",
-        "_characters_max",
-        "_checkpoint",
-        "_ended",
-        "_events",
-        "_expect",
-        "_finished",
-        "_meter",
-        "_openai",
-        "_parser",
-        "_passage",
-        "_splitter",
-        "_unsent",
-        "_verbatim",
-        "at_edge",
-        "failure",
-        "finish_reason",
-        "garbage",
-        "has_id",
-        "held",
-        "phase",
-        "plain_bytes",
-        "shown",
-        "tally",
-        "terminal",
-        "tokens_allowed",
+        "_backlog", "_backlog_bytes", "_body", "_characters_max", "_checkpoint", "_ended",
+        "_events", "_expect", "_finished", "_meter", "_openai", "_parser", "_passage",
+        "_splitter", "_unsent", "_verbatim", "at_edge", "failure", "finish_reason", "garbage",
+        "has_id", "held", "phase", "plain_bytes", "shown", "tally", "terminal", "tokens_allowed",
         "upper",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -110,7 +88,7 @@ class Exchange:
         self.shown = False
         self.tokens_allowed = tokens_allowed
         self._expect = expect
-        self._openai = expect.dialect is Dialect.OPENAI
+        self._openai = expect.dialect is _OPENAI
         self._passage = passthrough.Passage(passthrough.TAKES[expect.dialect])
         self._parser = ResponseParser()
         self._splitter = EventSplitter(expect.event_bytes_max)
@@ -200,7 +178,7 @@ class Exchange:
             return 0
         taken, events = passage.look(data, meter)
         self._events += events
-        passage.room = min(passthrough.ROOM_MAX, self._characters_max - meter.characters)
+        passage.grant(self._characters_max - meter.characters)
         return taken
 
     def _stop_passing(self) -> None:
@@ -481,7 +459,7 @@ class Exchange:
         if self.over or self._backlog:
             return out
         everyone = len(self._finished) >= self._expect.choices
-        if self._expect.terminal is TerminalRule.FINISH_REASON and everyone:
+        if self._expect.terminal is _FINISH_REASON and everyone:
             self._terminate(b"")
             return out
         self._fail(outcomes.truncated("the upstream ended its stream without a terminal event"))

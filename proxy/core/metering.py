@@ -190,9 +190,9 @@ class Meter:
         self._sizes.append(size)
         self.written += size
 
-    def add_all(self, texts: list[str], sizes: list[int]) -> None:
-        """Take texts of the run that is current, each written as so many bytes."""
-        self.characters += sum(map(len, texts))
+    def add_all(self, texts: list[str], sizes: list[int], characters: int) -> None:
+        """Take texts of the run that is current, `characters` in all, each written as a size."""
+        self.characters += characters
         self._pieces += texts
         self._sizes += sizes
         self.written += sum(sizes)

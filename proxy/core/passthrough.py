@@ -28,6 +28,8 @@ SIZES: Final = {b"%x" % size: size for size in range(SIZE_MAX + 1)}
 """Size by its chunk-size line."""
 SIZE_LINE_BYTES_MAX: Final = len(b"%x\r\n" % SIZE_MAX)
 
+CHUNK_END: Final = b"}\n\n\r\n"
+"""How every chunk ends that is one event of one JSON object."""
 OPENAI_START: Final = b"data: {"
 BLOCK_DELTA_START: Final = b"event: content_block_delta\ndata: {"
 _BLOCK_DELTA_DATA: Final = len(BLOCK_DELTA_START) - 1
@@ -111,6 +113,7 @@ class Passage:
 
     __slots__ = (
         "_end",
+        "_granted",
         "_lengths",
         "_lessons",
         "_matches",
@@ -126,7 +129,7 @@ class Passage:
     )
 
     def __init__(self, take: Take) -> None:
-        self.room = 0
+        self.room = self._granted = 0
         self.texts: list[str] = []
         self.sizes: list[int] = []
         self._take = take
@@ -145,18 +148,20 @@ class Passage:
         self._matches = 0
 
     def passes(self, data: bytes) -> bool:
-        """Whether the read `data` is one chunk of one ordinary event, metered now.
+        """Whether the read `data` is chunks of one ordinary event each, metered now.
 
         The hot path of the relay. False changes nothing and says nothing.
         """
         try:
             start, size = self._unlocked[len(data)]
         except KeyError:
-            known = self._fit(len(data))
+            known = self._fit(data)
             if known is None:
-                return False
+                return self._pass_several(data)
             start, size = known
         rest = data.removeprefix(start)
+        if rest == data:
+            return self._pass_several(data)
         raw, _, tail = rest.partition(b'"')
         middle = self._middle
         if middle:
@@ -168,7 +173,7 @@ class Passage:
             return False
         text = _texts.get(raw) or string_text(raw)
         # Without text nothing uses up the room, and the lists would grow without bound.
-        if not text or rest == data:
+        if not text:
             return False
         room = self.room - len(text)
         if room < 0:
@@ -178,6 +183,10 @@ class Passage:
         self.sizes.append(size)
         return True
 
+    def grant(self, room: int) -> None:
+        """Let up to `room` more characters pass; whatever has passed must be drained before."""
+        self.room = self._granted = min(room, ROOM_MAX)
+
     def close(self) -> None:
         """Let nothing pass until the next `learn`."""
         self._unlocked = _NO_LENGTHS
@@ -185,8 +194,8 @@ class Passage:
     def look(self, data: bytes, meter: Meter) -> tuple[int, int]:
         """Meter the whole chunks of whole ordinary events that `data` begins with, decoding each.
 
-        Returns how many bytes of `data` that is, and how many events. Learns from the event if
-        it is one and all there is.
+        Returns how many bytes of `data` that is, and how many events. Learns from the last one,
+        unless something else follows.
         """
         end = len(data)
         position = events = start = stop = 0
@@ -196,34 +205,31 @@ class Passage:
             if size is None:
                 break
             stop = start + size
-            if data[stop - 3 : stop + 2] != b"}\n\n\r\n" or not self._take(
-                data, start, stop, meter
-            ):
+            if data[stop - 3 : stop + 2] != CHUNK_END or not self._take(data, start, stop, meter):
                 break
             position = stop + 2
             events += 1
-        if events == 1 and position == end:
+        if events and position == end:
             self.learn(data[start:stop], meter)
         return position, events
 
     def learn(self, event: bytes, meter: Meter) -> None:
         """Take `event`, which was the last to be metered and ordinary, as the pattern."""
         run, text = meter.run, meter.last
+        # What was learnt before holds while the text of such events goes to the run it went to.
+        self._unlocked = self._lengths if run == self._run else _NO_LENGTHS
         found = _around(event, text)
         if found is None or len(event) - len(text) > PATTERN_BYTES_MAX:
             return
         opening, raw, tail = found
-        if opening == self._opening and run == self._run:
-            self._unlocked = self._lengths
-            if self._is_tail(tail):
-                return
+        if opening == self._opening and run == self._run and self._is_tail(tail):
+            return
         if self._matches >= MATCHES_MIN:
             self._lessons = LESSONS_MAX
         self._matches = 0
         if not self._lessons:
             return
         self._lessons -= 1
-        self._unlocked = _NO_LENGTHS
         middle, hole, end = _hole(tail)
         other_tail = middle + hole + b"0" + end if middle else tail
         probe = opening + raw + b'~"' + other_tail
@@ -248,7 +254,8 @@ class Passage:
         """Meter what has passed; return how many events it was."""
         events = len(self.sizes)
         if events:
-            meter.add_all(self.texts, self.sizes)
+            meter.add_all(self.texts, self.sizes, self._granted - self.room)
+            self._granted = self.room
             self._matches += events
             self.texts.clear()
             self.sizes.clear()
@@ -261,19 +268,34 @@ class Passage:
         hole = tail[len(middle) : -len(end)]
         return hole.isalnum() and tail == middle + hole + end
 
-    def _fit(self, length: int) -> tuple[bytes, int] | None:
-        """Return what a chunk of `length` begins with, None if there is none or nothing passes."""
-        lengths = self._unlocked
+    def _pass_several(self, data: bytes) -> bool:
+        """Whether `data` is more than one chunk and all of them pass."""
+        if self._unlocked is _NO_LENGTHS:
+            return False
+        chunks = data.split(CHUNK_END)
+        if len(chunks) < 3 or chunks.pop():
+            return False
+        room, number = self.room, len(self.texts)
+        for chunk in chunks:
+            if not self.passes(chunk + CHUNK_END):
+                self.room = room
+                del self.texts[number:]
+                del self.sizes[number:]
+                return False
+        return True
+
+    def _fit(self, data: bytes) -> tuple[bytes, int] | None:
+        """Return what a chunk as long as `data` begins with, None if `data` does not."""
+        lengths, length = self._unlocked, len(data)
         if lengths is _NO_LENGTHS:
             return None
-        size = length - 4
-        while size > 0 and len(b"%x" % size) + size + 4 > length:
-            size -= 1
-        if not 0 < size <= SIZE_MAX or len(b"%x" % size) + size + 4 != length:
+        size = SIZES.get(data.partition(b"\r\n")[0], 0)
+        start = b"%x\r\n%b" % (size, self._opening)
+        if length != len(b"%x" % size) + size + 4 or not data.startswith(start):
             return None
         if len(lengths) >= LENGTHS_MAX:
             lengths.clear()
-        known = lengths[length] = (b"%x\r\n%b" % (size, self._opening), size)
+        known = lengths[length] = (start, size)
         return known
 
 

@@ -17,6 +17,9 @@ PENDING_BYTES_MAX: Final = 262_144
 """Content kept while the client's head is being sent; more pauses the upstream."""
 
 
+_CONTENT: Final = Phase.CONTENT  # a member of an enum costs ten globals on Python 3.11
+
+
 class AttemptEnd(Enum):
     """How an attempt ended when its exchange did not end by itself."""
 
@@ -251,7 +254,7 @@ class Attempt(asyncio.Protocol):
     def _look(self) -> None:
         """After anything out of the ordinary: does somebody have to act?"""
         exchange = self.exchange
-        if exchange.over or (exchange.phase is Phase.CONTENT and not self.flowing):
+        if exchange.over or (exchange.phase is _CONTENT and not self.flowing):
             self._wake()
         if exchange.over:
             return

@@ -359,7 +359,7 @@ def test_many_texts_at_once_are_as_many_one_by_one() -> None:
     for each in (meter, single):
         assert (each.last, each.taken, each.written) == ("", 0, 0)
         each.add_run((1, "text", 0), "one", 10)
-    meter.add_all([" tw", "o", " three"], [7, 8, 9])
+    meter.add_all([" tw", "o", " three"], [7, 8, 9], 10)
     for text, size in ((" tw", 7), ("o", 8), (" three", 9)):
         single.add_run((1, "text", 0), text, size)
     for each in (meter, single):

@@ -150,10 +150,21 @@ def seen(take: Take, data: bytes) -> tuple[str, RunKey, int] | None:
     return meter.last, meter.run, size
 
 
+def seen_all(take: Take, data: bytes) -> list[tuple[str, RunKey, int] | None]:
+    """The same for each chunk of a read; None for all that follows what is no chunk."""
+    found: list[tuple[str, RunKey, int] | None] = []
+    while data:
+        size = SIZES.get(data.partition(b"\r\n")[0])
+        stop = len(data) if size is None else data.index(b"\r\n") + 2 + size + 2
+        found.append(seen(take, data[:stop]))
+        data = data[stop:]
+    return found
+
+
 def teach(passage: Passage, take: Take, read: bytes, meter: Meter) -> None:
     event = read[read.index(b"\r\n") + 2 : -2]
     assert take(event, 0, len(event), meter)
-    passage.room = ROOM_MAX
+    passage.grant(ROOM_MAX)
     passage.learn(event, meter)
 
 
@@ -218,7 +229,7 @@ def test_no_read_passes_that_decoding_would_not_pass(
     steps: list[tuple[str, bytes, bytes, tuple[float, int, bytes] | None, bool]], anthropic: bool
 ) -> None:
     take = take_anthropic if anthropic else take_openai
-    passage, meter = Passage(take), letters()
+    passage, meter, last = Passage(take), letters(), b""
     for shape, text, hole, mutation, reframed in steps:
         read = made(shape, text, hole)
         if mutation is not None:
@@ -229,16 +240,21 @@ def test_no_read_passes_that_decoding_would_not_pass(
             if reframed:
                 read = framed(read[start:-2])
         found = seen(take, read)
-        if passage.passes(read):
-            assert found == (passage.texts[-1], meter.run, passage.sizes[-1])
-        elif found is not None:
+        if found is not None and not passage.passes(read):
             teach(passage, take, read, meter)
+        before = len(passage.texts)
+        for several in (read, last + read, read + last + read):
+            if passage.passes(several):
+                pairs = zip(passage.texts[before:], passage.sizes[before:], strict=True)
+                assert seen_all(take, several) == [(text, meter.run, size) for text, size in pairs]
+            before = len(passage.texts)
+        last = read
 
 
 def test_nothing_passes_beyond_the_room_nor_without_text() -> None:
     passage, meter = Passage(take_openai), letters()
     teach(passage, take_openai, made("OpenAI", b"a"), meter)
-    passage.room = 3
+    passage.grant(3)
     assert passage.passes(made("OpenAI", b"ab"))
     assert not passage.passes(made("OpenAI", b"cd"))
     assert not passage.passes(made("OpenAI", b""))
@@ -302,16 +318,16 @@ def padded(spaces: int) -> bytes:
     return framed(before + b"b" + after.replace(b"   }", b" " * spaces + b"}"))
 
 
-def test_a_look_takes_whole_chunks_and_learns_from_one() -> None:
+def test_a_look_takes_whole_chunks_and_learns_from_the_last() -> None:
     passage, meter = Passage(take_openai), letters()
     one = framed(PLAIN)
-    assert passage.look(one + one, meter) == (2 * len(one), 2)
-    passage.room = ROOM_MAX
-    assert not passage.passes(one)
+    passage.grant(ROOM_MAX)
     assert passage.look(one + framed(FINISH), meter) == (len(one), 1)
     assert passage.look(one + b"7;a=b", meter) == (len(one), 1)
     assert passage.look(one[:-1], meter) == (0, 0)
     assert not passage.passes(one)
+    assert passage.look(one + one, meter) == (2 * len(one), 2)
+    passage.close()
     assert passage.look(one, meter) == (len(one), 1)
     assert passage.passes(one)
     assert meter.written == 5 * len(PLAIN)
@@ -319,6 +335,19 @@ def test_a_look_takes_whole_chunks_and_learns_from_one() -> None:
     assert passage.drain(meter) == 0
     assert meter.written == 6 * len(PLAIN)
     assert meter.advance() == 6 * len("two words")
+
+
+def test_a_text_of_another_run_ends_what_passed_into_the_run_before() -> None:
+    passage, meter = Passage(take_openai), letters()
+    one, other = made("OpenAI", b"a"), made("second choice", b"")
+    passage.grant(ROOM_MAX)
+    assert passage.look(one, meter) == (len(one), 1)
+    assert passage.passes(one)
+    passage.drain(meter)
+    assert passage.look(other, meter) == (len(other), 1)
+    assert not passage.passes(one)
+    assert passage.look(one, meter) == (len(one), 1)
+    assert passage.passes(one)
 
 
 def test_padding_is_learnt_whole() -> None:
@@ -344,7 +373,7 @@ def test_what_a_stream_remembers_is_bounded() -> None:
         assert len(passage._tails) <= TAILS_MAX
     teach(passage, take_openai, made("OpenAI", b"a"), meter)
     for size in range(1, 400):
-        passage.room = ROOM_MAX
+        passage.grant(ROOM_MAX)
         assert passage.passes(made("OpenAI", b"a" * size))
         assert len(passage._lengths) <= LENGTHS_MAX
     # An end of the other kind takes the place of both.
@@ -353,15 +382,49 @@ def test_what_a_stream_remembers_is_bounded() -> None:
     assert not passage.passes(made("OpenAI", b"a"))
 
 
-def test_lengths_no_canonical_chunk_has_do_not_pass() -> None:
+def test_only_canonical_chunks_fit_a_pattern() -> None:
     passage, meter = Passage(take_openai), letters()
     teach(passage, take_openai, framed(PLAIN), meter)
-    lengths = {len(framed(b"x" * size)): size for size in range(1, SIZE_MAX + 1)}
-    for length in (0, 1, 4, *range(5, 300), *range(4_090, 4_120), *range(8_180, 8_300)):
-        known = passage._fit(length)
-        assert (known is None) == (length not in lengths)
-        if known is not None:
-            assert known == (b"%x\r\n%b" % (lengths[length], passage._opening), lengths[length])
+    before, _, after = PLAIN.partition(b"two words")
+    for length in (*range(1, 300), *range(4_000, 4_100), *range(8_000, 8_200)):
+        event = before + b"x" * length + after
+        read = framed(event)
+        passage.grant(ROOM_MAX)
+        assert passage.passes(read) == (len(event) <= SIZE_MAX)
+        size = b"%x" % len(event)
+        for wrong in (b"0" + size, size + b" ", size + b";a=b", size.upper() + b"\n", b"", b"1"):
+            assert not passage.passes(wrong + read[len(size) :])
+
+
+def test_several_chunks_in_one_read_pass_together_or_not_at_all() -> None:
+    passage, meter = Passage(take_openai), letters()
+    reads = [made("OpenAI", text) for text in (b" a", b" longer", rb"\n", b" a")]
+    assert not passage.passes(b"".join(reads))
+    teach(passage, take_openai, reads[0], meter)
+    assert passage.passes(b"".join(reads))
+    assert passage.texts == [" a", " longer", "\n", " a"]
+    assert passage.sizes == [len(read) - len(b"cd\r\n\r\n") for read in reads]
+    assert passage.room == ROOM_MAX - 12
+    for odd in (
+        framed(FINISH),
+        framed(USAGE),
+        framed(b"data: [DONE]\n\n"),
+        reads[1][:-1],
+        reads[1][1:],
+        b"0\r\n\r\n",
+        b"x",
+        made("OpenAI", b""),
+    ):
+        for place in range(4):
+            assert not passage.passes(b"".join([*reads[:place], odd, *reads[place:]]))
+    assert passage.texts == [" a", " longer", "\n", " a"]
+    assert len(passage.sizes) == 4
+    assert passage.room == ROOM_MAX - 12
+    passage.grant(3)
+    assert not passage.passes(reads[0] + reads[3])
+    assert passage.room == 3
+    passage.close()
+    assert not passage.passes(reads[0] + reads[3])
 
 
 def test_short_strings_are_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
