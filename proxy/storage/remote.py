@@ -13,11 +13,9 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
-
-import msgspec
 
 from proxy.core.catalog import Catalog
 from proxy.core.limits import LimitState
@@ -25,6 +23,7 @@ from proxy.storage import messages
 from proxy.storage.catalog_reader import CatalogReader
 from proxy.storage.link import STATE_BYTES_MAX, Link
 from proxy.storage.messages import FromKeeper, Role
+from proxy.storage.pending import Asked, Open, Row, Settling
 from proxy.storage.ports import (
     Admission,
     Closing,
@@ -59,52 +58,6 @@ class _Phase(Enum):
     READY = auto()
 
 
-class _Row(Commit):
-    """The commit of an open row; waiting for a lazy one hurries it."""
-
-    __slots__ = ("_hurry",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, hurry: Callable[[], object] | None) -> None:
-        super().__init__(loop)
-        self._hurry = hurry
-
-    def add_done_callback(self, callback: Callable[[Commit], object], /) -> None:
-        """See `ports.Durable`."""
-        self._wanted()
-        super().add_done_callback(callback)
-
-    def __await__(self) -> Generator[object, None, None]:
-        """See `ports.Durable`."""
-        self._wanted()
-        return super().__await__()
-
-    def _wanted(self) -> None:
-        hurry, self._hurry = self._hurry, None
-        if hurry is not None and not self.done():
-            hurry()
-
-
-class _Open(msgspec.Struct):
-    opening: Opening
-    held: int
-    row: _Row
-    progress: Progress | None = None
-
-
-class _Settling(msgspec.Struct):
-    opening: Opening
-    held: int
-    closing: Closing
-    receipt: Receipt
-    commit: Commit
-
-
-class _Asked(msgspec.Struct):
-    opening: Opening
-    answer: "asyncio.Future[Admission | Refusal]"
-    at: float
-
-
 def _always(link: Link[FromKeeper]) -> Callable[[], Link[FromKeeper]]:
     return lambda: link
 
@@ -131,11 +84,11 @@ class RemoteKeeper:
         self._phase = _Phase.AWAY
         self._link: Link[FromKeeper] | None = None
         self._ready = asyncio.Event()
-        self._open: dict[int, _Open] = {}
-        self._settling: dict[int, _Settling] = {}
+        self._open: dict[int, Open] = {}
+        self._settling: dict[int, Settling] = {}
         self._unsent: list[int] = []
         """Settlements made after the announcement and before the keeper was ready."""
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, Asked] = {}
         self._extending: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._unmarked: set[int] = set()
         """Open calls whose last mark has not been sent."""
@@ -221,7 +174,7 @@ class RemoteKeeper:
             raise KeeperUnavailableError("the keeper does not keep up")
         call_id = opening.call_id
         answer: asyncio.Future[Admission | Refusal] = loop.create_future()
-        self._asked[call_id] = _Asked(opening, answer, loop.time())
+        self._asked[call_id] = Asked(opening, answer, loop.time())
         link.send(messages.Admit(opening))
         if self._check is None:
             self._check = loop.call_later(CHECK_SECONDS, self._check_waits)
@@ -260,7 +213,7 @@ class RemoteKeeper:
         self._unmarked.discard(call_id)
         commit = Commit(self._loop)
         receipt = Receipt(call_id, charge, 0, 0, commit)
-        self._settling[call_id] = _Settling(opened.opening, opened.held, closing, receipt, commit)
+        self._settling[call_id] = Settling(opened.opening, opened.held, closing, receipt, commit)
         self._quiet.clear()
         if self._phase is _Phase.READY:
             self._say(messages.Settle(closing))
@@ -432,8 +385,8 @@ class RemoteKeeper:
             return
         opening = asked.opening
         hurry = None if opening.stream else lambda: self._say(messages.Hurry(call_id))
-        row = _Row(self._loop, hurry)
-        self._open[call_id] = _Open(opening, message.held, row)
+        row = Row(self._loop, hurry)
+        self._open[call_id] = Open(opening, message.held, row)
         asked.answer.set_result(Admission(message.held, message.ceiling_held, message.limits, row))
 
     def _refused(self, message: messages.Refused) -> None:
