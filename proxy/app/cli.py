@@ -393,6 +393,7 @@ def ledger_verify(target: Target) -> None:
 
 main.add_command(cli_storage.backup)
 main.add_command(cli_storage.restore)
+main.add_command(cli_storage.doctor)
 ledger.add_command(cli_storage.rollup)
 main.add_command(cli_secrets.pepper)
 

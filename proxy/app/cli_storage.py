@@ -1,13 +1,16 @@
-"""Commands that look after the database file: back it up, put a copy back.
+"""Commands that look after the database file: copy it, put a copy back, slim it, examine it.
 
 Rules: a backup only reads, so it runs beside the relay or without it; a restore needs the lock, so
 it runs only while the relay is stopped. A bar on a terminal, nothing on a pipe. This module must
 not know how a copy is made.
 """
 
+import asyncio
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from time import time
 
@@ -18,8 +21,10 @@ from rich.progress import Progress as Bar
 
 from proxy.app import show
 from proxy.app.control import CommandError
+from proxy.app.doctor import Doctor
 from proxy.app.office import load_secrets
-from proxy.app.target import Target, targeted
+from proxy.app.selftest import Check, Outcome
+from proxy.app.target import CONFIG_OPTION, DATA_OPTION, Target, targeted
 from proxy.core.money import format_usd
 from proxy.storage import backup as copies
 from proxy.storage.fingerprints import check_pepper
@@ -126,6 +131,31 @@ def rollup(target: Target, *, days: int | None, yes: bool) -> None:
             "run `sluice ledger verify`; README.md, Runbook, says what to do",
         )
         sys.exit(1)
+
+
+@click.command()
+@CONFIG_OPTION
+@DATA_OPTION
+@click.option("--offline", is_flag=True, help="Connect nowhere, not even to the upstreams.")
+@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+def doctor(*, config: Path | None, data: str | None, offline: bool, as_json: bool) -> None:
+    """Look at everything that could be wrong with this relay, and say what to do about it."""
+    lines = asyncio.run(_examine(Doctor(config, data, offline=offline), quiet=as_json))
+    if as_json:
+        show.as_json([asdict(line) for line in lines], sys.stdout)
+    else:
+        counts = Counter(line.outcome for line in lines)
+        click.echo(", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome))
+    sys.exit(1 if any(line.outcome is Outcome.FAILURE for line in lines) else 0)
+
+
+async def _examine(doctor: Doctor, *, quiet: bool) -> list[Check]:
+    lines = []
+    async for line in doctor.run():
+        lines.append(line)
+        if not quiet:
+            show.check_line(line)
+    return lines
 
 
 def _unusable(target: Target) -> SecretError | None:

@@ -105,3 +105,23 @@ def _take(descriptor: int, seconds_max: float) -> bool:
             time.sleep(LOCK_PAUSE_SECONDS)
         else:
             return True
+
+
+def holder(directory: DataDirectory) -> int | None:
+    """The process that holds the lock, None if nobody does; takes nothing and makes nothing.
+
+    Raises OSError where the lock file is not for this user.
+    """
+    try:
+        descriptor = os.open(directory.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 32, 0).strip()
+        return int(text) if text.isdigit() else 0
+    else:
+        return None
+    finally:
+        os.close(descriptor)
