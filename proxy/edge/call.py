@@ -296,7 +296,8 @@ class Call:
             self._held += granted
             if granted:
                 attempt.allow(covered())
-            elif at_edge:
+            elif (at_edge or attempt.exchange.at_edge) and not attempt.over:
+                # Asked in time and refused late: the edge was reached while the keeper decided.
                 self.cut(Notice.BALANCE)
 
         if amount > 0:

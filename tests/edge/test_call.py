@@ -1,6 +1,7 @@
 """A call while it is open: heartbeats, holds that grow or run out, cuts, commits that wait."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,47 @@ def test_a_wallet_that_runs_dry_ends_the_stream_in_band_at_its_last_token(tmp_pa
         assert call["balance_after"] >= 0
         assert call["output"] == response.body.count(CONTENT[1])
         upstream.wait_until(lambda up: up.visits[0].gone is not None)
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_an_answer_that_comes_when_the_edge_is_reached_already_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granted: bool
+) -> None:
+    """Behind a socket the keeper answers later; asked in time is then answered too late."""
+    early = [text(" word") for _ in range(50)]
+    late = [text(" word") for _ in range(200)]
+    script = [
+        Send(stream_head()),
+        *[Send(chunk(event)) for event in (ROLE, *early)],
+        Pause("late"),
+        Send(b"".join(chunk(event) for event in (*late, STOP, usage(9, 250), DONE)) + LAST_CHUNK),
+    ]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), slice_tokens=64) as relay,
+    ):
+        asked_for: list[tuple[int, int, Callable[[int], None]]] = []
+        extend = relay.keeper.extend
+        monkeypatch.setattr(relay.keeper, "extend", lambda *asked: asked_for.append(asked))
+        with relay.client() as client:
+            client.send(ASK)
+            call = relay.call()
+            relay.until(lambda: len(asked_for) == 1)
+            exchange = relay.do(lambda: call.attempt and call.attempt.exchange)
+            assert exchange is not None
+            assert not exchange.at_edge
+            upstream.release("late")
+            relay.until(lambda: exchange.at_edge)
+            assert len(asked_for) == 1, "one question at a time"
+            if granted:
+                monkeypatch.setattr(relay.keeper, "extend", extend)
+                relay.do(lambda: extend(*asked_for[0]))
+                assert DONE in client.read_response().body
+            else:
+                relay.do(lambda: asked_for[0][2](0))
+                assert error_of(client.read_response())["code"] == "insufficient_quota"
+        (row,) = relay.calls()
+        assert row["verdict"] == ("complete" if granted else "cut_for_balance")
 
 
 def test_a_slow_client_whose_ceiling_is_held_is_not_cut_for_balance(tmp_path: Path) -> None:
