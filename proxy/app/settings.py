@@ -97,7 +97,16 @@ class Settings:
         ),
     ] = ""
     master_file: Annotated[str, About("File of the master key, likewise.", "path")] = ""
-    workers: Annotated[int, _number("Worker processes.", 1, 32, "", reloadable=False)] = 1
+    workers: Annotated[
+        int,
+        _number(
+            "Worker processes; above 1 the ledger and the metrics page have a process each.",
+            1,
+            32,
+            "",
+            reloadable=False,
+        ),
+    ] = 1
     durability: Annotated[
         Literal["process", "power"],
         About("What a commit survives: kill -9, or also a power cut."),
@@ -127,7 +136,14 @@ class Settings:
         10.0
     )
     connections_max: Annotated[
-        int, _number("Client connections at once.", 1, 1_000_000, "", reloadable=False)
+        int,
+        _number(
+            "Client connections at once; each worker has its share.",
+            1,
+            1_000_000,
+            "",
+            reloadable=False,
+        ),
     ] = 10_000
     send_buffer_bytes: Annotated[
         int, _bytes("SO_SNDBUF of client sockets; bounds what counts as delivered.", 4096, 1 << 24)
