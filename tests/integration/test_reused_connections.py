@@ -58,11 +58,23 @@ def account(relay: RelayProcess) -> Account:
     return relay.account()
 
 
-def call(relay: RelayProcess, account: Account, *, stream: bool, model: str = "m") -> RawResponse:
+def call(
+    relay: RelayProcess,
+    upstream: ScriptedUpstream,
+    account: Account,
+    *,
+    stream: bool,
+    model: str = "m",
+) -> RawResponse:
+    """One call, to the end of what the upstream had to say: the last chunk of a stream comes
+    after the client has all of it, and only then is the connection kept.
+    """
     body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
     request = request_bytes("/v1/chat/completions", json.dumps(body).encode(), key=account.key)
     with RawClient(relay.port) as client:
-        return client.send(request).read_response()
+        response = client.send(request).read_response()
+    upstream.wait_until(lambda up: all(one.finished for one in up.exchanges))
+    return response
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
@@ -72,10 +84,10 @@ def test_a_reused_connection_that_dies_silently_is_replaced(
 ) -> None:
     good = stream_script(STREAM.events) if stream else PLAIN
     upstream.play(good, SILENT_ENDS[end], good)
-    assert call(relay, account, stream=stream).status == 200
+    assert call(relay, upstream, account, stream=stream).status == 200
     seen = len(upstream.visits)
     asked = len(upstream.requests)
-    answer = call(relay, account, stream=stream)
+    answer = call(relay, upstream, account, stream=stream)
     assert answer.status == 200, answer.body
     assert len(upstream.visits) == seen + 1, "the dead connection, then a fresh one"
     assert len(upstream.requests) == asked + 2
@@ -87,10 +99,10 @@ def test_a_fresh_connection_that_dies_silently_is_a_failure_without_a_charge(
 ) -> None:
     # A half-answered request makes the kept connection, if any, unfit for reuse.
     upstream.play([Send(response_head(200, [("content-length", "5")])), Close()])
-    assert call(relay, account, stream=False, model=end).status == 502
+    assert call(relay, upstream, account, stream=False, model=end).status == 502
     balance = relay.balance(account)
     upstream.play(SILENT_ENDS[end], PLAIN)
-    answer = call(relay, account, stream=False, model=end)
+    answer = call(relay, upstream, account, stream=False, model=end)
     assert answer.status == 502
     assert answer.error()["code"] == "upstream_truncated"
     assert relay.balance(account) == balance
@@ -101,4 +113,4 @@ def test_a_connection_closed_between_calls_is_not_reused(
 ) -> None:
     upstream.play([*PLAIN, Close()])
     for _ in range(20):
-        assert call(relay, account, stream=False).status == 200
+        assert call(relay, upstream, account, stream=False).status == 200
