@@ -28,6 +28,7 @@ from proxy.core.translation.conversation import (
     ToolCall,
     ToolChoice,
     ToolResult,
+    effort_of,
 )
 
 _write = msgspec.json.encode
@@ -61,15 +62,8 @@ def unsaid(request: Request) -> tuple[str, ...]:
 
 
 def _effort(request: Request) -> Effort | None:
-    """Budgets have no place here; their order of size is kept as a level."""
-    if request.effort is Effort.MAX:
-        return Effort.XHIGH
-    if request.effort is not None or request.thinking_tokens is None:
-        return request.effort
-    for most, level in ((0, Effort.NONE), (4_096, Effort.LOW), (16_384, Effort.MEDIUM)):
-        if request.thinking_tokens <= most:
-            return level
-    return Effort.HIGH
+    effort = effort_of(request)
+    return Effort.XHIGH if effort is Effort.MAX else effort
 
 
 def _turns(request: Request) -> Iterable[dict[str, object]]:

@@ -97,7 +97,7 @@ class ChunkReader:
     def read(self, data: bytes) -> list[Event]:
         """Return what one event's data says; `[DONE]` ends the answer."""
         if data.startswith(b"[DONE]"):
-            return self._end()
+            return self.end()
         try:
             chunk = _read(data)
         except msgspec.DecodeError:
@@ -154,7 +154,8 @@ class ChunkReader:
             self._open = None
             events.append(Closed())
 
-    def _end(self) -> list[Event]:
+    def end(self) -> list[Event]:
+        """What the end of a stream says, with `[DONE]` or without."""
         events: list[Event] = []
         self._close(events)
         usage = self._tally.usage() if self._tally.seen else None
@@ -181,13 +182,19 @@ class ChunkWriter:
         self._include_usage = include_usage
         self._kind = Kind.TEXT
         self._tool = -1
+        self._spoken = False
+        self.failure: Failed | None = None
+        """The failure that was told, if one was; nothing follows it."""
 
     def write(self, event: Event) -> bytes:
         """Return the bytes of what `event` becomes; nothing for what this dialect does not say.
 
-        The end (`DONE`) is not among them: it waits for the bill.
+        The end is not among them: it waits for the bill (`end`).
         """
+        if self.failure is not None:
+            return b""
         if isinstance(event, Piece):
+            self._spoken = True
             return self._piece(event.text)
         if isinstance(event, Opened):
             return self._opened(event)
@@ -196,15 +203,23 @@ class ChunkWriter:
             return self._chunk({"role": "assistant", "content": ""})
         if isinstance(event, Finished):
             return self._finished(event)
+        if isinstance(event, Closed):
+            # A call without arguments: JSON all the same, for who parses it.
+            return self._piece("{}") if self._kind is Kind.TOOL and not self._spoken else b""
         if isinstance(event, Failed):
+            self.failure = event
             error = {"message": event.message, "type": event.kind, "param": None, "code": None}
             return _event({"error": error})
-        if not isinstance(event, Closed | Signed | Ping):
+        if not isinstance(event, Signed | Ping):
             raise AssertionError(f"{type(event).__name__} is no event of a stream")
         return b""
 
+    def end(self) -> bytes:
+        """The last event; nothing after a failure."""
+        return DONE if self.failure is None else b""
+
     def _opened(self, event: Opened) -> bytes:
-        self._kind = event.kind
+        self._kind, self._spoken = event.kind, False
         if event.kind is not Kind.TOOL:
             return b""
         self._tool += 1

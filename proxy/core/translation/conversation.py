@@ -18,6 +18,14 @@ from msgspec import Raw, Struct
 from proxy.core.entities import Usage
 
 
+class Wire(StrEnum):
+    """A form in which requests and answers are written on the wire; one Side each."""
+
+    CHAT = "chat"
+    MESSAGES = "messages"
+    RESPONSES = "responses"
+
+
 class Text(Struct, frozen=True):
     """Words. `cache`: the sender asks for a prompt cache up to and including this part."""
 
@@ -93,12 +101,18 @@ class Message(Struct, frozen=True):
 
 
 class Tool(Struct, frozen=True):
-    """A function the model may ask for; `schema` is the JSON Schema of its arguments."""
+    """A function the model may ask for; `schema` is the JSON Schema of its arguments.
+
+    `free_form`: for the caller it takes plain text; `schema` is then an object of the one string
+    `input`. `group`: for the caller it is the tool of a group, and `name` is `{group}__{its name}`.
+    """
 
     name: str
     description: str | None = None
     schema: Raw | None = None
     strict: bool | None = None
+    free_form: bool = False
+    group: str | None = None
 
 
 class Choice(StrEnum):
@@ -158,6 +172,16 @@ class Request(Struct, frozen=True):
     user: str | None = None
     stream: bool = False
     left_out: tuple[str, ...] = ()
+
+
+def effort_of(request: Request) -> Effort | None:
+    """How hard to think, for a dialect without budgets: their order of size, as a level."""
+    if request.effort is not None or request.thinking_tokens is None:
+        return request.effort
+    for most, level in ((0, Effort.NONE), (4_096, Effort.LOW), (16_384, Effort.MEDIUM)):
+        if request.thinking_tokens <= most:
+            return level
+    return Effort.HIGH
 
 
 class Finish(StrEnum):

@@ -123,11 +123,15 @@ class EventReader:
                 self._stop_sequence = delta.stop_sequence
             return []
         if event.type == "message_stop":
-            usage = self._tally.usage() if self._tally.seen else None
-            return [Finished(self._finish, usage, self._stop_sequence)]
+            return self.end()
         if event.type == "error":
             return [failure(event.error)]
         return [Ping()] if event.type == "ping" else []
+
+    def end(self) -> list[Event]:
+        """What the end of a stream says, with `message_stop` or without."""
+        usage = self._tally.usage() if self._tally.seen else None
+        return [Finished(self._finish, usage, self._stop_sequence)]
 
     def _begin(self, message: _Message) -> Started:
         if message.usage is not None:
@@ -169,12 +173,16 @@ class EventWriter:
     def __init__(self) -> None:
         self._index = -1
         self._kind = Kind.TEXT
+        self.failure: Failed | None = None
+        """The failure that was told, if one was; nothing follows it."""
 
     def write(self, event: Event) -> bytes:
         """Return the bytes of what `event` becomes.
 
-        The end (`STOP`) is not among them: it waits for the bill.
+        The end is not among them: it waits for the bill (`end`).
         """
+        if self.failure is not None:
+            return b""
         if isinstance(event, Piece):
             return self._piece(event.text)
         if isinstance(event, Opened):
@@ -191,8 +199,13 @@ class EventWriter:
             delta = {"stop_reason": reason, "stop_sequence": sequence}
             return _event("message_delta", {"delta": delta, "usage": usage})
         if isinstance(event, Failed):
+            self.failure = event
             return _event("error", {"error": {"type": event.kind, "message": event.message}})
         return _event("ping", {})
+
+    def end(self) -> bytes:
+        """The last event; nothing after a failure."""
+        return STOP if self.failure is None else b""
 
     def _started(self, event: Started) -> bytes:
         message: dict[str, object] = {

@@ -183,14 +183,23 @@ def test_written_parts_of_every_kind() -> None:
     assert chunks[0]["id"] == "chatcmpl-1"
     assert deltas[1:3] == [{"reasoning_content": "hm"}, {"refusal": "no"}]
     calls = [found["tool_calls"][0] for found in deltas[3:]]
-    assert [found["index"] for found in calls] == [0, 0, 1]
+    assert [found["index"] for found in calls] == [0, 0, 1, 1]
     assert calls[0]["id"] == "c1"
     assert calls[1] == {"index": 0, "function": {"arguments": "{}"}}
+    assert calls[3] == {"index": 1, "function": {"arguments": "{}"}}, "though none were said"
 
 
 def test_a_written_failure_is_what_sdks_raise_on() -> None:
-    (found,) = write(Failed("overloaded_error", "busy"))
+    (found,) = write(Failed("overloaded_error", "busy"), Piece("too late"))
     assert found["error"]["message"] == "busy"
+
+
+def test_the_end_is_told_apart_and_not_after_a_failure() -> None:
+    writer = ChunkWriter(0, include_usage=False)
+    assert writer.end() == b"data: [DONE]\n\n"
+    failure = Failed("x", "y")
+    writer.write(failure)
+    assert (writer.end(), writer.failure) == (b"", failure)
 
 
 def test_events_that_are_none_are_our_fault() -> None:

@@ -1,7 +1,14 @@
 import pytest
 
 from proxy.core.translation import conversation
-from proxy.core.translation.conversation import Message, Request, Role, Text
+from proxy.core.translation.conversation import (
+    Effort,
+    Message,
+    Request,
+    Role,
+    Text,
+    effort_of,
+)
 
 
 def test_records_compare_by_what_they_say() -> None:
@@ -10,8 +17,25 @@ def test_records_compare_by_what_they_say() -> None:
     assert one != Request("m", (Message(Role.USER, (Text("ho"),)),))
 
 
-@pytest.mark.parametrize("name", ["Role", "Choice", "Finish", "Kind", "Effort"])
+@pytest.mark.parametrize("name", ["Wire", "Role", "Choice", "Finish", "Kind", "Effort"])
 def test_every_choice_is_plain_text(name: str) -> None:
     members = list(getattr(conversation, name))
     assert members
     assert all(isinstance(member, str) for member in members)
+
+
+@pytest.mark.parametrize(
+    ("effort", "budget", "wanted"),
+    [
+        (None, None, None),
+        (Effort.MAX, 1, Effort.MAX),
+        (None, 0, Effort.NONE),
+        (None, 4_096, Effort.LOW),
+        (None, 16_384, Effort.MEDIUM),
+        (None, 16_385, Effort.HIGH),
+    ],
+)
+def test_budgets_keep_their_order_as_levels(
+    effort: Effort | None, budget: int | None, wanted: Effort | None
+) -> None:
+    assert effort_of(Request("m", (), effort=effort, thinking_tokens=budget)) is wanted

@@ -189,6 +189,15 @@ def test_written_parts_of_every_kind() -> None:
     assert [body["index"] for name, body in found if name == "content_block_stop"] == [0, 1, 2, 3]
 
 
+def test_the_end_is_told_apart_and_not_after_a_failure() -> None:
+    writer = EventWriter()
+    assert writer.end() == b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    failure = Failed("x", "y")
+    writer.write(failure)
+    assert (writer.end(), writer.failure) == (b"", failure)
+    assert writer.write(Piece("too late")) == b""
+
+
 def test_nothing_known_of_usage_is_zero_and_failures_are_events() -> None:
     started, ended, failed = write(
         Started("msg_1", "m"), Finished(Finish.STOP), Failed("overloaded_error", "busy")

@@ -3,15 +3,16 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.core.entities import Dialect
 from proxy.core.errors import RelayError
+from proxy.core.sse import EVENT_BYTES_MAX
+from proxy.core.translation.conversation import Failed, Wire
 from proxy.core.translation.translator import SIDES, Translator
 
-OPENAI, ANTHROPIC = Dialect.OPENAI, Dialect.ANTHROPIC
+CHAT, MESSAGES, RESPONSES = Wire
 
 
 def test_every_dialect_has_a_side() -> None:
-    assert set(SIDES) == set(Dialect)
+    assert set(SIDES) == set(Wire)
 
 
 def test_a_request_is_told_its_model_limit_and_what_is_left_out() -> None:
@@ -23,7 +24,7 @@ def test_a_request_is_told_its_model_limit_and_what_is_left_out() -> None:
             "temperature": 2,
         }
     )
-    translator = Translator(OPENAI, ANTHROPIC, 0)
+    translator = Translator(CHAT, MESSAGES, 0)
     written, left_out = translator.request(body, model="real", output_tokens_max=None, limit=99)
     found = orjson.loads(written)
     assert (found["model"], found["max_tokens"]) == ("real", 99)
@@ -36,7 +37,7 @@ def test_the_other_way_too() -> None:
     body = orjson.dumps(
         {"model": "alias", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
     )
-    translator = Translator(ANTHROPIC, OPENAI, 0)
+    translator = Translator(MESSAGES, CHAT, 0)
     written, left_out = translator.request(body, model="real", output_tokens_max=None, limit=99)
     assert orjson.loads(written)["max_completion_tokens"] == 5
     assert left_out == ()
@@ -49,12 +50,12 @@ def test_plain_answers_both_ways() -> None:
         "content": [{"type": "text", "text": "a"}],
         "stop_reason": "end_turn",
     }
-    chat = Translator(OPENAI, ANTHROPIC, 7).answer(orjson.dumps(message))
+    chat = Translator(CHAT, MESSAGES, 7).answer(orjson.dumps(message))
     assert orjson.loads(chat)["choices"][0]["message"]["content"] == "a"
-    back = orjson.loads(Translator(ANTHROPIC, OPENAI, 7).answer(chat))
+    back = orjson.loads(Translator(MESSAGES, CHAT, 7).answer(chat))
     assert back["content"] == message["content"]
     with pytest.raises(RelayError):
-        Translator(OPENAI, ANTHROPIC, 7).answer(b"nonsense")
+        Translator(CHAT, MESSAGES, 7).answer(b"nonsense")
 
 
 CHUNK = b'data: {"id":"x","model":"m","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -62,18 +63,58 @@ CHUNK = b'data: {"id":"x","model":"m","choices":[{"index":0,"delta":{"content":"
 
 def test_streams_pass_event_by_event_wherever_they_are_split() -> None:
     stream = CHUNK + b": a comment\n\n" + CHUNK
-    whole = Translator(ANTHROPIC, OPENAI, 7)
+    whole = Translator(MESSAGES, CHAT, 7)
     expected = whole.feed(stream) + whole.finish(b"data: [DONE]\n\n")
     assert b'"stop_reason":"end_turn"' in expected
-    assert whole.end == b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    assert whole.end() == b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
     for cut in range(len(stream)):
-        parts = Translator(ANTHROPIC, OPENAI, 7)
+        parts = Translator(MESSAGES, CHAT, 7)
         found = parts.feed(stream[:cut]) + parts.feed(stream[cut:])
         assert found + parts.finish(b"") == expected
 
 
 def test_nothing_follows_a_failure() -> None:
-    translator = Translator(OPENAI, ANTHROPIC, 7, include_usage=True)
+    translator = Translator(CHAT, MESSAGES, 7, include_usage=True)
     error = b'event: error\ndata: {"type":"error","error":{"type":"x","message":"busy"}}\n\n'
+    assert translator.failure is None
     assert orjson.loads(translator.feed(error).removeprefix(b"data: "))["error"]["type"] == "x"
-    assert translator.end == b"data: [DONE]\n\n"
+    assert translator.failure == Failed("x", "busy")
+    assert translator.feed(error) == translator.finish(b"") == translator.end() == b""
+
+
+def test_our_own_failure_stands_in_place_of_the_end() -> None:
+    translator = Translator(RESPONSES, CHAT, 7)
+    translator.feed(CHUNK)
+    translator.finish(b"data: [DONE]\n\n")
+    told = translator.fail(Failed("settlement_unavailable", "not billed"))
+    assert told.startswith(b"event: response.failed\n")
+    assert translator.end() == b""
+
+
+def test_an_event_too_large_is_a_failure_and_not_a_gap() -> None:
+    translator = Translator(MESSAGES, CHAT, 7)
+    large = CHUNK.replace(b'"a"', b'"%s"' % (b"a" * EVENT_BYTES_MAX))
+    assert translator.feed(large).startswith(b"event: error\n")
+    assert translator.feed(CHUNK) == b""
+    assert translator.failure is not None
+
+
+def test_responses_answer_what_was_asked() -> None:
+    tool = {"type": "custom", "name": "patch"}
+    body = orjson.dumps({"model": "alias", "input": "hi", "tools": [tool], "stream": True})
+    translator = Translator(RESPONSES, CHAT, 7)
+    written, left_out = translator.request(body, model="real", output_tokens_max=9, limit=99)
+    asked = orjson.loads(written)
+    assert (asked["model"], asked["max_completion_tokens"], left_out) == ("real", 9, ())
+    call = {"index": 0, "id": "c", "function": {"name": "patch", "arguments": '{"input":"+a"}'}}
+    chunk = orjson.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
+    out = translator.feed(b"data: " + chunk + b"\n\n")
+    assert b'"model":"real"' in out, "where the provider names none"
+    out += translator.finish(b"data: [DONE]\n\n")
+    response = orjson.loads(translator.end().split(b"data: ")[1])["response"]
+    assert response["max_output_tokens"] == 9
+    assert [item["input"] for item in response["output"]] == ["+a"]
+    message = {"tool_calls": [{"id": "c", "function": call["function"]}]}
+    answer = translator.answer(orjson.dumps({"choices": [{"message": message}]}))
+    found = orjson.loads(answer)
+    assert (found["model"], found["output"][0]["type"]) == ("real", "custom_tool_call")
