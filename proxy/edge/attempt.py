@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from proxy.core.exchange import Exchange, Phase
+from proxy.edge.upstream import Kept
 
 PENDING_BYTES_MAX: Final = 262_144
 """Content kept while the client's head is being sent; more pauses the upstream."""
@@ -117,10 +118,14 @@ class Attempt(asyncio.Protocol):
         """Whether not one byte has come back: a reused connection may have been stale."""
         return self._fresh
 
-    def send(self, transport: asyncio.Transport, request: bytes) -> None:
+    def send(self, transport: asyncio.Transport, request: bytes, *, stream: bool) -> None:
         """Take over `transport` and write the whole request."""
         self.transport = transport
-        transport.set_protocol(self)
+        kept = None if stream else transport.get_protocol()
+        if isinstance(kept, Kept):
+            kept.holder = self
+        else:
+            transport.set_protocol(self)
         transport.write(request)
 
     def data_received(self, data: bytes) -> None:

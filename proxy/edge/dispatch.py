@@ -224,8 +224,9 @@ async def _try_once(
         if transport is None:
             failed = _Failed(AttemptFailure.CONNECT, refusals.ended(AttemptEnd.CLIENT_GONE))
         else:
-            attempt.send(transport, head + request_length(len(body)) + body)
-            if call.offer.request.stream:
+            stream = call.offer.request.stream
+            attempt.send(transport, head + request_length(len(body)) + body, stream=stream)
+            if stream:
                 await _watch(call, attempt)
             else:
                 while not attempt.over:

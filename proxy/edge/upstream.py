@@ -1,6 +1,6 @@
 """Connections to upstreams: opened, kept alive, handed to one attempt at a time, dropped when idle.
 
-A connection's bytes go straight to the attempt that holds it (`transport.set_protocol`): no task,
+A connection's bytes go straight to the stream that holds it (`transport.set_protocol`): no task,
 queue or extra call per event. TLS is aiofastnet's, half the cost of uvloop's (PERFORMANCE.md).
 This module must not know HTTP, except for the CONNECT of an outbound proxy, nor what a body
 means. Every failure leaves as `ConnectError`.
@@ -134,30 +134,45 @@ class _Tunnel(asyncio.Protocol):
             self.opened.set_result(opened)
 
 
-class _Idle(asyncio.Protocol):
-    """Watches one idle connection: whatever it says, it is no use any more."""
+class Kept(asyncio.Protocol):
+    """A connection that has served: passes what it says to `holder`; without one it is no use.
 
-    __slots__ = ("_drop", "since", "transport")
+    A plain call is the holder of its connection rather than the protocol: uvloop stops and starts
+    reading when a protocol is set, which is four system calls for one and its way back. For a
+    stream a call more per event would be dearer.
+    """
+
+    __slots__ = ("_drop", "holder", "origin", "since", "transport")
 
     def __init__(
-        self, transport: asyncio.Transport, since: float, drop: Callable[["_Idle"], None]
+        self, origin: Origin, transport: asyncio.Transport, drop: Callable[["Kept"], None]
     ) -> None:
+        self.origin = origin
         self.transport = transport
-        self.since = since
+        self.since = 0.0
+        """Loop time at which it came to rest."""
+        self.holder: asyncio.Protocol | None = None
         self._drop = drop
 
     def data_received(self, data: bytes) -> None:
-        """Bytes nobody asked for would poison the next response (FAULTS.md F6)."""
-        del data
+        """Pass it on; bytes nobody asked for would poison the next response (FAULTS.md F6)."""
+        if self.holder is not None:
+            self.holder.data_received(data)
+            return
         self._drop(self)
         self.transport.abort()
 
     def eof_received(self) -> None:
-        self._drop(self)
+        if self.holder is not None:
+            self.holder.eof_received()
+        else:
+            self._drop(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self._drop(self)
+        if self.holder is not None:
+            self.holder.connection_lost(exc)
+        else:
+            self._drop(self)
 
 
 class _Ending(asyncio.Protocol):
@@ -197,7 +212,7 @@ class UpstreamPool:
         self._loop = loop
         self._idle_seconds_max = idle_seconds_max
         self._tls = tls
-        self._idle: dict[Origin, list[_Idle]] = {}
+        self._idle: dict[Origin, list[Kept]] = {}
         self._ending: dict[_Ending, Origin] = {}
 
     def take(self, origin: Origin) -> asyncio.Transport | None:
@@ -226,8 +241,12 @@ class UpstreamPool:
         if len(idle) >= IDLE_CONNECTIONS_MAX or transport.is_closing():
             transport.abort()
             return
-        entry = _Idle(transport, self._loop.time(), lambda it: self._drop(origin, it))
-        transport.set_protocol(entry)
+        entry = transport.get_protocol()
+        if not isinstance(entry, Kept):
+            entry = Kept(origin, transport, self._drop)
+            transport.set_protocol(entry)
+        entry.holder = None
+        entry.since = self._loop.time()
         idle.append(entry)
 
     async def connect(self, origin: Origin, seconds_max: float) -> asyncio.Transport:
@@ -272,8 +291,8 @@ class UpstreamPool:
         """How many idle connections are kept."""
         return sum([len(idle) for idle in self._idle.values()])
 
-    def _drop(self, origin: Origin, entry: _Idle) -> None:
-        idle = self._idle.get(origin, [])
+    def _drop(self, entry: Kept) -> None:
+        idle = self._idle.get(entry.origin, [])
         if entry in idle:
             idle.remove(entry)
 

@@ -166,7 +166,7 @@ def attempted() -> tuple[Attempt, Transport]:
     expect = Expectation(dialect=Dialect.OPENAI, stream=True)
     exchange = Exchange(expect, Meter(len), UsageTally())
     attempt, transport = Attempt(loop, Owner(), exchange, low_water=0), Transport()
-    attempt.send(transport, b"request")
+    attempt.send(transport, b"request", stream=True)
     loop.close()
     return attempt, transport
 

@@ -19,6 +19,7 @@ from proxy.edge.upstream import (
     IDLE_CONNECTIONS_MAX,
     ConnectError,
     ConnectFailure,
+    Kept,
     Origin,
     UpstreamPool,
     is_public,
@@ -409,3 +410,66 @@ def test_no_more_idle_connections_are_kept_than_the_limit() -> None:
                 sum(visit.gone is not None for visit in up.visits) == IDLE_CONNECTIONS_MAX + 3
             )
         )
+
+
+class Holder(asyncio.Protocol):
+    """Notes what its connection says."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.heard.append(data.decode())
+
+    def eof_received(self) -> None:
+        self.heard.append("eof")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.heard.append(f"lost {exc}")
+
+
+def test_a_kept_connection_speaks_to_its_holder_and_to_nobody_afterwards() -> None:
+    script = [
+        AtOnce(), Pause("held"), Send(b"an answer"), Pause("resting"), Send(b"unasked"),
+        AwaitGone(),
+    ]  # fmt: skip
+    with ScriptedUpstream(script) as upstream:
+        origin = Origin("127.0.0.1", upstream.port, False, None, True)
+
+        async def use(pool: UpstreamPool) -> None:
+            transport = await pool.connect(origin, 5.0)
+            pool.put(origin, transport)
+            assert pool.take(origin) is transport
+            kept, holder = transport.get_protocol(), Holder()
+            assert isinstance(kept, Kept)
+            kept.holder = holder
+            upstream.release("held")
+            while not holder.heard:
+                await asyncio.sleep(0)
+            pool.put(origin, transport)
+            assert transport.get_protocol() is kept
+            upstream.release("resting")
+            while pool.idle_count():
+                await asyncio.sleep(0)
+            assert holder.heard == ["an answer"]
+
+        pooled(use)
+
+
+def test_a_holder_hears_that_its_connection_has_ended() -> None:
+    with ScriptedUpstream([AtOnce(), Pause("held"), Close()]) as upstream:
+        origin = Origin("127.0.0.1", upstream.port, False, None, True)
+
+        async def use(pool: UpstreamPool) -> None:
+            transport = await pool.connect(origin, 5.0)
+            pool.put(origin, transport)
+            pool.take(origin)
+            kept, holder = transport.get_protocol(), Holder()
+            assert isinstance(kept, Kept)
+            kept.holder = holder
+            upstream.release("held")
+            while len(holder.heard) < 2:
+                await asyncio.sleep(0)
+            assert holder.heard == ["eof", "lost None"]
+
+        pooled(use)
