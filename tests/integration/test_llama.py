@@ -18,6 +18,20 @@ def llama() -> Iterator[LlamaServer]:
         yield server
 
 
+@pytest.fixture
+def ours(llama: LlamaServer) -> Iterator[openai.OpenAI]:
+    url = f"{llama.base_url}/v1"
+    with openai.OpenAI(base_url=url, api_key="unused", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def theirs(llama: LlamaServer) -> Iterator[anthropic.Anthropic]:
+    url = llama.base_url
+    with anthropic.Anthropic(base_url=url, api_key="unused", max_retries=0) as client:
+        yield client
+
+
 def test_model_is_small_and_the_same_bytes_every_time(tmp_path: Path) -> None:
     again = tmp_path / "again.gguf"
     write_model(again)
@@ -25,10 +39,11 @@ def test_model_is_small_and_the_same_bytes_every_time(tmp_path: Path) -> None:
     assert again.stat().st_size < 700_000
 
 
-def test_openai_plain_usage_is_what_the_meter_counts(llama: LlamaServer) -> None:
-    client = openai.OpenAI(base_url=f"{llama.base_url}/v1", api_key="unused", max_retries=0)
+def test_openai_plain_usage_is_what_the_meter_counts(
+    llama: LlamaServer, ours: openai.OpenAI
+) -> None:
     before = llama.tokens_predicted()
-    answer = client.chat.completions.create(
+    answer = ours.chat.completions.create(
         model=MODEL_NAME, messages=[{"role": "user", "content": QUESTION}], max_tokens=40, seed=1
     )
     assert answer.usage is not None
@@ -36,11 +51,12 @@ def test_openai_plain_usage_is_what_the_meter_counts(llama: LlamaServer) -> None
     assert llama.tokens_predicted() - before == answer.usage.completion_tokens
 
 
-def test_openai_stream_usage_is_what_the_meter_counts(llama: LlamaServer) -> None:
-    client = openai.OpenAI(base_url=f"{llama.base_url}/v1", api_key="unused", max_retries=0)
+def test_openai_stream_usage_is_what_the_meter_counts(
+    llama: LlamaServer, ours: openai.OpenAI
+) -> None:
     before = llama.tokens_predicted()
     chunks = list(
-        client.chat.completions.create(
+        ours.chat.completions.create(
             model=MODEL_NAME,
             messages=[{"role": "user", "content": QUESTION}],
             max_tokens=300,
@@ -58,17 +74,18 @@ def test_openai_stream_usage_is_what_the_meter_counts(llama: LlamaServer) -> Non
     assert llama.tokens_predicted() - before == 300
 
 
-def test_anthropic_plain_and_stream_usage_is_what_the_meter_counts(llama: LlamaServer) -> None:
-    client = anthropic.Anthropic(base_url=llama.base_url, api_key="unused", max_retries=0)
+def test_anthropic_plain_and_stream_usage_is_what_the_meter_counts(
+    llama: LlamaServer, theirs: anthropic.Anthropic
+) -> None:
     before = llama.tokens_predicted()
-    answer = client.messages.create(
+    answer = theirs.messages.create(
         model=MODEL_NAME, messages=[{"role": "user", "content": QUESTION}], max_tokens=40
     )
     assert llama.tokens_predicted() - before == answer.usage.output_tokens > 0
     before = llama.tokens_predicted()
     # Without chance: one answer in seven begins with half an emoji, and for a first token that
     # makes no text this llama.cpp sends no message_start, without which the SDK has no message.
-    with client.messages.stream(
+    with theirs.messages.stream(
         model=MODEL_NAME,
         messages=[{"role": "user", "content": QUESTION}],
         max_tokens=40,

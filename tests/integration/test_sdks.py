@@ -39,16 +39,10 @@ class Bench:
     llama: LlamaServer
     relay: RelayProcess
     account: Account
-
-    @property
-    def openai(self) -> openai.OpenAI:
-        """A client as a user makes it: base URL and key changed, nothing else."""
-        return openai.OpenAI(base_url=f"{self.relay.url}/v1", api_key=self.account.key)
-
-    @property
-    def anthropic(self) -> anthropic.Anthropic:
-        """The same for the other dialect."""
-        return anthropic.Anthropic(base_url=self.relay.url, api_key=self.account.key)
+    openai: openai.OpenAI
+    """A client as a user makes it: base URL and key changed, nothing else."""
+    anthropic: anthropic.Anthropic
+    """The same for the other dialect."""
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +62,14 @@ def relay(llama: LlamaServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def bench(llama: LlamaServer, relay: RelayProcess) -> Bench:
-    return Bench(llama, relay, relay.account())
+def bench(llama: LlamaServer, relay: RelayProcess) -> Iterator[Bench]:
+    account = relay.account()
+    # Closed here: a socket left to the collector is a warning, in whatever test it comes by then.
+    with (
+        openai.OpenAI(base_url=f"{relay.url}/v1", api_key=account.key) as ours,
+        anthropic.Anthropic(base_url=relay.url, api_key=account.key) as theirs,
+    ):
+        yield Bench(llama, relay, account, ours, theirs)
 
 
 def billed_output(rows: list[dict[str, object]]) -> int:
@@ -244,16 +244,20 @@ def test_models_are_listed_by_both_sdks(bench: Bench) -> None:
 
 
 def test_errors_raise_the_classes_the_sdks_have_for_them(bench: Bench) -> None:
-    wrong = openai.OpenAI(base_url=f"{bench.relay.url}/v1", api_key="sk-nobody", max_retries=0)
-    with pytest.raises(openai.AuthenticationError):
+    with (
+        openai.OpenAI(base_url=bench.relay.url, api_key="sk-nobody", max_retries=0) as wrong,
+        pytest.raises(openai.AuthenticationError),
+    ):
         openai_plain(wrong, 1)
     with pytest.raises(openai.NotFoundError) as missing:
         bench.openai.chat.completions.create(
             model="model-oo", messages=[{"role": "user", "content": "x"}]
         )
     assert missing.value.code == "model_not_found"
-    other = anthropic.Anthropic(base_url=bench.relay.url, api_key="sk-nobody", max_retries=0)
-    with pytest.raises(anthropic.AuthenticationError):
+    with (
+        anthropic.Anthropic(base_url=bench.relay.url, api_key="sk-nobody", max_retries=0) as other,
+        pytest.raises(anthropic.AuthenticationError),
+    ):
         anthropic_plain(other, 1)
     assert bench.relay.usage(bench.account) == []
 
@@ -261,8 +265,10 @@ def test_errors_raise_the_classes_the_sdks_have_for_them(bench: Bench) -> None:
 def test_an_empty_wallet_is_refused_without_a_call_upstream(bench: Bench) -> None:
     poor = bench.relay.account(credit="0.000001")
     before = bench.llama.tokens_predicted()
-    client = openai.OpenAI(base_url=f"{bench.relay.url}/v1", api_key=poor.key)
-    with pytest.raises(openai.APIStatusError) as refused:
+    with (
+        openai.OpenAI(base_url=f"{bench.relay.url}/v1", api_key=poor.key) as client,
+        pytest.raises(openai.APIStatusError) as refused,
+    ):
         openai_plain(client, 50)
     assert refused.value.status_code == 402
     assert bench.llama.tokens_predicted() == before
