@@ -291,10 +291,8 @@ class Keeper:
 
     def buckets(self, key_id: int) -> LimitState:
         """The same, at once."""
-        catalog = self._catalog
-        key = catalog.keys_by_id[key_id]
-        limits = catalog.limits_by_key[key_id]
-        return self._limiter.state(key_id, key.user_id, limits, self._monotonic())
+        user_id, limits = self._catalog.keys_by_id[key_id].user_id, self._catalog.limits_by_key
+        return self._limiter.state(key_id, user_id, limits[key_id], self._monotonic())
 
     def balance(self, user_id: int) -> int:
         """What a wallet holds now, open holds included. Nano-USD."""
@@ -381,6 +379,10 @@ class Keeper:
         """Write a lazy open row now; returns the commit that makes it durable, or has."""
         return self._writer.open_now(call_id) or self._writer.durable
 
+    def opened_at_once(self, call_id: int) -> bool:
+        """Make the open row durable if that takes no time; False if it has to be waited for."""
+        return self._writer.logging and self.hurry(call_id).done()
+
     def is_open(self, call_id: int) -> bool:
         """Whether the call was admitted and has not been settled."""
         return call_id in self._open
@@ -433,8 +435,7 @@ class Keeper:
 
     def settle_at_mark(self, call_id: int) -> Receipt:
         """Close an open call whose worker has died, at what it had last said of it."""
-        opened = self._open.get(call_id)
-        progress = None if opened is None else opened.progress
+        progress = self._open[call_id].progress
         receipt = self.settle(closing_at_mark(call_id, progress, self._clock()))
         calls, charged = self.recovery
         self.recovery = Recovery(calls + 1, charged + receipt.charged)

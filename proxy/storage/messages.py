@@ -135,12 +135,13 @@ class Ready(Struct, frozen=True, array_like=True, tag=33, gc=False):
 
 
 class Admitted(Struct, frozen=True, array_like=True, tag=34):
-    """See `ports.Admission`. That the open row is durable is said by `Committed`."""
+    """See `ports.Admission`. Unless its open row is `durable` by now, `Committed` says when."""
 
     call_id: int
     held: int
     ceiling_held: bool
     limits: LimitState
+    durable: bool = False
 
 
 class Refused(Struct, frozen=True, array_like=True, tag=35):

@@ -386,6 +386,8 @@ class RemoteKeeper:
         opening = asked.opening
         hurry = None if opening.stream else lambda: self._say(messages.Hurry(call_id))
         row = Row(self._loop, hurry)
+        if message.durable:
+            row.finish()
         self._open[call_id] = Open(opening, message.held, row)
         asked.answer.set_result(Admission(message.held, message.ceiling_held, message.limits, row))
 

@@ -100,10 +100,16 @@ class Session:
 
     def opened_with(self, commit: Durable, call_id: int) -> None:
         """Announce an open row once `commit` has happened."""
+        if commit.done() and commit.exception() is None:
+            self.link.send(Committed([call_id], []))
+            return
         self._due_with(commit).opened.append(call_id)
 
     def posted_with(self, commit: Durable, posted: Posted) -> None:
         """Announce a settlement once `commit` has happened."""
+        if commit.done() and commit.exception() is None:
+            self.link.send(Committed([], [posted]))
+            return
         self._due_with(commit).posted.append(posted)
 
     def _questions(self) -> Mapping[type, Callable[..., object]]:
@@ -170,8 +176,14 @@ class Session:
                 )
             )
             return
-        send(messages.Admitted(call_id, decision.held, decision.ceiling_held, decision.limits))
-        if opening.stream:
+        # A log record costs less than the question whether the row may be waited for.
+        durable = self._keeper.opened_at_once(call_id)
+        send(
+            messages.Admitted(
+                call_id, decision.held, decision.ceiling_held, decision.limits, durable
+            )
+        )
+        if opening.stream and not durable:
             self.opened_with(decision.committed, call_id)
 
     def _hurry(self, message: messages.Hurry) -> None:

@@ -197,6 +197,11 @@ class Writer:
         since = None if self._syncer is None else self._syncer.syncing_since
         return 0.0 if since is None else perf_counter() - since
 
+    @property
+    def logging(self) -> bool:
+        """Whether what is opened or ended now is durable at once."""
+        return self._redo is not None and not self._redo.suspended
+
     def open(self, call_id: int, row: Row) -> Commit:
         """Write an open row; returns the commit that makes it durable, or has."""
         self.batch.opens[call_id] = row

@@ -33,7 +33,7 @@ SAID: tuple[ToKeeper, ...] = (
 ANSWERED: tuple[FromKeeper, ...] = (
     messages.Welcome(1 << 62, 7),
     messages.Ready(),
-    messages.Admitted(5, 10, ceiling_held=True, limits=STATE),
+    messages.Admitted(5, 10, ceiling_held=True, limits=STATE, durable=True),
     messages.Refused(5, RefusalReason.TOKENS, STATE, 1, 0.5, 60),
     messages.Unavailable(5, "why"),
     messages.Extended(5, 0),

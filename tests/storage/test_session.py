@@ -156,6 +156,22 @@ def test_one_commit_is_one_announcement(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_with_a_log_what_is_admitted_is_durable_and_what_is_settled_posted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with office(tmp_path, redo=True) as here:
+            one, source = await ready(here), ids(1)
+            for stream in (False, True):
+                call_id = source.next(NOW)
+                one.say(messages.Admit(opening(call_id, stream=stream)))
+                assert (await one.hear(messages.Admitted)).durable
+                one.say(messages.Settle(closing(call_id)))
+                committed = await one.hear(messages.Committed)
+                assert (committed.opened, len(committed.posted)) == ([], 1)
+            assert not one.heard
+
+    asyncio.run(main())
+
+
 def test_a_commit_that_failed_is_not_announced(tmp_path: Path) -> None:
     async def main() -> None:
         async with office(tmp_path) as here:
