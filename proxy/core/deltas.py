@@ -11,7 +11,7 @@ Sources: WIRE.md sections 1 and 5; F13, F16 and F21 of FAULTS.md.
 
 import json
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import orjson
@@ -68,28 +68,12 @@ class OpenAIChunk(Struct, frozen=True, gc=False):
     """Whatever stood under `error`; `is_set` says whether SDKs would raise on it."""
 
 
-class _PlainDelta(Struct, frozen=True, gc=False):
-    content: str | None = None
-    refusal: None = None
-    reasoning_content: None = None
-    reasoning: None = None
-    thinking: None = None
-    tool_calls: None = None
-    function_call: None = None
+class _OpenDelta(Struct, frozen=True, gc=False):
+    delta: dict[str, object] | None = None
 
 
-class _PlainChoice(Struct, frozen=True, gc=False):
-    delta: _PlainDelta
-    index: Literal[0] = 0
-    finish_reason: None = None
-
-
-class PlainChunk(Struct, frozen=True, gc=False):
-    """A chunk with nothing but content of one choice: the types alone refuse all others."""
-
-    choices: tuple[_PlainChoice]
-    usage: None = None
-    error: None = None
+class _OpenChunk(Struct, frozen=True, gc=False):
+    choices: tuple[_OpenDelta, ...] = ()
 
 
 class AnthropicDelta(Struct, frozen=True, gc=False):
@@ -134,10 +118,7 @@ ANTHROPIC_GARBAGE: Final = AnthropicEvent()
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_chunk: Final = msgspec.json.Decoder(OpenAIChunk).decode
 _decode_event: Final = msgspec.json.Decoder(AnthropicEvent).decode
-
-
-plain_content: Final = msgspec.json.Decoder(PlainChunk).decode
-"""Decode a chunk that only adds content; raises UNREADABLE for every other one."""
+_decode_open: Final = msgspec.json.Decoder(_OpenChunk).decode
 
 
 def openai_delta(payload: bytes) -> OpenAIChunk:
@@ -253,9 +234,14 @@ def has_other_content(payload: bytes) -> bool:
     Audio, images, annotations and whatever comes next are content, though no text is read of
     them. This reads the whole object once more: only for events before the first content.
     """
-    for choice in as_list(as_dict(load_object(payload)).get("choices")):
-        delta = as_dict(as_dict(choice).get("delta"))
-        if any(value for name, value in delta.items() if name != "role"):
+    deltas: list[dict[str, object] | None]
+    try:
+        deltas = [choice.delta for choice in _decode_open(payload).choices]
+    except UNREADABLE:
+        choices = as_list(as_dict(load_object(payload)).get("choices"))
+        deltas = [as_dict(as_dict(choice).get("delta")) for choice in choices]
+    for delta in deltas:
+        if delta and any(value for name, value in delta.items() if name != "role"):
             return True
     return False
 

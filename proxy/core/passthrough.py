@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.core.deltas import UNREADABLE, RunKey, anthropic_event, openai_delta, plain_content
+from proxy.core.deltas import UNREADABLE, RunKey, anthropic_event, openai_delta
 from proxy.core.entities import Dialect
 from proxy.core.metering import Meter
 
@@ -41,14 +41,7 @@ def take_openai(data: bytes, start: int, stop: int, meter: Meter) -> bool:
     """Meter the one event in `data[start:stop]` if it is ordinary; False changes nothing."""
     if not data.startswith(OPENAI_START, start):
         return False
-    payload = data[start + 6 : stop - 2]
-    try:
-        text = plain_content(payload).choices[0].delta.content
-    except UNREADABLE:
-        # Reasoning, tool arguments, a second choice: ordinary too, at twice the cost.
-        return meter.add_openai(openai_delta(payload), stop - start)
-    meter.add(text or "", stop - start)
-    return True
+    return meter.add_openai(openai_delta(data[start + 6 : stop - 2]), stop - start)
 
 
 def take_anthropic(data: bytes, start: int, stop: int, meter: Meter) -> bool:

@@ -17,6 +17,7 @@ EVENT_BYTES_MAX: Final = 1 << 20
 # for a stream written so would stall on every event.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n)(?>\r\n|\n|\r(?=[^\n]))|\r\r")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_CR: Final = 13  # looked for as a number it costs a tenth of what it costs as bytes
 _SEAM_BYTES = 3  # a blank line has at most four
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -48,7 +49,7 @@ class EventSplitter:
             body.endswith(b"\n\n")
             and not self._partial
             and not self.oversized
-            and b"\r" not in body
+            and _CR not in body
             and b"\n\n\n" not in body
             and len(body) <= self._event_bytes_max
         ):
@@ -93,6 +94,22 @@ def fields(event: bytes) -> tuple[str, bytes | None, bool]:
     `retry` and unknown fields are ignored, as every SDK does; so is a line behind a byte order
     mark, which means something only at the very start of a stream.
     """
+    if _CR not in event:
+        # Nearly every event is one line of data, in Anthropic's dialect behind one with its name.
+        first, _, rest = event.partition(b"\n")
+        if rest == b"\n":
+            only = first.removeprefix(b"data: ")
+            if only != first:
+                return "", only, False
+        else:
+            second, _, end = rest.partition(b"\n")
+            only, named = second.removeprefix(b"data: "), first.removeprefix(b"event: ")
+            if end == b"\n" and only != second and named != first:
+                return named.strip().decode("utf-8", "replace"), only, False
+    return _any_fields(event)
+
+
+def _any_fields(event: bytes) -> tuple[str, bytes | None, bool]:
     name, data, has_id = "", None, False
     for line in _LINE_END.split(event) if b"\r" in event else event.split(b"\n"):
         if line.startswith(b"data:"):

@@ -350,6 +350,9 @@ class Call:
         if channel is None:
             raise AssertionError("an attempt without a channel")
         silent = now - self._progress_at
+        recent = silent * 1000 < bounds.heartbeat_ms and silent < channel.idle_seconds_max
+        if attempt.flowing and recent:
+            return  # nearly always; every stream is asked four times a second
         if attempt.exchange.phase is Phase.HEAD:
             if silent >= channel.first_byte_seconds_max:
                 attempt.stop(AttemptEnd.FIRST_BYTE_TIMEOUT)
@@ -358,8 +361,6 @@ class Call:
             attempt.stop(AttemptEnd.IDLE_TIMEOUT)
             return
         if not self._heartbeat_safe:
-            return
-        if attempt.flowing and silent * 1000 < bounds.heartbeat_ms:
             return
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + bounds.heartbeat_ms / 1000

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core import sse
 from proxy.core.sse import EVENT_BYTES_MAX, EventSplitter, fields
 
 Span = tuple[bytes, bool]
@@ -179,3 +180,33 @@ def test_fields_of_anything(event: bytes) -> None:
     name, data, _ = fields(event)
     assert "\n" not in name
     assert data is None or len(data) <= len(event)
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [b"data: a", b"data:b", b"data", b"data: ", b"event: x ", b"event:y", b"event: \xff",
+         b"id: 1", b": c", b"", b"other: z", b"data: data: a", b"\rdata: a"]
+    ),
+    max_size=4,
+)  # fmt: skip
+
+
+@given(lines=LINES, end=st.sampled_from([b"\n\n", b"\n", b"\r\n\r\n", b""]))
+def test_the_commonest_events_read_like_any(lines: list[bytes], end: bytes) -> None:
+    event = b"\n".join(lines) + end
+    assert sse.fields(event) == sse._any_fields(event)
+
+
+@pytest.mark.parametrize(
+    ("event", "read"),
+    [
+        (b"data: a\n\n", ("", b"a", False)),
+        (b"event: x \ndata: a\n\n", ("x", b"a", False)),
+        (b"event: x\n\n", ("x", None, False)),
+        (b"data: a\ndata: b\n\n", ("", b"a\nb", False)),
+        (b"event: x\ndata: a\nid: 1\n\n", ("x", b"a", True)),
+        (b"\n\n", ("", None, False)),
+    ],
+)
+def test_fields_of(event: bytes, read: tuple[str, bytes | None, bool]) -> None:
+    assert sse.fields(event) == read
