@@ -16,7 +16,7 @@ import click
 
 import proxy
 from proxy.app import check as checking
-from proxy.app import cli_secrets, cli_storage, commands, selftest, show, toml
+from proxy.app import cli_models, cli_secrets, cli_storage, commands, selftest, show, toml
 from proxy.app.control import CommandError
 from proxy.app.directory import DirectoryError
 from proxy.app.seed import NO_KEY, Upstream, base_url_of
@@ -393,6 +393,7 @@ def ledger_verify(target: Target) -> None:
 
 main.add_command(cli_storage.backup)
 main.add_command(cli_storage.restore)
+main.add_command(cli_models.models)
 main.add_command(cli_storage.doctor)
 ledger.add_command(cli_storage.rollup)
 main.add_command(cli_secrets.pepper)

@@ -1,0 +1,170 @@
+"""`sluice models import`: what published prices would change in a catalog, as a reviewable plan.
+
+Rules: pure, from a document and a list to a document and rows of a diff; a price the catalog has
+and the list lacks is left alone, and what an operator added by hand (per call, image, character)
+stays. A name that several providers price differently is nobody's until one is chosen. This module
+must not know files, terminals, or where either side comes from.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from proxy.app.price_list import Listed
+from proxy.app.seed import CONTEXT_WINDOW, OUTPUT_TOKENS_MAX, tokenizer_of
+from proxy.storage.documents import read_price
+
+SHOWN = (
+    "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "audio_input",
+    "audio_output", "call",
+)  # fmt: skip
+KEPT = ("image", "character", "call")
+"""Set by hand and not in the list: kept when the list says nothing of it."""
+
+
+class Status(StrEnum):
+    """What an import does with one model."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model of the diff. Prices are texts in USD per 1M tokens, `OLD -> NEW` where changed."""
+
+    status: Status
+    model: str
+    provider: str
+    prices: dict[str, str]
+    context_window: str
+    notes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The document as it would be, and how that differs; `tables` are the models new or changed."""
+
+    document: dict[str, Any]
+    rows: list[Row]
+    tables: list[dict[str, Any]]
+
+
+def plan(document: Mapping[str, Any], found: Sequence[Listed]) -> Plan:
+    """Lay what the list says over `document`, an exported catalog."""
+    models = {str(model["name"]): dict(model) for model in document["model"]}
+    rows: list[Row] = []
+    tables: list[dict[str, Any]] = []
+    for name, candidates in _by_name(found).items():
+        chosen = _agreed(candidates)
+        known = models.get(name)
+        if isinstance(chosen, str):
+            where = ", ".join(sorted({each.provider for each in candidates}))
+            rows.append(Row(Status.SKIPPED, name, where, {}, "", chosen))
+            continue
+        table = _merged(name, known, chosen)
+        row = _row(known, table, chosen)
+        rows.append(row)
+        if row.status in {Status.NEW, Status.CHANGED}:
+            models[name] = table
+            tables.append(table)
+    return Plan({**document, "model": list(models.values())}, rows, tables)
+
+
+def wanted(
+    document: Mapping[str, Any],
+    provider_ids: Sequence[str],
+    patterns: Sequence[str],
+    *,
+    listed: Callable[[Sequence[str], Sequence[str]], list[Listed]],
+    look_up: Callable[[str, Sequence[tuple[str, str]]], list[Listed]],
+) -> list[Listed]:
+    """What to import: models by provider and pattern; with neither, those the catalog has."""
+    if provider_ids or patterns:
+        return listed(provider_ids, patterns)
+    names = [str(model["name"]) for model in document["model"]]
+    return [each for name in names for each in look_up(name, _places(document, name))]
+
+
+def _places(document: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+    """Where a model is served: base URL and the upstream's own name for it."""
+    return [
+        (str(channel["base_url"]), str(channel["models"][name]))
+        for channel in document["channel"]
+        if name in channel["models"]
+    ]
+
+
+def _by_name(found: Sequence[Listed]) -> dict[str, list[Listed]]:
+    names: dict[str, list[Listed]] = {}
+    for each in found:
+        names.setdefault(each.name, []).append(each)
+    return names
+
+
+def _agreed(candidates: Sequence[Listed]) -> Listed | str:
+    """The one price all of them have, or why there is none."""
+    priced = [each for each in candidates if each.price is not None]
+    if not priced:
+        return "; ".join(dict.fromkeys(each.problem for each in candidates))
+    if any(each.price != priced[0].price for each in priced) or len(priced) < len(candidates):
+        return "its providers differ: choose one with --provider"
+    try:
+        read_price("", priced[0].name, priced[0].price)
+    except ValueError as error:
+        return str(error).removeprefix(": ")
+    return priced[0]
+
+
+def _merged(name: str, known: Mapping[str, Any] | None, listed: Listed) -> dict[str, Any]:
+    if listed.price is None:
+        raise AssertionError("a model without a price is not imported")
+    window = listed.context_window
+    if known is None:
+        context = window or CONTEXT_WINDOW
+        return {
+            "name": name,
+            "context_window": context,
+            "output_tokens_max": min(OUTPUT_TOKENS_MAX, context),
+            "tokenizer": tokenizer_of(name),
+            "price": dict(listed.price),
+        }
+    kept = {key: value for key, value in known.get("price", {}).items() if key in KEPT}
+    merged = {**known, "price": {**kept, **listed.price}}
+    return merged if window is None else {**merged, "context_window": window}
+
+
+def _row(known: Mapping[str, Any] | None, table: Mapping[str, Any], listed: Listed) -> Row:
+    name = str(table["name"])
+    after = read_price("", name, table["price"])
+    before = (
+        read_price("", name, known["price"]) if known is not None and known.get("price") else None
+    )
+    window, notes = str(table["context_window"]), list(listed.notes)
+    if known is None:
+        status = Status.NEW
+        if listed.context_window is None:
+            notes.append("its context window is not listed and was assumed")
+    else:
+        same = before is not None and replace(after, version=before.version) == before
+        moved = known["context_window"] != table["context_window"]
+        status = Status.UNCHANGED if same and not moved else Status.CHANGED
+        if moved:
+            window = f"{known['context_window']} -> {window}"
+    old = {} if known is None else dict(known.get("price") or {})
+    prices = {key: _change(old.get(key), table["price"].get(key)) for key in SHOWN}
+    return Row(status, name, listed.provider, prices, window, "; ".join(notes))
+
+
+def _change(before: str | None, after: str | None) -> str:
+    if before is None or after is None or _same(before, after):
+        return after or ("" if before is None else f"{before} -> input's")
+    return f"{before} -> {after}"
+
+
+def _same(before: str, after: str) -> bool:
+    one, other = (text.rstrip("0").rstrip(".") if "." in text else text for text in (before, after))
+    return one == other

@@ -1,0 +1,180 @@
+"""Published prices of many providers, from the data inside the genai-prices package.
+
+Rules: only the bundled data is read, nothing is fetched; a price is taken over exactly or not at
+all. What one figure per kind of token cannot say (tiers by length, prices by time of day, kinds of
+token we do not bill apart) makes a model unexpressible and is named, never flattened; extra charges
+beside the tokens are named as notes. This module must not know the catalog.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from fnmatch import fnmatchcase
+
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import (
+    ConditionalPrice,
+    ModelInfo,
+    ModelPrice,
+    Provider,
+    Tier,
+    TieredPrices,
+    TimeOfDateConstraint,
+)
+
+KINDS = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cache_read",
+    "cache_write_mtok": "cache_write_5m",
+    "cache_write_1h_mtok": "cache_write_1h",
+    "input_audio_mtok": "audio_input",
+    "output_audio_mtok": "audio_output",
+}
+"""Theirs, USD per 1M tokens, and the price of a catalog document that says the same."""
+REQUESTS = "requests_kcount"
+DECIMALS_MAX = 9
+"""What a price of ours has: nano-USD."""
+EXTRAS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
+"""Charged beside the tokens for something a request may or may not do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One model of one provider. `price` is a table for a catalog document; None with `problem`."""
+
+    provider: str
+    name: str
+    context_window: int | None
+    price: dict[str, str] | None
+    problem: str = ""
+    """Why there is no price: what it has that a price of ours cannot express."""
+    notes: tuple[str, ...] = ()
+    """What is charged beside it, or otherwise, on request."""
+
+
+def listed(provider_ids: Sequence[str], patterns: Sequence[str], now: float) -> list[Listed]:
+    """Models of these providers (all, if none is named) whose name fits one of the patterns.
+
+    Patterns are those of a shell; none means every name. Raises ValueError for an unknown
+    provider.
+    """
+    return [
+        _read(provider, model, model.id, now)
+        for provider in _chosen(provider_ids)
+        for model in provider.models
+        if not patterns or any(fnmatchcase(model.id, pattern) for pattern in patterns)
+    ]
+
+
+def look_up(name: str, places: Sequence[tuple[str, str]], now: float) -> list[Listed]:
+    """What is listed for a model of the catalog, where its channels are.
+
+    `places` are base URL and upstream name of each; without one of a listed provider every
+    provider is asked for `name`. Dated and aliased names count as the model they stand for, as
+    the list itself says.
+    """
+    providers = get_snapshot().providers
+    asked = [
+        (provider, upstream)
+        for url, upstream in places
+        for provider in providers
+        if re.match(provider.api_pattern, url)
+    ]
+    found = {}
+    for provider, upstream in asked or [(provider, name) for provider in providers]:
+        exact = [model for model in provider.models if model.id == upstream]
+        model = exact[0] if exact else provider.find_model(upstream)
+        if model is not None:
+            found[provider.id, model.id] = _read(provider, model, name, now)
+    return list(found.values())
+
+
+def _chosen(provider_ids: Sequence[str]) -> list[Provider]:
+    known = {provider.id: provider for provider in get_snapshot().providers}
+    for wanted in provider_ids:
+        if wanted not in known:
+            raise ValueError(f"there is no provider {wanted!r}; name one of {', '.join(known)}")
+    return [known[wanted] for wanted in provider_ids] if provider_ids else list(known.values())
+
+
+def _read(provider: Provider, model: ModelInfo, name: str, now: float) -> Listed:
+    price = model.get_prices(datetime.fromtimestamp(now, UTC))
+    amounts = {key: value for key, value in vars(price).items() if value is not None}
+    problems = [*_by_time(model.prices), *_unexpressible(amounts)]
+    notes = [*_extras(amounts), *_variants(model)]
+    if name != model.id:
+        notes.insert(0, f"listed as {model.id}")
+    if model.deprecated:
+        notes.append("deprecated by its provider")
+    return Listed(
+        provider.id,
+        name,
+        model.context_window,
+        None if problems else _table(amounts),
+        "; ".join(problems),
+        tuple(notes),
+    )
+
+
+def _by_time(prices: ModelPrice | list[ConditionalPrice]) -> Iterator[str]:
+    if isinstance(prices, list) and any(
+        isinstance(each.constraint, TimeOfDateConstraint) for each in prices
+    ):
+        yield "its price depends on the time of day"
+
+
+def _unexpressible(amounts: dict[str, Decimal | TieredPrices]) -> Iterator[str]:
+    tiered = sorted(key for key, value in amounts.items() if isinstance(value, TieredPrices))
+    if tiered:
+        steps = sorted({tier.start for key in tiered for tier in _tiers(amounts[key])})
+        above = ", ".join(f"{step:,}" for step in steps)
+        yield f"another price above {above} input tokens ({', '.join(map(_words, tiered))})"
+    foreign = sorted(amounts.keys() - KINDS.keys() - EXTRAS - {REQUESTS})
+    if foreign:
+        yield f"priced by {', '.join(map(_words, foreign))}"
+    fine = [
+        f"{_words(key)} {value}"
+        for key, value in sorted(amounts.items())
+        if isinstance(value, Decimal) and value != round(value, DECIMALS_MAX)
+    ]
+    if fine:
+        yield f"finer than {DECIMALS_MAX} decimals ({', '.join(fine)})"
+    if not tiered and "input_mtok" not in amounts and not foreign:
+        yield "no price per input token"
+
+
+def _tiers(price: Decimal | TieredPrices) -> Iterable[Tier]:
+    return price.tiers if isinstance(price, TieredPrices) else ()
+
+
+def _table(amounts: dict[str, Decimal | TieredPrices]) -> dict[str, str]:
+    plain = {key: value for key, value in amounts.items() if isinstance(value, Decimal)}
+    table = {ours: f"{plain[theirs]:f}" for theirs, ours in KINDS.items() if theirs in plain}
+    if "cache_write_5m" in table:
+        # Without a price of its own a longer write costs what a write costs, not what input does.
+        table.setdefault("cache_write_1h", table["cache_write_5m"])
+    if REQUESTS in plain:
+        table["call"] = f"{plain[REQUESTS] / 1000:f}"
+    return table
+
+
+def _extras(amounts: dict[str, Decimal | TieredPrices]) -> Iterator[str]:
+    for key in sorted(EXTRAS & amounts.keys()):
+        yield f"beside it ${amounts[key]} per 1,000 {_words(key)}"
+
+
+def _variants(model: ModelInfo) -> Iterator[str]:
+    conditions = {
+        f"{name}={value}"
+        for each in model.price_variants or ()
+        for name, value in each.when.items()
+    }
+    if conditions:
+        yield f"other prices with {', '.join(sorted(conditions))}"
+
+
+def _words(key: str) -> str:
+    return key.removesuffix("_mtok").removesuffix("_kcount").replace("_", " ")
