@@ -64,6 +64,18 @@ class Layout(msgspec.Struct, gc=False):
                 position = end + 1
         return self.walked
 
+    def span(self, name: str) -> _Span:
+        """Return the span of one value that is there."""
+        if self.walked is not None:
+            return self.walked[name]
+        position = 1
+        for known, value in self.members.items():
+            start = position + len(known) + 3
+            if known == name:
+                return start, start + len(value)
+            position = start + len(value) + 1
+        raise AssertionError(f"no member {name}")
+
     def __repr__(self) -> str:
         """Show nothing of a prompt."""
         return "Layout(...)"
@@ -192,6 +204,9 @@ def edit_body(
     ask = include_usage and not strip_stream_options and _may_ask(call)
     if not (rename or cut or ask) and output_tokens_max is None:
         return body
+    if not (cut or ask) and output_tokens_max is None:
+        start, end = call.layout.span("model")
+        return b"%b%b%b" % (body[:start], msgspec.json.encode(upstream_model), body[end:])
     spans = call.layout.spans()
     edits: list[_Edit] = []
     if rename:

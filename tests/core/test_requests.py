@@ -200,6 +200,28 @@ def test_a_null_limit_of_another_name_stays() -> None:
     assert json.loads(result)["max_tokens"] is None
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{"model":"m","messages":[{}]}', '{"model":"n","messages":[{}]}'),
+        ('{"messages":[{}],"n":1,"model":"m","x":0}', '{"messages":[{}],"n":1,"model":"n","x":0}'),
+        ('{"messages":[{}],"model":"m"}', '{"messages":[{}],"model":"n"}'),
+        ('{ "messages" : [{}], "model": "m" }', '{ "messages" : [{}], "model": "n" }'),
+    ],
+)
+def test_a_model_alone_is_replaced_wherever_it_stands(before: str, after: str) -> None:
+    body = before.encode()
+    call = parse_call(body, Dialect.OPENAI)
+    for _ in range(2):
+        made = edit_body(body, call, upstream_model="n", include_usage=True, output_tokens_max=None)
+        assert made == after.encode()
+
+
+def test_a_value_that_is_not_there_has_no_span() -> None:
+    with pytest.raises(AssertionError, match="no member stop"):
+        parse_call(chat(""), Dialect.OPENAI).layout.span("stop")
+
+
 def test_the_model_is_written_as_json() -> None:
     result = edited(chat(""), model='qu"ote\n通')
     assert json.loads(result)["model"] == 'qu"ote\n通'
