@@ -194,9 +194,7 @@ class Call:
         """Say which upstream and which of its models answers: never a silent substitution."""
         channel = self.channel
         if channel is not None:
-            model = channel.models[self.offer.model.name]
-            rows = [("x-sluice-channel", channel.name), ("x-sluice-model", model)]
-            self.client.add_headers([row for row in rows if row[1].isprintable()])
+            self.client.name_upstream(channel.name, channel.models[self.offer.model.name])
 
     def end_attempt(self, channel: Channel, key: ChannelKey, outcome: str, began: float) -> None:
         """Record the attempt in flight, served or failed: what an invoice is reconciled with."""

@@ -8,6 +8,7 @@ headers are on every answer. This module must not know money, limits or upstream
 
 import asyncio
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from proxy.core.entities import Dialect
@@ -133,6 +134,10 @@ class Downstream:
     def add_headers(self, rows: Iterable[tuple[str, str]]) -> None:
         """Add response headers, for whatever answer this request gets."""
         self.headers.extend(rows)
+
+    def name_upstream(self, channel: str, model: str) -> None:
+        """Say which upstream and which of its models answers."""
+        self.headers.extend(_names(channel, model))
 
     async def read_body(self, bytes_max: int, seconds_max: float) -> bytes:
         """Return the whole body; raises RelayError 400, 413, 408; ConnectionError if gone."""
@@ -279,6 +284,13 @@ class Downstream:
         transport = self.connection.transport
         if transport is not None:
             transport.write(data)
+
+
+@lru_cache(maxsize=1_024)
+def _names(channel: str, model: str) -> tuple[tuple[str, str], ...]:
+    """Header rows that name who answers, as far as a header can hold the names."""
+    rows = (("x-sluice-channel", channel), ("x-sluice-model", model))
+    return tuple([row for row in rows if row[1].isprintable()])
 
 
 def _too_large(bytes_max: int) -> RelayError:
