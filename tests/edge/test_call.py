@@ -218,8 +218,9 @@ def test_an_answer_that_comes_when_the_edge_is_reached_already_decides(
             client.send(ASK)
             call = relay.call()
             relay.until(lambda: len(asked_for) == 1)
-            exchange = relay.do(lambda: call.attempt and call.attempt.exchange)
-            assert exchange is not None
+            attempt = call.attempt
+            assert attempt is not None
+            exchange = attempt.exchange
             assert not exchange.at_edge
             upstream.release("late")
             relay.until(lambda: exchange.at_edge)
