@@ -194,7 +194,8 @@ def _parts(
 def _image(part: _Part, param: str, left_out: set[str]) -> Image:
     if part.image_url is None:
         raise cannot(param, "files kept at the provider (`file_id`)")
-    cache, detail = part.prompt_cache_breakpoint is not None, part.detail
+    cache = part.prompt_cache_breakpoint is not None
+    detail = None if part.detail == "auto" else part.detail
     if detail == "original":
         left_out.add("input.detail")
         detail = "high"

@@ -152,7 +152,12 @@ def test_parts_of_a_message() -> None:
         {"type": "input_text", "text": "a", **mark},
         {"type": "text"},
         {"type": "input_image", "image_url": "https://x/y.png", "detail": "low"},
-        {"type": "input_image", "image_url": "data:image/png;base64,QUJD", **mark},
+        {
+            "type": "input_image",
+            "image_url": "data:image/png;base64,QUJD",
+            "detail": "auto",
+            **mark,
+        },
         {"type": "input_file", "file_data": "data:text/csv;base64,QQ==", "filename": "f"},
         {"type": "input_file", "file_data": "QQ=="},
         {"type": "input_file", "file_url": "https://x/y.pdf"},

@@ -1,0 +1,468 @@
+"""The real SDKs read what the translation makes of every provider's answers, over real HTTP.
+
+A server on loopback takes the SDK's request, translates it for the provider, and answers with
+the provider's stream or answer (`provider_answers.py`, written by hand) translated back. What the
+SDK then holds is compared with what the scenario says: words, thoughts, calls, why it ended, what
+it used.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from proxy.core.translation.conversation import Wire
+from proxy.core.translation.translator import Translator
+from tests.integration.provider_answers import MODEL, PROVIDERS, SCENARIOS, Scenario
+
+ARROWS = [(caller, upstream) for caller in Wire for upstream in Wire if caller is not upstream]
+ROUTES = {"completions": Wire.CHAT, "messages": Wire.MESSAGES, "responses": Wire.RESPONSES}
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an SDK made of an answer. `tokens`: given in all, cached, output."""
+
+    text: str
+    refusal: str = ""
+    thinking: str = ""
+    secrets: list[str] = field(default_factory=list)
+    calls: list[tuple[str, str, object]] = field(default_factory=list)
+    finish: str | None = ""
+    tokens: tuple[int, int, int] = (0, 0, 0)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """`/{scenario}/{upstream}/...`: the rest of the path names the caller's protocol."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        _, name, upstream, *rest = self.path.split("/")
+        (scenario,) = (one for one in SCENARIOS if one.name == name)
+        asked = json.loads(body)
+        stream = bool(asked.get("stream"))
+        wanted = bool((asked.get("stream_options") or {}).get("include_usage"))
+        caller, provider = ROUTES[rest[-1]], Wire(upstream)
+        translator = Translator(caller, provider, 1_700_000_000, include_usage=wanted)
+        request, _ = translator.request(body, model=MODEL, output_tokens_max=None, limit=4096)
+        sent = json.loads(request)
+        if (sent["model"], bool(sent.get("stream")), len(sent["tools"])) != (MODEL, stream, 2):
+            raise AssertionError(sent)
+        told = PROVIDERS[provider](scenario)
+        if stream:
+            answer = translator.feed(told.events)
+            if told.terminal:
+                answer += translator.finish(told.terminal)
+            if (translator.failure is None) != (scenario.error is None):
+                raise AssertionError(translator.failure)
+            answer += translator.end()
+        else:
+            answer = translator.answer(told.plain)
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream" if stream else "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    url: str
+    openai: openai.OpenAI
+    anthropic: anthropic.Anthropic
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = False
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    with (
+        openai.OpenAI(base_url="http://unset", api_key="k", max_retries=0, timeout=20) as first,
+        anthropic.Anthropic(base_url="http://unset", api_key="k", max_retries=0, timeout=20) as two,
+    ):
+        yield Bench(f"http://127.0.0.1:{server.server_address[1]}", first, two)
+    server.shutdown()
+    server.server_close()
+    thread.join(20)
+
+
+# What each SDK holds, asked in each of its ways.
+
+CHAT_TOOLS: Any = [
+    {"type": "function", "function": {"name": name, "parameters": PARAMETERS}}
+    for name in ("weather", "clock")
+]
+CHAT_ASK: Any = {
+    "model": "alias",
+    "messages": [{"role": "user", "content": "hi"}],
+    "tools": CHAT_TOOLS,
+}
+USAGE: Any = {"stream_options": {"include_usage": True}}
+
+
+def _chat(message: Any, finish: str | None, usage: Any) -> Seen:
+    calls = [
+        (call.id, call.function.name, json.loads(call.function.arguments))
+        for call in message.tool_calls or ()
+    ]
+    details = usage.prompt_tokens_details
+    return Seen(
+        message.content or "",
+        message.refusal or "",
+        getattr(message, "reasoning_content", None) or "",
+        [],
+        calls,
+        finish,
+        (usage.prompt_tokens, details.cached_tokens, usage.completion_tokens),
+    )
+
+
+def chat_plain(client: openai.OpenAI) -> Seen:
+    found = client.chat.completions.create(**CHAT_ASK)
+    return _chat(found.choices[0].message, found.choices[0].finish_reason, found.usage)
+
+
+def chat_stream(client: openai.OpenAI) -> Seen:
+    """Added up by hand, as most callers do."""
+    words: dict[str, str] = {"content": "", "refusal": "", "reasoning_content": ""}
+    calls: dict[int, list[str]] = {}
+    finish = usage = None
+    for chunk in client.chat.completions.create(**CHAT_ASK, **USAGE, stream=True):
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            finish = choice.finish_reason or finish
+            for name in words:
+                words[name] += getattr(choice.delta, name, None) or ""
+            for call in choice.delta.tool_calls or ():
+                if call.id is not None:
+                    calls[call.index] = [call.id, call.function.name or "", ""]
+                calls[call.index][2] += call.function.arguments or ""
+    assert usage is not None
+    return Seen(
+        words["content"],
+        words["refusal"],
+        words["reasoning_content"],
+        [],
+        [(call_id, name, json.loads(said)) for call_id, name, said in calls.values()],
+        finish,
+        (
+            usage.prompt_tokens,
+            usage.prompt_tokens_details.cached_tokens,
+            usage.completion_tokens,
+        ),
+    )
+
+
+def chat_helper(client: openai.OpenAI) -> Seen:
+    """The helper raises where an answer was cut short, with what there is of it."""
+    cut = (openai.LengthFinishReasonError, openai.ContentFilterFinishReasonError)
+    found: Any
+    with client.chat.completions.stream(**CHAT_ASK, **USAGE) as stream:
+        try:
+            found = stream.get_final_completion()
+        except cut as error:
+            found = error.completion
+    return _chat(found.choices[0].message, found.choices[0].finish_reason, found.usage)
+
+
+MESSAGES_ASK: Any = {
+    "model": "alias",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "hi"}],
+    "tools": [{"name": name, "input_schema": PARAMETERS} for name in ("weather", "clock")],
+}
+
+
+def _message(found: Any) -> Seen:
+    blocks = found.content
+    secrets = [block.signature for block in blocks if block.type == "thinking" and block.signature]
+    secrets += [block.data for block in blocks if block.type == "redacted_thinking"]
+    usage = found.usage
+    given = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
+    return Seen(
+        "".join(block.text for block in blocks if block.type == "text"),
+        "",
+        "".join(block.thinking for block in blocks if block.type == "thinking"),
+        secrets,
+        [(block.id, block.name, block.input) for block in blocks if block.type == "tool_use"],
+        found.stop_sequence or found.stop_reason,
+        (given, usage.cache_read_input_tokens, usage.output_tokens),
+    )
+
+
+def messages_plain(client: anthropic.Anthropic) -> Seen:
+    return _message(client.messages.create(**MESSAGES_ASK))
+
+
+def messages_helper(client: anthropic.Anthropic) -> Seen:
+    with client.messages.stream(**MESSAGES_ASK) as stream:
+        return _message(stream.get_final_message())
+
+
+def messages_stream(client: anthropic.Anthropic) -> Seen:
+    """Added up by hand: every block begins, goes on and ends under its index."""
+    blocks: list[dict[str, Any]] = []
+    finish, usage, open_at = None, None, -1
+    for event in client.messages.create(**MESSAGES_ASK, stream=True):
+        if event.type == "content_block_start":
+            assert (event.index, open_at) == (len(blocks), -1)
+            open_at = event.index
+            blocks.append(event.content_block.model_dump() | {"json": ""})
+        elif event.type == "content_block_delta":
+            assert event.index == open_at
+            for kind, text in event.delta.model_dump().items():
+                if kind in ("text", "thinking", "signature"):
+                    blocks[-1][kind] += text
+                elif kind == "partial_json":
+                    blocks[-1]["json"] += text
+        elif event.type == "content_block_stop":
+            assert event.index == open_at
+            open_at = -1
+        elif event.type == "message_delta":
+            finish = event.delta.stop_sequence or event.delta.stop_reason
+            usage = event.usage
+    assert usage is not None
+
+    def every(name: str) -> str:
+        return "".join(block.get(name) or "" for block in blocks)
+
+    secrets = [block["signature"] for block in blocks if block.get("signature")]
+    secrets += [block["data"] for block in blocks if block.get("data")]
+    calls = [
+        (block["id"], block["name"], json.loads(block["json"] or "{}"))
+        for block in blocks
+        if block["type"] == "tool_use"
+    ]
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    tokens = ((usage.input_tokens or 0) + read + written, read, usage.output_tokens)
+    return Seen(every("text"), "", every("thinking"), secrets, calls, finish, tokens)
+
+
+RESPONSES_ASK: Any = {
+    "model": "alias",
+    "input": "hi",
+    "tools": [
+        {"type": "function", "name": name, "parameters": PARAMETERS, "strict": False}
+        for name in ("weather", "clock")
+    ],
+    "include": ["reasoning.encrypted_content"],
+    "store": False,
+}
+
+
+def _response(found: Any) -> Seen:
+    content = [part for item in found.output if item.type == "message" for part in item.content]
+    thoughts = [item for item in found.output if item.type == "reasoning"]
+    usage = found.usage
+    cut = found.incomplete_details
+    return Seen(
+        found.output_text,
+        "".join(part.refusal for part in content if part.type == "refusal"),
+        "".join(part.text for item in thoughts for part in item.summary),
+        [item.encrypted_content for item in thoughts if item.encrypted_content],
+        [
+            (item.call_id, item.name, json.loads(item.arguments))
+            for item in found.output
+            if item.type == "function_call"
+        ],
+        found.status if cut is None else cut.reason,
+        (usage.input_tokens, usage.input_tokens_details.cached_tokens, usage.output_tokens),
+    )
+
+
+def responses_plain(client: openai.OpenAI) -> Seen:
+    return _response(client.responses.create(**RESPONSES_ASK))
+
+
+def responses_stream(client: openai.OpenAI) -> Seen:
+    """The deltas must add up to what the last event repeats."""
+    added = {"text": "", "thinking": "", "refusal": ""}
+    arguments: dict[int, str] = {}
+    names = {
+        "response.output_text.delta": "text",
+        "response.reasoning_summary_text.delta": "thinking",
+        "response.refusal.delta": "refusal",
+    }
+    events = list(client.responses.create(**RESPONSES_ASK, stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    for event in events:
+        if event.type in names:
+            added[names[event.type]] += event.delta
+        elif event.type == "response.function_call_arguments.delta":
+            arguments[event.output_index] = arguments.get(event.output_index, "") + event.delta
+    last = events[-1]
+    assert last.type in ("response.completed", "response.incomplete")
+    seen = _response(last.response)
+    assert added == {"text": seen.text, "thinking": seen.thinking, "refusal": seen.refusal}
+    assert [json.loads(said) for said in arguments.values()] == [one[2] for one in seen.calls]
+    return seen
+
+
+def responses_helper(client: openai.OpenAI) -> Seen:
+    with client.responses.stream(**RESPONSES_ASK) as stream:
+        last = list(stream)[-1]
+        if last.type == "response.completed":
+            return _response(stream.get_final_response())
+        assert last.type == "response.incomplete", "for which the helper has no final response"
+        return _response(last.response)
+
+
+WAYS: dict[Wire, tuple[Callable[[Any], Seen], ...]] = {
+    Wire.CHAT: (chat_plain, chat_stream, chat_helper),
+    Wire.MESSAGES: (messages_plain, messages_stream, messages_helper),
+    Wire.RESPONSES: (responses_plain, responses_stream, responses_helper),
+}
+
+
+def client_of(bench: Bench, caller: Wire, upstream: Wire, name: str) -> Any:
+    url = f"{bench.url}/{name}/{upstream.value}"
+    if caller is Wire.MESSAGES:
+        return bench.anthropic.with_options(base_url=url)
+    return bench.openai.with_options(base_url=f"{url}/v1")
+
+
+def expected(scenario: Scenario, caller: Wire, upstream: Wire) -> Seen:
+    """What the caller must hold, by what the two protocols can say."""
+
+    def words(kind: str) -> str:
+        return "".join(said.text for said in scenario.of(kind))
+
+    declined = words("refusal")
+    as_text = Wire.MESSAGES in (caller, upstream)  # which has no part for it
+    calls = [
+        (said.call_id, said.name, json.loads(said.text or "{}")) for said in scenario.of("call")
+    ]
+    used = scenario.tokens
+    return Seen(
+        words("text") + (declined if as_text else ""),
+        "" if as_text else declined,
+        words("thinking"),
+        _secrets(scenario, caller, upstream),
+        calls,
+        _finish(scenario, caller, upstream),
+        (used.given, used.read, used.output),
+    )
+
+
+def _secrets(scenario: Scenario, caller: Wire, upstream: Wire) -> list[str]:
+    """Signatures reach who can send them back: marked, where they are another maker's."""
+    found = []
+    for place, said in enumerate(scenario.said):
+        secret = said.text if said.kind == "redacted" else said.signature
+        if secret is None or Wire.CHAT in (caller, upstream):
+            continue
+        if caller is Wire.MESSAGES:
+            found.append(f"responses:rs_{place}:{secret}")
+        else:
+            redacted = "-redacted" if said.kind == "redacted" else ""
+            found.append(f"relayed{redacted}:{secret}")
+    return found
+
+
+def _finish(scenario: Scenario, caller: Wire, upstream: Wire) -> str:
+    finish = scenario.finish
+    if finish == "refused" and scenario.of("refusal") and upstream is not Wire.MESSAGES:
+        finish = "stop"  # there a refusal is words, and not why it ends
+    if finish == "END" and upstream is not Wire.MESSAGES:
+        finish = "stop"  # the others do not say which
+    names = {
+        Wire.CHAT: {"tools": "tool_calls", "refused": "content_filter", "length": "length"},
+        Wire.MESSAGES: {
+            "stop": "end_turn",
+            "tools": "tool_use",
+            "refused": "refusal",
+            "length": "max_tokens",
+            "END": "END",
+        },
+        Wire.RESPONSES: {"refused": "content_filter", "length": "max_output_tokens"},
+    }
+    return names[caller].get(finish, "completed" if caller is Wire.RESPONSES else "stop")
+
+
+NAMED = [scenario for scenario in SCENARIOS if scenario.error is None]
+arrows = pytest.mark.parametrize(
+    ("caller", "upstream"), ARROWS, ids=lambda wire: wire.value if isinstance(wire, Wire) else None
+)
+
+
+@arrows
+@pytest.mark.parametrize("scenario", NAMED, ids=lambda scenario: scenario.name)
+def test_sdks_hold_what_the_provider_said(
+    bench: Bench, caller: Wire, upstream: Wire, scenario: Scenario
+) -> None:
+    wanted = expected(scenario, caller, upstream)
+    client = client_of(bench, caller, upstream, scenario.name)
+    for way in WAYS[caller]:
+        assert way(client) == wanted, way.__name__
+
+
+def reason_of(scenario: Scenario) -> str:
+    assert scenario.error is not None
+    return scenario.error
+
+
+ERROR = next(scenario for scenario in SCENARIOS if scenario.error is not None)
+
+
+@pytest.mark.parametrize("upstream", [Wire.MESSAGES, Wire.RESPONSES])
+def test_the_openai_sdk_raises_on_an_error_inside_a_chat(bench: Bench, upstream: Wire) -> None:
+    client = client_of(bench, Wire.CHAT, upstream, ERROR.name)
+    for way in (chat_stream, chat_helper):
+        with pytest.raises(openai.APIError, match=reason_of(ERROR)):
+            way(client)
+
+
+@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.RESPONSES])
+def test_the_anthropic_sdk_raises_on_an_error_inside_a_message(
+    bench: Bench, upstream: Wire
+) -> None:
+    client = client_of(bench, Wire.MESSAGES, upstream, ERROR.name)
+    for way in (messages_stream, messages_helper):
+        with pytest.raises(anthropic.APIStatusError, match=reason_of(ERROR)):
+            way(client)
+
+
+@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.MESSAGES])
+def test_the_openai_sdk_shows_an_error_inside_a_response(bench: Bench, upstream: Wire) -> None:
+    client = client_of(bench, Wire.RESPONSES, upstream, ERROR.name)
+    last = list(client.responses.create(**RESPONSES_ASK, stream=True))[-1]
+    with client.responses.stream(**RESPONSES_ASK) as stream:
+        helped = list(stream)[-1]
+    for event in (last, helped):
+        assert event.type == "response.failed"
+        assert event.response.status == "failed"
+        assert event.response.error.message == reason_of(ERROR)
+
+
+@arrows
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_it_does_not_matter_where_a_stream_is_split(
+    caller: Wire, upstream: Wire, scenario: Scenario
+) -> None:
+    told = PROVIDERS[upstream](scenario)
+    body = told.events
+
+    def answer(*pieces: bytes) -> bytes:
+        translator = Translator(caller, upstream, 7, include_usage=True)
+        out = b"".join([translator.feed(piece) for piece in pieces])
+        return out + (translator.finish(told.terminal) + translator.end() if told.terminal else b"")
+
+    whole = answer(body)
+    assert answer(*(body[place : place + 1] for place in range(len(body)))) == whole
+    # Both sides of every byte of an event's seam and inside it; the reader sees whole events only.
+    for cut in range(0, len(body), 1 if len(body) < 3_000 else 97):
+        assert answer(body[:cut], body[cut:]) == whole
