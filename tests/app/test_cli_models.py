@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.app.cli import main
+from proxy.app.cli_models import models_import
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "config" / "catalog.toml"
 ONE = ("--provider", "openai", "--model", "gpt-4o-mini")
@@ -85,6 +86,12 @@ def test_models_of_the_catalog_are_looked_up_where_their_channels_are(data: Path
     assert rows["gpt-4o"]["provider"] == "openai"
     assert rows["gpt-4o"]["status"] in {"changed", "unchanged"}
     assert all(row["notes"] for row in rows.values() if row["status"] == "skipped")
+
+
+def test_the_command_works_by_itself_too(data: Path) -> None:
+    found = CliRunner().invoke(models_import, [*ONE, "--dry-run", "--json", "--data", str(data)])
+    assert found.exit_code == 0
+    assert len(orjson.loads(found.stdout)) <= 1
 
 
 def test_an_unknown_provider_is_refused_with_the_known_ones(data: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.app.cli import main
+from proxy.app.cli_storage import SECRETS_REMINDER
 from proxy.app.directory import DataDirectory
 from proxy.app.target import Target
 
@@ -31,7 +32,7 @@ def test_a_backup_says_what_it_holds_and_what_it_lacks(data: Path, tmp_path: Pat
     done = sluice(data, "backup", str(file))
     assert done.exit_code == 0
     assert "5.00" in done.stdout
-    assert "secrets are not in it" in done.stderr
+    assert SECRETS_REMINDER in done.stderr
     again = sluice(data, "backup", str(file), "--json")
     assert (again.exit_code, "exists already" in again.stderr) == (1, True)
     assert "name a new file" in again.stderr

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from proxy.core.money import format_usd, parse_usd
 from tests.integration.relay_process import (
     OPENAI_MODEL,
@@ -22,6 +24,7 @@ from tests.integration.relay_process import (
 from tests.integration.scripted import ScriptedUpstream
 from tests.integration.scripts import plain_script
 
+pytestmark = pytest.mark.timeout(180)
 ANSWER = json.dumps(
     {
         "id": "c-1",

@@ -26,6 +26,7 @@ from tests.integration.scripted import ScriptedUpstream
 from tests.integration.scripts import LAST_CHUNK, Pause, Send, chunk, plain_script, stream_head
 from tests.integration.test_backup_drill import ANSWER
 
+pytestmark = pytest.mark.timeout(180)
 DISK_BYTES = 64 << 20
 MINIMUM = 24 << 20
 CALLS_MAX = 5_000
