@@ -267,12 +267,12 @@ def test_a_new_program_takes_over_one_child_after_the_other(tmp_path: Path) -> N
         ]
         born = [(row["role"], row["number"]) for row in one.events("born")[4:]]
         assert born == [("keeper", -1), ("worker", 2), ("worker", 3), ("console", -1)]
+        until_gone(before)
         orders = [(row["role"], row["number"], row["order"]) for row in one.events("leaving")]
         assert orders[0] == ("keeper", -1, "stop")
         assert sorted(orders[1:]) == [
             ("console", -1, "stop"), ("worker", 0, "retire"), ("worker", 1, "retire"),
         ]  # fmt: skip
-        until_gone(before)
         assert one.ask()[0] in {2, 3}
         assert len(one.events("announced")) == 1
         one.signal(signal.SIGUSR2)
