@@ -39,6 +39,8 @@ __all__ = ["UNLIMITED", "Exchange", "Expectation", "Failure", "FailureKind", "Ph
 PREAMBLE_BYTES_MAX = 1 << 20
 BACKLOG_BYTES_MAX = 4 << 20
 FINISH_REASON_CHARACTERS_MAX = 64
+ACCOUNT_CHARACTERS_MIN = 256
+"""At the edge of the hold every event is looked at closely instead, and counted once."""
 UNLIMITED = 1 << 62
 
 # No published table, and no estimate, makes more tokens of one character.
@@ -58,8 +60,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_backlog", "_backlog_bytes", "_body", "_characters_max", "_checkpoint", "_ended",
-        "_events", "_expect", "_finished", "_meter", "_openai", "_parser", "_passage",
+        "_accounted", "_backlog", "_backlog_bytes", "_body", "_characters_max", "_checkpoint",
+        "_ended", "_events", "_expect", "_finished", "_meter", "_openai", "_parser", "_passage",
         "_splitter", "_unsent", "_verbatim", "at_edge", "failure", "finish_reason", "garbage",
         "has_id", "held", "phase", "plain_bytes", "shown", "tally", "terminal", "tokens_allowed",
         "upper",
@@ -102,6 +104,7 @@ class Exchange:
         self._backlog_bytes = 0
         self._checkpoint = PENDING_BYTES_MAX
         self._characters_max = tokens_allowed // _TOKENS_PER_CHARACTER_MAX
+        self._accounted = 0
         self._unsent = unsent
 
     @property
@@ -170,12 +173,14 @@ class Exchange:
         """
         self._drain()
         meter, passage = self._meter, self._passage
-        if (
-            not self._verbatim
-            or self._meter.written > self._checkpoint
-            or meter.characters + len(data) > self._characters_max
-        ):
+        if not self._verbatim:
             return 0
+        if not self._passes_unexamined(len(data)):
+            if meter.characters - self._accounted < ACCOUNT_CHARACTERS_MIN:
+                return 0
+            self._account()  # fewer tokens than they could have been: more may pass
+            if not self._passes_unexamined(len(data)):
+                return 0
         taken, events = passage.look(data, meter)
         self._events += events
         passage.grant(self._characters_max - meter.characters)
@@ -344,7 +349,8 @@ class Exchange:
         self.upper = upper = meter.projected() if unsent else sent
         self._checkpoint = self._meter.written + PENDING_BYTES_MAX
         room = max(0, self.tokens_allowed - upper) // _TOKENS_PER_CHARACTER_MAX
-        self._characters_max = meter.characters + room
+        self._accounted = meter.characters
+        self._characters_max = self._accounted + room
         return upper
 
     def _affords(self, event: bytes, *, whole: bool) -> bool:

@@ -70,10 +70,9 @@ def measure(call: "Call", exchange: Exchange, unsent_bytes: int | None) -> Deliv
     if not call.shown:
         return Delivered(content=False, output_tokens=0, exact=exact)
     unsent = call.client.connection.unsent_bytes() if unsent_bytes is None else unsent_bytes
-    tokens = exchange.meter.advance(unsent)
-    return Delivered(
-        content=exchange.wire_bytes > unsent, output_tokens=tokens, exact=exchange.meter.exact
-    )
+    meter = exchange.meter
+    tokens = meter.advance(unsent)
+    return Delivered(content=meter.written > unsent, output_tokens=tokens, exact=meter.exact)
 
 
 def statement(

@@ -871,6 +871,16 @@ def test_what_passed_by_a_pattern_is_in_every_figure() -> None:
     assert not exchange.passes(chunk(says("g")))
 
 
+def test_what_may_pass_is_counted_exactly_before_the_slow_way_is_taken() -> None:
+    connection = begun(STREAM, says("a"), allowed=8_000)
+    sent = len(connection.wire)
+    for _ in range(1_000):
+        connection.feed(chunk(says(" words")))
+    assert connection.exchange.meter.advance() == 6_001
+    assert connection.verbatim == len(connection.wire) - sent
+    assert connection.exchange.upper > 4_000
+
+
 def test_nothing_passes_beyond_the_hold_by_a_pattern() -> None:
     connection = begun(STREAM, says("a"), says("b"), allowed=400)
     exchange = connection.exchange

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.core.entities import Dialect
-from proxy.core.exchange import Exchange, Expectation
+from proxy.core.exchange import UNLIMITED, Exchange, Expectation
 from proxy.core.metering import Meter
 from proxy.core.usage import UsageTally
 from proxy.edge.attempt import PENDING_BYTES_MAX, Attempt, AttemptEnd
@@ -157,15 +157,23 @@ class Transport(asyncio.Transport):
 
 
 class Owner:
+    """Hears whether credit is needed, and whether it is late."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
     def credit_needed(self, *, at_edge: bool) -> None:
-        raise AssertionError("this call has credit")
+        self.asked.append(at_edge)
 
 
-def attempted() -> tuple[Attempt, Transport]:
+def attempted(
+    owner: Owner | None = None, *, allowed: int = UNLIMITED, low_water: int = 0
+) -> tuple[Attempt, Transport]:
     loop = asyncio.new_event_loop()
     expect = Expectation(dialect=Dialect.OPENAI, stream=True)
-    exchange = Exchange(expect, Meter(len), UsageTally())
-    attempt, transport = Attempt(loop, Owner(), exchange, low_water=0), Transport()
+    exchange = Exchange(expect, Meter(len), UsageTally(), tokens_allowed=allowed)
+    attempt = Attempt(loop, owner or Owner(), exchange, low_water=low_water)
+    transport = Transport()
     attempt.send(transport, b"request", stream=True)
     loop.close()
     return attempt, transport
@@ -218,3 +226,21 @@ def test_a_lost_connection_ends_the_attempt() -> None:
     attempt.connection_lost(ConnectionResetError())
     assert attempt.end is AttemptEnd.LOST
     assert len(WORDS) == 7
+
+
+def test_credit_is_asked_for_in_time_though_no_event_is_out_of_the_ordinary() -> None:
+    owner = Owner()
+    attempt, transport = attempted(owner, allowed=4_000, low_water=2_000)
+    attempt._loop = type("Clock", (), {"time": staticmethod(lambda: 1.0)})()
+    attempt.data_received(stream_head() + chunk(text("a")))
+    attempt.take_pending()
+    attempt.flow(transport.write, chunked=True)
+    transport.written = b""
+    event, passed = chunk(text(" words")), 0
+    while not owner.asked:
+        attempt.data_received(event)
+        passed += 1
+    assert owner.asked == [False]
+    assert transport.written == event * passed
+    assert 2_000 <= passed * len(" words") < 3_500
+    assert transport.reading
