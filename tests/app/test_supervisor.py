@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -170,9 +171,14 @@ def test_a_worker_that_dies_again_and_again_is_started_at_ever_longer_pauses(
         one.set("crash-worker", "3")
         os.kill(one.events("born", role="worker")[0]["process"], signal.SIGKILL)
         one.until_logged("exit status 3", 3)
-        assert one.ask(), "the other worker serves"
+        waiting = [one.connect() for _ in range(40)]
+        for connection in waiting:
+            connection.sendall(b"?\n")
+        assert select.select(waiting, [], [], SECONDS_MAX)[0], "the other worker serves its queue"
         one.unset("crash-worker")
-        one.until_logged("child ready", 5)
+        for connection in waiting:
+            assert connection.recv(100), "and this one's has waited"
+            connection.close()
         assert one.stop() == 0
 
 
