@@ -53,6 +53,17 @@ class Catalog:
         """Enabled channels of `group` that serve `model` in `dialect`, highest priority first."""
         return self.channels_by_route.get((group, model, dialect), ())
 
+    def channels_serving(self, group: str, model: str, dialect: Dialect) -> tuple[Channel, ...]:
+        """The same, or those of another dialect where `dialect` has none: they are translated.
+
+        Never both: what the caller's own dialect serves passes byte for byte (DESIGN.md promise 1).
+        """
+        own = self.channels_by_route.get((group, model, dialect))
+        if own is not None:
+            return own
+        others = [self.channels_for(group, model, other) for other in Dialect]
+        return next((found for found in others if found), ())
+
     def groups_with(self, model: str) -> tuple[str, ...]:
         """Names of the groups with an enabled channel for `model`, sorted."""
         return self.groups_by_model.get(model, ())

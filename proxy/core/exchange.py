@@ -478,6 +478,10 @@ class Exchange:
         message = anthropic_event(data)
         return message is not ANTHROPIC_GARBAGE and (message.type or name) == "message_stop"
 
+    def reject(self, failure: Failure) -> None:
+        """End in `failure`: what was read is of no use to the caller."""
+        self._fail(failure)
+
     def _fail(self, failure: Failure) -> bytes:
         self.phase = _FAILED
         self.failure = failure

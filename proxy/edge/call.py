@@ -12,28 +12,24 @@ from enum import Enum, auto
 from time import perf_counter
 from typing import Self
 
-from proxy.core import pricing
 from proxy.core.answers import PlainReading
 from proxy.core.bill import Delivered
+from proxy.core.entities import Attempt as AttemptRecord
 from proxy.core.entities import (
-    MULTIPLIER_ONE,
     Channel,
     ChannelKey,
     DisconnectMode,
-    Usage,
     Verdict,
 )
-from proxy.core.entities import Attempt as AttemptRecord
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import UNLIMITED, Exchange, Phase
-from proxy.core.redact import redact
-from proxy.core.requests import edit_body
 from proxy.edge import settlement
 from proxy.edge.attempt import Attempt, AttemptEnd
 from proxy.edge.downstream import Downstream
-from proxy.edge.engines import plain_exchange, stream_exchange
+from proxy.edge.engines import plain_exchange, request_body, stream_exchange
 from proxy.edge.offer import Offer
 from proxy.edge.settlement import Ended
+from proxy.edge.translation import Translation
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Progress, Receipt
 
@@ -126,6 +122,9 @@ class Call:
     def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt:
         """Make the attempt for `channel`; the caller connects it."""
         world, request = self.world, self.offer.request
+        translation = None
+        if channel.dialect is not request.dialect:
+            translation = Translation(self.offer, channel, int(world.now()))
         if request.stream:
             exchange = stream_exchange(
                 self.offer,
@@ -135,28 +134,32 @@ class Call:
                 omit_usage=omit_usage,
                 verbatim=self.client.chunked,
                 event_bytes_max=world.bounds.event_bytes_max,
-                unsent=self.client.connection.unsent_bytes,
+                unsent=self.unsent_bytes,
             )
         else:
-            exchange = plain_exchange(request.dialect)
+            exchange = plain_exchange(channel.dialect)
         low_water = world.bounds.slice_tokens // LOW_WATER_DIVISOR
-        self.attempt = Attempt(world.loop, self, exchange, low_water=low_water)
+        self.attempt = Attempt(
+            world.loop, self, exchange, low_water=low_water, translation=translation
+        )
         self.channel = channel
         self._progress = -1
         self._progress_at = world.loop.time()
         return self.attempt
 
     def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes:
-        """Return the caller's bytes with the few edits `channel` needs."""
-        request = self.offer.request
-        return edit_body(
-            self.body,
-            request,
-            upstream_model=channel.models[request.model],
-            include_usage=not omit_usage,
-            output_tokens_max=self.offer.output_limit,
-            strip_stream_options=omit_usage,
-        )
+        """Return what the attempt in flight sends. Raises RelayError 400."""
+        translation = None if self.attempt is None else self.attempt.translation
+        return request_body(self.offer, self.body, channel, translation, omit_usage=omit_usage)
+
+    def unsent_bytes(self) -> int:
+        """How many of the upstream's bytes have not left for the client yet."""
+        return self.upstream_bytes(self.client.connection.unsent_bytes())
+
+    def upstream_bytes(self, client_bytes: int) -> int:
+        """How many of the upstream's bytes the newest `client_bytes` stand for."""
+        translation = None if self.attempt is None else self.attempt.translation
+        return client_bytes if translation is None else translation.unsent(client_bytes)
 
     async def connecting(
         self, connect: Coroutine[None, None, asyncio.Transport]
@@ -195,37 +198,17 @@ class Call:
         channel = self.channel
         if channel is not None:
             self.client.name_upstream(channel.name, channel.models[self.offer.model.name])
+            if self.attempt is not None and self.attempt.translation is not None:
+                self.client.add_headers(self.attempt.translation.header())
 
-    def end_attempt(self, channel: Channel, key: ChannelKey, outcome: str, began: float) -> None:
+    def end_attempt(self, key: ChannelKey, outcome: str, began: float) -> None:
         """Record the attempt in flight, served or failed: what an invoice is reconciled with."""
         attempt = self.attempt
         if attempt is None:
             raise AssertionError("no attempt to end")
-        head, seconds = attempt.exchange.head, self.world.loop.time() - began
-        tally = settlement.tally(self, attempt.exchange)
-        usage = tally.usage() if tally.seen else Usage(calls=0)
-        basis = channel.costs.get(self.offer.model.name)
-        upstream_id = None
-        if head is not None:
-            upstream_id = head.header("x-request-id") or head.header("request-id")
-            if upstream_id is not None and key.secret in upstream_id:
-                upstream_id = redact(upstream_id, (key.secret,))  # it goes into the database
         if attempt.first_byte_at is not None:
             self.upstream_seconds += attempt.first_byte_at - began
-        self.records.append(
-            AttemptRecord(
-                channel_id=channel.id,
-                channel_key_id=key.id,
-                started_at=self.world.now() - seconds,
-                status=None if head is None else head.status,
-                outcome=outcome,
-                upstream_request_id=upstream_id,
-                upstream_model=channel.models[self.offer.model.name],
-                usage=usage,
-                cost=0 if basis is None else pricing.charge(usage, basis, MULTIPLIER_ONE),
-                duration_ms=seconds * 1000,
-            )
-        )
+        self.records.append(settlement.record(self, attempt.exchange, key, outcome, began))
 
     # What the client's connection tells
 
@@ -430,7 +413,12 @@ class Call:
         What is still in this process when it is killed never arrives, so it is not billed
         before. A plain answer waits with its last byte, a stream with its terminal event.
         """
-        client = self.client
+        client, attempt = self.client, self.attempt
+        if attempt is not None and attempt.translation is not None:
+            try:
+                client.write(attempt.translation.conclude(attempt.exchange))
+            except RelayError as error:
+                return Ended(Verdict.UPSTREAM_ERROR, error)
         if not self.offer.request.stream:
             await self.reserved()
             if self.gone:
@@ -495,4 +483,7 @@ class Call:
         attempt = self.attempt
         if attempt is None:
             raise AssertionError("nothing was held")
-        return attempt.exchange.terminal if self.offer.request.stream else attempt.exchange.body
+        if attempt.translation is None:
+            stream = self.offer.request.stream
+            return attempt.exchange.terminal if stream else attempt.exchange.body
+        return attempt.translation.last

@@ -243,7 +243,7 @@ async def _try_once(
         failed = _Failed(AttemptFailure.CONNECT, refusals.unavailable())
         outcome = failed.error.code.code
     finally:
-        call.end_attempt(channel, key, outcome, began)
+        call.end_attempt(key, outcome, began)
         kept = attempt.release()
         if kept is not None:
             world.pool.put(origin, kept, attempt.exchange.finish)
@@ -315,6 +315,8 @@ def _failure_of(call: Call, attempt: Attempt, channel: Channel) -> _Failed | Non
 def _request_head(call: Call, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
     """Where the request goes and its head but for the length; calls that look alike share it."""
     world, forwarded, stream = call.world, call.client.visit.forwarded, call.offer.request.stream
+    if channel.dialect is not call.offer.request.dialect:
+        forwarded = ()  # versions and betas of the caller's own dialect
     origin, prefix = world.origin(channel)
     alike = (channel.id, key.id, stream, forwarded)
     known = world.heads.get(alike)

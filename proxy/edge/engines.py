@@ -1,4 +1,4 @@
-"""What reads an upstream's answer: an exchange that meters a stream, or a bare one for plain calls.
+"""What an attempt sends and what reads its answer: an exchange that meters, bare for plain calls.
 
 Rules: a plain call holds its ceiling and is counted, if at all, when it is whole, so that nothing
 of it is metered and no hold is watched. This module must not know sockets.
@@ -10,9 +10,11 @@ from typing import Final
 from proxy.core.entities import Channel, Dialect
 from proxy.core.exchange import Exchange, Expectation
 from proxy.core.metering import Meter
+from proxy.core.requests import edit_body
 from proxy.core.tokenizers import Calibration, new_meter
 from proxy.core.usage import UsageTally
 from proxy.edge.offer import Offer
+from proxy.edge.translation import Translation
 
 _PLAIN: Final = {dialect: Expectation(dialect, stream=False) for dialect in Dialect}
 _NO_METER: Final = Meter(len)
@@ -36,18 +38,44 @@ def stream_exchange(
 ) -> Exchange:
     """Return what reads one stream, as far as `held` nano-USD go; `unsent`: bytes not yet gone."""
     request = offer.request
+    native = channel.dialect is request.dialect
     return Exchange(
         Expectation(
-            dialect=request.dialect,
+            dialect=channel.dialect,
             stream=True,
-            strip_usage=not request.include_usage and not omit_usage,
+            strip_usage=native and not request.include_usage and not omit_usage,
             terminal=channel.terminal,
             choices=request.choices,
-            verbatim=verbatim,
+            verbatim=native and verbatim,
             event_bytes_max=event_bytes_max,
         ),
         new_meter(offer.model, calibration),
         UsageTally(),
         tokens_allowed=offer.tokens_affordable(request.input_tokens_estimate, held),
         unsent=unsent,
+    )
+
+
+def request_body(
+    offer: Offer,
+    body: bytes,
+    channel: Channel,
+    translation: Translation | None,
+    *,
+    omit_usage: bool,
+) -> bytes:
+    """The caller's bytes with the few edits `channel` needs, or what they mean in its dialect.
+
+    Raises RelayError 400 for what its dialect cannot say.
+    """
+    model = channel.models[offer.request.model]
+    if translation is not None:
+        return translation.request(body, offer, model)
+    return edit_body(
+        body,
+        offer.request,
+        upstream_model=model,
+        include_usage=not omit_usage,
+        output_tokens_max=offer.output_limit,
+        strip_stream_options=omit_usage,
     )

@@ -167,7 +167,7 @@ def _facts(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
         "endpoints": [
             CANONICAL[endpoint]
             for dialect, endpoint in endpoints
-            if catalog.channels_for(key.group, model.name, dialect)
+            if catalog.channels_serving(key.group, model.name, dialect)
         ],
         "pricing": None if model.price is None else _pricing(model.price, multiplier),
     }

@@ -10,16 +10,10 @@ from msgspec import Struct
 from proxy.core import pricing
 from proxy.core.bill import Terms
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Channel, Dialect, Group, Key, Model, Price
+from proxy.core.entities import Channel, Group, Key, Model, Price
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.requests import CallRequest
-from proxy.core.urls import CANONICAL, Endpoint
 from proxy.edge.models import model_named
-
-_OTHER_ENDPOINT = {
-    Dialect.OPENAI: CANONICAL[Endpoint.MESSAGES],
-    Dialect.ANTHROPIC: CANONICAL[Endpoint.CHAT],
-}
 
 
 class Offer(Struct, frozen=True, gc=False):
@@ -63,14 +57,9 @@ def callable_model(catalog: Catalog, key: Key, request: CallRequest) -> Model:
     if (
         model is None
         or (key.models is not None and name not in key.models)
-        or not catalog.channels_for(key.group, name, request.dialect)
+        or not catalog.channels_serving(key.group, name, request.dialect)
     ):
         model = model_named(catalog, key, name)
-        raise RelayError(
-            ErrorCode.MODEL_NOT_FOUND,
-            f"The model `{name}` is served here at {_OTHER_ENDPOINT[request.dialect]} only.",
-            param="model",
-        )
     if model.price is None:
         raise RelayError(
             ErrorCode.MODEL_NOT_PRICED,
@@ -109,7 +98,7 @@ def make_offer(
         model=model,
         price=price,
         request=request,
-        channels=catalog.channels_for(key.group, model.name, request.dialect),
+        channels=catalog.channels_serving(key.group, model.name, request.dialect),
         output_tokens_max=most,
         output_limit=limit,
         hold=hold,

@@ -20,6 +20,7 @@ from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
 from proxy.edge.offer import Offer, callable_model, make_offer
 from proxy.edge.refusals import refused
+from proxy.edge.translation import check
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Refusal
 
@@ -41,6 +42,7 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
             request,
             world.bounds.slice_tokens,
         )
+        check(offer, body)
         opening = open_call(world, client, offer, call_id)
         admission = await reserve(world, offer, opening)
     except RelayError as error:

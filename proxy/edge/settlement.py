@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from proxy.core import pricing
 from proxy.core.answers import PlainReading, plain_usage
 from proxy.core.bill import NOTHING, Delivered, Statement, state
-from proxy.core.entities import Tokenizer, Usage, UsageSource, Verdict
+from proxy.core.entities import (
+    MULTIPLIER_ONE,
+    Attempt,
+    ChannelKey,
+    Tokenizer,
+    Usage,
+    UsageSource,
+    Verdict,
+)
 from proxy.core.errors import RelayError
 from proxy.core.exchange import Exchange, Phase
+from proxy.core.redact import redact
 from proxy.core.requests import read_prompt
 from proxy.core.tokenizers import count_texts, unpack_characters
 from proxy.core.usage import UsageTally
@@ -41,7 +51,9 @@ INTERNAL_ERROR: Final = Ended(Verdict.INTERNAL_ERROR, None)
 def reading(call: "Call", exchange: Exchange) -> PlainReading:
     """Return what a whole plain answer says; read once."""
     if call.reading is None:
-        call.reading = plain_usage(exchange.body, call.offer.request.dialect)
+        channel = call.channel
+        spoken = call.offer.request.dialect if channel is None else channel.dialect
+        call.reading = plain_usage(exchange.body, spoken)
     return call.reading
 
 
@@ -60,7 +72,7 @@ def measure(call: "Call", exchange: Exchange, unsent_bytes: int | None) -> Deliv
         if exchange.phase is not Phase.TERMINAL or not call.client.owes_last_byte:
             return Delivered(content=False, output_tokens=0, exact=exact)
         # All but the last byte was written; a client that took it and left has had its answer.
-        if (unsent_bytes or 0) >= exchange.plain_bytes - 1:
+        if (unsent_bytes or 0) >= len(call.last()) - 1:
             return Delivered(content=False, output_tokens=0, exact=exact)
         answer = reading(call, exchange)
         if answer.tally.final:
@@ -69,7 +81,7 @@ def measure(call: "Call", exchange: Exchange, unsent_bytes: int | None) -> Deliv
         return Delivered(content=True, output_tokens=counted.tokens, exact=counted.exact)
     if not call.shown:
         return Delivered(content=False, output_tokens=0, exact=exact)
-    unsent = call.client.connection.unsent_bytes() if unsent_bytes is None else unsent_bytes
+    unsent = call.unsent_bytes() if unsent_bytes is None else call.upstream_bytes(unsent_bytes)
     meter = exchange.meter
     tokens = meter.advance(unsent)
     return Delivered(content=meter.written > unsent, output_tokens=tokens, exact=meter.exact)
@@ -89,6 +101,36 @@ def statement(
 
     return state(
         call.offer.terms, tally(call, exchange), delivered, prompt_tokens, complete=complete
+    )
+
+
+def record(
+    call: "Call", exchange: Exchange, key: ChannelKey, outcome: str, began: float
+) -> Attempt:
+    """Return what is kept of an attempt that has just ended; `began` is loop time."""
+    channel = call.channel
+    if channel is None:
+        raise AssertionError("an attempt without a channel")
+    head, seconds = exchange.head, call.world.loop.time() - began
+    reported = tally(call, exchange)
+    usage = reported.usage() if reported.seen else Usage(calls=0)
+    basis = channel.costs.get(call.offer.model.name)
+    upstream_id = None
+    if head is not None:
+        upstream_id = head.header("x-request-id") or head.header("request-id")
+        if upstream_id is not None and key.secret in upstream_id:
+            upstream_id = redact(upstream_id, (key.secret,))  # it goes into the database
+    return Attempt(
+        channel_id=channel.id,
+        channel_key_id=key.id,
+        started_at=call.world.now() - seconds,
+        status=None if head is None else head.status,
+        outcome=outcome,
+        upstream_request_id=upstream_id,
+        upstream_model=channel.models[call.offer.model.name],
+        usage=usage,
+        cost=0 if basis is None else pricing.charge(usage, basis, MULTIPLIER_ONE),
+        duration_ms=seconds * 1000,
     )
 
 
