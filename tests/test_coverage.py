@@ -18,7 +18,7 @@ MODULES = tuple(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
 def test_the_core_is_covered_by_its_own_tests(module: Path, tmp_path: Path) -> None:
-    own = Path("tests", "core", f"test_{module.name}")
+    own = Path("tests", *module.parts[1:-1], f"test_{module.name}")
     assert own in tree.files(), f"{module} has no {own}"
     data = f"--data-file={tmp_path / 'coverage'}"
     only = f"--include={module}"
