@@ -75,7 +75,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(
         [make, "--no-print-directory", "install", f"DESTDIR={destination}",
          f"BUILD={tmp_path_factory.mktemp('build') / 'install'}", f"PYTHON={sys.executable}"],
-        cwd=tree.ROOT, capture_output=True, text=True, timeout=600, check=False,
+        cwd=tree.ROOT, env=programs.make_environment(), capture_output=True, text=True,
+        timeout=600, check=False,
     )  # fmt: skip
     if done.returncode != 0 and OFFLINE.search(done.stderr):
         pytest.skip("the package index is not reachable: connect to it to install from the lock")
