@@ -211,17 +211,17 @@ class Passage:
         run, text = meter.run, meter.last
         # What was learnt before holds while the text of such events goes to the run it went to.
         self._unlocked = self._lengths if run == self._run else _NO_LENGTHS
+        if self._matches >= MATCHES_MIN:
+            self._matches, self._lessons = 0, LESSONS_MAX
+        if not self._lessons:
+            return
         found = _around(event, text)
         if found is None or len(event) - len(text) > PATTERN_BYTES_MAX:
             return
         opening, raw, tail = found
         if opening == self._opening and run == self._run and self._is_tail(tail):
             return
-        if self._matches >= MATCHES_MIN:
-            self._lessons = LESSONS_MAX
         self._matches = 0
-        if not self._lessons:
-            return
         self._lessons -= 1
         middle, hole, end = _hole(tail)
         other_tail = middle + hole + b"0" + end if middle else tail
