@@ -1,28 +1,32 @@
 """The real SDKs read what the translation makes of every provider's answers, over real HTTP.
 
-A server on loopback takes the SDK's request, translates it for the provider, and answers with
-the provider's stream or answer (`provider_answers.py`, written by hand) translated back. What the
-SDK then holds is compared with what the scenario says: words, thoughts, calls, why it ended, what
+A server on loopback (`translation_server.py`) takes the SDK's request, translates it for the
+provider, and answers with the provider's stream or answer (`provider_answers.py`, written by
+hand) translated back. What the SDK then holds is compared with what the scenario says: words, thoughts, calls, why it ended, what
 it used.
 """
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import anthropic
 import openai
 import pytest
 
-from proxy.core.translation.conversation import Wire
-from proxy.core.translation.translator import Translator
-from tests.integration.provider_answers import MODEL, PROVIDERS, SCENARIOS, Scenario
+from proxy.core.translation.conversation import (
+    Part,
+    Text,
+    ToolCall,
+    ToolResult,
+    Wire,
+)
+from proxy.core.translation.translator import SIDES, Translator
+from tests.integration.provider_answers import PROVIDERS, SCENARIOS, Scenario
+from tests.integration.translation_server import Bench, Handler, served
 
 ARROWS = [(caller, upstream) for caller in Wire for upstream in Wire if caller is not upstream]
-ROUTES = {"completions": Wire.CHAT, "messages": Wire.MESSAGES, "responses": Wire.RESPONSES}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 
 
@@ -39,65 +43,10 @@ class Seen:
     tokens: tuple[int, int, int] = (0, 0, 0)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """`/{scenario}/{upstream}/...`: the rest of the path names the caller's protocol."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: Any) -> None:
-        return
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        _, name, upstream, *rest = self.path.split("/")
-        (scenario,) = (one for one in SCENARIOS if one.name == name)
-        asked = json.loads(body)
-        stream = bool(asked.get("stream"))
-        wanted = bool((asked.get("stream_options") or {}).get("include_usage"))
-        caller, provider = ROUTES[rest[-1]], Wire(upstream)
-        translator = Translator(caller, provider, 1_700_000_000, include_usage=wanted)
-        request, _ = translator.request(body, model=MODEL, output_tokens_max=None, limit=4096)
-        sent = json.loads(request)
-        if (sent["model"], bool(sent.get("stream")), len(sent["tools"])) != (MODEL, stream, 2):
-            raise AssertionError(sent)
-        told = PROVIDERS[provider](scenario)
-        if stream:
-            answer = translator.feed(told.events)
-            if told.terminal:
-                answer += translator.finish(told.terminal)
-            if (translator.failure is None) != (scenario.error is None):
-                raise AssertionError(translator.failure)
-            answer += translator.end()
-        else:
-            answer = translator.answer(told.plain)
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream" if stream else "application/json")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    url: str
-    openai: openai.OpenAI
-    anthropic: anthropic.Anthropic
-
-
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = False
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    with (
-        openai.OpenAI(base_url="http://unset", api_key="k", max_retries=0, timeout=20) as first,
-        anthropic.Anthropic(base_url="http://unset", api_key="k", max_retries=0, timeout=20) as two,
-    ):
-        yield Bench(f"http://127.0.0.1:{server.server_address[1]}", first, two)
-    server.shutdown()
-    server.server_close()
-    thread.join(20)
+    with served() as found:
+        yield found
 
 
 # What each SDK holds, asked in each of its ways.
@@ -328,13 +277,6 @@ WAYS: dict[Wire, tuple[Callable[[Any], Seen], ...]] = {
 }
 
 
-def client_of(bench: Bench, caller: Wire, upstream: Wire, name: str) -> Any:
-    url = f"{bench.url}/{name}/{upstream.value}"
-    if caller is Wire.MESSAGES:
-        return bench.anthropic.with_options(base_url=url)
-    return bench.openai.with_options(base_url=f"{url}/v1")
-
-
 def expected(scenario: Scenario, caller: Wire, upstream: Wire) -> Seen:
     """What the caller must hold, by what the two protocols can say."""
 
@@ -405,9 +347,72 @@ def test_sdks_hold_what_the_provider_said(
     bench: Bench, caller: Wire, upstream: Wire, scenario: Scenario
 ) -> None:
     wanted = expected(scenario, caller, upstream)
-    client = client_of(bench, caller, upstream, scenario.name)
+    client = bench.client(caller, upstream, scenario.name)
     for way in WAYS[caller]:
         assert way(client) == wanted, way.__name__
+
+
+def asked_again(client: Any, caller: Wire) -> None:
+    """Go once round a loop of tools, as the SDK's users do: its objects go back as they are."""
+    if caller is Wire.CHAT:
+        first = client.chat.completions.create(**CHAT_ASK).choices[0].message
+        results = [
+            {"role": "tool", "tool_call_id": call.id, "content": f"{call.function.name} says 7"}
+            for call in first.tool_calls
+        ]
+        turns = [*CHAT_ASK["messages"], first, *results]
+        client.chat.completions.create(**CHAT_ASK | {"messages": turns})
+    elif caller is Wire.MESSAGES:
+        said = client.messages.create(**MESSAGES_ASK).content
+        shown = [
+            {"type": "tool_result", "tool_use_id": one.id, "content": f"{one.name} says 7"}
+            for one in said
+            if one.type == "tool_use"
+        ]
+        turns = [
+            *MESSAGES_ASK["messages"],
+            {"role": "assistant", "content": said},
+            {"role": "user", "content": shown},
+        ]
+        client.messages.create(**MESSAGES_ASK | {"messages": turns})
+    else:
+        output = client.responses.create(**RESPONSES_ASK).output
+        given = [
+            {"type": "function_call_output", "call_id": one.call_id, "output": f"{one.name} says 7"}
+            for one in output
+            if one.type == "function_call"
+        ]
+        turns = [{"role": "user", "content": "hi"}, *output, *given]
+        client.responses.create(**RESPONSES_ASK | {"input": turns})
+
+
+@arrows
+@pytest.mark.parametrize("name", ["thinking-text-and-calls", "parallel-calls"])
+def test_loops_of_tools_go_round(bench: Bench, caller: Wire, upstream: Wire, name: str) -> None:
+    """The provider is told its own calls with what they gave, in one turn each, in order."""
+    asked_again(bench.client(caller, upstream, name), caller)
+    request = SIDES[upstream].read_request(Handler.sent[-1])
+    (scenario,) = (one for one in SCENARIOS if one.name == name)
+    parts = [part for message in request.messages[1:] for part in message.parts]
+    wanted: list[Part] = [Text(said.text) for said in scenario.of("text")]
+    wanted += [
+        ToolCall(said.call_id, said.name, json.dumps(json.loads(said.text)))
+        for said in scenario.of("call")
+    ]
+    wanted += [
+        ToolResult(said.call_id, (Text(f"{said.name} says 7"),)) for said in scenario.of("call")
+    ]
+    plain = [
+        ToolCall(part.id, part.name, json.dumps(json.loads(part.arguments)))
+        if isinstance(part, ToolCall)
+        else part
+        for part in parts
+        if isinstance(part, Text | ToolCall | ToolResult)
+    ]
+    assert plain == wanted
+    assert sum(isinstance(part, ToolCall) for part in request.messages[1].parts) == len(
+        scenario.of("call")
+    )
 
 
 def reason_of(scenario: Scenario) -> str:
@@ -420,7 +425,7 @@ ERROR = next(scenario for scenario in SCENARIOS if scenario.error is not None)
 
 @pytest.mark.parametrize("upstream", [Wire.MESSAGES, Wire.RESPONSES])
 def test_the_openai_sdk_raises_on_an_error_inside_a_chat(bench: Bench, upstream: Wire) -> None:
-    client = client_of(bench, Wire.CHAT, upstream, ERROR.name)
+    client = bench.client(Wire.CHAT, upstream, ERROR.name)
     for way in (chat_stream, chat_helper):
         with pytest.raises(openai.APIError, match=reason_of(ERROR)):
             way(client)
@@ -430,7 +435,7 @@ def test_the_openai_sdk_raises_on_an_error_inside_a_chat(bench: Bench, upstream:
 def test_the_anthropic_sdk_raises_on_an_error_inside_a_message(
     bench: Bench, upstream: Wire
 ) -> None:
-    client = client_of(bench, Wire.MESSAGES, upstream, ERROR.name)
+    client = bench.client(Wire.MESSAGES, upstream, ERROR.name)
     for way in (messages_stream, messages_helper):
         with pytest.raises(anthropic.APIStatusError, match=reason_of(ERROR)):
             way(client)
@@ -438,7 +443,7 @@ def test_the_anthropic_sdk_raises_on_an_error_inside_a_message(
 
 @pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.MESSAGES])
 def test_the_openai_sdk_shows_an_error_inside_a_response(bench: Bench, upstream: Wire) -> None:
-    client = client_of(bench, Wire.RESPONSES, upstream, ERROR.name)
+    client = bench.client(Wire.RESPONSES, upstream, ERROR.name)
     last = list(client.responses.create(**RESPONSES_ASK, stream=True))[-1]
     with client.responses.stream(**RESPONSES_ASK) as stream:
         helped = list(stream)[-1]
