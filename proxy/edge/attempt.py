@@ -12,6 +12,8 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from proxy.core.exchange import Exchange, Phase
+from proxy.core.outcomes import Failure, FailureKind
+from proxy.edge.translation import Translation
 from proxy.edge.upstream import Kept
 
 PENDING_BYTES_MAX: Final = 262_144
@@ -72,6 +74,7 @@ class Attempt(asyncio.Protocol):
         "first_byte_at",
         "flowing",
         "lost",
+        "translation",
         "transport",
     )
 
@@ -82,8 +85,10 @@ class Attempt(asyncio.Protocol):
         exchange: Exchange,
         *,
         low_water: int,
+        translation: Translation | None = None,
     ) -> None:
         self.exchange = exchange
+        self.translation = translation
         self.transport: asyncio.Transport | None = None
         self.end: AttemptEnd | None = None
         self.flowing = False
@@ -184,8 +189,10 @@ class Attempt(asyncio.Protocol):
 
     def take_pending(self) -> bytes:
         """Return what may be shown so far, preamble first; call once, with `flow`."""
-        shown = self.exchange.held + b"".join(self._pending)
-        self.exchange.held = b""
+        held, self.exchange.held = self.exchange.held, b""
+        if held and self.translation is not None:
+            held = self._translated(held)
+        shown = held + b"".join(self._pending)
         self._pending.clear()
         self._pending_bytes = 0
         return shown
@@ -249,6 +256,9 @@ class Attempt(asyncio.Protocol):
         return None
 
     def _forward(self, out: bytes) -> None:
+        if out and self.translation is not None:
+            held, self.exchange.held = self.exchange.held, b""
+            out = self._translated(held + out)
         if not out:
             return
         if self.flowing:
@@ -258,6 +268,16 @@ class Attempt(asyncio.Protocol):
         self._pending_bytes += len(out)
         if self._pending_bytes > PENDING_BYTES_MAX:
             self.pause("pending")
+
+    def _translated(self, events: bytes) -> bytes:
+        """Carry events over; what cannot be ends the attempt as the upstream's failure."""
+        translation = self.translation
+        if translation is None:
+            raise AssertionError("nothing to translate with")
+        out = translation.feed(events)
+        if translation.failure is not None and not self.exchange.over:
+            self.exchange.reject(Failure(FailureKind.UNEXPECTED_ANSWER, translation.failure))
+        return out
 
     def _look(self) -> None:
         """After anything out of the ordinary: does somebody have to act?"""
