@@ -81,6 +81,10 @@ def test_channels_are_indexed_by_group_model_and_dialect_in_order_of_priority() 
     assert made.channels_for("default", "claude-sonnet-4-5", Dialect.ANTHROPIC) == (other,)
     assert made.channels_for("nowhere", "gpt-4o", Dialect.OPENAI) == ()
     assert made.channels[5] is off
+    assert made.channels_serving("default", "gpt-4o", Dialect.OPENAI) == (high, low, also_low)
+    assert made.channels_serving("default", "gpt-4o", Dialect.ANTHROPIC) == (high, low, also_low)
+    assert made.channels_serving("default", "claude-sonnet-4-5", Dialect.OPENAI) == (other,)
+    assert made.channels_serving("nowhere", "gpt-4o", Dialect.OPENAI) == ()
 
 
 def test_groups_and_models_follow_enabled_channels() -> None:

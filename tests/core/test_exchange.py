@@ -1041,3 +1041,11 @@ def test_a_failed_exchange_waits_for_nothing() -> None:
     assert failed.phase is Phase.FAILED
     assert failed.finish(b"") is False
     assert failed.finish(b"0\r\n\r\n") is False
+
+
+def test_what_was_read_may_be_of_no_use_to_the_caller() -> None:
+    played = begun()
+    failure = outcomes.Failure(FailureKind.UNEXPECTED_ANSWER, "it cannot be carried over")
+    played.exchange.reject(failure)
+    assert played.exchange.over
+    assert played.exchange.failure is failure

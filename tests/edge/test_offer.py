@@ -87,15 +87,17 @@ def test_a_multiplier_is_in_the_hold() -> None:
 
 
 def test_a_model_that_cannot_be_called_says_why() -> None:
-    for known, dialect, code in (
-        (catalog(), Dialect.ANTHROPIC, ErrorCode.MODEL_NOT_FOUND),
-        (catalog(price=None), Dialect.OPENAI, ErrorCode.MODEL_NOT_PRICED),
-    ):
-        request = parse_call(body(max_tokens=5), dialect)
-        with pytest.raises(RelayError) as caught:
-            callable_model(known, KEY, request)
-        assert caught.value.code is code
-        assert caught.value.param == "model"
+    request = parse_call(body(max_tokens=5), Dialect.OPENAI)
+    with pytest.raises(RelayError) as caught:
+        callable_model(catalog(price=None), KEY, request)
+    assert caught.value.code is ErrorCode.MODEL_NOT_PRICED
+    assert caught.value.param == "model"
     request = parse_call(body(model="nothing"), Dialect.OPENAI)
     with pytest.raises(RelayError, match="nothing"):
         callable_model(catalog(), KEY, request)
+
+
+def test_channels_of_the_other_dialect_serve_where_there_are_none_of_the_callers() -> None:
+    known, request = catalog(), parse_call(body(max_tokens=5), Dialect.ANTHROPIC)
+    made = make_offer(known, KEY, callable_model(known, KEY, request), request, 100)
+    assert [one.dialect for one in made.channels] == [Dialect.OPENAI]
