@@ -182,7 +182,7 @@ def test_fields_of_anything(event: bytes) -> None:
     assert data is None or len(data) <= len(event)
 
 
-LINES = st.lists(
+FIELD_LINES = st.lists(
     st.sampled_from(
         [b"data: a", b"data:b", b"data", b"data: ", b"event: x ", b"event:y", b"event: \xff",
          b"id: 1", b": c", b"", b"other: z", b"data: data: a", b"\rdata: a"]
@@ -191,7 +191,7 @@ LINES = st.lists(
 )  # fmt: skip
 
 
-@given(lines=LINES, end=st.sampled_from([b"\n\n", b"\n", b"\r\n\r\n", b""]))
+@given(lines=FIELD_LINES, end=st.sampled_from([b"\n\n", b"\n", b"\r\n\r\n", b""]))
 def test_the_commonest_events_read_like_any(lines: list[bytes], end: bytes) -> None:
     event = b"\n".join(lines) + end
     assert sse.fields(event) == sse._any_fields(event)
