@@ -140,7 +140,7 @@ async def user_add(office: Office, a: UserAdd) -> object:
     amount = None if a.credit is None else parse_usd(a.credit)
     plan = a.plan or _only_plan(office.keeper)
     now = office.clock()
-    user_id = await office.keeper.change(lambda c: accounts.add_user(c, a.name, plan, now))
+    user_id = await office.change(lambda c: accounts.add_user(c, a.name, plan, now))
     if amount:
         await office.keeper.credit(user_id, amount, "starting credit", f"start-{user_id}")
     return {"id": user_id, "name": a.name, "plan": plan, "balance_usd": format_usd(amount or 0)}
@@ -182,7 +182,7 @@ async def key_add(office: Office, a: KeyAdd) -> object:
         networks=a.networks,
     )
     now = office.clock()
-    key_id = await office.keeper.change(lambda c: accounts.add_key(c, new, now))
+    key_id = await office.change(lambda c: accounts.add_key(c, new, now))
     return {"id": key_id, "user": a.user, "name": a.name, "group": a.group, "key": secret}
 
 
@@ -202,7 +202,7 @@ async def key_disable(office: Office, a: KeyDisable) -> object:
         ids = ", ".join(f"{row.id} of {row.user}" for row in found)
         raise CommandError(f"several keys are named {a.key!r}: {ids}", "name one by its id")
     (row,) = found
-    await office.keeper.change(lambda c: accounts.set_key_enabled(c, row.id, enabled=False))
+    await office.change(lambda c: accounts.set_key_enabled(c, row.id, enabled=False))
     return _key(row._replace(enabled=False))
 
 
@@ -265,9 +265,7 @@ async def channel_test(office: Office, a: ChannelTest) -> object:
 async def channel_add(office: Office, a: ChannelAdd) -> object:
     """Add a channel, or change the one of that name."""
     master, now = office.secrets.master, office.clock()
-    changes = await office.keeper.change(
-        lambda c: imports.set_channel(c, a.table, master=master, now=now)
-    )
+    changes = await office.change(lambda c: imports.set_channel(c, a.table, master=master, now=now))
     return [change._asdict() for change in changes]
 
 
@@ -284,7 +282,7 @@ async def catalog_apply(office: Office, a: CatalogApply) -> object:
     if a.dry_run:
         changes = await office.read(lambda c: apply(c, dry_run=True))
     else:
-        changes = await office.keeper.change(lambda c: apply(c, dry_run=False))
+        changes = await office.change(lambda c: apply(c, dry_run=False))
     return {"version": version, "changes": [change._asdict() for change in changes]}
 
 

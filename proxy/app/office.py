@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,15 @@ class Office:
     database: Path
     secrets: Secrets
     clock: Callable[[], float] = time
+    spread: Callable[[int], Awaitable[object]] | None = None
+    """Waits until the workers beside the keeper serve by this version of the catalog."""
+
+    async def change(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Change the catalog; it holds for every request made after this. See `Keeper.change`."""
+        result = await self.keeper.change(function)
+        if self.spread is not None:
+            await self.spread(self.keeper.catalog.version)
+        return result
 
     async def read(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run a reading function on a read-only connection of its own, off the loop."""

@@ -9,6 +9,7 @@ shows. This module must not know who starts whom.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ async def _keep(
     seeded = await _provision(office, settings, upstreams, models, first=assignment.first)
     metrics = Metrics(role="keeper")
     port = PortServer(keeper, directory.port, fold=fold, own_state=metrics.state)
+    office = replace(office, spread=port.spread)
     await orders.follow_alive(port.alive)
     await port.start()
     control = ControlServer(

@@ -22,12 +22,18 @@ log = logging.getLogger("sluice.port")
 
 
 class CatalogReader:
-    """See the module docstring. `known` is set once there is a snapshot."""
+    """See the module docstring. `known` is set once there is a snapshot.
 
-    def __init__(self, path: Path, master: bytes) -> None:
+    `in_force` is called with each version when every subscriber has acted on it.
+    """
+
+    def __init__(
+        self, path: Path, master: bytes, in_force: Callable[[int], object] = lambda _: None
+    ) -> None:
         self.known = asyncio.Event()
         self._path = path
         self._master = master
+        self._in_force = in_force
         self._catalog: Catalog | None = None
         self._wanted = 0
         self._reading: asyncio.Task[None] | None = None
@@ -39,6 +45,11 @@ class CatalogReader:
         if self._catalog is None:
             raise AssertionError("no catalog has been read yet")
         return self._catalog
+
+    @property
+    def version(self) -> int:
+        """The version in force; 0 before the first."""
+        return 0 if self._catalog is None else self._catalog.version
 
     def subscribe(self, callback: Callable[[Catalog], object]) -> Callable[[], None]:
         """Call `callback` with every new catalog; returns what ends that."""
@@ -74,6 +85,7 @@ class CatalogReader:
             self.known.set()
             for callback in tuple(self._subscribers):
                 callback(catalog)
+            self._in_force(version)
         self._reading = None
 
 

@@ -33,11 +33,15 @@ class Role(StrEnum):
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1):
-    """Who connects. `incarnation` tells two processes apart that had the same number."""
+    """Who connects. `incarnation` tells two processes apart that had the same number.
+
+    `catalog_version` is the one in force there, 0 before the first; -1: it never says which.
+    """
 
     role: Role
     number: int
     incarnation: int
+    catalog_version: int = -1
 
 
 class Restore(Struct, frozen=True, array_like=True, tag=2):
@@ -123,11 +127,21 @@ class Goodbye(Struct, frozen=True, array_like=True, tag=14, gc=False):
     state: bytes
 
 
+class InForce(Struct, frozen=True, array_like=True, tag=15, gc=False):
+    """The worker serves by this version of the catalog now, and by none before it."""
+
+    catalog_version: int
+
+
 class Welcome(Struct, frozen=True, array_like=True, tag=32, gc=False):
-    """The keeper knows who speaks. `last_id`: the greatest id in use; ids begin above it."""
+    """The keeper knows who speaks. `last_id`: the greatest id in use; ids begin above it.
+
+    `asks_in_force`: it knows `InForce`, which the release before did not.
+    """
 
     last_id: int
     catalog_version: int
+    asks_in_force: bool = False
 
 
 class Ready(Struct, frozen=True, array_like=True, tag=33, gc=False):
@@ -214,7 +228,7 @@ class Scraped(Struct, frozen=True, array_like=True, tag=42):
 
 ToKeeper: TypeAlias = (
     Hello | Restore | Resend | Undo | Present | Admit | Hurry | Extend | Mark | Settle
-    | AskLimits | State | Scrape | Goodbye
+    | AskLimits | State | Scrape | Goodbye | InForce
 )  # fmt: skip
 FromKeeper: TypeAlias = (
     Welcome | Ready | Admitted | Refused | Unavailable | Extended | Committed | Limits

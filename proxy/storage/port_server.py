@@ -20,8 +20,9 @@ from proxy.core.ids import worker_of
 from proxy.storage import messages
 from proxy.storage.billing import Keeper
 from proxy.storage.messages import Posted, Role
-from proxy.storage.ports import Closing, Durable, KeeperUnavailableError, Opening, Progress
-from proxy.storage.session import Announcement, Session
+from proxy.storage.ports import Closing, Durable, KeeperUnavailableError
+from proxy.storage.session import Announcement, Session, hold_again
+from proxy.storage.spreading import Spreading
 
 ROLL_CALL_SECONDS_MAX = 4.0
 """How long a start waits for workers that say nothing; their known calls then stay held."""
@@ -45,7 +46,7 @@ class _Seat:
         self.waiting: Session | None = None
         """Its successor in the number, or its own next connection."""
         self.present = False
-        """It has announced what it holds to this keeper."""
+        """It has announced what it holds to this keeper, and has not said goodbye."""
         self.adopting = False
         self.state = b""
         """Its metrics, as last told."""
@@ -97,6 +98,7 @@ class PortServer:
         self._scrapes: dict[int, _Scrape] = {}
         self._scrape_number = 0
         self._unsubscribe: Callable[[], None] | None = None
+        self._spreading = Spreading(self._behind)
         self._stopping = False
 
     async def start(self) -> None:
@@ -129,6 +131,7 @@ class PortServer:
             self._server.close()
         for scrape in tuple(self._scrapes.values()):
             self._answer(scrape)
+        self._spreading.check()
         for session in tuple(self._sessions):
             session.link.close()
         for task in tuple(self._tasks):
@@ -151,6 +154,11 @@ class PortServer:
             if number not in self._seats and self._ready.is_set():
                 self._bury(number)
         self._check_roll()
+        self._spreading.check()
+
+    async def spread(self, version: int) -> None:
+        """Wait, bounded, until every living worker serves by this version of the catalog."""
+        await self._spreading.wait(version)
 
     @property
     def unready(self) -> str | None:
@@ -223,6 +231,12 @@ class PortServer:
             seat.session = None
             self._look_after(seat)
             self._check_roll()
+            self._spreading.check()
+
+    def caught_up(self, session: Session) -> None:
+        """See whether a change of the catalog waits for this worker only."""
+        del session
+        self._spreading.check()
 
     def settled_before(self, session: Session, closing: Closing) -> None:
         """Answer a settlement said twice from the file."""
@@ -233,6 +247,7 @@ class PortServer:
         seat = self._seats.get(session.number)
         if seat is not None and seat.session is session:
             seat.state = state
+            seat.present = seat.present and number != 0
         scrape = self._scrapes.get(number)
         if scrape is not None and session in scrape.waiting:
             self._heard(scrape, session)
@@ -372,7 +387,7 @@ class PortServer:
             keeper.undo(call_id)
         # Also for the undone: they may be asked for again, which no batch could hold beside.
         ended = await keeper.posted(said) if said or undone else {}
-        _hold(keeper, announcements, ended, everything=everything)
+        hold_again(keeper, announcements, ended, everything=everything)
         for announcement in announcements:
             for resend in announcement.resends:
                 self._settle(announcement.session, resend.closing, ended)
@@ -435,6 +450,25 @@ class PortServer:
             if session.role is Role.WORKER:
                 session.link.send(messages.CatalogChanged(catalog.version))
 
+    def _behind(self, version: int) -> list[int]:
+        """Which workers serve by an older version, or may: those whose line is down.
+
+        One that is still starting reads the catalog before it serves anybody.
+        """
+        if self._stopping:
+            return []
+        alive = self._alive or frozenset()
+        behind = [] if self._ready.is_set() else self._missing()  # of the keeper before
+        for seat in self._seats.values():
+            session = seat.session
+            if session is None:
+                late = seat.present and seat.number in alive
+            else:
+                late = -1 < session.catalog_version < version
+            if late:
+                behind.append(seat.number)
+        return sorted({*behind})
+
     def _heard(self, scrape: _Scrape, session: Session) -> None:
         scrape.waiting.discard(session)
         if not scrape.waiting:
@@ -458,29 +492,3 @@ class PortServer:
         scrape.console.link.send(
             messages.Scraped(scrape.number, self._keeper.statistics(), self.unready)
         )
-
-
-def _hold(
-    keeper: Keeper,
-    announcements: list[Announcement],
-    ended: dict[int, Posted],
-    *,
-    everything: bool,
-) -> None:
-    """Hold again what every call held, oldest first; what is left, where it no longer fits."""
-    calls: dict[int, tuple[Opening, int, Progress | None, Session | None]] = {}
-    if everything:
-        for call_id, found in keeper.found.items():
-            calls[call_id] = (found.opening, found.held, found.progress, None)
-    for announcement in announcements:
-        session = announcement.session
-        for restore in announcement.restores:
-            opening = restore.opening
-            calls[opening.call_id] = (opening, restore.held, restore.progress, session)
-        for resend in announcement.resends:
-            calls[resend.opening.call_id] = (resend.opening, resend.held, None, None)
-    for call_id in sorted(calls.keys() - ended.keys()):
-        opening, held, progress, serving = calls[call_id]
-        commit = keeper.restore(opening, held, progress)
-        if serving is not None:
-            serving.opened_with(commit, call_id)

@@ -97,7 +97,8 @@ class RemoteKeeper:
         self._limits: dict[int, tuple[asyncio.Future[LimitState], float]] = {}
         self._limits_number = 0
         self._check: asyncio.TimerHandle | None = None
-        self._catalog = CatalogReader(database_path, master)
+        self._catalog = CatalogReader(database_path, master, self._say_in_force)
+        self._keeper_asks_in_force = False
         self._connecting: asyncio.Task[None] | None = None
         self._closed = False
         self._quiet = asyncio.Event()
@@ -307,7 +308,8 @@ class RemoteKeeper:
             if link.open:
                 self._link = link
                 self._phase = _Phase.GREETED
-                link.send(messages.Hello(Role.WORKER, self._worker, self._incarnation))
+                hello = (Role.WORKER, self._worker, self._incarnation, self._catalog.version)
+                link.send(messages.Hello(*hello))
                 return
             await asyncio.sleep(wait)
             wait = min(2 * wait, RECONNECT_SECONDS_MAX)
@@ -318,6 +320,7 @@ class RemoteKeeper:
             return
         self._phase = _Phase.AWAY
         self._link = None
+        self._keeper_asks_in_force = False
         self._ready.clear()
         self._unsent.clear()
         for answer, _ in self._limits.values():
@@ -349,6 +352,9 @@ class RemoteKeeper:
         if link is None:
             raise AssertionError("welcomed without a connection")
         self.last_id = max(self.last_id, message.last_id)
+        self._keeper_asks_in_force = message.asks_in_force
+        if message.asks_in_force:  # it may have come into force since the hello
+            link.send(messages.InForce(self._catalog.version))
         self._catalog.want(message.catalog_version)
         for opened in self._open.values():
             link.send(messages.Restore(opened.opening, opened.held, opened.progress))
@@ -445,6 +451,11 @@ class RemoteKeeper:
 
     def _catalog_changed(self, message: messages.CatalogChanged) -> None:
         self._catalog.want(message.version)
+
+    def _say_in_force(self, version: int) -> None:
+        """Tell the keeper, which lets a command wait for it; before a welcome `Hello` tells."""
+        if self._keeper_asks_in_force and self._link is not None:
+            self._link.send(messages.InForce(version))
 
     def _asked_state(self, message: messages.AskState) -> None:
         self._say(messages.State(message.number, self._state()))

@@ -15,7 +15,14 @@ from proxy.storage import messages
 from proxy.storage.billing import Keeper
 from proxy.storage.link import Link
 from proxy.storage.messages import Committed, Posted, Role, ToKeeper
-from proxy.storage.ports import Closing, Durable, KeeperUnavailableError, Opening, Refusal
+from proxy.storage.ports import (
+    Closing,
+    Durable,
+    KeeperUnavailableError,
+    Opening,
+    Progress,
+    Refusal,
+)
 
 
 class Announcement:
@@ -55,6 +62,10 @@ class Registry(Protocol):
         """A settlement came of a call that is not open: it may be in the file."""
         ...
 
+    def caught_up(self, session: "Session") -> None:
+        """A worker has another version of the catalog in force, or will not say it any more."""
+        ...
+
     def told_state(self, session: "Session", number: int, state: bytes) -> None:
         """A worker's metrics; number 0 says that they are its last."""
         ...
@@ -73,6 +84,8 @@ class Session:
         self.incarnation = 0
         self.asking = False
         """Whether what it holds is in force, so that it may ask."""
+        self.catalog_version = -1
+        """The one its worker has in force; -1 if it does not say."""
         self._keeper = keeper
         self._registry = registry
         self._due: dict[Durable, Committed] = {}
@@ -88,9 +101,11 @@ class Session:
             messages.Resend: announcement.resends.append,
             messages.Undo: lambda message: announcement.undone.append(message.call_id),
             messages.Present: lambda _: self._registry.announced(announcement),
+            messages.InForce: self._in_force,
         }
         keeper = self._keeper
-        self.link.send(messages.Welcome(keeper.last_id, keeper.catalog.version))
+        version = keeper.catalog.version
+        self.link.send(messages.Welcome(keeper.last_id, version, asks_in_force=True))
 
     def begin(self) -> None:
         """What the worker announced is in force: let it ask."""
@@ -123,6 +138,7 @@ class Session:
             messages.AskLimits: self._limits,
             messages.State: self._state,
             messages.Goodbye: self._goodbye,
+            messages.InForce: self._in_force,
         }
 
     def _hello(self, message: messages.Hello) -> None:
@@ -135,6 +151,7 @@ class Session:
             self.link.peer = f"worker {message.number}"
             self.link.handlers = {}
             self.number, self.incarnation = message.number, message.incarnation
+            self.catalog_version = message.catalog_version
         self.role = message.role
         self._registry.greeted(self)
 
@@ -228,6 +245,12 @@ class Session:
 
     def _goodbye(self, message: messages.Goodbye) -> None:
         self._registry.told_state(self, 0, message.state)
+        self.catalog_version = -1  # it serves nobody any more
+        self._registry.caught_up(self)
+
+    def _in_force(self, message: messages.InForce) -> None:
+        self.catalog_version = message.catalog_version
+        self._registry.caught_up(self)
 
     def _scrape(self, message: messages.Scrape) -> None:
         self._registry.scrape(self, message.number)
@@ -236,3 +259,29 @@ class Session:
         if worker_of(call_id) != self.number or not self._keeper.is_open(call_id):
             raise ValueError(f"call {call_id} is not open, or not its own")
         return call_id
+
+
+def hold_again(
+    keeper: Keeper,
+    announcements: list[Announcement],
+    ended: dict[int, Posted],
+    *,
+    everything: bool,
+) -> None:
+    """Hold again what every call held, oldest first; what is left, where it no longer fits."""
+    calls: dict[int, tuple[Opening, int, Progress | None, Session | None]] = {}
+    if everything:
+        for call_id, found in keeper.found.items():
+            calls[call_id] = (found.opening, found.held, found.progress, None)
+    for announcement in announcements:
+        session = announcement.session
+        for restore in announcement.restores:
+            opening = restore.opening
+            calls[opening.call_id] = (opening, restore.held, restore.progress, session)
+        for resend in announcement.resends:
+            calls[resend.opening.call_id] = (resend.opening, resend.held, None, None)
+    for call_id in sorted(calls.keys() - ended.keys()):
+        opening, held, progress, serving = calls[call_id]
+        commit = keeper.restore(opening, held, progress)
+        if serving is not None:
+            serving.opened_with(commit, call_id)

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,34 @@ def test_a_key_is_shown_once_and_only_its_digest_is_kept(tmp_path: Path) -> None
             content = file.read_bytes()
             assert secret.encode() not in content, file
             assert b"upstream-secret-canary" not in content, file
+
+
+def test_a_change_is_answered_when_it_has_spread(tmp_path: Path) -> None:
+    async def test(_do: Do, office: Office) -> None:
+        spread: list[int] = []
+        told: list[str] = []
+
+        async def everywhere(version: int) -> None:
+            assert version == office.keeper.catalog.version
+            await asyncio.sleep(0)
+            spread.append(version)
+
+        wide = replace(office, spread=everywhere)
+        for command, arguments in (
+            ("user add", {"name": "ann"}),
+            ("key add", {"user": "ann", "name": "k"}),
+            ("channel add", {"table": {**DOCUMENT["channel"][0], "name": "spare"}}),
+            ("catalog apply", {"document": DOCUMENT, "force": True}),
+            ("key disable", {"key": "k"}),
+        ):
+            await commands.run(wide, command, arguments)
+            told.append(command)
+            assert len(spread) == len(told), command
+        assert spread == sorted({*spread})
+        await commands.run(wide, "key list", {})
+        assert len(spread) == len(told)
+
+    in_office(tmp_path, test)
 
 
 def test_a_reference_credits_once(tmp_path: Path) -> None:

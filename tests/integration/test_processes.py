@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.app.control import ask
 from tests.integration.kill_rounds import KillRounds, table
-from tests.integration.raw_client import RawClient, RawResponse
+from tests.integration.raw_client import RawClient, RawResponse, request_bytes
 from tests.integration.relay_process import RelayProcess, UpstreamAt, children_of, until_gone
 from tests.integration.reload_rounds import ReloadRounds
 from tests.integration.scripted import ScriptedUpstream
@@ -109,6 +110,28 @@ def test_several_processes_serve_as_one(tmp_path: Path) -> None:
         assert bench.relay.terminate() == 0
         until_gone(each for row in children.values() for each in row)
         assert bench.relay.verify()["problems"] in ([], 0, None)
+
+
+def test_a_key_holds_in_every_worker_once_the_command_has_answered(tmp_path: Path) -> None:
+    with running(tmp_path, workers=3) as bench:
+        control = bench.relay.data / "control.sock"
+        ask(control, "user add", {"name": "quick"})
+        for number in range(8):
+            name = f"k{number}"
+            key = ask(control, "key add", {"user": "quick", "name": name})["key"]
+            request = request_bytes("/v1/models", key=key, method="GET")
+
+            def statuses(request: bytes = request) -> set[int]:
+                found = set()
+                for _ in range(9):  # one connection each: the kernel chooses the worker
+                    with RawClient(bench.relay.port) as client:
+                        found.add(client.send(request).read_response("GET").status)
+                return found
+
+            assert statuses() == {200}
+            ask(control, "key disable", {"key": name, "user": "quick"})
+            assert statuses() == {401}
+        assert "is not yet in force" not in bench.relay.log()
 
 
 def test_streams_outlive_their_keeper(tmp_path: Path) -> None:

@@ -17,7 +17,11 @@ def test_a_version_is_read_once_and_told_to_whoever_asked(tmp_path: Path) -> Non
     async def main() -> None:
         async with asyncio.timeout(SECONDS_MAX):
             books = await keeper(path)
-            reader = CatalogReader(path, MASTER)
+            in_force: list[tuple[int, int]] = []
+            reader = CatalogReader(
+                path, MASTER, lambda version: in_force.append((version, told.qsize()))
+            )
+            assert reader.version == 0
             with pytest.raises(AssertionError, match="no catalog"):
                 _ = reader.catalog
             told: asyncio.Queue[int] = asyncio.Queue(9)
@@ -36,6 +40,11 @@ def test_a_version_is_read_once_and_told_to_whoever_asked(tmp_path: Path) -> Non
                 books.catalog.version,
             ]
             assert told.empty()
+            # Told after the subscribers: they have acted on it by then.
+            versions = [books.catalog.version - 1, books.catalog.version]
+            assert [version for version, _ in in_force] == versions
+            assert all(told_before for _, told_before in in_force)
+            assert reader.version == versions[-1]
             end()
             reader.close()
             await books.close()

@@ -15,6 +15,7 @@ PROGRESS = Progress(5, Usage(output=3), UsageSource.COUNTED, 6, 7, None)
 STATISTICS = KeeperStatistics(1, 2.0, 3, 0, 4, 0.5, 0.25, 6, {("complete", "reported"): 7})
 SAID: tuple[ToKeeper, ...] = (
     messages.Hello(Role.WORKER, 62, 1 << 55),
+    messages.Hello(Role.WORKER, 0, 1, 9),
     messages.Restore(opening(5), 10, PROGRESS),
     messages.Restore(opening(6, client_reference="é"), 10, None),
     messages.Resend(opening(5), 10, closing(5)),
@@ -29,9 +30,11 @@ SAID: tuple[ToKeeper, ...] = (
     messages.State(1, b"\0\xff"),
     messages.Scrape(1),
     messages.Goodbye(b""),
+    messages.InForce(9),
 )
 ANSWERED: tuple[FromKeeper, ...] = (
     messages.Welcome(1 << 62, 7),
+    messages.Welcome(1, 7, asks_in_force=True),
     messages.Ready(),
     messages.Admitted(5, 10, ceiling_held=True, limits=STATE, durable=True),
     messages.Refused(5, RefusalReason.TOKENS, STATE, 1, 0.5, 60),
@@ -64,6 +67,13 @@ def test_a_tag_names_one_record_in_either_direction(kinds: object) -> None:
 def test_a_record_that_gained_a_field_is_read_by_the_release_before() -> None:
     frame = msgspec.msgpack.encode([[8, 5, 10, "of a later release"]])
     assert messages.to_keeper.decode(frame) == [messages.Extend(5, 10)]
+
+
+def test_what_the_release_before_said_is_read_without_what_was_gained_since() -> None:
+    hello = msgspec.msgpack.encode([[1, "worker", 3, 4]])
+    assert messages.to_keeper.decode(hello) == [messages.Hello(Role.WORKER, 3, 4, -1)]
+    welcome = msgspec.msgpack.encode([[32, 5, 6]])
+    assert messages.from_keeper.decode(welcome) == [messages.Welcome(5, 6, asks_in_force=False)]
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,52 @@ def test_a_settlement_that_cannot_be_posted_fails_where_it_was_made(tmp_path: Pa
     run(main())
 
 
+def test_the_keeper_is_told_which_catalog_is_in_force(tmp_path: Path) -> None:
+    async def main() -> None:
+        database = tmp_path / "sluice.db"
+        books = await keeper(database)
+        script = await Script(tmp_path / "keeper.sock").start()
+        connecting = asyncio.create_task(
+            RemoteKeeper.connect(
+                script.path, database, worker=0, master=MASTER, metrics_state=lambda: b""
+            )
+        )
+        (hello,) = await script.hear(messages.Hello)
+        assert hello.catalog_version == 0
+        script.say(messages.Welcome(0, books.catalog.version, asks_in_force=True))
+        await script.hear(messages.Present)
+        script.say(messages.Ready())
+        remote = await connecting
+        first = books.catalog.version
+        while messages.InForce(first) not in script.heard:
+            await script.hear(messages.InForce, len(await script.hear(messages.InForce)) + 1)
+        served: list[int] = []
+        remote.subscribe(lambda catalog: served.append(len(script.heard)))
+        await books.change(lambda c: accounts.set_key_budget(c, 1, 9, BudgetPeriod.DAILY))
+        heard = len(await script.hear(messages.InForce))
+        script.say(messages.CatalogChanged(first + 1))
+        assert (await script.hear(messages.InForce, heard + 1))[-1] == messages.InForce(first + 1)
+        assert served, "in force is what everybody who asked has acted on"
+        # The next keeper hears it first thing; one that never asks hears no more.
+        script.links[-1].abort()
+        hellos = await script.hear(messages.Hello, 2)
+        assert hellos[-1].catalog_version == first + 1
+        script.say(messages.Welcome(0, first + 1))
+        await script.hear(messages.Present, 2)
+        script.say(messages.Ready())
+        await books.change(lambda c: accounts.set_key_budget(c, 1, 10, BudgetPeriod.DAILY))
+        script.say(messages.CatalogChanged(first + 2))
+        while remote.catalog.version < first + 2:
+            await asyncio.sleep(0)
+        await remote.close()
+        await script.hear(messages.Goodbye)
+        assert messages.InForce(first + 2) not in script.heard
+        script.stop()
+        await books.close()
+
+    run(main())
+
+
 def test_a_changed_catalog_is_read_and_told(tmp_path: Path) -> None:
     async def main() -> None:
         async with office(tmp_path) as here:

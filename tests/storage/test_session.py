@@ -29,7 +29,7 @@ class Peer:
         kinds = (
             messages.Welcome, messages.Ready, messages.Admitted, messages.Refused,
             messages.Unavailable, messages.Extended, messages.Committed, messages.Limits,
-            messages.AskState,
+            messages.AskState, messages.CatalogChanged,
         )  # fmt: skip
         handlers: dict[type, Any] = dict.fromkeys(kinds, self._hear)
         loop = asyncio.get_running_loop()
@@ -53,16 +53,16 @@ class Peer:
             self.link.send(message)
 
 
-async def peer(here: Office, number: int = 1, incarnation: int = 7) -> Peer:
+async def peer(here: Office, number: int = 1, incarnation: int = 7, version: int = -1) -> Peer:
     made = Peer()
     loop = asyncio.get_running_loop()
     await loop.create_unix_connection(lambda: made.link, str(here.socket))
-    made.say(messages.Hello(Role.WORKER, number, incarnation))
+    made.say(messages.Hello(Role.WORKER, number, incarnation, version))
     return made
 
 
-async def ready(here: Office, number: int = 1) -> Peer:
-    made = await peer(here, number)
+async def ready(here: Office, number: int = 1, version: int = -1) -> Peer:
+    made = await peer(here, number, version=version)
     await made.hear(messages.Welcome)
     made.say(messages.Present())
     await made.hear(messages.Ready)
