@@ -136,6 +136,11 @@ def _image_tokens(image: Raw, model: str) -> int:
         low = _DETAIL.decode(image).detail == "low"
     except msgspec.ValidationError:
         low = False
+    return image_tokens(model, low=low)
+
+
+def image_tokens(model: str, *, low: bool) -> int:
+    """Return the figure for one image; `low`: of its detail."""
     if "gpt-4o-mini" in model:
         return prompts.MINI_IMAGE_TOKENS_LOW if low else prompts.MINI_IMAGE_TOKENS
     return prompts.OPENAI_IMAGE_TOKENS_LOW if low else prompts.OPENAI_IMAGE_TOKENS

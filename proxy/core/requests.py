@@ -4,8 +4,8 @@ Rules: only the top level is read member by member; every other byte is validate
 then left alone. Edits replace, insert or cut whole top-level values, so key order, white space,
 number formats and unknown members reach the upstream as they were sent. A body that two parsers
 could read differently (duplicate names, lone surrogates, invalid UTF-8) is refused. This module
-must not know sockets, prices or models; both dialects' own shapes are in openai.py and
-anthropic.py.
+must not know sockets, prices or models; the shapes of each wire form are in openai.py,
+anthropic.py and responses.py.
 
 Why spans can be trusted: msgspec validates the whole body and gives each value's exact bytes;
 the walk below then finds each name where the value before it ended, and compares the bytes. JSON
@@ -17,15 +17,17 @@ Only an edit then asks where a value is, and the sizes say.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec import Raw
 
-from proxy.core import anthropic, openai, prompts
+from proxy.core import anthropic, openai, prompts, responses
 from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.prompts import Prompt
+from proxy.core.translation.conversation import Wire
+from proxy.core.unicode import check_text
 
 MEMBERS_MAX = 512
 """Top-level members of a body; OpenAI documents about 40."""
@@ -84,6 +86,7 @@ class Layout(msgspec.Struct, gc=False):
 class CallRequest(msgspec.Struct, frozen=True, gc=False):
     """What one call asks for. A struct rather than a dataclass: it is made once per request.
 
+    `wire`: the form of the body; of a dialect's forms, channels speak the first alone.
     `output_tokens_max`: the largest limit sent, per choice; None when none was.
     `output_limit_field`: the member that said so. `include_usage`: the caller itself asked for
     the usage event of a stream. `choices`: how many times the output may be multiplied.
@@ -92,6 +95,7 @@ class CallRequest(msgspec.Struct, frozen=True, gc=False):
     """
 
     dialect: Dialect
+    wire: Wire
     model: str
     stream: bool
     output_tokens_max: int | None
@@ -110,6 +114,8 @@ class _Known(msgspec.Struct, gc=False):
     """The members that may be large, skipped in C; used only to bound the others."""
 
     messages: Raw = Raw(b"null")
+    input: Raw = Raw(b"null")
+    instructions: Raw = Raw(b"null")
     system: Raw = Raw(b"null")
     tools: Raw = Raw(b"null")
     functions: Raw = Raw(b"null")
@@ -126,19 +132,39 @@ _WS = rb"[ \t\n\r]*+"
 _MEMBER = re.compile(
     _WS + rb"[{,]" + _WS + rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"' + _WS + rb":" + _WS, re.DOTALL
 )
-_LONE_SURROGATE = re.compile(
-    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
-)
 _EMPTY_ARRAY = re.compile(rb"\[" + _WS + rb"\]")
 _INTEGER_DIGITS_MAX = 10
 _SHOWN_CHARS_MAX = 64
 _OPENAI = Dialect.OPENAI  # read several times a call: a member of an enum costs 10 times it
+_RESPONSES = Wire.RESPONSES
 _LITERALS = {b"true": True, b"false": False, b"null": False}
 
 
-def parse_call(body: bytes, dialect: Dialect) -> CallRequest:
-    """Read a chat or messages body.
+class _Form(msgspec.Struct, frozen=True):
+    """What is particular to one wire form."""
+
+    wire: Wire
+    limit_fields: tuple[str, ...]
+    read_prompt: Callable[[Mapping[str, Raw], str], Prompt]
+    hidden_output: Callable[[Mapping[str, Raw]], bool]
+
+
+_CHAT = _Form(Wire.CHAT, openai.LIMIT_FIELDS, openai.read_prompt, openai.hidden_output)
+_MESSAGES = _Form(
+    Wire.MESSAGES, anthropic.LIMIT_FIELDS, anthropic.read_prompt, anthropic.hidden_output
+)
+_INPUT = _Form(_RESPONSES, responses.LIMIT_FIELDS, responses.read_prompt, responses.hidden_output)
+
+
+def _form(dialect: Dialect, wire: Wire | None) -> _Form:
+    """How to read a body; without `wire`, in the form the dialect's channels speak."""
+    if wire is _RESPONSES:
+        return _INPUT
+    return _CHAT if dialect is _OPENAI else _MESSAGES
+
+
+def parse_call(body: bytes, dialect: Dialect, wire: Wire | None = None) -> CallRequest:
+    """Read a chat, messages or (`wire`) Responses body.
 
     Raises RelayError: INVALID_JSON for bytes that are not one clear JSON object,
     INVALID_REQUEST, naming the member in `param`, for a value the relay cannot work with.
@@ -147,37 +173,38 @@ def parse_call(body: bytes, dialect: Dialect) -> CallRequest:
     layout = Layout(members, None if _is_dense(body, members) else _walk(body, members))
     model = _model(members)
     stream = _stream(members)
-    is_openai = dialect is _OPENAI
-    limits = _limits(members, openai.LIMIT_FIELDS if is_openai else anthropic.LIMIT_FIELDS)
+    form = _form(dialect, wire)
+    limits = _limits(members, form.limit_fields)
     largest: Limit | None = None
     for limit in limits:
         if limit.value is not None and (largest is None or limit.value > (largest.value or 0)):
             largest = limit
-    if largest is None and not is_openai:
+    if largest is None and form is _MESSAGES:
         raise _invalid("max_tokens", "is required: send a positive integer")
-    _check_messages(members)
+    if form is _INPUT:
+        _check_input(members)
+    else:
+        _check_messages(members)
     include_usage = False
     choices = 1
-    if is_openai:
+    if form is _CHAT:
         choices = _choices(members)
         if stream and "stream_options" in members:
             include_usage = _asks_for_usage(members["stream_options"])
-        hidden = openai.hidden_output(members)
-    else:
-        hidden = anthropic.hidden_output(members)
     return CallRequest(
         dialect=dialect,
+        wire=form.wire,
         model=model,
         stream=stream,
         output_tokens_max=None if largest is None else largest.value,
         output_limit_field=None if largest is None else largest.field,
         include_usage=include_usage,
         choices=choices,
-        input_tokens_estimate=prompts.estimate(_prompt(body, members, dialect, model)),
-        hidden_output=hidden,
+        input_tokens_estimate=prompts.estimate(_prompt(body, members, form, model)),
+        hidden_output=form.hidden_output(members),
         layout=layout,
         limits=limits,
-        stream_options=is_openai and "stream_options" in members,
+        stream_options=form is _CHAT and "stream_options" in members,
     )
 
 
@@ -239,7 +266,7 @@ def _apply(body: bytes, edits: list[_Edit]) -> bytes:
     return b"".join(pieces)
 
 
-def read_prompt(body: bytes, dialect: Dialect) -> Prompt:
+def read_prompt(body: bytes, dialect: Dialect, wire: Wire | None = None) -> Prompt:
     """Collect the prompt of a body that `parse_call` accepted, for counting it exactly.
 
     Count each piece with the model's tokenizer and add `fixed_tokens`. Raises nothing: called
@@ -249,22 +276,18 @@ def read_prompt(body: bytes, dialect: Dialect) -> Prompt:
         members = _MEMBERS.decode(body)
     except RecursionError:
         return Prompt((body.decode(),), 0)
-    return _prompt(body, members, dialect, _model(members))
+    return _prompt(body, members, _form(dialect, wire), _model(members))
 
 
-def _prompt(body: bytes, members: Mapping[str, Raw], dialect: Dialect, model: str) -> Prompt:
+def _prompt(body: bytes, members: Mapping[str, Raw], form: _Form, model: str) -> Prompt:
     if len(body) > prompts.OBJECTS_MAX and body.count(b"{") > prompts.OBJECTS_MAX:
         return Prompt((body.decode(),), 0)
-    read = openai.read_prompt if dialect is _OPENAI else anthropic.read_prompt
-    return read(members, model)
+    return form.read_prompt(members, model)
 
 
 def _decode(body: bytes) -> dict[str, Raw]:
     """Validate the whole body and split its top level; later duplicates hide earlier ones."""
-    if not body.isascii():
-        _check_utf8(body)
-    if b"\\" in body:
-        _check_surrogates(body)
+    check_text(body)
     try:
         if len(body) > NAMES_OUTSIDE_MAX and body.count(b":") > NAMES_OUTSIDE_MAX:
             known = _KNOWN.decode(body)
@@ -301,35 +324,6 @@ def _too_many_members() -> RelayError:
         ErrorCode.INVALID_REQUEST,
         f"The request body has too many members: send at most {MEMBERS_MAX} at the top level.",
     )
-
-
-def _check_utf8(body: bytes) -> None:
-    """Refuse what is not UTF-8 text: msgspec skips over strings without looking inside."""
-    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        raise RelayError(
-            ErrorCode.INVALID_JSON,
-            "The request body starts with a byte order mark: send UTF-8 without one.",
-        )
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise RelayError(
-            ErrorCode.INVALID_JSON,
-            f"The request body is not valid UTF-8 at byte {error.start}.",
-        ) from None
-
-
-def _check_surrogates(body: bytes) -> None:
-    if b"\\ud" not in body and b"\\uD" not in body:
-        return
-    # Pairs of backslashes first: in `\\\\ud800` nothing is escaped but the backslash.
-    lone = _LONE_SURROGATE.search(body.replace(b"\\\\", b".."))
-    if lone is not None:
-        raise RelayError(
-            ErrorCode.INVALID_JSON,
-            f"The request body has half a surrogate pair at byte {lone.start()}: "
-            "escape the whole character, or send it as UTF-8.",
-        )
 
 
 def _is_dense(body: bytes, members: dict[str, Raw]) -> bool:
@@ -424,6 +418,14 @@ def _check_messages(members: Mapping[str, Raw]) -> None:
         raise _invalid("messages", "must be an array of at least one message")
 
 
+def _check_input(members: Mapping[str, Raw]) -> None:
+    if "input" not in members:
+        raise _invalid("input", "is required: send a string or an array of items")
+    text = memoryview(members["input"])
+    if bytes(text[:1]) not in {b'"', b"["} or _EMPTY_ARRAY.match(text):
+        raise _invalid("input", "must be a string, or an array of at least one item")
+
+
 def _asks_for_usage(options: Raw) -> bool:
     """Tell whether the caller asked for the usage event itself."""
     text = bytes(options)
@@ -486,8 +488,7 @@ def _limit_edits(
     if nulls:
         return [(*spans[nulls[0].field], lowered)]
     if field is None:
-        fields = openai.LIMIT_FIELDS if call.dialect is _OPENAI else anthropic.LIMIT_FIELDS
-        field = fields[0]
+        field = _form(call.dialect, call.wire).limit_fields[0]
     end = spans["model"][1]
     return [(end, end, b"," + msgspec.json.encode(field) + b":" + lowered)]
 

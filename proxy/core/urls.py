@@ -24,6 +24,7 @@ class Endpoint(StrEnum):
 
     CHAT = "chat"
     MESSAGES = "messages"
+    RESPONSES = "responses"
     MODELS = "models"
     MODEL = "model"
     UNSUPPORTED = "unsupported"
@@ -32,6 +33,7 @@ class Endpoint(StrEnum):
 CANONICAL = {
     Endpoint.CHAT: "/v1/chat/completions",
     Endpoint.MESSAGES: "/v1/messages",
+    Endpoint.RESPONSES: "/v1/responses",
     Endpoint.MODELS: "/v1/models",
     Endpoint.MODEL: "/v1/models/{model}",
 }
@@ -40,6 +42,7 @@ CANONICAL = {
 METHODS: dict[Endpoint, tuple[str, ...]] = {
     Endpoint.CHAT: ("POST",),
     Endpoint.MESSAGES: ("POST",),
+    Endpoint.RESPONSES: ("POST",),
     Endpoint.MODELS: ("GET", "HEAD"),
     Endpoint.MODEL: ("GET", "HEAD"),
     Endpoint.UNSUPPORTED: (),
@@ -47,6 +50,7 @@ METHODS: dict[Endpoint, tuple[str, ...]] = {
 """The methods each endpoint answers, besides `OPTIONS`, which every path answers."""
 
 _UNSERVED = (None, Endpoint.UNSUPPORTED)
+_OPENAI_CALLS = (Endpoint.CHAT, Endpoint.RESPONSES)
 
 _BASE_WORDS = frozenset({"v1", "api", "openai", "anthropic"})
 
@@ -55,11 +59,14 @@ _UNSUPPORTED_WORDS = frozenset(
         "assistants", "audio", "batches", "chatkit", "complete", "completions", "containers",
         "conversations", "dashboard", "edits", "embeddings", "engines", "evals", "files",
         "fine-tunes", "fine_tuning", "images", "moderations", "organization", "organizations",
-        "realtime", "rerank", "responses", "skills", "threads", "uploads", "v1beta",
-        "vector_stores", "videos",
+        "realtime", "rerank", "skills", "threads", "uploads", "v1beta", "vector_stores", "videos",
     }
 )  # fmt: skip
 """First words of OpenAI, Anthropic and Gemini endpoints that are not served."""
+
+_WHOLE = {"messages": Endpoint.MESSAGES, "responses": Endpoint.RESPONSES}
+_ENDPOINTS = (["messages"], ["responses"], ["chat", "completions"])
+"""What may follow `models` as a path of its own; anything else there is a model's name."""
 
 
 def resolve(path: str) -> Endpoint | None:
@@ -78,11 +85,11 @@ def model_name(path: str) -> str:
 def dialect_of(path: str, *, anthropic_version: bool) -> Dialect:
     """Choose the dialect of an answer, errors included, before anything else is known.
 
-    Each of the two call endpoints speaks its own; elsewhere the `anthropic-version` header,
+    Each call endpoint speaks its own; elsewhere the `anthropic-version` header,
     which every Anthropic SDK sends, decides (`anthropic_version`: it was there).
     """
     endpoint, _ = _resolve(path)
-    if endpoint is Endpoint.CHAT:
+    if endpoint in _OPENAI_CALLS:
         return Dialect.OPENAI
     if endpoint is Endpoint.MESSAGES or anthropic_version:
         return Dialect.ANTHROPIC
@@ -97,14 +104,19 @@ def hint(path: str, method: str) -> str:
     shown = _echo(path)
     if endpoint is None:
         return (
-            f"Unknown URL {method[:16]} {shown}. Use POST /v1/chat/completions (OpenAI), "
-            "POST /v1/messages (Anthropic) or GET /v1/models; the base URL of an OpenAI SDK is "
-            "this host with /v1, of an Anthropic SDK this host alone."
+            f"Unknown URL {method[:16]} {shown}. Use POST /v1/chat/completions or /v1/responses "
+            "(OpenAI), POST /v1/messages (Anthropic) or GET /v1/models; the base URL of an OpenAI "
+            "SDK is this host with /v1, of an Anthropic SDK this host alone."
         )
     if endpoint is Endpoint.UNSUPPORTED:
+        if "responses" in _words(path.lower()):
+            return (
+                f"{shown} is not supported here: answers are not kept, so none can be fetched, "
+                "cancelled or gone on from. Use POST /v1/responses with the whole conversation."
+            )
         return (
-            f"{shown} is not supported here. Use POST /v1/chat/completions (OpenAI), "
-            "POST /v1/messages (Anthropic) or GET /v1/models."
+            f"{shown} is not supported here. Use POST /v1/chat/completions or /v1/responses "
+            "(OpenAI), POST /v1/messages (Anthropic) or GET /v1/models."
         )
     allowed = METHODS[endpoint]
     if method in allowed:
@@ -143,18 +155,18 @@ def _resolve_words(words: Sequence[str]) -> tuple[Endpoint | None, str]:
         if word == "chat" and rest and rest[0].lower() == "completions":
             found = Endpoint.CHAT
             index += 1
-        elif word == "messages":
-            found = Endpoint.MESSAGES
+        elif word in _WHOLE:
+            found = _WHOLE[word]
         elif word == "models":
             return _resolve_model(rest)
         elif word in _UNSUPPORTED_WORDS:
-            # A whole unsupported endpoint may itself be a pasted base: /v1/responses/models.
+            # A whole unsupported endpoint may itself be a pasted base: /v1/embeddings/models.
             # Not Gemini's own list, though: /v1beta/models/{model}:generateContent.
             is_gemini = word == "v1beta" and [name.lower() for name in rest[:1]] == ["models"]
             after, name = (None, "") if is_gemini else _resolve_words(rest)
             return (after, name) if after is not None else (Endpoint.UNSUPPORTED, "")
         else:
-            # /v1/messages/batches, /v1/chat/completions/{id}: known there, not served here.
+            # /v1/messages/batches, /v1/responses/{id}: known there, not served here.
             return (Endpoint.UNSUPPORTED if found is not None else None), ""
     return found, ""
 
@@ -164,7 +176,7 @@ def _resolve_model(rest: Sequence[str]) -> tuple[Endpoint | None, str]:
     lowered = [word.lower() for word in rest]
     if not rest or lowered in (["v1"], ["models"]):
         return Endpoint.MODELS, ""
-    if lowered[0] in _BASE_WORDS or lowered in (["messages"], ["chat", "completions"]):
+    if lowered[0] in _BASE_WORDS or lowered in _ENDPOINTS:
         after, name = _resolve_words(rest)
         if after not in _UNSERVED:
             return after, name

@@ -29,7 +29,7 @@ from proxy.edge.downstream import Downstream
 from proxy.edge.engines import plain_exchange, request_body, stream_exchange
 from proxy.edge.offer import Offer
 from proxy.edge.settlement import Ended
-from proxy.edge.translation import Translation
+from proxy.edge.translation import Translation, native
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Progress, Receipt
 
@@ -123,7 +123,7 @@ class Call:
         """Make the attempt for `channel`; the caller connects it."""
         world, request = self.world, self.offer.request
         translation = None
-        if channel.dialect is not request.dialect:
+        if not native(request, channel):
             translation = Translation(self.offer, channel, int(world.now()))
         if request.stream:
             exchange = stream_exchange(

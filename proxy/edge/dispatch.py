@@ -23,6 +23,7 @@ from proxy.edge import log, refusals, settlement
 from proxy.edge.attempt import Attempt, AttemptEnd
 from proxy.edge.call import Call, Notice
 from proxy.edge.settlement import Ended
+from proxy.edge.translation import native
 from proxy.edge.upstream import ConnectError, Origin
 
 ANTHROPIC_VERSION_DEFAULT = "2023-06-01"
@@ -315,8 +316,8 @@ def _failure_of(call: Call, attempt: Attempt, channel: Channel) -> _Failed | Non
 def _request_head(call: Call, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
     """Where the request goes and its head but for the length; calls that look alike share it."""
     world, forwarded, stream = call.world, call.client.visit.forwarded, call.offer.request.stream
-    if channel.dialect is not call.offer.request.dialect:
-        forwarded = ()  # versions and betas of the caller's own dialect
+    if not native(call.offer.request, channel):
+        forwarded = ()  # versions and betas of the caller's own wire form
     origin, prefix = world.origin(channel)
     alike = (channel.id, key.id, stream, forwarded)
     known = world.heads.get(alike)

@@ -14,6 +14,7 @@ from typing import Final
 from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
 from proxy.core.http1_request import RequestHead
+from proxy.core.translation.conversation import Wire
 from proxy.core.urls import Endpoint, dialect_of, resolve
 from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
@@ -40,7 +41,12 @@ _REASONS: Final = {
     503: "Service Unavailable", 504: "Gateway Timeout", 529: "Overloaded",
 }  # fmt: skip
 
-_CALLS: Final = frozenset({Endpoint.CHAT, Endpoint.MESSAGES})
+_CALLS: Final = {
+    Endpoint.CHAT: Wire.CHAT,
+    Endpoint.MESSAGES: Wire.MESSAGES,
+    Endpoint.RESPONSES: Wire.RESPONSES,
+}
+"""The form of the bodies of each endpoint that is a call."""
 
 FORWARDED_HEADERS: Final = (
     "anthropic-version",
@@ -55,11 +61,12 @@ FORWARDED_HEADERS: Final = (
 class Visit:
     """What follows from a request's head alone, worked out once for all that look the same."""
 
-    __slots__ = ("dialect", "digest", "endpoint", "endpoint_name", "forwarded", "is_call")
+    __slots__ = ("dialect", "digest", "endpoint", "endpoint_name", "forwarded", "is_call", "wire")
 
     def __init__(self, head: RequestHead) -> None:
         self.endpoint = resolve(head.path)
-        self.is_call = head.method == "POST" and self.endpoint in _CALLS
+        self.wire = None if self.endpoint is None else _CALLS.get(self.endpoint)
+        self.is_call = head.method == "POST" and self.wire is not None
         self.endpoint_name = "other" if self.endpoint is None else self.endpoint.value
         self.dialect = dialect_of(head.path, anthropic_version="anthropic-version" in head.values)
         self.digest: bytes | None = None
@@ -246,10 +253,13 @@ class Downstream:
         self.begun = True
         self._send(self._head(status))
 
-    def fail(self, error: RelayError) -> None:
-        """Tell the caller of `error`: with its status before the first byte, in-band after."""
+    def fail(self, error: RelayError, event: bytes | None = None) -> None:
+        """Tell the caller of `error`: with its status before the first byte, in-band after.
+
+        `event` says it in-band, where that is not the dialect's own way.
+        """
         if self.begun:
-            self.finish(error_event(error, self.dialect, self.request_id))
+            self.finish(event or error_event(error, self.dialect, self.request_id))
             return
         if error.retry_after is not None:
             self.headers.append(("retry-after", f"{max(1, round(error.retry_after))}"))

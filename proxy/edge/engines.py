@@ -14,7 +14,7 @@ from proxy.core.requests import edit_body
 from proxy.core.tokenizers import Calibration, new_meter
 from proxy.core.usage import UsageTally
 from proxy.edge.offer import Offer
-from proxy.edge.translation import Translation
+from proxy.edge.translation import Translation, native
 
 _PLAIN: Final = {dialect: Expectation(dialect, stream=False) for dialect in Dialect}
 _NO_METER: Final = Meter(len)
@@ -38,15 +38,15 @@ def stream_exchange(
 ) -> Exchange:
     """Return what reads one stream, as far as `held` nano-USD go; `unsent`: bytes not yet gone."""
     request = offer.request
-    native = channel.dialect is request.dialect
+    own = native(request, channel)
     return Exchange(
         Expectation(
             dialect=channel.dialect,
             stream=True,
-            strip_usage=native and not request.include_usage and not omit_usage,
+            strip_usage=own and not request.include_usage and not omit_usage,
             terminal=channel.terminal,
             choices=request.choices,
-            verbatim=native and verbatim,
+            verbatim=own and verbatim,
             event_bytes_max=event_bytes_max,
         ),
         new_meter(offer.model, calibration),

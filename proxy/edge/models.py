@@ -160,7 +160,11 @@ def _anthropic_row(catalog: Catalog, key: Key, model: Model) -> dict[str, object
 def _facts(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
     """Return the extra fields of both shapes."""
     multiplier = catalog.groups[key.group].multiplier
-    endpoints = ((Dialect.OPENAI, Endpoint.CHAT), (Dialect.ANTHROPIC, Endpoint.MESSAGES))
+    endpoints = (
+        (Dialect.OPENAI, Endpoint.CHAT),
+        (Dialect.ANTHROPIC, Endpoint.MESSAGES),
+        (Dialect.OPENAI, Endpoint.RESPONSES),
+    )
     return {
         "context_window": model.context_window,
         "max_output_tokens": model.output_tokens_max,

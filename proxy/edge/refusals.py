@@ -15,6 +15,7 @@ from proxy.core.exchange import Failure, FailureKind
 from proxy.core.money import format_usd
 from proxy.core.redact import redact
 from proxy.core.routing import map_status, parse_retry_after
+from proxy.core.translation.conversation import Wire
 from proxy.edge.attempt import AttemptEnd
 from proxy.edge.offer import Offer
 from proxy.storage.ports import Refusal, RefusalReason
@@ -52,7 +53,8 @@ def refused(refusal: Refusal, offer: Offer, quota_status: int) -> RelayError:
         refusal.available,
     )
     fit = min(fit // offer.request.choices, offer.output_tokens_max)
-    field = offer.request.output_limit_field or "max_tokens"
+    responses = offer.request.wire is Wire.RESPONSES
+    field = offer.request.output_limit_field or ("max_output_tokens" if responses else "max_tokens")
     if fit > 0 and (not offer.request.stream or offer.strict):
         message += f" It would fit with `{field}` of at most {fit}."
     else:

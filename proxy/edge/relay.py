@@ -13,6 +13,7 @@ from proxy.core.entities import Key, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import parse_call
+from proxy.core.translation.conversation import Wire
 from proxy.edge import settlement
 from proxy.edge.auth import identify, recognise
 from proxy.edge.call import Call
@@ -28,13 +29,13 @@ _COMPLETE: Final = Verdict.COMPLETE
 
 
 async def relay(world: World, client: Downstream, call_id: int) -> None:
-    """Answer one POST of either dialect. Raises nothing a caller could cause."""
+    """Answer one POST that is a call. Raises nothing a caller could cause."""
     key: Key | None = None
     try:
         catalog = world.catalog
         key = authenticate(world, client, catalog)
         body = await client.read_body(world.bounds.body_bytes_max, world.bounds.body_seconds_max)
-        request = parse_call(body, client.dialect)
+        request = parse_call(body, client.dialect, client.visit.wire)
         offer = make_offer(
             catalog,
             key,
@@ -120,10 +121,21 @@ async def serve(call: Call) -> None:
             if ended.error is None or call.gone or client.owes_last_byte:
                 client.abort()
             else:
-                client.fail(ended.error)
+                client.fail(ended.error, in_band(call, ended.error))
         finally:
             # Plain and total: nothing to cancel, nothing to raise; a no-op when settled above.
             call.settle(settlement.INTERNAL_ERROR)
+
+
+def in_band(call: Call, error: RelayError) -> bytes | None:
+    """The last event of a stream that fails, where its caller's wire form has one of its own."""
+    attempt = call.attempt
+    if call.offer.request.wire is not Wire.RESPONSES or not call.client.begun or attempt is None:
+        return None
+    translation = attempt.translation
+    if translation is None:
+        raise AssertionError("no channel speaks this form, and yet nothing is translated")
+    return translation.fail(error, anew=not call.shown)
 
 
 async def refuse(world: World, client: Downstream, key: Key | None, error: RelayError) -> None:

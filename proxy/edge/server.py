@@ -26,6 +26,7 @@ from proxy.edge.world import World
 ROUTES: Final = (
     "POST /v1/chat/completions",
     "POST /v1/messages",
+    "POST /v1/responses",
     "GET /v1/models",
     "GET /v1/models/{model}",
 )

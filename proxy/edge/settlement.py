@@ -94,7 +94,8 @@ def statement(
 
     def prompt_tokens() -> int:
         if call.prompt_tokens is None:
-            prompt = read_prompt(call.body, call.offer.request.dialect)
+            request = call.offer.request
+            prompt = read_prompt(call.body, request.dialect, request.wire)
             counted = count_texts(prompt.pieces, call.offer.model, call.world.calibration)
             call.prompt_tokens = prompt.fixed_tokens + counted.tokens
         return call.prompt_tokens

@@ -2,8 +2,9 @@
 
 Rules: the exchange reads, meters and bills what the upstream sent; what leaves is translated, so
 bytes that have not reached the client are told back in the upstream's own. A channel of the
-caller's dialect is always preferred: only there events pass byte for byte. This module must not
-know money, sockets or channels' order.
+caller's dialect is always preferred: only there events pass byte for byte. A caller's wire form
+is more than its dialect: no channel speaks Responses, which are always translated. This module
+must not know money, sockets or channels' order.
 """
 
 import re
@@ -13,15 +14,23 @@ from typing import Final
 from proxy.core.entities import Channel, Dialect
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import Exchange
-from proxy.core.translation.conversation import Wire
+from proxy.core.requests import CallRequest
+from proxy.core.translation.conversation import Failed, Wire
 from proxy.core.translation.translator import Translator
 from proxy.edge.offer import Offer
 
 WIRES: Final = {Dialect.OPENAI: Wire.CHAT, Dialect.ANTHROPIC: Wire.MESSAGES}
+"""What the channels of each dialect speak."""
 REMEMBERED_BYTES_MAX: Final = 4 << 20
 """Of translated events, the newest: more than a client's socket and our buffer hold."""
 NAMES_SHOWN_MAX: Final = 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_RESPONSES: Final = Wire.RESPONSES
+
+
+def native(request: CallRequest, channel: Channel) -> bool:
+    """Whether `channel` speaks the caller's wire form, so that events pass byte for byte."""
+    return channel.dialect is request.dialect and request.wire is not _RESPONSES
 
 
 class Translation:
@@ -30,14 +39,15 @@ class Translation:
     `left_out`: what the upstream's request could not say, for a response header.
     """
 
-    __slots__ = ("_sizes", "_total", "_translator", "last", "left_out")
+    __slots__ = ("_failing", "_last", "_sizes", "_total", "_translator", "left_out")
 
     def __init__(self, offer: Offer, channel: Channel, created: int) -> None:
         request = offer.request
         self.left_out: tuple[str, ...] = ()
-        self.last = b""
+        self._last: bytes | None = None
+        self._failing = b""
         self._translator = Translator(
-            WIRES[request.dialect],
+            request.wire,
             WIRES[channel.dialect],
             created,
             include_usage=request.include_usage,
@@ -62,9 +72,10 @@ class Translation:
         return written
 
     def feed(self, events: bytes) -> bytes:
-        """Whole events of the upstream, as the caller's; nothing after a failure."""
+        """Whole events of the upstream, as the caller's; nothing with a failure nor after it."""
         out = self._translator.feed(events)
         if self._translator.failure is not None:
+            self._failing += out
             return b""
         self._sizes.append((len(events), len(out)))
         self._total += len(out)
@@ -85,18 +96,32 @@ class Translation:
     def conclude(self, exchange: Exchange) -> bytes:
         """End the answer: what a stream's caller is told before the end, which is then in `last`.
 
-        `last` is what waits for the bill: the last event, or the whole of a plain answer. Raises
-        RelayError 502 for an answer that cannot be carried over.
+        Raises RelayError 502 for an answer that cannot be carried over.
         """
-        translator, out = self._translator, b""
+        translator = self._translator
         if exchange.plain_bytes:
-            self.last = translator.answer(exchange.body)
+            self._last = translator.answer(exchange.body)
             return b""
         out = translator.finish(exchange.terminal)
-        self.last = translator.end()
         if translator.failure is not None:
+            self._failing += out
             raise RelayError(ErrorCode.UPSTREAM_ERROR, translator.failure.message)
         return out
+
+    @property
+    def last(self) -> bytes:
+        """What waits for the bill: the last event, or the whole of a plain answer."""
+        if self._last is None:
+            self._last = self._translator.end()
+        return self._last
+
+    def fail(self, error: RelayError, *, anew: bool) -> bytes:
+        """The caller's last event in place of the end; `anew`: nothing else has reached it."""
+        if self._failing and not anew:
+            return self._failing
+        row = error.code.value
+        failure = Failed(row.openai_type, error.message, row.code)
+        return self._translator.fail(failure, anew=anew)
 
     def header(self) -> list[tuple[str, str]]:
         """Say what of the request the upstream was not told; no row if it was told all."""
@@ -112,5 +137,5 @@ def check(offer: Offer, body: bytes) -> None:
     Raises RelayError 400.
     """
     channel = offer.channels[0]
-    if channel.dialect is not offer.request.dialect:
+    if not native(offer.request, channel):
         Translation(offer, channel, 0).request(body, offer, channel.models[offer.model.name])

@@ -12,6 +12,7 @@ from proxy.core import prompts, requests
 from proxy.core.entities import Dialect
 from proxy.core.errors import RelayError
 from proxy.core.requests import edit_body, parse_call
+from proxy.core.translation.conversation import Wire
 from tests import corpora
 
 ACCEPTED = [case for case in corpora.bodies() if case.status == 200]
@@ -379,3 +380,45 @@ def test_whatever_is_accepted_another_parser_reads_the_same(data: st.DataObject)
     assert bool(top.get("stream")) is call.stream
     assert (top.get("n") or 1) == call.choices
     _strictly(json.loads(body.decode(), object_pairs_hook=lambda pairs: pairs))
+
+
+def of_input(extra: str, wire: str = '"hello"') -> requests.CallRequest:
+    body = b'{"model":"m","input":%s%s}' % (wire.encode(), extra.encode())
+    return parse_call(body, Dialect.OPENAI, Wire.RESPONSES)
+
+
+def test_a_responses_body_says_what_is_expected() -> None:
+    call = of_input(',"stream":true,"max_output_tokens":7,"reasoning":{"effort":"low"},"n":0')
+    assert (call.dialect, call.wire, call.model) == (Dialect.OPENAI, Wire.RESPONSES, "m")
+    assert (call.stream, call.hidden_output, call.choices) == (True, True, 1)
+    assert (call.output_tokens_max, call.output_limit_field) == (7, "max_output_tokens")
+    call = of_input(',"stream_options":{"include_obfuscation":true}', '[{"content":"hi"}]')
+    assert (call.stream, call.hidden_output, call.include_usage) == (False, False, False)
+    assert (call.output_tokens_max, call.stream_options) == (None, False)
+    assert call.input_tokens_estimate == 2 * prompts.MESSAGE_TOKENS + 1
+
+
+def test_the_other_forms_are_those_of_their_dialects() -> None:
+    assert parse_call(chat(""), Dialect.OPENAI).wire is Wire.CHAT
+    assert parse_call(chat(""), Dialect.OPENAI, Wire.CHAT).wire is Wire.CHAT
+    assert parse_call(chat(',"max_tokens":1'), Dialect.ANTHROPIC).wire is Wire.MESSAGES
+
+
+@pytest.mark.parametrize("wire", ["[]", "[ ]", "null", "7", "{}"])
+def test_an_input_that_is_none_is_refused(wire: str) -> None:
+    with pytest.raises(RelayError, match="must be a string, or an array") as caught:
+        of_input("", wire)
+    assert caught.value.param == "input"
+    with pytest.raises(RelayError, match="is required: send a string or an array"):
+        parse_call(chat(""), Dialect.OPENAI, Wire.RESPONSES)
+
+
+def test_a_responses_prompt_is_read_again_for_counting() -> None:
+    body = b'{"model":"m","input":"a","instructions":"b","messages":[]}'
+    found = requests.read_prompt(body, Dialect.OPENAI, Wire.RESPONSES)
+    assert found.pieces == ("a", "b")
+
+
+def test_a_large_input_may_hold_many_names() -> None:
+    names = ",".join(f'"k{number}":0' for number in range(requests.NAMES_OUTSIDE_MAX + 1))
+    assert of_input("", f"[{{{names}}}]").wire is Wire.RESPONSES

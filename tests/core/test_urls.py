@@ -56,6 +56,10 @@ def test_hint_says_what_is_wrong() -> None:
     assert urls.hint("/v1/messages/", "GET") == (
         "/v1/messages/ does not answer GET. Use POST /v1/messages."
     )
+    assert urls.hint("/v1/responses/resp_1", "GET") == (
+        "/v1/responses/resp_1 is not supported here: answers are not kept, so none can be fetched, "
+        "cancelled or gone on from. Use POST /v1/responses with the whole conversation."
+    )
     assert "secret" not in urls.hint("/hello?key=secret", "GET")
     assert "x" * 200 not in urls.hint("/" + "x" * 500, "M" * 500)
 
@@ -77,3 +81,4 @@ def test_gemini_paths() -> None:
 def test_model_path_whose_name_is_almost_an_endpoint() -> None:
     assert urls.model_name("/v1/models/openai/files") == "openai/files"
     assert urls.dialect_of("/v1/models/x/messages", anthropic_version=False) is Dialect.OPENAI
+    assert urls.model_name("/v1/models/responses/x") == "responses/x"

@@ -117,16 +117,16 @@ def test_facts_that_both_shapes_share() -> None:
     for row in (of_openai, of_anthropic):
         assert row["context_window"] == 128_000
         assert row["max_output_tokens"] == 16_384
-        assert row["endpoints"] == ["/v1/chat/completions", "/v1/messages"]
+        assert row["endpoints"] == ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
         assert row["pricing"] == {
             "currency": "USD",
             "input": "3.75",
             "output": "15.00",
             "cache_read": "0.1875",
         }
-    both = ["/v1/chat/completions", "/v1/messages"]
-    assert listed()["claude"]["endpoints"] == both, "one of them by translation"
-    assert listed()["media"]["endpoints"] == both
+    all_of_them = ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
+    assert listed()["claude"]["endpoints"] == all_of_them, "but one by translation"
+    assert listed()["media"]["endpoints"] == all_of_them
 
 
 def test_prices_are_exact_however_fine() -> None:

@@ -347,4 +347,4 @@ def test_the_peer_behind_a_trusted_proxy_is_who_it_says(tmp_path: Path) -> None:
             client.send(request_bytes("/x", headers={"X-Forwarded-For": "9.9.9.9"}))
             client.read_response()
         assert seen == ["9.9.9.9", "8.8.8.8", "127.0.0.1", "127.0.0.1", "127.0.0.1"]
-    assert len(ROUTES) == 4
+    assert len(ROUTES) == 5

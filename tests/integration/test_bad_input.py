@@ -60,6 +60,7 @@ PLAIN_MESSAGE = json.dumps(
 ).encode()  # fmt: skip
 TARGETS = {Dialect.OPENAI: CHAT, Dialect.ANTHROPIC: MESSAGES}
 GOOD = body(stream=False, max_tokens=5)
+GOOD_INPUT = json.dumps({"model": "m", "input": "Say hello.", "max_output_tokens": 5}).encode()
 HTTP = [("Host", "relay.test"), ("Content-Type", "application/json")]
 
 URLS_OVER_HTTP: dict[str, tuple[int, str | None]] = {
@@ -293,10 +294,12 @@ def is_address(text: str) -> bool:
 def test_every_url(case: corpora.UrlCase, line: Line) -> None:
     version = [("anthropic-version", "2023-06-01")] if case.anthropic_version else []
     content = GOOD if case.method in {"POST", "PUT", "PATCH"} else b""
+    if case.endpoint == "responses" and content:
+        content = GOOD_INPUT
     response = line.ask(case.path, content, bearer(), *version, method=case.method)
     status, code = URLS_OVER_HTTP.get(case.name, (case.status, case.code))
     assert response.status == status, response.body
-    if case.endpoint in {"chat", "messages"} and status == 200:
+    if case.endpoint in {"chat", "messages", "responses"} and status == 200:
         line.check_served(response)
     else:
         line.check_refused(response)

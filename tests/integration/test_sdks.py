@@ -203,6 +203,51 @@ def test_mixed_calls_of_many_threads_are_billed_what_the_meter_counted(bench: Be
     assert bench.relay.verify()["clean"]
 
 
+def test_responses_are_answered_by_a_channel_that_speaks_chat(bench: Bench) -> None:
+    """The stream helper checks each event against those before it, and adds them up itself."""
+    before = bench.llama.tokens_predicted()
+    made = bench.openai.responses.create(
+        model=OPENAI_MODEL, instructions="Be brief.", input=QUESTIONS[0], max_output_tokens=20
+    )
+    assert made.usage is not None
+    grown = bench.llama.tokens_predicted() - before
+    (row,) = bench.relay.usage(bench.account)
+    assert (row["verdict"], row["source"]) == ("complete", "reported")
+    assert row["output"] == made.usage.output_tokens == grown > 0
+    before = bench.llama.tokens_predicted()
+    with bench.openai.responses.stream(
+        model=OPENAI_MODEL,
+        input=[{"role": "user", "content": QUESTIONS[2]}],
+        max_output_tokens=30,
+    ) as stream:
+        told = list(stream)
+    assert told[-1].type in {"response.completed", "response.incomplete"}
+    text = "".join(event.delta for event in told if event.type == "response.output_text.delta")
+    final = told[-1].response
+    assert final.output_text == text != ""
+    assert final.usage is not None
+    grown = bench.llama.tokens_predicted() - before
+    row = bench.relay.usage(bench.account)[0]
+    assert (row["verdict"], row["source"]) == ("complete", "reported")
+    assert row["output"] == final.usage.output_tokens == grown > 0
+    assert float(row["charge_usd"]) > 0
+    assert bench.relay.verify()["clean"]
+
+
+def test_responses_are_answered_by_a_channel_that_speaks_messages(bench: Bench) -> None:
+    events = list(
+        bench.openai.responses.create(
+            model=ANTHROPIC_MODEL, input="Go on.", max_output_tokens=30, temperature=0, stream=True
+        )
+    )
+    final = events[-1]
+    assert final.type in {"response.completed", "response.incomplete"}
+    (row,) = bench.relay.usage(bench.account)
+    assert (row["verdict"], row["model"]) == ("complete", ANTHROPIC_MODEL)
+    assert final.response.usage is not None
+    assert row["output"] == final.response.usage.output_tokens
+
+
 def test_async_clients_and_concurrent_streams(bench: Bench) -> None:
     async def run() -> None:
         before = bench.llama.tokens_predicted()

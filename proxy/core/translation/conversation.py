@@ -260,10 +260,14 @@ class Finished(Struct, frozen=True, gc=False):
 
 
 class Failed(Struct, frozen=True, gc=False):
-    """The provider reported an error inside the stream; nothing follows."""
+    """The provider reported an error inside the stream; nothing follows.
+
+    `code` is for an error that is not the provider's: ours, as its caller knows it.
+    """
 
     kind: str
     message: str
+    code: str | None = None
 
 
 class Ping(Struct, frozen=True, gc=False):

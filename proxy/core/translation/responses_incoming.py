@@ -3,8 +3,9 @@
 Rules: the shape is checked by typed decoding, so that what is wrong is named by its place; fields
 that only tune are named in `left_out`, those that change what comes back are refused: whatever is
 kept or run at the provider. Tools the caller runs are carried, also those this protocol alone
-has: a custom tool becomes a function of one string, a namespace part of its tools' names. This
-module must not know other dialects or answers.
+has: a custom tool becomes a function of one string, a namespace part of its tools' names. Web
+search, which Codex always offers, is left out by name unless it is demanded: it is one way to an
+answer, not its content. This module must not know other dialects or answers.
 
 Sources: OpenAI's request types as its Python SDK 3.x has them
 (`responses/response_create_params.py`); WIRE.md section 3; what Codex sends (`wire_api =
@@ -59,6 +60,8 @@ REFUSED: Final = {
 """Fields whose effect is part of the answer: without them it would be another one."""
 ENCRYPTED: Final = "reasoning.encrypted_content"
 LOGPROBS: Final = "message.output_text.logprobs"
+WEB_SEARCH: Final = "web_search"
+"""How the types of that hosted tool begin: also `web_search_preview`, and both with a date."""
 CARRIED_OF_TOOLS: Final = frozenset({"type", "name", "description", "parameters", "strict"})
 _ABSENT: Final = Raw()
 _NOTHING: Final = (b"", b"null", b"false", b"0")
@@ -93,8 +96,12 @@ class _Named(Struct):
     name: str
 
 
+class _AllowedTool(Struct):
+    name: str | None = None
+
+
 class _Allowed(Struct):
-    tools: list[_Named]
+    tools: list[_AllowedTool]
     mode: Literal["auto", "required"] = "auto"
 
 
@@ -158,6 +165,9 @@ def read_request(body: bytes) -> Request:
     _judge(found, names, left_out)
     tools = [tool for raw in found.tools or () for tool in _tools(raw, left_out)]
     tools, choice = _tool_choice(found.tool_choice, tools)
+    demanded = choice is not None and choice.choice is Choice.REQUIRED
+    if demanded and not tools and f"tools.{WEB_SEARCH}" in left_out:
+        raise cannot("tool_choice", f"tool of type `{WEB_SEARCH}`")
     system = [Text(found.instructions)] if found.instructions else []
     messages = conversation(found.input, system, left_out)
     return Request(
@@ -222,6 +232,8 @@ def _tools(raw: Raw, left_out: set[str], group: str | None = None) -> Iterable[T
         space = decode(_namespaces, raw, "tools")
         for one in space.tools:
             yield from _tools(one, left_out, space.name)
+    elif kind is not None and kind.startswith(WEB_SEARCH):
+        left_out.add(f"tools.{WEB_SEARCH}")
     else:
         raise cannot("tools", f"tool of type `{kind}`")
 

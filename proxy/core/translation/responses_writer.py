@@ -236,7 +236,7 @@ class EventWriter:
         out = b"" if self._id else self._start(Started("", ""))
         self.failure = failure
         limited = failure.kind.startswith("rate_limit")
-        code = "rate_limit_exceeded" if limited else "server_error"
+        code = failure.code or ("rate_limit_exceeded" if limited else "server_error")
         error = {"code": code, "message": failure.message, "type": failure.kind}
         response = self._response("failed") | {"error": error}
         return out + self._event("response.failed", {"response": response})

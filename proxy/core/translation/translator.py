@@ -167,11 +167,14 @@ class Translator:
             return self._event(terminal)
         return b"".join([self._write(event) for event in self._reader.end()])
 
-    def fail(self, failure: Failed) -> bytes:
+    def fail(self, failure: Failed, *, anew: bool = False) -> bytes:
         """Tell the caller of a failure that the upstream did not: nothing follows it.
 
-        Also between `finish` and `end`, in place of the end.
+        Also between `finish` and `end`, in place of the end. `anew`: nothing that was written
+        before has reached the caller, so what must come first is written again.
         """
+        if anew:
+            self._writer = self._caller.writer(self._created, self._include_usage, self._asked)
         return self._write(failure)
 
     def end(self) -> bytes:

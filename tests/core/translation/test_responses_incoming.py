@@ -109,7 +109,6 @@ def test_fields_that_only_tune_are_named() -> None:
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"moderation": {"model": "m"}}, "moderation"),
         ({"include": ["message.output_text.logprobs"]}, "include"),
-        ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools"),
         ({"tools": [{"type": "computer_use_preview"}]}, "tools"),
         ({"tools": [{"type": "code_interpreter", "container": "c"}]}, "tools"),
@@ -117,6 +116,7 @@ def test_fields_that_only_tune_are_named() -> None:
         ({"tools": [{"type": "local_shell"}]}, "tools"),
         ({"tools": [{"type": "tool_search"}]}, "tools"),
         ({"tool_choice": {"type": "web_search_preview"}}, "tool_choice"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
     ],
 )
@@ -267,3 +267,16 @@ def test_what_codex_sends_is_carried() -> None:
     assert found.left_out == (
         "client_metadata", "prompt_cache_key", "reasoning.summary", "text.verbosity",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["web_search", "web_search_preview", "web_search_2025_08_26"])
+def test_web_search_is_left_out_by_name_where_it_is_not_demanded(kind: str) -> None:
+    tools = [FUNCTION, {"type": kind, "search_context_size": "low"}]
+    function = Tool("f", schema=Raw(orjson.dumps(SCHEMA)), strict=True)
+    for choice in (None, "auto", "required"):
+        found = read(tools=tools, tool_choice=choice)
+        assert (found.tools, found.left_out) == ((function,), ("tools.web_search",))
+    allowed = {"type": "allowed_tools", "tools": [{"type": kind}], "mode": "auto"}
+    found = read(tools=tools, tool_choice=allowed)
+    assert (found.tools, found.tool_choice) == ((), ToolChoice(Choice.AUTO))
+    assert refused(tools=tools, tool_choice=allowed | {"mode": "required"}).param == "tool_choice"

@@ -196,6 +196,13 @@ def test_a_failure_at_the_start_begins_a_response_all_the_same() -> None:
     assert found[-1]["response"]["error"]["code"] == "server_error"
 
 
+def test_an_error_of_ours_keeps_its_code() -> None:
+    """One that the SDK's types do not list, though OpenAI sends such too and clients act on it."""
+    failure = Failed("insufficient_quota", "Add credit.", "insufficient_quota")
+    told = EventWriter(7, ASKED).write(failure)
+    assert b'"code":"insufficient_quota"' in told.splitlines()[-2]
+
+
 def test_what_is_held_for_the_end_is_bounded() -> None:
     """Full to the last byte it is still told; one more and it fails, in words."""
     room = ITEM_BYTES + 6

@@ -91,6 +91,17 @@ def test_our_own_failure_stands_in_place_of_the_end() -> None:
     assert translator.end() == b""
 
 
+def test_a_failure_before_anything_was_shown_is_told_from_the_start() -> None:
+    translator = Translator(RESPONSES, CHAT, 7)
+    translator.feed(CHUNK)
+    told = translator.fail(Failed("server_error", "gone", "upstream_truncated"), anew=True)
+    kinds = [line for line in told.splitlines() if line.startswith(b"event: ")]
+    assert [kind.rpartition(b".")[2] for kind in kinds] == [b"created", b"in_progress", b"failed"]
+    assert b'"sequence_number":0' in told
+    assert b'"code":"upstream_truncated"' in told
+    assert translator.end() == b""
+
+
 def test_an_event_too_large_is_a_failure_and_not_a_gap() -> None:
     translator = Translator(MESSAGES, CHAT, 7)
     large = CHUNK.replace(b'"a"', b'"%s"' % (b"a" * EVENT_BYTES_MAX))

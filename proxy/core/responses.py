@@ -1,0 +1,139 @@
+"""OpenAI Responses requests: where the prompt's text is, and what makes output nobody sees.
+
+Rules: reads only the members named here; a shape it does not know is never an error here: its raw
+JSON then counts as text, which leans up. What of it can be carried is judged elsewhere
+(core/translation/responses_incoming.py). This module must not know how bodies are scanned or
+edited, or any socket.
+
+Sources: `responses/response_create_params.py` and the input items of OpenAI's Python SDK 3.x;
+WIRE.md section 3.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Raw
+
+from proxy.core import openai, prompts
+from proxy.core.prompts import Prompt
+
+LIMIT_FIELDS = ("max_output_tokens",)
+SEALED_CHARS_PER_TOKEN = 4
+"""Base64 characters per token of thoughts that only their maker can read."""
+
+_NULL = Raw(b"null")
+_TEXT_MEMBERS = ("tools", "text")
+"""Top-level members that reach the model as prompt text."""
+_UNTHINKING = (None, "none")
+
+
+class _Part(msgspec.Struct, gc=False):
+    type: str | None = None
+    text: str | None = None
+    refusal: str | None = None
+    detail: str | None = None
+    file_data: str | None = None
+    filename: str | None = None
+
+
+_Content = str | list[_Part] | None
+
+
+class _Item(msgspec.Struct, gc=False):
+    type: str | None = None
+    content: _Content = None
+    output: _Content = None
+    summary: list[_Part] | None = None
+    name: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    encrypted_content: str | None = None
+
+
+class _Reasoning(msgspec.Struct, gc=False):
+    effort: str | None = None
+
+
+_INPUT = msgspec.json.Decoder(str | list[_Item])
+_STRING = msgspec.json.Decoder(str)
+_REASONING = msgspec.json.Decoder(_Reasoning | None)
+
+
+def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:
+    """Collect the prompt of a Responses body from its top-level `members`.
+
+    `model` chooses the figure for an image (core/openai.py).
+    """
+    pieces: list[str] = []
+    fixed = prompts.MESSAGE_TOKENS
+    wire = members.get("input", _NULL)
+    try:
+        found = _INPUT.decode(wire)
+        if isinstance(found, str):
+            fixed += prompts.MESSAGE_TOKENS
+            pieces.append(found)
+        else:
+            for item in found:
+                fixed += prompts.MESSAGE_TOKENS + _read_item(item, model, pieces)
+    except (msgspec.ValidationError, RecursionError):
+        pieces = [_raw_text(wire)]
+    instructions = members.get("instructions", _NULL)
+    if instructions != _NULL:
+        fixed += prompts.MESSAGE_TOKENS
+        pieces.append(_words(instructions))
+    pieces.extend([_raw_text(members[name]) for name in _TEXT_MEMBERS if name in members])
+    if "tools" in members:
+        fixed += prompts.TOOLS_TOKENS
+    return Prompt(tuple(pieces), fixed)
+
+
+def hidden_output(members: Mapping[str, Raw]) -> bool:
+    """Whether the request asks for output that is billed but not seen in deltas: reasoning.
+
+    Tools that run at the provider are not carried. Leans to True: the price of a mistake is a
+    larger hold.
+    """
+    if "reasoning" not in members:
+        return False
+    try:
+        reasoning = _REASONING.decode(members["reasoning"])
+    except msgspec.ValidationError:
+        return True
+    return reasoning is not None and reasoning.effort not in _UNTHINKING
+
+
+def _read_item(item: _Item, model: str, pieces: list[str]) -> int:
+    """Append the texts of `item` to `pieces`; return the fixed tokens of its media."""
+    fixed = 0
+    for content in (item.content, item.output, item.summary):
+        if isinstance(content, str):
+            pieces.append(content)
+        elif content is not None:
+            fixed += sum([_read_part(part, model, pieces) for part in content])
+    texts = (item.name, item.arguments, item.input)
+    pieces.extend([text for text in texts if text])
+    return fixed + len(item.encrypted_content or "") // SEALED_CHARS_PER_TOKEN
+
+
+def _read_part(part: _Part, model: str, pieces: list[str]) -> int:
+    text = part.text or part.refusal
+    if text is not None:
+        pieces.append(text)
+        return 0
+    if part.type == "input_file":
+        pieces.append(part.filename or "")
+        return prompts.document_tokens(len(part.file_data or ""))
+    # Images, and kinds of media newer than this text: the figure of an image.
+    return openai.image_tokens(model, low=part.detail == "low")
+
+
+def _words(raw: Raw) -> str:
+    """A string, or the JSON that stands in its place."""
+    try:
+        return _STRING.decode(raw)
+    except msgspec.ValidationError:
+        return _raw_text(raw)
+
+
+def _raw_text(raw: Raw) -> str:
+    return bytes(raw).decode()
