@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from proxy.core.prompts import MESSAGE_TOKENS
+from proxy.edge.call import Notice
 from tests.edge.harness import (
     ANN,
     CONTENT,
@@ -319,6 +321,43 @@ def test_a_charge_that_cannot_be_written_takes_the_place_of_the_end(
         assert words(found) == SENTENCE
         assert failure(found)["code"] == "settlement_unavailable"
         assert found[-1]["response"]["output"][0]["content"][0]["text"] == SENTENCE
+
+
+def test_a_restart_ends_in_a_failed_response(tmp_path: Path) -> None:
+    script: Script = [Send(stream_head()), Send(chunk(ROLE)), Send(chunk(CONTENT[0])), AwaitGone()]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        client.send(request_bytes(RESPONSES, body(), key=ANN))
+        client.read_until(DELTA.encode())
+        call = relay.call()
+        relay.do(lambda: call.cut(Notice.SHUTDOWN))
+        error = failure(events(client.read_response()))
+        assert error["code"] == "server_restarting"
+        (row,) = relay.calls()
+        assert (row["verdict"], row["charge"]) == ("cut_by_shutdown", price_of(COUNTED, 1))
+
+
+def test_the_sdk_hands_a_failure_out_with_its_code(tmp_path: Path) -> None:
+    script = [Send(stream_head()), Flood(chunk(CONTENT[1]), 100_000)]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(
+            tmp_path, channel(upstream.base_url), credit=price_of(100, 200), slice_tokens=16
+        ) as relay,
+        openai.OpenAI(
+            base_url=f"http://127.0.0.1:{relay.port}/v1", api_key=ANN, max_retries=0
+        ) as client,
+        client.responses.stream(model="m", input="Say hello.") as stream,
+    ):
+        *told, last = list(stream)
+        assert last.type == "response.failed"
+        assert last.response.error is not None
+        assert str(last.response.error.code) == "insufficient_quota"
+        said = [event.delta for event in told if event.type == "response.output_text.delta"]
+        assert len(said) > 100
 
 
 def test_a_client_that_leaves_is_billed_what_it_was_sent(tmp_path: Path) -> None:
