@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,8 +119,8 @@ def test_a_key_holds_in_every_worker_once_the_command_has_answered(tmp_path: Pat
         ask(control, "user add", {"name": "quick"})
         for number in range(8):
             name = f"k{number}"
-            key = ask(control, "key add", {"user": "quick", "name": name})["key"]
-            request = request_bytes("/v1/models", key=key, method="GET")
+            made: Any = ask(control, "key add", {"user": "quick", "name": name})
+            request = request_bytes("/v1/models", key=made["key"], method="GET")
 
             def statuses(request: bytes = request) -> set[int]:
                 found = set()

@@ -62,7 +62,7 @@ def test_a_change_is_in_force_everywhere_when_it_is_done(tmp_path: Path) -> None
             version, waiting = await changed(here)
             await waiting
             assert [remote.catalog.version for remote in remotes] == [version] * 2
-        await here.port.spread(version)  # there is nothing to wait for
+            await here.port.spread(version)  # there is nothing to wait for
         for remote in remotes:
             await remote.close()
 
