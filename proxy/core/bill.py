@@ -10,6 +10,7 @@ ledger's business.
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.core import pricing
 from proxy.core.entities import Price, Usage, UsageSource
@@ -61,8 +62,13 @@ def state(
     prompt_tokens: Callable[[], int],
     *,
     complete: bool,
+    delivered_only: bool = False,
 ) -> Statement:
-    """Return what to charge; `prompt_tokens` is asked only when no provider said."""
+    """Return what to charge; `prompt_tokens` is asked only when no provider said.
+
+    `delivered_only`: it was we who ended the call, so that no output is charged that the client
+    did not get, whatever the provider reported.
+    """
     if not delivered.content and not tally.final:
         return NOTHING
     made = tally.bill(
@@ -76,9 +82,14 @@ def state(
         output_tokens_max=terms.output_tokens_max,
         input_tokens_max=terms.input_tokens_max,
     )
+    source = made.source
+    more = usage.output + usage.audio_output > delivered.output_tokens
+    if delivered_only and delivered.content and more:
+        usage = replace(usage, output=delivered.output_tokens, reasoning=0, audio_output=0)
+        source = _COUNTED if delivered.exact else _ESTIMATED
     if made.anomalies:
         anomalies = tuple(sorted({*made.anomalies, *anomalies}))
     amount = pricing.charge(usage, terms.price, terms.multiplier)
     if not delivered.content:
-        return Statement(usage, made.source, 0, amount, anomalies)
-    return Statement(usage, made.source, amount, 0, anomalies)
+        return Statement(usage, source, 0, amount, anomalies)
+    return Statement(usage, source, amount, 0, anomalies)

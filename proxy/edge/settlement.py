@@ -101,7 +101,12 @@ def statement(
         return call.prompt_tokens
 
     return state(
-        call.offer.terms, tally(call, exchange), delivered, prompt_tokens, complete=complete
+        call.offer.terms,
+        tally(call, exchange),
+        delivered,
+        prompt_tokens,
+        complete=complete,
+        delivered_only=call.notice is not None and not complete,
     )
 
 

@@ -164,3 +164,18 @@ def test_the_multiplier_is_the_groups() -> None:
     dear = Terms(replace(PRICE, call=0), 1_500_000, output_tokens_max=100)
     made = bill(reported(), delivered(3), terms=dear)
     assert made.charge == 15 * (10 * 2_000 + 4 * 10_000) // 10
+
+
+def test_a_call_that_we_ended_is_charged_for_no_more_than_was_delivered() -> None:
+    def cut(tally: UsageTally, what: Delivered) -> Statement:
+        return state(TERMS, tally, what, never, complete=False, delivered_only=True)
+
+    made = cut(reported(), delivered(3))
+    assert made.usage == Usage(input_uncached=10, output=3)
+    assert made.source is UsageSource.COUNTED
+    assert made.charge == price(made.usage)
+    assert cut(reported(), delivered(3, exact=False)).source is UsageSource.ESTIMATED
+    assert cut(reported(), delivered(4)).source is UsageSource.REPORTED
+    nothing = cut(reported(), delivered(0, content=False))
+    assert (nothing.charge, nothing.usage.output) == (0, 4), "what was used is still known"
+    assert nothing.forgiven == price(nothing.usage)
