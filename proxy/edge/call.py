@@ -31,7 +31,7 @@ from proxy.edge.offer import Offer
 from proxy.edge.settlement import Ended
 from proxy.edge.translation import Translation, native
 from proxy.edge.world import World
-from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Progress, Receipt
+from proxy.storage.ports import Admission, Durable, Opening, Progress, Receipt
 
 MARK_SECONDS = 1.0
 LOW_WATER_DIVISOR = 2
@@ -395,17 +395,15 @@ class Call:
     async def reserved(self) -> None:
         """Wait until the open call is durable: before it not one byte goes to the client.
 
-        Raises RelayError 503 when the ledger cannot be written.
+        Raises RelayError 503 when the ledger cannot be written, or not in time.
         """
         committed = self.admission.committed
-        if committed.done() and committed.exception() is None:
-            return
-        try:
-            await committed
-        except KeeperUnavailableError:
+        if not committed.done():
+            await self._wait(committed)
+        if not committed.done() or committed.exception() is not None:
             raise RelayError(
                 ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable.", retry_after=2
-            ) from None
+            )
 
     async def handed_over(self, ended: Ended) -> Ended:
         """Give the kernel all of the answer but its end; `ended`, unless the client left.
@@ -448,16 +446,10 @@ class Call:
         if receipt.committed.done():
             self.world.metrics.observe_commit_wait(0.0)
         else:
-            waiter = self._commit_waiter = self.world.loop.create_future()
-            self._commit_since = self.world.loop.time()
             began = perf_counter()
-            receipt.committed.add_done_callback(
-                lambda _: None if waiter.done() else waiter.set_result(None)
-            )
             try:
-                await waiter
+                await self._wait(receipt.committed)
             finally:
-                self._commit_waiter = None
                 # The loop's clock ticks in milliseconds; this wait is tens of microseconds.
                 self.world.metrics.observe_commit_wait(perf_counter() - began)
         if receipt.committed.done() and receipt.committed.exception() is None:
@@ -467,6 +459,16 @@ class Call:
             "The answer could not be billed in time; it is incomplete.",
         )
         return Ended(Verdict.INTERNAL_ERROR, error)
+
+    async def _wait(self, commit: Durable) -> None:
+        """Wait for a commit, at most `commit_wait_ms_max`, which `tick` looks after."""
+        waiter = self._commit_waiter = self.world.loop.create_future()
+        self._commit_since = self.world.loop.time()
+        commit.add_done_callback(lambda _: None if waiter.done() else waiter.set_result(None))
+        try:
+            await waiter
+        finally:
+            self._commit_waiter = None
 
     def _tick_commit(self, now: float) -> None:
         waiter, bounds = self._commit_waiter, self.world.bounds

@@ -21,6 +21,7 @@ from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
 from proxy.edge.offer import Offer, callable_model, make_offer
 from proxy.edge.refusals import refused
+from proxy.edge.settlement import Ended
 from proxy.edge.translation import check
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Refusal
@@ -108,9 +109,7 @@ async def serve(call: Call) -> None:
     client = call.client
     with call:
         try:
-            ended = await dispatch(call)
-            if ended.verdict is _COMPLETE:
-                ended = await call.handed_over(ended)
+            ended = await _deliver(call)
             if ended.verdict is _COMPLETE:
                 call.settle(ended)
                 ended = await call.committed(ended)
@@ -125,6 +124,15 @@ async def serve(call: Call) -> None:
         finally:
             # Plain and total: nothing to cancel, nothing to raise; a no-op when settled above.
             call.settle(settlement.INTERNAL_ERROR)
+
+
+async def _deliver(call: Call) -> Ended:
+    """Everything but the end of the answer; that the ledger fails is an end like any other."""
+    try:
+        ended = await dispatch(call)
+        return await call.handed_over(ended) if ended.verdict is _COMPLETE else ended
+    except RelayError as error:
+        return Ended(Verdict.INTERNAL_ERROR, error)
 
 
 def in_band(call: Call, error: RelayError) -> bytes | None:

@@ -450,6 +450,33 @@ def test_a_reservation_that_cannot_be_committed_shows_nothing(
         relay.quiet()
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_reservation_that_takes_too_long_is_an_outage_before_the_first_byte(
+    tmp_path: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = stream_script(answer()) if stream else plain_script(plain_answer())
+    with (
+        ScriptedUpstream([Pause("begin"), *script]) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), commit_wait_ms_max=20) as relay,
+        relay.client() as client,
+    ):
+        held = relay.hold_commits(monkeypatch)
+        try:
+            client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
+            call = relay.call()
+            upstream.release("begin")
+            response = client.read_response()
+            assert not call.admission.committed.done()
+        finally:
+            held.set()
+        assert response.status == 503
+        assert error_of(response)["code"] == "service_unavailable"
+        assert response.header("retry-after")
+        (row,) = relay.calls()
+        assert (row["charge"], row["status"]) == (0, 503)
+        relay.quiet()
+
+
 def test_the_first_byte_waits_for_the_reservation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
