@@ -172,10 +172,10 @@ def test_files_are_checked_with_line_reason_and_remedy(tmp_path: Path) -> None:
 
 def test_bad_settings_stop_every_command(tmp_path: Path) -> None:
     bad = tmp_path / "s.toml"
-    bad.write_text("workers = 9\n")
+    bad.write_text("workers = 99\n")
     result = sluice(tmp_path, "user", "list", "--config", str(bad))
     assert result.exit_code == 1
-    assert "line 1: workers: 9 is not between 1 and 1" in result.stderr
+    assert "line 1: workers: 99 is not between 1 and 32" in result.stderr
 
 
 def test_the_database_named_by_a_settings_file_is_used(data: Path, tmp_path: Path) -> None:
