@@ -97,7 +97,12 @@ def _run_many(settings: Settings, options: Options, inherited: Inherited | None)
     if isinstance(outcome, int):
         listeners.close()
         return outcome
-    return processes.run(outcome, supervisor.settings, listeners, options.upstreams, options.models)
+    status = processes.run(
+        outcome, supervisor.settings, listeners, options.upstreams, options.models
+    )
+    # Everything is settled, closed and said. Taking the interpreter apart, and the token tables
+    # with it, would cost a third of a second of CPU, which whoever takes over needs.
+    os._exit(status)
 
 
 async def _serve(settings: Settings, options: Options, listeners: Listeners) -> int:
