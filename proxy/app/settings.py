@@ -175,7 +175,7 @@ class Settings:
         2_000
     )
     commit_wait_ms_max: Annotated[
-        int, _millis("A terminal frame waits this long for its commit.", 100, 600_000)
+        int, _millis("A first byte and a terminal frame wait this long for their commits.", 100, 600_000)
     ] = 15_000
     drain_seconds: Annotated[
         float, _seconds("SIGTERM lets open calls finish for this long.", 0, 3600)
