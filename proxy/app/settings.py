@@ -175,7 +175,8 @@ class Settings:
         2_000
     )
     commit_wait_ms_max: Annotated[
-        int, _millis("A first byte and a terminal frame wait this long for their commits.", 100, 600_000)
+        int,
+        _millis("First byte and terminal frame wait this long for their commits.", 100, 600_000),
     ] = 15_000
     drain_seconds: Annotated[
         float, _seconds("SIGTERM lets open calls finish for this long.", 0, 3600)
