@@ -394,32 +394,6 @@ def rate_limit_headers(state: LimitState, now: float) -> tuple[tuple[str, str], 
     return rows
 
 
-def rate_limit_lines(state: LimitState, now: float) -> str:
-    """`rate_limit_headers` as lines of a response head, each with its CRLF; cheaper than rows."""
-    lines = ""
-    if state.requests_limit is not None:
-        limit, left, reset = state.requests_limit, state.requests_remaining, state.requests_reset
-        lines = (
-            f"x-ratelimit-limit-requests: {limit}\r\n"
-            f"x-ratelimit-remaining-requests: {left}\r\n"
-            f"x-ratelimit-reset-requests: {_duration(ceil(reset * 1000))}\r\n"
-            f"anthropic-ratelimit-requests-limit: {limit}\r\n"
-            f"anthropic-ratelimit-requests-remaining: {left}\r\n"
-            f"anthropic-ratelimit-requests-reset: {_timestamp(ceil(now + reset))}\r\n"
-        )
-    if state.tokens_limit is not None:
-        limit, left, reset = state.tokens_limit, state.tokens_remaining, state.tokens_reset
-        lines += (
-            f"x-ratelimit-limit-tokens: {limit}\r\n"
-            f"x-ratelimit-remaining-tokens: {left}\r\n"
-            f"x-ratelimit-reset-tokens: {_duration(ceil(reset * 1000))}\r\n"
-            f"anthropic-ratelimit-tokens-limit: {limit}\r\n"
-            f"anthropic-ratelimit-tokens-remaining: {left}\r\n"
-            f"anthropic-ratelimit-tokens-reset: {_timestamp(ceil(now + reset))}\r\n"
-        )
-    return lines
-
-
 @lru_cache(maxsize=16_384)
 def _duration(milliseconds: int) -> str:
     """A duration as Go prints it, which is what OpenAI sends: `0s`, `120ms`, `8.64s`, `6m0s`."""

@@ -31,7 +31,6 @@ class AttemptEnd(Enum):
     IDLE_TIMEOUT = auto()
     CUT = auto()
     CLIENT_GONE = auto()
-    FAULT = auto()
 
 
 class AttemptOwner(Protocol):

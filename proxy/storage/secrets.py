@@ -8,8 +8,6 @@ know the tables, nor where pepper and master key come from.
 
 import hmac
 import os
-from collections.abc import Callable
-from hashlib import sha256
 from zlib import crc32
 
 from cryptography.exceptions import InvalidTag
@@ -27,10 +25,6 @@ _CHECKSUM_LENGTH = 8
 _BODY_END = len(KEY_PREFIX) + _BODY_LENGTH
 _KEY_LENGTH = _BODY_END + _CHECKSUM_LENGTH
 _NONCE_BYTES = 12
-_BLOCK_BYTES = 64
-"""SHA-256's block (FIPS 180-4); HMAC pads its key to it (RFC 2104)."""
-_INNER = bytes(byte ^ 0x36 for byte in range(256))
-_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class SecretError(Exception):
@@ -68,28 +62,6 @@ def key_well_formed(key: str) -> bool:
 def key_digest(pepper: bytes, key: str) -> bytes:
     """HMAC-SHA256 of a client key: what the database knows of it."""
     return hmac.digest(pepper, key.encode(), "sha256")
-
-
-def digester(pepper: bytes) -> Callable[[str], bytes]:
-    """Return `key_digest` under one pepper, for use at every request.
-
-    Both keyed states are made once and copied (RFC 2104 section 4). OpenSSL's one-shot function
-    looks its digest up anew each time and lets go of the interpreter, which under load costs
-    a thread switch: ten times the hash itself.
-    """
-    block = pepper if len(pepper) <= _BLOCK_BYTES else sha256(pepper).digest()
-    block = block.ljust(_BLOCK_BYTES, b"\0")
-    inner = sha256(block.translate(_INNER)).copy
-    outer = sha256(block.translate(_OUTER)).copy
-
-    def digest(key: str) -> bytes:
-        first = inner()
-        first.update(key.encode())
-        second = outer()
-        second.update(first.digest())
-        return second.digest()
-
-    return digest
 
 
 def seal(master: bytes, row_id: int, secret: str) -> bytes:

@@ -17,7 +17,6 @@ from proxy.core.limits import (
     LimitState,
     RateLimits,
     rate_limit_headers,
-    rate_limit_lines,
 )
 
 START = 1_800_000_000.0
@@ -360,22 +359,6 @@ def test_headers_of_both_dialects() -> None:
     requests_only = rate_limit_headers(LimitState(5, 1, 0.0), 0.0)
     assert len(requests_only) == 6
     assert all("requests" in name for name, _ in requests_only)
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        LimitState(),
-        LimitState(500, 82, 0.12),
-        LimitState(tokens_limit=30_000, tokens_remaining=0, tokens_reset=64.5),
-        LimitState(500, 82, 0.12, 30_000, 0, 64.5),
-    ],
-)
-def test_lines_say_what_the_headers_say(state: LimitState) -> None:
-    rows = rate_limit_headers(state, START)
-    assert rate_limit_lines(state, START) == "".join(
-        [f"{name}: {value}\r\n" for name, value in rows]
-    )
 
 
 @pytest.mark.parametrize(

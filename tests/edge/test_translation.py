@@ -19,7 +19,6 @@ from proxy.edge.translation import Translation
 from tests.edge.harness import (
     ANN,
     CHAT,
-    CONTENT,
     MESSAGES,
     ROLE,
     SAID,
@@ -301,4 +300,3 @@ def test_nothing_of_a_broken_stream_passes() -> None:
     exchange = Exchange(Expectation(Dialect.ANTHROPIC, stream=True), Meter(len), UsageTally())
     with pytest.raises(RelayError):
         made.conclude(exchange)
-    assert CONTENT
