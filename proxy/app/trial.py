@@ -16,6 +16,8 @@ import orjson
 from proxy.core.entities import Channel, Dialect
 from proxy.core.http1 import FramingError, ResponseParser, request_head
 from proxy.core.redact import redact
+from proxy.core.targets import credential, target
+from proxy.core.urls import Endpoint
 from proxy.edge.upstream import ConnectError, UpstreamPool, origin_of
 
 ANSWER_BYTES_MAX: Final = 1 << 20
@@ -134,15 +136,8 @@ class _Collector(asyncio.Protocol):
 
 def _request(channel: Channel, model: str, host: str, prefix: str) -> bytes:
     secret = channel.keys[0].secret
-    if channel.dialect is Dialect.ANTHROPIC:
-        path = "/messages"
-        credentials: tuple[tuple[str, str], ...] = (
-            ("x-api-key", secret),
-            ("anthropic-version", ANTHROPIC_VERSION),
-        )
-    else:
-        path = "/chat/completions"
-        credentials = (("authorization", f"Bearer {secret}"),)
+    anthropic = channel.dialect is Dialect.ANTHROPIC
+    endpoint = Endpoint.MESSAGES if anthropic else Endpoint.CHAT
     body = orjson.dumps(
         {
             "model": model,
@@ -151,14 +146,15 @@ def _request(channel: Channel, model: str, host: str, prefix: str) -> bytes:
         }
     )
     headers = (
-        *credentials,
+        credential(channel, secret),
+        *((("anthropic-version", ANTHROPIC_VERSION),) if anthropic else ()),
         ("content-type", "application/json"),
         ("accept", "application/json"),
         ("accept-encoding", "identity"),
         ("connection", "close"),
     )
-    target = prefix + path
-    return request_head("POST", target, host, headers, len(body)) + body
+    path = prefix + target(channel, endpoint, model, stream=False)
+    return request_head("POST", path, host, headers, len(body)) + body
 
 
 def _text(body: bytes) -> str:

@@ -206,6 +206,8 @@ class Channel:
     terminal: TerminalRule = TerminalRule.DONE
     costs: Mapping[str, Price] = field(default_factory=dict)
     """What the operator pays, per public model name; absent means unknown, booked as zero."""
+    api_version: str | None = None
+    """Azure OpenAI's `api-version`; None means the channel is no Azure resource."""
     enabled: bool = True
 
 

@@ -19,6 +19,8 @@ from proxy.core.routing import (
     plan,
     retryable,
 )
+from proxy.core.targets import credential, names_model, target
+from proxy.core.urls import Endpoint
 from proxy.edge import log, refusals, settlement
 from proxy.edge.attempt import Attempt, AttemptEnd
 from proxy.edge.call import Call, Notice
@@ -35,7 +37,7 @@ ERROR_WORDS_BYTES_MAX = 65_536
 """What is read of an error inside a plain 200."""
 TRIES_MAX = 8
 """Connections one call may use at one channel: stale ones, refused options, resting keys."""
-_PATHS = {Dialect.OPENAI: "/chat/completions", Dialect.ANTHROPIC: "/messages"}
+_ENDPOINTS = {Dialect.OPENAI: Endpoint.CHAT, Dialect.ANTHROPIC: Endpoint.MESSAGES}
 _FAILURES = {
     FailureKind.STATUS: AttemptFailure.STATUS,
     FailureKind.ERROR_EVENT: AttemptFailure.ERROR_EVENT,
@@ -319,13 +321,14 @@ def _request_head(call: Call, channel: Channel, key: ChannelKey) -> tuple[Origin
     if not native(call.offer.request, channel):
         forwarded = ()  # versions and betas of the caller's own wire form
     origin, prefix = world.origin(channel)
-    alike = (channel.id, key.id, stream, forwarded)
+    model = channel.models[call.offer.model.name] if names_model(channel) else ""
+    alike = (channel.id, key.id, stream, forwarded, model)
     known = world.heads.get(alike)
     if known is not None and known[0] is channel:
         return origin, known[1]
     head = request_prefix(
         "POST",
-        prefix + _PATHS[channel.dialect],
+        prefix + target(channel, _ENDPOINTS[channel.dialect], model, stream=stream),
         origin.host_header,
         _request_headers(channel, key, forwarded, stream=stream),
     )
@@ -346,10 +349,7 @@ def _request_headers(
         ("user-agent", "sluice"),
     ]
     if key.secret:
-        if channel.dialect is Dialect.ANTHROPIC:
-            rows.append(("x-api-key", key.secret))
-        else:
-            rows.append(("authorization", f"Bearer {key.secret}"))
+        rows.append(credential(channel, key.secret))
     rows.extend(forwarded)
     if channel.dialect is Dialect.ANTHROPIC and "anthropic-version" not in dict(forwarded):
         rows.append(("anthropic-version", ANTHROPIC_VERSION_DEFAULT))
