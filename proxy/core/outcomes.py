@@ -4,6 +4,7 @@ Rules: records, and a constructor for every failure, so that the same fault alwa
 same and every body kept is bounded. This module must not know how bytes are read.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -14,6 +15,7 @@ from proxy.core.sse import EVENT_BYTES_MAX
 
 RESPONSE_BYTES_MAX: Final = 64 << 20
 ERROR_BODY_BYTES_MAX: Final = 65_536
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
 class Phase(Enum):
@@ -126,4 +128,16 @@ def too_large(what: str) -> Failure:
 
 def _refused(head: ResponseHead, body: bytes) -> Failure:
     message = f"the upstream answered {head.status}"
-    return Failure(FailureKind.STATUS, message, head.status, head.header("retry-after"), body)
+    return Failure(FailureKind.STATUS, message, head.status, _pause_asked(head), body)
+
+
+def _pause_asked(head: ResponseHead) -> str | None:
+    """How long an upstream asks to be left alone, as a `retry-after` would say it.
+
+    OpenAI and Azure say it in milliseconds too, which SDKs believe first (WIRE.md section 4);
+    Azure's token limits at times in `x-rate-limit-reset-tokens` alone, as seconds.
+    """
+    wait = head.header("retry-after-ms")
+    if wait is not None and _MILLISECONDS.fullmatch(wait):
+        return f"{float(wait) / 1000:.3f}"
+    return head.header("retry-after") or head.header("x-rate-limit-reset-tokens")

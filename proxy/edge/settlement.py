@@ -123,7 +123,9 @@ def record(
     basis = channel.costs.get(call.offer.model.name)
     upstream_id = None
     if head is not None:
-        upstream_id = head.header("x-request-id") or head.header("request-id")
+        if channel.api_version is not None:  # what Azure's own logs and support know a call by
+            upstream_id = head.header("apim-request-id")
+        upstream_id = upstream_id or head.header("x-request-id") or head.header("request-id")
         if upstream_id is not None and key.secret in upstream_id:
             upstream_id = redact(upstream_id, (key.secret,))  # it goes into the database
     return Attempt(

@@ -53,6 +53,25 @@ def test_compression() -> None:
     assert (failure.kind, failure.status, failure.retry_after) == (FailureKind.STATUS, 429, "9")
 
 
+@pytest.mark.parametrize(
+    ("headers", "asked"),
+    [
+        ({}, None),
+        ({"retry_after": "6"}, "6"),
+        ({"retry_after": "6", "retry_after_ms": "5750"}, "5.750"),
+        ({"retry_after_ms": "0.5"}, "0.001"),
+        ({"retry_after": "6", "retry_after_ms": "soon"}, "6"),
+        ({"retry_after": "6", "retry_after_ms": "9" * 13}, "6"),
+        ({"x_rate_limit_reset_tokens": "55"}, "55"),
+        ({"x_rate_limit_reset_tokens": "55", "retry_after": "6"}, "6"),
+    ],
+)
+def test_the_pause_an_upstream_asks_for(headers: dict[str, str], asked: str | None) -> None:
+    failure = outcomes.plain(head(429, **headers), b"", stream=True, whole=True)
+    assert failure is not None
+    assert failure.retry_after == asked
+
+
 def test_how_much_of_a_plain_body_is_kept() -> None:
     assert outcomes.plain_bytes_max(head(), stream=False) == RESPONSE_BYTES_MAX
     assert outcomes.plain_bytes_max(head(), stream=True) == ERROR_BODY_BYTES_MAX
