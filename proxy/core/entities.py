@@ -9,10 +9,26 @@ a frozen dataclass to make. This module must not know how any of these are store
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
 
 MULTIPLIER_ONE = 1_000_000
+
+DIALECT_ENDPOINTS: Final[Mapping[str, frozenset[str]]] = {
+    "openai": frozenset(
+        {
+            "chat", "completions", "embeddings", "images_generations", "images_edits",
+            "images_variations", "transcriptions", "translations", "speech", "moderations",
+            "rerank",
+        }
+    ),
+    "anthropic": frozenset({"messages", "count_tokens"}),
+    "gemini": frozenset({"gemini_generate", "gemini_stream", "gemini_count_tokens"}),
+}  # fmt: skip
+"""What an upstream is taken to serve when nobody says, by dialect; names of core/urls.py."""
+ENDPOINTS: Final = frozenset({"responses", "realtime"}).union(*DIALECT_ENDPOINTS.values())
+"""What a channel or a model may name: the endpoints that are about a model."""
 
 
 class Dialect(StrEnum):
@@ -105,6 +121,12 @@ class Usage(Struct, frozen=True, gc=False):
     images: int = 0
     characters: int = 0
     calls: int = 1
+    audio_ms: int = 0
+    """Length of audio that is billed by time, in milliseconds; not its tokens."""
+    searches: int = 0
+    """Searches on the provider's side: web searches of a chat, search units of a rerank."""
+    variant: str = ""
+    """Which of `Price.image_variants` the images are; empty where none fits."""
 
     @property
     def input_total(self) -> int:
@@ -120,8 +142,30 @@ class Formula(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """Prices of every token of a call whose prompt, audio included, is longer than `over` tokens.
+
+    Nano-USD per 1,000,000 tokens, under the names they have in `Price`.
+    """
+
+    over: int
+    input: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
-    """One version of a model's price: nano-USD per 1,000,000 units, `call` nano-USD per call.
+    """One version of a model's price: nano-USD per 1,000,000 units.
+
+    Nano-USD each are `call`, `search` and `image_variants`; `audio_hour` is nano-USD per hour, so
+    that a price per second, minute or hour is exact. An image of a variant that is named costs
+    what that says, any other `image`. Above a tier's length its token prices take the place of
+    these; tiers rise, in `over` and in every price.
 
     With `Formula.RATIO` the token fields are unused and charge =
     group x `model_ratio` x (prompt + completion x `completion_ratio`), ratios in millionths,
@@ -144,6 +188,10 @@ class Price:
     model_ratio: int = 0
     completion_ratio: int = MULTIPLIER_ONE
     cache_ratio: int = MULTIPLIER_ONE
+    audio_hour: int = 0
+    search: int = 0
+    image_variants: Mapping[str, int] = field(default_factory=dict)
+    tiers: tuple[Tier, ...] = ()
 
     def __hash__(self) -> int:
         """Hash what names a price; figures kept per price are looked up several times a call."""
@@ -160,6 +208,8 @@ class Model:
     tokenizer: Tokenizer = Tokenizer.ESTIMATE
     hidden_output: bool = False
     price: Price | None = None
+    endpoints: frozenset[str] | None = None
+    """What callers may use it for, as names of `ENDPOINTS`; None: whatever a channel serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +259,13 @@ class Channel:
     api_version: str | None = None
     """Azure OpenAI's `api-version`; None means the channel is no Azure resource."""
     enabled: bool = True
+    endpoints: frozenset[str] = frozenset()
+    """What the upstream serves natively, as names of `ENDPOINTS`; none: what its dialect has."""
+
+    def __post_init__(self) -> None:
+        """Fill in what nobody said."""
+        if not self.endpoints:
+            object.__setattr__(self, "endpoints", DIALECT_ENDPOINTS[self.dialect])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """From a usage vector to nano-USD, by either formula, and back to what an amount would buy.
 
 Rules: a price is read as one linear form over the usage kinds, evaluated in integers and rounded
-up once, at the end; the same stored usage, price version and multiplier give the same charge for
-ever; `quote` is never below the `charge` of any usage within its bounds. This module must not know
-whose money it is, nor where usage comes from.
+up once, at the end; the prompt's length picks the tier and with it the form, for the whole call;
+the same stored usage, price version and multiplier give the same charge for ever; a quote is never
+below the `charge` of any usage within its bounds. This module must not know whose money it is, nor
+where usage comes from.
 
 Source of the ratio formula: group x model x (prompt + completion x completion ratio), ratio 1
 being $2 per 1M tokens (DESIGN.md section 3).
@@ -11,7 +12,7 @@ being $2 per 1M tokens (DESIGN.md section 3).
 
 from functools import lru_cache
 
-from proxy.core.entities import Formula, Price, Usage
+from proxy.core.entities import Formula, Price, Tier, Usage
 from proxy.core.money import MILLION, NANO, ceil_div
 
 OUTPUT_AFFORDABLE_MAX = 1_000_000_000
@@ -26,6 +27,9 @@ _TOKENS_SCALE = MILLION * MILLION
 """Denominator of the tokens formula: per 1M units, multiplier in millionths."""
 _RATIO_SCALE = _TOKENS_SCALE * MILLION * MILLION
 """The same with model ratio and weight in millionths on top."""
+_AUDIO_DENOMINATOR = 18
+_AUDIO_NUMERATOR = 5
+"""1,000,000 ms are 5/18 of an hour: the fraction audio adds to either form."""
 
 
 def charge(usage: Usage, price: Price, multiplier: int) -> int:
@@ -46,38 +50,71 @@ def charge(usage: Usage, price: Price, multiplier: int) -> int:
             + price.completion_ratio * (usage.output + usage.audio_output)
         )
         units = _RATIO_ONE * price.model_ratio * weight + _TOKENS_SCALE * _other_units(usage, price)
-        return ceil_div(multiplier * units, _RATIO_SCALE)
-    units = price.input * usage.input_uncached + price.output * usage.output
+        return _rounded(usage, price, multiplier, units, _RATIO_SCALE)
+    each: Price | Tier = price
+    if price.tiers:
+        each = _tier(price, usage.input_total + usage.audio_input)
+    units = each.input * usage.input_uncached + each.output * usage.output
     if usage.cache_read or usage.cache_write_5m or usage.cache_write_1h:
         units += (
-            price.cache_read * usage.cache_read
-            + price.cache_write_5m * usage.cache_write_5m
-            + price.cache_write_1h * usage.cache_write_1h
+            each.cache_read * usage.cache_read
+            + each.cache_write_5m * usage.cache_write_5m
+            + each.cache_write_1h * usage.cache_write_1h
         )
     if usage.audio_input or usage.audio_output:
-        units += price.audio_input * usage.audio_input + price.audio_output * usage.audio_output
-    if price.call or usage.images or usage.characters:
+        units += each.audio_input * usage.audio_input + each.audio_output * usage.audio_output
+    if price.call or usage.images or usage.characters or usage.searches:
         units += _other_units(usage, price)
+    if usage.audio_ms:
+        return _rounded(usage, price, multiplier, units, _TOKENS_SCALE)
     return ceil_div(multiplier * units, _TOKENS_SCALE)
 
 
-def quote(price: Price, multiplier: int, input_tokens: int, output_tokens: int) -> int:
+def quote(
+    price: Price, multiplier: int, input_tokens: int, output_tokens: int, searches: int = 0
+) -> int:
     """The most one call may cost, nano-USD: a ceiling to hold before it starts.
 
-    Holds for one call of at most `input_tokens` of any kinds of input and `output_tokens` of any
-    kinds of output, without images or characters.
+    Holds for one call of at most `input_tokens` of any kinds of input, `output_tokens` of any
+    kinds of output and `searches`, without images, characters or audio by time.
     """
-    fixed, per_input, per_output, scale = _ceiling(price)
+    reach = _reach(price, input_tokens) if price.tiers else 0
+    fixed, per_input, per_output, scale = _ceiling(price, reach)
     units = fixed + per_input * input_tokens + per_output * output_tokens
+    if searches:
+        units += price.search * searches * (scale // MILLION)
     return ceil_div(multiplier * units, scale)
 
 
-def output_affordable(price: Price, multiplier: int, input_tokens: int, amount: int) -> int:
+def quote_usage(price: Price, multiplier: int, usage_max: Usage) -> int:
+    """The most a call may cost that uses no more than `usage_max`, nano-USD.
+
+    Kinds of input, and kinds of output, may stand for each other; images may be of any variant
+    where `usage_max` names none, else they are of that one.
+    """
+    given = usage_max.input_total + usage_max.audio_input
+    reach = _reach(price, given) if price.tiers else 0
+    _, per_input, per_output, scale = _ceiling(price, reach)
+    units = per_input * given + per_output * (usage_max.output + usage_max.audio_output)
+    other = _other_units(usage_max, price)
+    if usage_max.images and not usage_max.variant:
+        dearest = max(price.image_variants.values(), default=0) * MILLION
+        other += max(0, dearest - price.image) * usage_max.images
+    units += (scale // _TOKENS_SCALE) * other
+    return _rounded(usage_max, price, multiplier, units, scale)
+
+
+def output_affordable(
+    price: Price, multiplier: int, input_tokens: int, amount: int, searches: int = 0
+) -> int:
     """The largest `output_tokens` whose `quote` is within `amount` nano-USD.
 
     0 when not even the input fits; at most `OUTPUT_AFFORDABLE_MAX`.
     """
-    fixed, per_input, per_output, scale = _ceiling(price)
+    reach = _reach(price, input_tokens) if price.tiers else 0
+    fixed, per_input, per_output, scale = _ceiling(price, reach)
+    if searches:
+        fixed += price.search * searches * (scale // MILLION)
     left = amount * scale - multiplier * (fixed + per_input * input_tokens)
     step = multiplier * per_output
     if left < 0:
@@ -87,9 +124,40 @@ def output_affordable(price: Price, multiplier: int, input_tokens: int, amount: 
     return min(left // step, OUTPUT_AFFORDABLE_MAX)
 
 
+def image_variant(price: Price, size: str, quality: str) -> str:
+    """Which variant of `price` an image of `size` and `quality` is, for `Usage.variant`.
+
+    The one named `size:quality`, else `size`, else `quality`; else none, which is empty, and the
+    image costs `Price.image`. Either may be empty: unknown.
+    """
+    for name in (f"{size}:{quality}", size, quality):
+        if name in price.image_variants:
+            return name
+    return ""
+
+
+def _tier(price: Price, input_tokens: int) -> Price | Tier:
+    """What the tokens of a call with so long a prompt cost."""
+    reach = _reach(price, input_tokens)
+    return price.tiers[reach - 1] if reach else price
+
+
+def _reach(price: Price, input_tokens: int) -> int:
+    """How many tiers a prompt of so many tokens has gone above."""
+    reach = 0
+    for tier in price.tiers:
+        if input_tokens <= tier.over:
+            break
+        reach += 1
+    return reach
+
+
 @lru_cache(maxsize=PRICES_MAX)
-def _ceiling(price: Price) -> tuple[int, int, int, int]:
-    """One call, one input token, one output token at their dearest, and the denominator."""
+def _ceiling(price: Price, reach: int) -> tuple[int, int, int, int]:
+    """One call, one input token, one output token at their dearest, and the denominator.
+
+    `reach`: how many tiers the longest prompt goes above; it may turn out shorter, so each counts.
+    """
     if price.formula is _RATIO:
         ratio = _RATIO_ONE * price.model_ratio
         return (
@@ -98,24 +166,41 @@ def _ceiling(price: Price) -> tuple[int, int, int, int]:
             ratio * price.completion_ratio,
             _RATIO_SCALE,
         )
+    open_to_it: tuple[Price | Tier, ...] = (price, *price.tiers[:reach])
     return (
         price.call * MILLION,
         max(
-            price.input,
-            price.cache_read,
-            price.cache_write_5m,
-            price.cache_write_1h,
-            price.audio_input,
+            max(
+                each.input,
+                each.cache_read,
+                each.cache_write_5m,
+                each.cache_write_1h,
+                each.audio_input,
+            )
+            for each in open_to_it
         ),
-        max(price.output, price.audio_output),
+        max(max(each.output, each.audio_output) for each in open_to_it),
         _TOKENS_SCALE,
     )
 
 
 def _other_units(usage: Usage, price: Price) -> int:
-    """What is not tokens: images, characters and the call itself, in millionths."""
+    """What is not tokens: images, characters, searches and the call itself, in millionths."""
+    image = price.image
+    if usage.variant:
+        named = price.image_variants.get(usage.variant)
+        image = image if named is None else named * MILLION
     return (
-        price.image * usage.images
+        image * usage.images
         + price.character * usage.characters
-        + price.call * usage.calls * MILLION
+        + (price.call * usage.calls + price.search * usage.searches) * MILLION
     )
+
+
+def _rounded(usage: Usage, price: Price, multiplier: int, units: int, scale: int) -> int:
+    """Round up once, with audio by time added to `units` of 1 / `scale`."""
+    if usage.audio_ms:
+        audio = price.audio_hour * usage.audio_ms * (scale // _TOKENS_SCALE)
+        units = _AUDIO_DENOMINATOR * units + _AUDIO_NUMERATOR * audio
+        scale *= _AUDIO_DENOMINATOR
+    return ceil_div(multiplier * units, scale)

@@ -172,14 +172,14 @@ def read_price(where: str, model: str, table: object) -> Price:
     """Read a price table in USD (or ratios) as nano-USD. Raises ValueError."""
     fields = Fields(where, table)
     if isinstance(table, dict) and not table.keys().isdisjoint(_RATIOS):
-        ratios = {
+        ratios: dict[str, Any] = {
             "model_ratio": _ratio(fields, "model_ratio", None),
             "completion_ratio": _ratio(fields, "completion_ratio", MULTIPLIER_ONE),
             "cache_ratio": _ratio(fields, "cache_ratio", MULTIPLIER_ONE),
         }
         price = Price(model, 0, Formula.RATIO, call=_amount(fields, "call", 0), **ratios)
     else:
-        amounts = {name: _amount(fields, name, 0) for name in _PLAIN}
+        amounts: dict[str, Any] = {name: _amount(fields, name, 0) for name in _PLAIN}
         for name, other in _DEFAULTS.items():
             amounts[name] = _amount(fields, name, amounts[other])
         # Written as USD each, kept per 1,000,000 like the tokens.

@@ -32,7 +32,7 @@ def ended_row(head: Row, closing: Closing, settlement: Settlement, started_at: f
         closing.verdict._value_, closing.source._value_,
         settlement.charged, settlement.overrun, closing.forgiven,
         settlement.balance_after, settlement.budget_after,
-        *astuple(closing.usage),
+        *astuple(closing.usage)[:11],
         closing.delivered_bytes, closing.delivered_events, closing.status, closing.error_code,
         closing.finish_reason, closing.channel_id, closing.upstream_model, closing.ttft_ms,
         duration * 1000.0 if duration > 0 else 0.0,

@@ -6,7 +6,7 @@ live in the clear only in memory. This module must not write, and must not know 
 
 import sqlite3
 from dataclasses import fields
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -31,7 +31,10 @@ from proxy.core.entities import (
 from proxy.storage.secrets import open_sealed
 
 PRICE_FIELDS: Final = tuple(
-    field.name for field in fields(Price) if field.name not in {"model", "version", "formula"}
+    field.name
+    for field in fields(Price)
+    if field.name
+    not in {"model", "version", "formula", "audio_hour", "search", "image_variants", "tiers"}
 )
 """The integer fields of a price, in the order of its columns."""
 _PRICE_COLUMNS = ", ".join(("model", "version", "formula", *PRICE_FIELDS))
@@ -53,11 +56,9 @@ def load_catalog(connection: sqlite3.Connection, master: bytes) -> Catalog:
 
 def price_from_row(row: tuple[object, ...]) -> Price:
     """Build a price from (model, version, formula, *PRICE_FIELDS)."""
-    model, version, formula, *amounts = row
-    return Price(
-        str(model), _integer(version), Formula(str(formula)),
-        *(_integer(amount) for amount in amounts),
-    )  # fmt: skip
+    model, version, formula, *cells = row
+    amounts: dict[str, Any] = dict(zip(PRICE_FIELDS, map(_integer, cells), strict=True))
+    return Price(str(model), _integer(version), Formula(str(formula)), **amounts)
 
 
 def load_prices(connection: sqlite3.Connection) -> dict[tuple[str, int], Price]:
@@ -69,7 +70,7 @@ def load_prices(connection: sqlite3.Connection) -> dict[tuple[str, int], Price]:
 
 def price_from_json(model: str, stored: dict[str, object]) -> Price:
     """Build a channel's cost from the object `price_to_json` made."""
-    amounts = {name: _integer(stored.get(name, 0)) for name in PRICE_FIELDS}
+    amounts: dict[str, Any] = {name: _integer(stored.get(name, 0)) for name in PRICE_FIELDS}
     formula = Formula(str(stored["formula"]))
     return Price(model=model, version=_integer(stored["version"]), formula=formula, **amounts)
 

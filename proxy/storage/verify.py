@@ -20,7 +20,7 @@ from proxy.storage.sqlite import open_reader
 PROBLEMS_MAX = 100
 """A report stops after so many; the first ones say what went wrong."""
 
-_USAGE_COLUMNS = Usage.__struct_fields__
+_USAGE_COLUMNS = Usage.__struct_fields__[:11]
 _TRIGGERS = frozenset(
     {
         "call_never_changes",

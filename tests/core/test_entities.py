@@ -7,8 +7,12 @@ import pytest
 
 from proxy.core import entities
 from proxy.core.entities import (
+    DIALECT_ENDPOINTS,
+    ENDPOINTS,
     MULTIPLIER_ONE,
+    Channel,
     ChannelKey,
+    Dialect,
     Formula,
     Group,
     Key,
@@ -93,3 +97,12 @@ def test_a_price_is_found_by_its_name_and_compared_by_its_figures() -> None:
     assert hash(price) == hash(dearer)
     assert {price: "cheap"}.get(dearer) is None
     assert {price: "cheap"}[dataclasses.replace(price)] == "cheap"
+
+
+def test_a_channel_serves_what_its_dialect_has_unless_it_says_otherwise() -> None:
+    channel = Channel(1, "c", Dialect.ANTHROPIC, "http://h/v1", (), {}, frozenset())
+    assert channel.endpoints == {"messages", "count_tokens"}
+    native = dataclasses.replace(channel, endpoints=frozenset({"responses"}))
+    assert native.endpoints == {"responses"}
+    assert DIALECT_ENDPOINTS.keys() >= set(Dialect)
+    assert {"responses", "realtime", "chat", "gemini_stream"} <= ENDPOINTS

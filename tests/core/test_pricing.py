@@ -1,25 +1,66 @@
+from dataclasses import replace as replace_fields
 from fractions import Fraction
 from math import ceil
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from proxy.core.entities import MULTIPLIER_ONE, Formula, Price, Usage
-from proxy.core.pricing import OUTPUT_AFFORDABLE_MAX, charge, output_affordable, quote
+from proxy.core.entities import MULTIPLIER_ONE, Formula, Price, Tier, Usage
+from proxy.core.pricing import (
+    OUTPUT_AFFORDABLE_MAX,
+    charge,
+    image_variant,
+    output_affordable,
+    quote,
+    quote_usage,
+)
 
 TOKENS = st.integers(0, 10**7)
 PRICES = st.integers(0, 10**15)
 RATIOS = st.integers(0, 10**9)
 MULTIPLIERS = st.integers(0, 10**8)
-KINDS = tuple(name for name in Usage.__struct_fields__ if name != "reasoning")
+KINDS = tuple(
+    name for name in Usage.__struct_fields__ if name not in {"reasoning", "variant", "calls"}
+)
+TOKEN_PRICES = (
+    "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "audio_input",
+    "audio_output",
+)  # fmt: skip
+NAMES = ("", "512x512", "512x512:hd", "hd")
 USAGES = st.builds(
     Usage,
-    **{name: TOKENS for name in KINDS if name != "calls"},
+    **dict.fromkeys(KINDS, TOKENS),
     reasoning=TOKENS,
     calls=st.integers(0, 3),
+    variant=st.sampled_from((*NAMES, "1x1")),
 )
+VARIANTS = st.dictionaries(st.sampled_from(NAMES[1:]), PRICES)
+OTHER_PRICES = {
+    "image": PRICES,
+    "character": PRICES,
+    "call": PRICES,
+    "audio_hour": PRICES,
+    "search": PRICES,
+    "image_variants": VARIANTS,
+}
+
+
+@st.composite
+def tiered(draw: st.DrawFn) -> Price:
+    """A price whose tiers rise in every figure, as a catalog has them."""
+    amounts: dict[str, Any] = {name: draw(PRICES) for name in TOKEN_PRICES}
+    other: dict[str, Any] = {name: draw(prices) for name, prices in OTHER_PRICES.items()}
+    price, over, tiers = Price("m", 1, **amounts, **other), 0, []
+    for _ in range(draw(st.integers(0, 3))):
+        over += draw(st.integers(1, 10**7))
+        amounts = {name: amount + draw(PRICES) for name, amount in amounts.items()}
+        tiers.append(Tier(over, **amounts))
+    return replace_fields(price, tiers=tuple(tiers))
+
+
 BY_TOKENS = st.builds(
     Price,
     model=st.just("m"),
@@ -31,41 +72,45 @@ BY_TOKENS = st.builds(
     output=PRICES,
     audio_input=PRICES,
     audio_output=PRICES,
-    image=PRICES,
-    character=PRICES,
-    call=PRICES,
+    **OTHER_PRICES,
 )
 BY_RATIO = st.builds(
     Price,
     model=st.just("m"),
     version=st.just(1),
     formula=st.just(Formula.RATIO),
-    image=PRICES,
-    character=PRICES,
-    call=PRICES,
+    **OTHER_PRICES,
     model_ratio=RATIOS,
     completion_ratio=RATIOS,
     cache_ratio=RATIOS,
 )
-ANY_PRICE = BY_TOKENS | BY_RATIO
+ANY_PRICE = BY_TOKENS | BY_RATIO | tiered()
 
 
 def exact(usage: Usage, price: Price, multiplier: int) -> Fraction:
     """The formulas as DESIGN.md words them, in nano-USD, without any rounding."""
+    prompt_tokens = usage.input_total + usage.audio_input
+    above = [tier for tier in price.tiers if prompt_tokens > tier.over]
+    each: Price | Tier = above[-1] if above else price
     per_unit = {
-        "input_uncached": price.input,
-        "cache_read": price.cache_read,
-        "cache_write_5m": price.cache_write_5m,
-        "cache_write_1h": price.cache_write_1h,
-        "output": price.output,
-        "audio_input": price.audio_input,
-        "audio_output": price.audio_output,
+        "input_uncached": each.input,
+        "cache_read": each.cache_read,
+        "cache_write_5m": each.cache_write_5m,
+        "cache_write_1h": each.cache_write_1h,
+        "output": each.output,
+        "audio_input": each.audio_input,
+        "audio_output": each.audio_output,
     }
     group = Fraction(multiplier, 10**6)
+    image = Fraction(price.image, 10**6)
+    if usage.variant in price.image_variants:
+        image = Fraction(price.image_variants[usage.variant])
     other = (
-        Fraction(price.image * usage.images, 10**6)
+        image * usage.images
         + Fraction(price.character * usage.characters, 10**6)
+        + Fraction(price.audio_hour * usage.audio_ms, 3_600_000)
         + price.call * usage.calls
+        + price.search * usage.searches
     )
     if price.formula is Formula.TOKENS:
         tokens = sum(
@@ -93,7 +138,7 @@ def test_charge_is_the_exact_formula_rounded_up_once(
     assert charge(usage, price, multiplier) == ceil(exact(usage, price, multiplier))
 
 
-@given(USAGES, ANY_PRICE, MULTIPLIERS, st.sampled_from(KINDS), st.integers(0, 10**6))
+@given(USAGES, ANY_PRICE, MULTIPLIERS, st.sampled_from((*KINDS, "calls")), st.integers(0, 10**6))
 def test_more_usage_never_costs_less(
     usage: Usage, price: Price, multiplier: int, kind: str, more: int
 ) -> None:
@@ -113,11 +158,33 @@ def test_reasoning_is_inside_output(
 def test_a_quote_covers_every_call_within_its_bounds(
     usage: Usage, price: Price, multiplier: int
 ) -> None:
-    call = replace(usage, images=0, characters=0, calls=1)
-    held = quote(
-        price, multiplier, call.input_total + call.audio_input, call.output + call.audio_output
-    )
+    call = replace(usage, images=0, characters=0, audio_ms=0, calls=1)
+    given_in, given_out = call.input_total + call.audio_input, call.output + call.audio_output
+    held = quote(price, multiplier, given_in, given_out, call.searches)
     assert held >= charge(call, price, multiplier)
+
+
+@given(USAGES, ANY_PRICE, MULTIPLIERS, st.data())
+def test_a_quote_of_a_usage_covers_all_that_is_no_more(
+    usage_max: Usage, price: Price, multiplier: int, data: st.DataObject
+) -> None:
+    held = quote_usage(price, multiplier, usage_max)
+    assert held >= charge(usage_max, price, multiplier)
+    less = {kind: data.draw(st.integers(0, getattr(usage_max, kind))) for kind in (*KINDS, "calls")}
+    used = replace(usage_max, **less)
+    if not usage_max.variant:
+        used = replace(used, variant=data.draw(st.sampled_from(NAMES)))
+    assert held >= charge(used, price, multiplier)
+    moved = replace(used, input_uncached=0, cache_read=used.input_uncached + used.cache_read)
+    assert held >= charge(moved, price, multiplier)
+
+
+@given(USAGES, MULTIPLIERS)
+def test_a_quote_of_a_usage_without_cheaper_kinds_is_its_charge(
+    usage: Usage, multiplier: int
+) -> None:
+    price = Price("m", 1, audio_hour=7, character=11, image=13, call=17, search=19)
+    assert quote_usage(price, multiplier, usage) == charge(usage, price, multiplier)
 
 
 @given(TOKENS, TOKENS, BY_TOKENS, MULTIPLIERS)
@@ -129,18 +196,38 @@ def test_a_quote_without_cheaper_kinds_is_the_charge(
     assert quote(plain, multiplier, given_in, given_out) == charge(usage, plain, multiplier)
 
 
-@given(ANY_PRICE, MULTIPLIERS, TOKENS, st.integers(0, 10**18))
+@given(ANY_PRICE, MULTIPLIERS, TOKENS, st.integers(0, 10**18), st.integers(0, 9))
 def test_affordable_output_is_the_largest_that_fits(
-    price: Price, multiplier: int, input_tokens: int, amount: int
+    price: Price, multiplier: int, input_tokens: int, amount: int, searches: int
 ) -> None:
-    most = output_affordable(price, multiplier, input_tokens, amount)
+    most = output_affordable(price, multiplier, input_tokens, amount, searches)
     assert 0 <= most <= OUTPUT_AFFORDABLE_MAX
-    if quote(price, multiplier, input_tokens, 0) > amount:
+    if quote(price, multiplier, input_tokens, 0, searches) > amount:
         assert most == 0
         return
-    assert quote(price, multiplier, input_tokens, most) <= amount
+    assert quote(price, multiplier, input_tokens, most, searches) <= amount
     if most < OUTPUT_AFFORDABLE_MAX:
-        assert quote(price, multiplier, input_tokens, most + 1) > amount
+        assert quote(price, multiplier, input_tokens, most + 1, searches) > amount
+
+
+def test_a_quote_below_a_tier_does_not_hold_for_it() -> None:
+    price = Price("m", 1, input=10**9, tiers=(Tier(200_000, input=2 * 10**9),))
+    assert quote(price, MULTIPLIER_ONE, 200_000, 0) == 200_000_000
+    assert quote(price, MULTIPLIER_ONE, 200_001, 0) == 400_002_000
+
+
+def test_a_quote_covers_shorter_prompts_that_are_dearer() -> None:
+    odd = Price("m", 1, output=10**12, tiers=(Tier(10, output=1),))
+    assert quote(odd, MULTIPLIER_ONE, 11, 5) == charge(Usage(output=5), odd, MULTIPLIER_ONE)
+
+
+def test_an_image_is_the_variant_that_says_most_of_it() -> None:
+    price = Price("m", 1, image_variants={"1x1:hd": 4, "1x1": 3, "hd": 2})
+    assert image_variant(price, "1x1", "hd") == "1x1:hd"
+    assert image_variant(price, "1x1", "low") == "1x1"
+    assert image_variant(price, "2x2", "hd") == "hd"
+    assert image_variant(price, "2x2", "") == ""
+    assert image_variant(Price("m", 1), "", "") == ""
 
 
 def test_affordable_output_at_its_edges() -> None:
@@ -181,6 +268,42 @@ def test_affordable_output_at_its_edges() -> None:
         (Usage(), Price("m", 1, call=10_000_000), 500_000, 5_000_000),
         (Usage(), Price("m", 1, formula=Formula.RATIO, call=10_000_000), 500_000, 5_000_000),
         (Usage(), Price("m", 1), MULTIPLIER_ONE, 0),
+        # 90 seconds at $0.006 a minute, and 1 ms of it, up to a nano-USD.
+        (Usage(audio_ms=90_000), Price("m", 1, audio_hour=360_000_000), MULTIPLIER_ONE, 9_000_000),
+        (Usage(audio_ms=1), Price("m", 1, audio_hour=258_000_000), MULTIPLIER_ONE, 72),
+        # Two images of a variant at $0.08, one of none at $0.04.
+        (
+            Usage(images=2, variant="1024x1024:hd"),
+            Price("m", 1, image=40 * 10**12, image_variants={"1024x1024:hd": 80_000_000}),
+            MULTIPLIER_ONE,
+            160_000_000,
+        ),
+        (
+            Usage(images=1, variant="1x1"),
+            Price("m", 1, image=40 * 10**12, image_variants={"1024x1024:hd": 80_000_000}),
+            MULTIPLIER_ONE,
+            40_000_000,
+        ),
+        # Three searches at $10 per 1,000 beside 100 tokens at $1.
+        (
+            Usage(input_uncached=100, searches=3),
+            Price("m", 1, input=10**9, search=10_000_000),
+            MULTIPLIER_ONE,
+            30_100_000,
+        ),
+        # Cached and audio tokens count to the 200,000, then every token is at the higher price.
+        (
+            Usage(input_uncached=1, cache_read=199_999, audio_input=1, output=10),
+            Price(
+                "m",
+                1,
+                input=10**9,
+                output=10**9,
+                tiers=(Tier(200_000, input=2 * 10**9, output=3 * 10**9),),
+            ),
+            MULTIPLIER_ONE,
+            2_000 + 30_000,
+        ),
     ],
 )
 def test_known_charges(usage: Usage, price: Price, multiplier: int, nano: int) -> None:
