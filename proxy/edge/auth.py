@@ -1,11 +1,11 @@
 """Who is calling: from request headers to a `Key`, or to an error that yields no principal.
 
-Rules: `Authorization: Bearer` and `x-api-key` count on every path; the slips that people paste
-(doubled scheme, quotes, no scheme) are forgiven, two different keys are not. What does not have
-the form of a key is refused by its checksum, before any cryptography or look-up. A missing
-snapshot or an unreadable row is 503, never 401, and never a caller. Nothing here logs, and no
-message repeats what was sent. This module must not know aiohttp: headers are any mapping-like
-object whose `items` may repeat names.
+Rules: `Authorization: Bearer`, `x-api-key`, Azure's `api-key` and Google's `x-goog-api-key` count
+on every path; the slips that people paste (doubled scheme, quotes, no scheme) are forgiven, two
+different keys are not. What does not have the form of a key is refused by its checksum, before
+any cryptography or look-up. A missing snapshot or an unreadable row is 503, never 401, and never
+a caller. Nothing here logs, and no message repeats what was sent. This module must not know
+aiohttp: headers are any mapping-like object whose `items` may repeat names.
 
 Sources: DESIGN.md promise 7, FAULTS.md's security baseline, WIRE.md section 5.
 """
@@ -27,6 +27,9 @@ CREDENTIALS_MAX = 8
 WRAPPINGS_MAX = 4
 """Schemes and quotes taken off one value."""
 
+_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
+"""What the SDKs of OpenAI, Anthropic, Azure and Google put a key into."""
+_HEADER_SIZES = frozenset(len(name) for name in _HEADERS)
 _HOW = "Send `Authorization: Bearer sk-...` or `x-api-key: sk-...`."
 _QUOTES = ('"', "'", "`")
 
@@ -105,7 +108,7 @@ def credential(headers: Headers) -> str | None:
     """
     found: list[str] = []
     for name, value in headers.items():
-        if len(name) in {9, 13} and name.lower() in {"x-api-key", "authorization"}:
+        if len(name) in _HEADER_SIZES and name.lower() in _HEADERS:
             key = _bare(value)
             if key and key not in found and len(found) < CREDENTIALS_MAX:
                 found.append(key)

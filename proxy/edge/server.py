@@ -14,7 +14,7 @@ from proxy.core.entities import Dialect, Key
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.http1_request import RequestHead
 from proxy.core.ids import format_id
-from proxy.core.urls import METHODS, Endpoint, hint, model_name
+from proxy.core.urls import CANONICAL, METHODS, NOT_YET, Endpoint, hint, model_name
 from proxy.edge import log, models
 from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
@@ -23,15 +23,15 @@ from proxy.edge.metrics import CallFigures
 from proxy.edge.relay import announce_limits, relay
 from proxy.edge.world import World
 
-ROUTES: Final = (
-    "POST /v1/chat/completions",
-    "POST /v1/messages",
-    "POST /v1/responses",
-    "GET /v1/models",
-    "GET /v1/models/{model}",
+ROUTES: Final = tuple(
+    f"{METHODS[endpoint][0]} {path}"
+    for endpoint, path in CANONICAL.items()
+    if endpoint not in NOT_YET
 )
+"""Every endpoint that is served, under the one path it is documented with."""
 CORS_ALLOW_HEADERS: Final = (
-    "authorization, content-type, x-api-key, anthropic-version, anthropic-beta, openai-beta, "
+    "authorization, content-type, x-api-key, api-key, x-goog-api-key, anthropic-version, "
+    "anthropic-beta, openai-beta, "
     "anthropic-dangerous-direct-browser-access, x-request-id, x-stainless-arch, "
     "x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, "
     "x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
@@ -134,7 +134,7 @@ class Server:
         """Answer a browser's question without asking for a key (DESIGN.md promise 7)."""
         client.add_headers(
             [
-                ("access-control-allow-methods", "GET, POST, OPTIONS"),
+                ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
                 ("access-control-allow-headers", CORS_ALLOW_HEADERS),
                 ("access-control-max-age", str(PREFLIGHT_SECONDS)),
             ]
@@ -172,6 +172,6 @@ def _misdirected(endpoint: Endpoint | None, method: str) -> ErrorCode | None:
     """Why `endpoint` cannot be called with `method`; None when it can."""
     if endpoint is None:
         return ErrorCode.UNKNOWN_URL
-    if endpoint is Endpoint.UNSUPPORTED:
+    if endpoint is Endpoint.UNSUPPORTED or endpoint in NOT_YET:
         return ErrorCode.UNSUPPORTED_ENDPOINT
     return None if method in METHODS[endpoint] else ErrorCode.METHOD_NOT_ALLOWED

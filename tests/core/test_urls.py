@@ -42,26 +42,75 @@ def test_corpus_is_large_and_its_names_unique() -> None:
 def test_canonical_paths_resolve_to_themselves(endpoint: Endpoint) -> None:
     path = urls.CANONICAL[endpoint]
     assert urls.resolve(path) is endpoint
-    assert urls.hint(path, urls.METHODS[endpoint][0]).endswith(f"{path}.")
+    text = urls.hint(path, urls.METHODS[endpoint][0])
+    if endpoint in urls.NOT_YET:
+        assert "is not supported here" in text
+    else:
+        assert text.endswith(f"{path}.")
+
+
+def test_every_endpoint_has_a_path_and_methods() -> None:
+    assert set(urls.CANONICAL) == set(Endpoint) - {Endpoint.UNSUPPORTED}
+    assert set(urls.METHODS) == set(Endpoint)
+    assert all(urls.METHODS[endpoint] for endpoint in urls.CANONICAL)
+    assert set(urls.CANONICAL) > urls.NOT_YET
 
 
 def test_model_name_of_another_path_is_a_broken_assumption() -> None:
     with pytest.raises(AssertionError, match="not a model path"):
         urls.model_name("/v1/models")
+    with pytest.raises(AssertionError, match="not the path of an answer"):
+        urls.answer_id("/v1/responses")
+
+
+@pytest.mark.parametrize("tail", ["", "/cancel", "/input_items", "/INPUT_ITEMS/"])
+@pytest.mark.parametrize("base", ["/v1", "/v1/v1", "/v1/responses/v1", "/v1/responses/resp_1/v1"])
+def test_the_id_of_a_kept_answer_keeps_its_case(base: str, tail: str) -> None:
+    assert urls.answer_id(f"{base}/responses/resp_AbC{tail}") == "resp_AbC"
 
 
 def test_hint_says_what_is_wrong() -> None:
     assert urls.hint("/v1/chat", "POST").startswith("Unknown URL POST /v1/chat. Use POST /v1/chat/")
-    assert urls.hint("/v1/files?key=secret", "GET").startswith("/v1/files is not supported here.")
+    assert urls.hint("/", "GET").startswith("Unknown URL GET /. Use POST /v1/chat/completions or ")
+    assert urls.hint("/v1/files?key=secret", "GET").startswith("/v1/files is not supported here")
     assert urls.hint("/v1/messages/", "GET") == (
         "/v1/messages/ does not answer GET. Use POST /v1/messages."
     )
-    assert urls.hint("/v1/responses/resp_1", "GET") == (
-        "/v1/responses/resp_1 is not supported here: answers are not kept, so none can be fetched, "
-        "cancelled or gone on from. Use POST /v1/responses with the whole conversation."
-    )
     assert "secret" not in urls.hint("/hello?key=secret", "GET")
     assert "x" * 200 not in urls.hint("/" + "x" * 500, "M" * 500)
+
+
+@pytest.mark.parametrize(
+    ("path", "use"),
+    [
+        ("/v1/chat/completion", "POST /v1/chat/completions"),
+        ("/v1/chats/completions", "POST /v1/chat/completions"),
+        ("/v2/chat/completions", "POST /v1/chat/completions"),
+        ("/v1/message", "POST /v1/messages"),
+        ("/v1/model", "GET /v1/models"),
+        ("/response", "POST /v1/responses"),
+    ],
+)
+def test_an_unknown_path_names_the_right_one(path: str, use: str) -> None:
+    assert urls.hint(path, "POST").startswith(f"Unknown URL POST {path}. Use {use}. The base URL")
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/v1/files/file-1", "no files are kept"),
+        ("/v1/batches", "no batches"),
+        ("/v1/fine_tuning/jobs", "trained at their providers"),
+        ("/v1/threads/t/runs", "no conversation is kept"),
+        ("/v1/assistants", "no conversation is kept"),
+        ("/v1/vector_stores", "nothing is kept"),
+        ("/v1/organization/usage/completions", "in the console"),
+        ("/v1/dashboard/billing/usage", "in the console"),
+        ("/v1/responses/compact", "send the whole conversation"),
+    ],
+)
+def test_an_unsupported_path_says_why(path: str, why: str) -> None:
+    assert why in urls.hint(path, "POST").split(". Use POST")[0]
 
 
 def test_bounds_of_a_path() -> None:
@@ -75,7 +124,11 @@ def test_bounds_of_a_path() -> None:
 
 def test_gemini_paths() -> None:
     assert urls.resolve("/v1beta/openai/chat/completions") is Endpoint.CHAT
-    assert urls.resolve("/v1beta/models/gemini-2.5-pro") is Endpoint.UNSUPPORTED
+    assert urls.resolve("/v1beta/models/gemini-2.5-pro") is Endpoint.GEMINI_MODELS
+    assert urls.resolve("/v1beta/models/:generateContent") is Endpoint.GEMINI_MODELS
+    assert urls.model_name("/v1beta/models/m%3AgenerateContent") == "m"
+    assert urls.resolve("/v1/models/m:predict") is Endpoint.UNSUPPORTED
+    assert urls.model_name("/v1/models/m:latest") == "m:latest"
 
 
 def test_model_path_whose_name_is_almost_an_endpoint() -> None:

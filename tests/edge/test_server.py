@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proxy.core.urls import CANONICAL, NOT_YET
 from proxy.edge.client import ClientConnection
 from proxy.edge.server import CORS_ALLOW_HEADERS, ROUTES, Server
 from tests.edge.harness import (
@@ -299,7 +300,7 @@ def test_cors_to_listed_origins_only(tmp_path: Path) -> None:
         ("PUT", MESSAGES, 405, "method_not_allowed"),
         ("POST", "/v1/models", 405, "method_not_allowed"),
         ("POST", "/nowhere", 404, "unknown_url"),
-        ("POST", "/v1/embeddings", 404, "unsupported_endpoint"),
+        ("POST", "/v1/files", 404, "unsupported_endpoint"),
         ("GET", "/v1/models/none", 404, "model_not_found"),
     ],
 )
@@ -347,4 +348,5 @@ def test_the_peer_behind_a_trusted_proxy_is_who_it_says(tmp_path: Path) -> None:
             client.send(request_bytes("/x", headers={"X-Forwarded-For": "9.9.9.9"}))
             client.read_response()
         assert seen == ["9.9.9.9", "8.8.8.8", "127.0.0.1", "127.0.0.1", "127.0.0.1"]
-    assert len(ROUTES) == 5
+    assert "POST /v1/responses" in ROUTES
+    assert len(ROUTES) == len(CANONICAL) - len(NOT_YET)

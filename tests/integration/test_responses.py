@@ -417,4 +417,4 @@ def test_answers_that_were_made_are_not_kept(tmp_path: Path) -> None:
         response = client.read_response("GET")
         assert response.status == 404
         assert error_of(response)["code"] == "unsupported_endpoint"
-        assert "answers are not kept" in error_of(response)["message"]
+        assert "send the whole conversation" in error_of(response)["message"]
