@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.app.price_list import Listed
 from proxy.app.seed import CONTEXT_WINDOW, OUTPUT_TOKENS_MAX, tokenizer_of
-from proxy.storage.documents import read_price
+from proxy.storage.price_tables import read_price
 
 SHOWN = (
     "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "audio_input",

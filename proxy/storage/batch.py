@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from proxy.core.ledger import Transfer
 
@@ -33,7 +33,10 @@ CALL_COLUMNS = (
     "audio_input", "audio_output", "images", "characters", "calls",
     "delivered_bytes", "delivered_events", "status", "error_code", "finish_reason",
     "channel_id", "upstream_model", "ttft_ms", "duration_ms", "anomalies",
+    "audio_ms", "searches", "variant",
 )  # fmt: skip
+CALL_ADDED: Final[Row] = (0, 0, "")
+"""What a row of `call` lacks that an older release made: columns are only added at the end."""
 ATTEMPT_COLUMNS = (
     "call_id", "number", "channel_id", "channel_key_id", "started_at", "status", "outcome",
     "upstream_request_id", "upstream_model", "usage", "cost", "duration_ms",
@@ -41,7 +44,7 @@ ATTEMPT_COLUMNS = (
 
 
 ROWS_PER_STATEMENT_MAX = 16
-"""640 variables at most, and as many statements in SQLite's cache for each of four tables."""
+"""Some 700 variables at most, and as many statements in SQLite's cache for each of four tables."""
 
 _UPDATE_MARK = (
     "UPDATE open_call SET hold = ?, charge = ?, source = ?, usage = ?, delivered_bytes = ?, "
@@ -55,6 +58,12 @@ _UPSERT_SPEND = (
     "ON CONFLICT (key_id) DO UPDATE SET period = excluded.period, "
     "period_start = excluded.period_start, spent = excluded.spent"
 )
+
+
+def completed(row: Row) -> Row:
+    """A row of `call` of this or an older release, as wide as the table is now."""
+    missing = len(CALL_COLUMNS) - len(row)
+    return (*row, *CALL_ADDED[-missing:]) if missing else row
 
 
 class Batch:

@@ -7,54 +7,29 @@ wrote gives the same records. This module must not know the database or where a 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.core.entities import (
+    DIALECT_ENDPOINTS,
+    ENDPOINTS,
     MULTIPLIER_ONE,
     Channel,
     Dialect,
     DisconnectMode,
-    Formula,
     Group,
     Model,
     Plan,
-    Price,
     TerminalRule,
     Tokenizer,
     UsageOption,
 )
-from proxy.core.money import (
-    MILLION,
-    NANO,
-    format_multiplier,
-    format_usd,
-    parse_multiplier,
-    parse_usd,
-)
+from proxy.core.money import format_multiplier
+from proxy.storage.fields import Fields
+from proxy.storage.price_tables import read_price, write_price
 
 ENTRIES_MAX = 10_000
-SECONDS_MAX = 86_400.0
-INTEGER_MAX = 1 << 53
-AMOUNT_MAX = (1 << 63) - 1
-PRICE_MAX = 100_000 * NANO
-RATIO_MAX = 1_000 * MILLION
-"""With `PRICE_MAX`: ten million tokens at both still cost less than a 64-bit amount."""
 SEALED_PREFIX = "sealed:"
-
-Choice = TypeVar("Choice", bound=StrEnum)
-
-_RATIOS = ("model_ratio", "completion_ratio", "cache_ratio")
-_DEFAULTS = {
-    "cache_read": "input",
-    "cache_write_5m": "input",
-    "cache_write_1h": "input",
-    "audio_input": "input",
-    "audio_output": "output",
-}
-"""What an omitted price equals: never nothing, where something would be billed to us."""
-_PLAIN = ("input", "output", "character", "call")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,86 +51,6 @@ class Document:
     channels: tuple[ChannelEntry, ...]
 
 
-class Fields:
-    """One table of a document, taken apart key by key; `done` refuses what is left."""
-
-    def __init__(self, where: str, table: object) -> None:
-        if not isinstance(table, dict):
-            raise ValueError(f"{where} must be a table")
-        self.where = where
-        self._left: dict[str, Any] = dict(table)
-
-    def take(self, name: str, default: object = None) -> Any:
-        """Take a key of any type out of the table."""
-        return self._left.pop(name, default)
-
-    def has(self, name: str) -> bool:
-        """Whether the key is there and not yet taken."""
-        return name in self._left
-
-    def text(self, name: str, default: str | None = None) -> str:
-        """Take a non-empty string."""
-        value = self.take(name, default)
-        if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            raise self.fault(name, "must be text")
-        return value
-
-    def integer(self, name: str, default: int | None = None, least: int = 1) -> int:
-        """Take a whole number."""
-        value = self.take(name, default)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise self.fault(name, "must be a whole number")
-        if not least <= value <= INTEGER_MAX:
-            raise self.fault(name, f"must be at least {least} and at most 2^53")
-        return value
-
-    def optional(self, name: str) -> int | None:
-        """Take a whole number above zero, or None where the key is absent."""
-        return self.integer(name) if name in self._left else None
-
-    def seconds(self, name: str, default: float) -> float:
-        """Take a duration in seconds, above zero and at most a day."""
-        value = self.take(name, default)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self.fault(name, "must be a number of seconds")
-        if not 0 < value <= SECONDS_MAX:
-            raise self.fault(name, f"must be above 0 and at most {SECONDS_MAX:.0f} seconds")
-        return float(value)
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        """Take true or false."""
-        value = self.take(name, default)
-        if not isinstance(value, bool):
-            raise self.fault(name, "must be true or false")
-        return value
-
-    def choice(self, name: str, kind: type[Choice], default: Choice | None = None) -> Choice:
-        """Take one of a few words."""
-        value = self.take(name, default)
-        words = ", ".join(kind)
-        if not isinstance(value, str) or value not in set(kind):
-            raise self.fault(name, f"must be one of {words}")
-        return kind(value)
-
-    def names(self, name: str) -> tuple[str, ...]:
-        """Take a list of distinct strings."""
-        value = self.take(name, [])
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise self.fault(name, "must be a list of texts")
-        if len(set(value)) != len(value):
-            raise self.fault(name, "names something twice")
-        return tuple(value)
-
-    def done(self) -> None:
-        """Refuse keys nobody asked for."""
-        if self._left:
-            raise ValueError(f"{self.where}: unknown key {min(self._left)!r}; remove or correct it")
-
-    def fault(self, name: str, what: str) -> ValueError:
-        """The error for one key."""
-        return ValueError(f"{self.where}: {name} {what}")
-
-
 def read_document(document: Mapping[str, Any]) -> Document:
     """Check a parsed catalog file. Raises ValueError that names the entry and the remedy."""
     top = Fields("catalog", dict(document))
@@ -166,48 +61,6 @@ def read_document(document: Mapping[str, Any]) -> Document:
     channels = [_read_channel(fields) for fields in _entries(top, "channel")]
     top.done()
     return Document(version, tuple(plans), tuple(groups), tuple(models), tuple(channels))
-
-
-def read_price(where: str, model: str, table: object) -> Price:
-    """Read a price table in USD (or ratios) as nano-USD. Raises ValueError."""
-    fields = Fields(where, table)
-    if isinstance(table, dict) and not table.keys().isdisjoint(_RATIOS):
-        ratios: dict[str, Any] = {
-            "model_ratio": _ratio(fields, "model_ratio", None),
-            "completion_ratio": _ratio(fields, "completion_ratio", MULTIPLIER_ONE),
-            "cache_ratio": _ratio(fields, "cache_ratio", MULTIPLIER_ONE),
-        }
-        price = Price(model, 0, Formula.RATIO, call=_amount(fields, "call", 0), **ratios)
-    else:
-        amounts: dict[str, Any] = {name: _amount(fields, name, 0) for name in _PLAIN}
-        for name, other in _DEFAULTS.items():
-            amounts[name] = _amount(fields, name, amounts[other])
-        # Written as USD each, kept per 1,000,000 like the tokens.
-        amounts["image"] = _amount(fields, "image", 0) * MILLION
-        price = Price(model, 0, Formula.TOKENS, **amounts)
-        if price.image > AMOUNT_MAX:
-            raise fields.fault("image", "is too large")
-    fields.done()
-    return price
-
-
-def write_price(price: Price) -> dict[str, str]:
-    """The table `read_price` reads back to the same price, defaults left out."""
-    if price.formula is Formula.RATIO:
-        table = {name: format_multiplier(getattr(price, name)) for name in _RATIOS}
-        if price.call:
-            table["call"] = format_usd(price.call)
-        return table
-    table = {"input": format_usd(price.input), "output": format_usd(price.output)}
-    for name, other in _DEFAULTS.items():
-        if getattr(price, name) != getattr(price, other):
-            table[name] = format_usd(getattr(price, name))
-    for name in ("character", "call"):
-        if getattr(price, name):
-            table[name] = format_usd(getattr(price, name))
-    if price.image:
-        table["image"] = format_usd(price.image // MILLION)
-    return table
 
 
 def write_document(document: Document) -> dict[str, Any]:
@@ -236,7 +89,7 @@ def read_plan(fields: Fields) -> Plan:
 def _read_group(fields: Fields) -> Group:
     group = Group(
         name=fields.text("name"),
-        multiplier=_ratio(fields, "multiplier", MULTIPLIER_ONE),
+        multiplier=fields.ratio("multiplier", MULTIPLIER_ONE),
         disconnect=fields.choice("disconnect", DisconnectMode, DisconnectMode.CANCEL),
         drain_seconds_max=fields.seconds("drain_seconds_max", 30.0),
         retry_after_timeout=fields.flag("retry_after_timeout", default=False),
@@ -256,6 +109,7 @@ def _read_model(fields: Fields) -> Model:
         tokenizer=fields.choice("tokenizer", Tokenizer, Tokenizer.ESTIMATE),
         hidden_output=fields.flag("hidden_output", default=False),
         price=None if table is None else read_price(f"{fields.where} price", name, table),
+        endpoints=_endpoints(fields),
     )
     fields.done()
     return model
@@ -293,7 +147,9 @@ def _read_channel(fields: Fields) -> ChannelEntry:
             for model in models
             if costs.has(model)
         },
+        api_version=fields.text("api_version") if fields.has("api_version") else None,
         enabled=fields.flag("enabled", default=True),
+        endpoints=_endpoints(fields) or frozenset(),
     )
     keys = fields.names("keys")
     if not all(key and key.isascii() and key.isprintable() for key in keys):
@@ -319,30 +175,14 @@ def _entries(top: Fields, kind: str) -> list[Fields]:
     return entries
 
 
-def _amount(fields: Fields, name: str, default: int) -> int:
-    value = fields.take(name)
-    if value is None:
-        return default
-    try:
-        amount = parse_usd(value)
-    except ValueError as error:
-        raise fields.fault(name, f"is not a price: {error}") from None
-    if amount > PRICE_MAX:
-        raise fields.fault(name, f"is not a price: at most {PRICE_MAX // NANO:,} USD")
-    return amount
-
-
-def _ratio(fields: Fields, name: str, default: int | None) -> int:
-    value = fields.take(name)
-    if value is None and default is not None:
-        return default
-    try:
-        ratio = parse_multiplier(value)
-    except ValueError as error:
-        raise fields.fault(name, f"is not a ratio: {error}") from None
-    if ratio > RATIO_MAX:
-        raise fields.fault(name, f"is not a ratio: at most {RATIO_MAX // MILLION:,}")
-    return ratio
+def _endpoints(fields: Fields) -> frozenset[str] | None:
+    """What is named of `ENDPOINTS`; None where nothing is said."""
+    if not fields.has("endpoints"):
+        return None
+    names = frozenset(fields.names("endpoints"))
+    if not names or names - ENDPOINTS:
+        raise fields.fault("endpoints", f"must be some of {', '.join(sorted(ENDPOINTS))}")
+    return names
 
 
 def _url(fields: Fields, name: str, value: object) -> str:
@@ -390,6 +230,7 @@ def _write_model(model: Model) -> dict[str, Any]:
             "output_tokens_max": model.output_tokens_max,
             "tokenizer": model.tokenizer.value,
             "hidden_output": model.hidden_output,
+            "endpoints": None if model.endpoints is None else sorted(model.endpoints),
             "price": None if model.price is None else write_price(model.price),
         }
     )
@@ -397,11 +238,14 @@ def _write_model(model: Model) -> dict[str, Any]:
 
 def _write_channel(entry: ChannelEntry) -> dict[str, Any]:
     channel = entry.channel
+    usual = channel.endpoints == DIALECT_ENDPOINTS[channel.dialect]
     return _present(
         {
             "name": channel.name,
             "dialect": channel.dialect.value,
             "base_url": channel.base_url,
+            "api_version": channel.api_version,
+            "endpoints": None if usual else sorted(channel.endpoints),
             "keys": list(entry.keys),
             "groups": sorted(channel.groups),
             "priority": channel.priority,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Channel, Group, Model, Plan, Price
+from proxy.core.entities import DIALECT_ENDPOINTS, Channel, Group, Model, Plan, Price
 from proxy.core.ledger import AccountKind, account_id
 from proxy.storage.accounts import check_limit, touch_catalog
 from proxy.storage.batch import Row, Value
@@ -24,15 +24,15 @@ from proxy.storage.documents import (
     Document,
     read_document,
     write_document,
-    write_price,
 )
+from proxy.storage.price_tables import write_price
 from proxy.storage.secrets import seal
-from proxy.storage.snapshots import PRICE_FIELDS, load_catalog, price_to_json
+from proxy.storage.snapshots import PRICE_COLUMNS, load_catalog, price_cells, price_to_json
 
 _CHANNEL_COLUMNS = (
     "dialect", "base_url", "models", "groups", "priority", "weight", "connect_seconds_max",
     "first_byte_seconds_max", "idle_seconds_max", "proxy", "allow_private", "usage_option",
-    "terminal", "costs", "enabled", "removed",
+    "terminal", "costs", "enabled", "removed", "endpoints", "api_version",
 )  # fmt: skip
 _SET_CHANNEL = ", ".join(f"{column} = ?" for column in _CHANNEL_COLUMNS)
 
@@ -159,11 +159,13 @@ class _Session:
             "model", bare, [replace(model, price=None) for model in wanted.models]
         ):
             self._write(
-                "INSERT INTO model VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE SET "
-                "context_window = ?2, output_tokens_max = ?3, tokenizer = ?4, hidden_output = ?5",
+                "INSERT INTO model (name, context_window, output_tokens_max, tokenizer, "
+                "hidden_output, endpoints) VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
+                "ON CONFLICT (name) DO UPDATE SET context_window = ?2, output_tokens_max = ?3, "
+                "tokenizer = ?4, hidden_output = ?5, endpoints = ?6",
                 (
                     model.name, model.context_window, model.output_tokens_max,
-                    model.tokenizer.value, int(model.hidden_output),
+                    model.tokenizer.value, int(model.hidden_output), _json(model.endpoints),
                 ),
             )  # fmt: skip
         for model in wanted.models:
@@ -235,14 +237,14 @@ class _Session:
         price = wanted or known
         if price is None:
             raise AssertionError("one of the two is there")
-        columns = ("model", "version", "withdrawn", "formula", *PRICE_FIELDS, "created_at")
+        columns = ("model", "version", "withdrawn", "formula", *PRICE_COLUMNS, "created_at")
         marks = ", ".join("?" * (len(columns) - 2))
         self._write(
             f"INSERT INTO price ({', '.join(columns)}) VALUES (?, "  # noqa: S608 - constants
             f"(SELECT coalesce(max(version), 0) + 1 FROM price WHERE model = ?), {marks})",
             (
                 model, model, int(wanted is None), price.formula.value,
-                *(getattr(price, name) for name in PRICE_FIELDS), self._now,
+                *price_cells(price), self._now,
             ),
         )  # fmt: skip
 
@@ -304,7 +306,15 @@ def _channel_row(channel: Channel) -> Row:
         channel.connect_seconds_max, channel.first_byte_seconds_max, channel.idle_seconds_max,
         channel.proxy, int(channel.allow_private), channel.usage_option.value,
         channel.terminal.value, orjson.dumps(costs).decode(), int(channel.enabled), 0,
+        # Not what its dialect has anyway: a later release may know more of that.
+        None if channel.endpoints == DIALECT_ENDPOINTS[channel.dialect]
+        else _json(channel.endpoints),
+        channel.api_version,
     )  # fmt: skip
+
+
+def _json(names: frozenset[str] | None) -> str | None:
+    return None if names is None else orjson.dumps(sorted(names)).decode()
 
 
 def _secrets(entry: ChannelEntry, known: Channel | None) -> list[str]:
@@ -355,8 +365,15 @@ def _show(value: object) -> str:
     if isinstance(value, frozenset):
         return ", ".join(sorted(value)) or "none"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {each}" for name, each in value.items()) or "none"
+        return ", ".join(f"{name} {_within(each)}" for name, each in value.items()) or "none"
     return "none" if value is None else str(value)
+
+
+def _within(value: object) -> str:
+    """A value inside another."""
+    if isinstance(value, list):
+        return "; ".join(f"({_show(each)})" for each in value)
+    return f"({_show(value)})" if isinstance(value, Mapping) else str(value)
 
 
 Named = TypeVar("Named", Plan, Group, Model, Channel)

@@ -11,7 +11,8 @@ The two files take turns: one belongs to the batch that the writer thread works 
 the batch that forms, so neither outgrows a batch. When one is full nothing more is logged, and
 everybody waits for the database again, until that has caught up: what is logged is always a prefix
 of what was decided. Every start takes what is left into the database first and begins a new epoch,
-so that files of another time or database are never believed. This module must not know threads,
+so that files of another time or database are never believed. A log may be of the release before:
+its rows are completed. This module must not know threads,
 futures or how amounts are decided.
 """
 
@@ -27,7 +28,7 @@ from zlib import crc32
 import msgspec
 
 from proxy.core.ledger import Transfer
-from proxy.storage.batch import Batch, Row
+from proxy.storage.batch import Batch, Row, completed
 from proxy.storage.sqlite import Durability, open_writer
 
 
@@ -187,7 +188,7 @@ def _take(batch: Batch, record: Record, opened: set[int]) -> None:
     if batch.opens.pop(record.call_id, None) is None and record.call_id in opened:
         batch.closes.append((record.call_id,))
     if isinstance(record, Ended):
-        batch.end(record.row, record.attempts, record.transfers, record.spend)
+        batch.end(completed(record.row), record.attempts, record.transfers, record.spend)
 
 
 def _map(file: Path) -> mmap.mmap:

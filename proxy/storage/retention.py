@@ -21,17 +21,19 @@ CALLS_PER_BATCH = 64
 DAY_MS = 86_400_000
 DAYS_LISTED_MAX = 3_660
 _MILLISECONDS_SHIFT = 22
-_USAGE = Usage.__struct_fields__[:11]
+_USAGE = Usage.__struct_fields__
+_COUNTS = tuple(name for name in _USAGE if name != "variant")
+"""What can be summed; a charge was recomputed with its variant before that leaves."""
 _KEY = ("user_id", "day", "key_id", "model", "channel_id", "group_name")
 _MONEY = ("charge", "overrun", "forgiven")
-_OF_CALLS = ("ended", "errors", *_MONEY, *_USAGE)
+_OF_CALLS = ("ended", "errors", *_MONEY, *_COUNTS)
 _OF_ATTEMPTS = ("attempts", "cost")
 _SUMS = (*_OF_CALLS, *_OF_ATTEMPTS)
 _DAY = f"((id >> {_MILLISECONDS_SHIFT}) + {EPOCH_MS}) / {DAY_MS}"
 
 _KEYS = ", ".join(_KEY)
 _CALL_SUMS = "count(*), coalesce(sum(error_code IS NOT NULL), 0), " + ", ".join(
-    f"coalesce(sum({name}), 0)" for name in (*_MONEY, *_USAGE)
+    f"coalesce(sum({name}), 0)" for name in (*_MONEY, *_COUNTS)
 )
 _ADD_CALLS = (
     f"INSERT INTO rollup ({_KEYS}, {', '.join(_OF_CALLS)}) "  # noqa: S608 - constants

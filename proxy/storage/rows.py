@@ -12,6 +12,9 @@ from proxy.core.ledger import Settlement
 from proxy.storage.batch import Cell, Row
 from proxy.storage.ports import Closing, Opening
 
+_FIRST_USAGE = 11
+"""Fields of a usage vector that were there from the first schema on; later ones stand last."""
+
 
 def head_row(opening: Opening) -> Row:
     """The columns that an open row and an ended row share; built once per call."""
@@ -27,16 +30,18 @@ def head_row(opening: Opening) -> Row:
 def ended_row(head: Row, closing: Closing, settlement: Settlement, started_at: float) -> Row:
     """A row of `call`, in the order of `CALL_COLUMNS`."""
     duration = closing.ended_at - started_at
+    used = astuple(closing.usage)
     return (
         *head,
         closing.verdict._value_, closing.source._value_,
         settlement.charged, settlement.overrun, closing.forgiven,
         settlement.balance_after, settlement.budget_after,
-        *astuple(closing.usage)[:11],
+        *used[:_FIRST_USAGE],
         closing.delivered_bytes, closing.delivered_events, closing.status, closing.error_code,
         closing.finish_reason, closing.channel_id, closing.upstream_model, closing.ttft_ms,
         duration * 1000.0 if duration > 0 else 0.0,
         ",".join(closing.anomalies) if closing.anomalies else None,
+        *used[_FIRST_USAGE:],
     )  # fmt: skip
 
 

@@ -24,20 +24,24 @@ from proxy.core.entities import (
     Plan,
     Price,
     TerminalRule,
+    Tier,
     Tokenizer,
     UsageOption,
     User,
 )
+from proxy.storage.batch import Row
 from proxy.storage.secrets import open_sealed
 
 PRICE_FIELDS: Final = tuple(
     field.name
     for field in fields(Price)
-    if field.name
-    not in {"model", "version", "formula", "audio_hour", "search", "image_variants", "tiers"}
+    if field.name not in {"model", "version", "formula", "image_variants", "tiers"}
 )
-"""The integer fields of a price, in the order of its columns."""
-_PRICE_COLUMNS = ", ".join(("model", "version", "formula", *PRICE_FIELDS))
+"""The integer fields of a price, in the order of their columns."""
+PRICE_COLUMNS: Final = (*PRICE_FIELDS, "image_variants", "tiers")
+"""What `price_cells` makes."""
+_TIER_FIELDS: Final = tuple(field.name for field in fields(Tier))
+_SELECTED = ", ".join(("model", "version", "formula", *PRICE_COLUMNS))
 
 
 def load_catalog(connection: sqlite3.Connection, master: bytes) -> Catalog:
@@ -55,30 +59,69 @@ def load_catalog(connection: sqlite3.Connection, master: bytes) -> Catalog:
 
 
 def price_from_row(row: tuple[object, ...]) -> Price:
-    """Build a price from (model, version, formula, *PRICE_FIELDS)."""
-    model, version, formula, *cells = row
+    """Build a price from (model, version, formula, *PRICE_COLUMNS)."""
+    model, version, formula, *cells, variants, tiers = row
     amounts: dict[str, Any] = dict(zip(PRICE_FIELDS, map(_integer, cells), strict=True))
-    return Price(str(model), _integer(version), Formula(str(formula)), **amounts)
+    return Price(
+        str(model),
+        _integer(version),
+        Formula(str(formula)),
+        **amounts,
+        image_variants=_variants(orjson.loads(str(variants))),
+        tiers=_tiers(orjson.loads(str(tiers))),
+    )
+
+
+def price_cells(price: Price) -> Row:
+    """The cells of a row of `price`, in the order of `PRICE_COLUMNS`."""
+    return (
+        *(getattr(price, name) for name in PRICE_FIELDS),
+        orjson.dumps(dict(price.image_variants), option=orjson.OPT_SORT_KEYS).decode(),
+        orjson.dumps([_tier_to_json(tier) for tier in price.tiers]).decode(),
+    )
 
 
 def load_prices(connection: sqlite3.Connection) -> dict[tuple[str, int], Price]:
     """Read every price version ever in force, withdrawn ones too, by (model, version)."""
-    rows = connection.execute(f"SELECT {_PRICE_COLUMNS} FROM price")  # noqa: S608 - constants
+    rows = connection.execute(f"SELECT {_SELECTED} FROM price")  # noqa: S608 - constants
     prices = [price_from_row(row) for row in rows]
     return {(price.model, price.version): price for price in prices}
 
 
-def price_from_json(model: str, stored: dict[str, object]) -> Price:
+def price_from_json(model: str, stored: dict[str, Any]) -> Price:
     """Build a channel's cost from the object `price_to_json` made."""
     amounts: dict[str, Any] = {name: _integer(stored.get(name, 0)) for name in PRICE_FIELDS}
-    formula = Formula(str(stored["formula"]))
-    return Price(model=model, version=_integer(stored["version"]), formula=formula, **amounts)
+    return Price(
+        model=model,
+        version=_integer(stored["version"]),
+        formula=Formula(str(stored["formula"])),
+        **amounts,
+        image_variants=_variants(stored.get("image_variants", {})),
+        tiers=_tiers(stored.get("tiers", [])),
+    )
 
 
-def price_to_json(price: Price) -> dict[str, object]:
+def price_to_json(price: Price) -> dict[str, Any]:
     """Return a price as a JSON object, without the fields that are zero."""
-    amounts = {name: getattr(price, name) for name in PRICE_FIELDS if getattr(price, name)}
-    return {"version": price.version, "formula": price.formula.value, **amounts}
+    stored: dict[str, Any] = {"version": price.version, "formula": price.formula.value}
+    stored |= {name: getattr(price, name) for name in PRICE_FIELDS if getattr(price, name)}
+    if price.image_variants:
+        stored["image_variants"] = dict(price.image_variants)
+    if price.tiers:
+        stored["tiers"] = [_tier_to_json(tier) for tier in price.tiers]
+    return stored
+
+
+def _tier_to_json(tier: Tier) -> dict[str, int]:
+    return {name: getattr(tier, name) for name in _TIER_FIELDS}
+
+
+def _tiers(stored: list[dict[str, object]]) -> tuple[Tier, ...]:
+    return tuple(Tier(**{name: _integer(each[name]) for name in _TIER_FIELDS}) for each in stored)
+
+
+def _variants(stored: dict[str, object]) -> dict[str, int]:
+    return {name: _integer(amount) for name, amount in stored.items()}
 
 
 def _users(connection: sqlite3.Connection) -> list[User]:
@@ -100,18 +143,22 @@ def _groups(connection: sqlite3.Connection) -> list[Group]:
 def _models(connection: sqlite3.Connection) -> list[Model]:
     # Beside max() SQLite takes the other columns from the row that holds the maximum.
     newest = (
-        f"SELECT withdrawn, max(version), {_PRICE_COLUMNS} "  # noqa: S608 - constants
+        f"SELECT withdrawn, max(version), {_SELECTED} "  # noqa: S608 - constants
         "FROM price GROUP BY model"
     )
     current = connection.execute(newest)
     prices = {row[2]: price_from_row(row[2:]) for row in current if not row[0]}
     rows = connection.execute(
-        "SELECT name, context_window, output_tokens_max, tokenizer, hidden_output FROM model"
+        "SELECT name, context_window, output_tokens_max, tokenizer, hidden_output, endpoints "
+        "FROM model"
     )
     return [
-        Model(name, window, output_max, Tokenizer(table), bool(hidden), prices.get(name))
-        for name, window, output_max, table, hidden in rows
-    ]
+        Model(
+            name, window, output_max, Tokenizer(table), bool(hidden), prices.get(name),
+            None if endpoints is None else frozenset(orjson.loads(endpoints)),
+        )
+        for name, window, output_max, table, hidden, endpoints in rows
+    ]  # fmt: skip
 
 
 def _channels(connection: sqlite3.Connection, master: bytes) -> list[Channel]:
@@ -124,7 +171,8 @@ def _channels(connection: sqlite3.Connection, master: bytes) -> list[Channel]:
     rows = connection.execute(
         "SELECT id, name, dialect, base_url, models, groups, priority, weight, "
         "connect_seconds_max, first_byte_seconds_max, idle_seconds_max, proxy, allow_private, "
-        "usage_option, terminal, costs, enabled FROM channel WHERE NOT removed"
+        "usage_option, terminal, costs, enabled, endpoints, api_version FROM channel "
+        "WHERE NOT removed"
     )
     return [
         Channel(
@@ -149,6 +197,8 @@ def _channels(connection: sqlite3.Connection, master: bytes) -> list[Channel]:
                 for model, stored in orjson.loads(row[15]).items()
             },
             enabled=bool(row[16]),
+            endpoints=frozenset() if row[17] is None else frozenset(orjson.loads(row[17])),
+            api_version=row[18],
         )
         for row in rows
     ]

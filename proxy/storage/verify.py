@@ -20,7 +20,7 @@ from proxy.storage.sqlite import open_reader
 PROBLEMS_MAX = 100
 """A report stops after so many; the first ones say what went wrong."""
 
-_USAGE_COLUMNS = Usage.__struct_fields__[:11]
+_USAGE_COLUMNS = Usage.__struct_fields__
 _TRIGGERS = frozenset(
     {
         "call_never_changes",
@@ -122,7 +122,7 @@ _CHECKS = (
         "I3: call {0} was charged {1} without usage, or without anything delivered",
         "SELECT id, charge FROM call WHERE charge > 0 AND (delivered_bytes = 0 OR "
         "input_uncached + cache_read + cache_write_5m + cache_write_1h + output + audio_input + "
-        "audio_output + images + characters + calls = 0)",
+        "audio_output + images + characters + audio_ms + searches + calls = 0)",
     ),
     _Check(
         "I6: account {0} is at {1}",

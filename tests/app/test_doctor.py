@@ -125,7 +125,7 @@ def no_database(path: Path) -> None:
 
 def unpriced(path: Path) -> None:
     connection = sqlite3.connect(path / "sluice.db")
-    connection.execute("INSERT INTO model VALUES ('free-lunch', 1, 1, 'o200k', 0)")
+    connection.execute("INSERT INTO model VALUES ('free-lunch', 1, 1, 'o200k', 0, NULL)")
     connection.commit()
     connection.close()
 

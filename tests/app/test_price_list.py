@@ -21,7 +21,7 @@ from genai_prices.types import (
 
 from proxy.app import price_list
 from proxy.app.price_list import Listed, listed, look_up
-from proxy.storage.documents import read_price
+from proxy.storage.price_tables import read_price
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC).timestamp()
 

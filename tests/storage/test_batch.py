@@ -6,7 +6,7 @@ import pytest
 
 from proxy.core.ledger import Transfer
 from proxy.storage import batch
-from proxy.storage.batch import CALL_COLUMNS, OPEN_COLUMNS, Batch, Row, post
+from proxy.storage.batch import CALL_COLUMNS, OPEN_COLUMNS, Batch, Row, completed, post
 from proxy.storage.sqlite import Durability, open_writer
 
 WALLET, REVENUE, FUNDING = 9, 2, 7
@@ -34,8 +34,15 @@ def open_row(call_id: int, hold: int = 10) -> Row:
 
 def call_row(call_id: int) -> Row:
     row: dict[str, str | int | None] = dict.fromkeys(CALL_COLUMNS, 0)
-    text = ("endpoint", "dialect", "model", "group_name", "verdict", "source")
+    text = ("endpoint", "dialect", "model", "group_name", "verdict", "source", "variant")
     return tuple((row | {"id": call_id} | dict.fromkeys(text, "x")).values())
+
+
+def test_a_row_of_an_older_release_is_completed() -> None:
+    row = call_row(5)
+    assert completed(row) is row
+    for missing in (1, 3):
+        assert completed(row[:-missing]) == (*row[:-missing], *(0, 0, "")[-missing:])
 
 
 def state(connection: sqlite3.Connection) -> list[list[tuple[object, ...]]]:

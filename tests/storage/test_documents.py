@@ -3,11 +3,9 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from proxy.core.entities import Dialect, DisconnectMode, Formula, Price, Tokenizer
-from proxy.storage.documents import read_document, read_price, write_document, write_price
+from proxy.core.entities import DIALECT_ENDPOINTS, Dialect, DisconnectMode, Formula, Tokenizer
+from proxy.storage.documents import read_document, write_document
 from tests.storage.world import CATALOG
 
 TEXT = """
@@ -40,6 +38,7 @@ name = "free of price"
 context_window = 1
 output_tokens_max = 1
 hidden_output = true
+endpoints = ["images_generations", "images_edits"]
 [[channel]]
 name = "main"
 dialect = "anthropic"
@@ -49,6 +48,12 @@ groups = ["default"]
 models = { "gpt-4o" = "gpt-4o-2024" }
 costs = { "gpt-4o" = { input = "2.50", output = "10.00" } }
 proxy = "http://10.0.0.1:3128"
+[[channel]]
+name = "azure"
+dialect = "openai"
+base_url = "https://resource.openai.azure.com"
+api_version = "2024-10-21"
+endpoints = ["chat", "responses"]
 """
 
 
@@ -71,7 +76,13 @@ def test_a_document_is_read_with_one_default_for_what_it_leaves_out() -> None:
     assert (ratio.price.completion_ratio, ratio.price.cache_ratio) == (4_000_000, 500_000)
     assert unpriced.price is None
     assert unpriced.hidden_output
-    (entry,) = document.channels
+    assert unpriced.endpoints == frozenset({"images_generations", "images_edits"})
+    assert priced.endpoints is None
+    entry, azure = document.channels
+    assert azure.channel.endpoints == {"chat", "responses"}
+    assert azure.channel.api_version == "2024-10-21"
+    assert entry.channel.api_version is None
+    assert entry.channel.endpoints == DIALECT_ENDPOINTS["anthropic"]
     assert entry.keys == ("sk-1", "sealed:4")
     assert entry.channel.dialect is Dialect.ANTHROPIC
     assert entry.channel.costs["gpt-4o"].output == 10**10
@@ -81,33 +92,15 @@ def test_a_document_is_read_with_one_default_for_what_it_leaves_out() -> None:
 
 def test_what_is_written_reads_back_the_same() -> None:
     document = read_document(tomllib.loads(TEXT))
-    assert read_document(write_document(document)) == document
+    written = write_document(document)
+    assert read_document(written) == document
+    assert "endpoints" not in written["channel"][0], "a later release may know more of a dialect"
 
 
 def test_models_may_be_a_list_where_both_names_agree() -> None:
     table = copy.deepcopy(CATALOG)
     table["channel"][0]["models"] = ["m", "thinker"]
     assert read_document(table).channels[0].channel.models == {"m": "m", "thinker": "thinker"}
-
-
-amounts = st.integers(0, 10**14)
-
-
-@given(st.tuples(*[amounts] * 9), st.integers(0, 10**9))
-def test_every_price_survives_its_own_text(parts: tuple[int, ...], image: int) -> None:
-    names = (
-        "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "audio_input",
-        "audio_output", "character", "call",
-    )  # fmt: skip
-    named: dict[str, Any] = dict(zip(names, parts, strict=True))
-    price = Price("m", 0, image=image * 10**6, **named)
-    assert read_price("price", "m", write_price(price)) == price
-
-
-@given(st.tuples(*[st.integers(0, 10**9)] * 3), amounts)
-def test_every_ratio_survives_its_own_text(ratios: tuple[int, int, int], call: int) -> None:
-    price = Price("m", 0, Formula.RATIO, 0, 0, 0, 0, 0, 0, 0, 0, 0, call, *ratios)
-    assert read_price("price", "m", write_price(price)) == price
 
 
 BAD: list[tuple[str, str, dict[str, Any]]] = [
@@ -129,14 +122,7 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("context_window must be a whole", "model", {"context_window": None}),
     ("must be a table", "model", {"price": "2.50"}),
     ("not a price", "model", {"price": {"input": 2.5}}),
-    ("not a price", "model", {"price": {"input": "-1"}}),
-    ("not a price", "model", {"price": {"output": "1e9"}}),
-    ("too large", "model", {"price": {"image": "50000"}}),
-    ("at most 100,000 USD", "model", {"price": {"input": "100000.01"}}),
     ("at most 1,000", "group", {"multiplier": "1000.000001"}),
-    ("unknown key 'inputs'", "model", {"price": {"inputs": "1"}}),
-    ("unknown key 'input'", "model", {"price": {"model_ratio": "1", "input": "1"}}),
-    ("not a ratio", "model", {"price": {"completion_ratio": "1"}}),
     ("one of openai, anthropic", "channel", {"dialect": "gemini"}),
     ("URL", "channel", {"base_url": "ftp://example.com"}),
     ("URL", "channel", {"base_url": "example.com"}),
@@ -155,6 +141,10 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("unknown key 'other'", "channel", {"costs": {"other": {"input": "1"}}}),
     ("must be a table", "channel", {"costs": {"m": "1"}}),
     ("weight", "channel", {"weight": 0}),
+    ("endpoints must be some of chat, ", "channel", {"endpoints": []}),
+    ("endpoints must be some of chat, ", "model", {"endpoints": ["chats"]}),
+    ("endpoints must be a list", "model", {"endpoints": "chat"}),
+    ("api_version must be text", "channel", {"api_version": 20241021}),
 ]
 
 

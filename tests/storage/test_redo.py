@@ -11,6 +11,7 @@ import pytest
 
 from proxy.core.ledger import Transfer
 from proxy.storage import redo as module
+from proxy.storage.batch import CALL_ADDED, CALL_COLUMNS
 from proxy.storage.billing import Keeper
 from proxy.storage.ports import Admission
 from proxy.storage.redo import Ended, Opened, RedoLog, Undone, catch_up, log_files, replay
@@ -252,6 +253,14 @@ def test_an_opened_call_ends_or_goes_whether_its_row_was_written_or_not(desk: De
     assert desk.replay() == 9
     assert desk.calls() == [1, 3, 7]
     assert desk.connection.execute("SELECT id FROM open_call").fetchall() == [(5,)]
+
+
+def test_a_log_of_the_release_before_is_taken_with_what_its_rows_lacked(desk: Desk) -> None:
+    columns = len(CALL_COLUMNS) - len(CALL_ADDED)
+    assert desk.log.append(Ended(1, call_row(1)[:columns], (), (), None))
+    assert desk.replay() == 1
+    rows = desk.connection.execute("SELECT id, audio_ms, searches, variant FROM call").fetchall()
+    assert rows == [(1, 0, 0, "")]
 
 
 @pytest.mark.parametrize("cut", [1, 40, 10_000])

@@ -172,7 +172,10 @@ def test_sums_that_were_changed_afterwards_are_noticed(
         "UPDATE rollup SET charge = charge - 1 WHERE charge > 0",
         "UPDATE rollup SET model = 'x'",
         "DELETE FROM rollup",
-        f"INSERT OR REPLACE INTO rollup SELECT {retention._KEYS}{', 0' * 18} FROM rollup",
+        (
+            f"INSERT OR REPLACE INTO rollup ({retention._KEYS}, {', '.join(retention._SUMS)}) "
+            f"SELECT {retention._KEYS}{', 0' * len(retention._SUMS)} FROM rollup"
+        ),
     ],
 )
 def test_the_schema_itself_lets_sums_only_grow(ledger: Path, statement: str) -> None:

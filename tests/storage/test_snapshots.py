@@ -1,14 +1,17 @@
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from proxy.core.entities import Dialect, Formula, Price
+from proxy.core.entities import Dialect, Formula, Price, Tier
 from proxy.storage.secrets import SecretError
 from proxy.storage.snapshots import (
+    PRICE_COLUMNS,
     PRICE_FIELDS,
     load_catalog,
     load_prices,
+    price_cells,
     price_from_json,
     price_from_row,
     price_to_json,
@@ -47,12 +50,24 @@ def test_a_catalog_is_read_as_it_is_stored(tmp_path: Path) -> None:
 
 
 def test_a_price_survives_row_and_json() -> None:
-    price = Price("m", 4, Formula.RATIO, *range(1, len(PRICE_FIELDS) + 1))
-    row = ("m", 4, "ratio", *range(1, len(PRICE_FIELDS) + 1))
-    assert price_from_row(row) == price
-    assert price_from_json("m", price_to_json(price)) == price
+    figures: dict[str, Any] = {name: at for at, name in enumerate(PRICE_FIELDS, 1)}
+    tiers = (Tier(10, *range(1, 8)), Tier(20, *range(2, 9)))
+    for price in (
+        Price("m", 4, Formula.RATIO, **figures),
+        Price("m", 4, **figures, image_variants={"b": 2, "a": 1}, tiers=tiers),
+    ):
+        row = ("m", 4, price.formula.value, *price_cells(price))
+        assert len(row) == 3 + len(PRICE_COLUMNS)
+        assert price_from_row(row) == price
+        assert price_from_json("m", price_to_json(price)) == price
     with pytest.raises(AssertionError):
-        price_from_row(("m", "4", "ratio", *range(len(PRICE_FIELDS))))
+        price_from_row(("m", "4", "ratio", *range(len(PRICE_FIELDS)), "{}", "[]"))
+
+
+def test_what_an_older_release_stored_of_a_cost_is_read() -> None:
+    ratios = {"completion_ratio": 10**6, "cache_ratio": 10**6}
+    stored = {"version": 0, "formula": "tokens", "input": 5, **ratios}
+    assert price_from_json("m", stored) == Price("m", 0, input=5)
 
 
 def test_a_snapshot_sees_one_transaction(tmp_path: Path) -> None:
