@@ -60,6 +60,17 @@ _ANTHROPIC: Final[_Names] = {
     },
     "output_tokens_details": {"thinking_tokens": "reasoning"},
 }
+_GEMINI: Final[_Names] = {
+    "promptTokenCount": "prompt",
+    "toolUsePromptTokenCount": "tool_prompt",
+    "cachedContentTokenCount": "cache_read",
+    "candidatesTokenCount": "candidates",
+    "thoughtsTokenCount": "reasoning",
+    "totalTokenCount": "sum",
+    "promptTokensDetails": {"AUDIO": "audio_prompt"},
+    "cacheTokensDetails": {"AUDIO": "audio_cached"},
+    "candidatesTokensDetails": {"AUDIO": "audio_output"},
+}
 _NO_ALIASES: Final[_Names] = {}
 
 _REPORTED: Final = UsageSource.REPORTED  # read at every call: a member of an enum costs 10 times it
@@ -183,6 +194,28 @@ class UsageTally:
         self._anthropic = True
         self._take(usage, _ANTHROPIC, _NO_ALIASES)
         self._final |= final
+
+    def gemini(self, usage: object) -> None:
+        """Take the `usageMetadata` of an event or plain body in the Gemini dialect.
+
+        There the prompt holds what came from a cache but not the results of server tools, and
+        the candidates do not hold thoughts (with some models they do, and the sum tells). A
+        figure of zero is not written, so a sum without candidates says that there were none.
+        """
+        self._take(_by_modality(usage), _GEMINI, _NO_ALIASES)
+        self._final = True
+        fields = self._fields
+        if "prompt" not in fields:
+            return
+        given = fields["input"] = fields["prompt"] + fields.get("tool_prompt", 0)
+        thoughts, total = fields.get("reasoning", 0), fields.get("sum")
+        if "candidates" in fields:
+            made = fields["candidates"]
+            fields["output"] = made if total == given + made else made + thoughts
+        elif total is not None:
+            fields["output"] = max(0, total - given)
+        audio = fields.get("audio_prompt", 0) - fields.get("audio_cached", 0)
+        fields["audio_input"] = max(0, audio)
 
     def openai_report(self, report: OpenAIReport) -> bool:
         """Take the only report of a plain answer; False, nothing taken, if it is not that plain."""
@@ -365,6 +398,22 @@ class UsageTally:
         if anomaly:
             self._anomalies.add(anomaly)
         return number
+
+
+def _by_modality(usage: object) -> object:
+    """A Gemini report whose lists of modalities are objects, by modality."""
+    if not isinstance(usage, dict):
+        return usage
+    found: dict[str, object] = {}
+    for name, value in usage.items():
+        found[name] = value
+        if isinstance(value, list):
+            found[name] = {
+                one["modality"]: one.get("tokenCount")
+                for one in value
+                if isinstance(one, dict) and isinstance(one.get("modality"), str)
+            }
+    return found
 
 
 def bounded(

@@ -450,3 +450,76 @@ def test_no_lie_passes_for_a_typed_report(lie: object) -> None:
     for kind, name in ((OpenAIReport, "prompt_tokens"), (AnthropicReport, "output_tokens")):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert({name: lie}, kind)
+
+
+def gemini(*reports: object) -> UsageTally:
+    tally = UsageTally()
+    for report in reports:
+        tally.gemini(report)
+    return tally
+
+
+def test_gemini_counts_thoughts_beside_candidates_and_caches_inside_the_prompt() -> None:
+    tally = gemini(
+        {
+            "promptTokenCount": 100,
+            "cachedContentTokenCount": 30,
+            "toolUsePromptTokenCount": 7,
+            "candidatesTokenCount": 50,
+            "thoughtsTokenCount": 15,
+            "totalTokenCount": 172,
+            "promptTokensDetails": [
+                {"modality": "TEXT", "tokenCount": 80},
+                {"modality": "AUDIO", "tokenCount": 20},
+                {"tokenCount": 3},
+                "noise",
+            ],
+            "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 5}],
+            "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 4}],
+            "trafficType": "ON_DEMAND",
+        }
+    )
+    assert tally.usage() == Usage(
+        input_uncached=62, cache_read=30, audio_input=15, output=61, reasoning=15, audio_output=4
+    )
+    assert tally.final
+    assert tally.anomalies == ()
+
+
+@pytest.mark.parametrize(
+    ("report", "output", "final"),
+    [
+        ({"promptTokenCount": 10}, 0, False),
+        ({"promptTokenCount": 10, "totalTokenCount": 10}, 0, True),
+        ({"promptTokenCount": 10, "totalTokenCount": 14, "thoughtsTokenCount": 4}, 4, True),
+        ({"promptTokenCount": 10, "totalTokenCount": 9}, 0, True),
+        ({"promptTokenCount": 10, "candidatesTokenCount": 3, "thoughtsTokenCount": 2}, 5, True),
+        (
+            {
+                "promptTokenCount": 10,
+                "candidatesTokenCount": 3,
+                "thoughtsTokenCount": 2,
+                "totalTokenCount": 13,
+            },
+            3,
+            True,
+        ),
+        ({"candidatesTokenCount": 3}, 0, False),
+        ("nonsense", 0, False),
+    ],
+)
+def test_what_gemini_leaves_out_is_told_by_the_sum(
+    report: object, output: int, final: bool
+) -> None:
+    tally = gemini(report)
+    assert (tally.usage().output, tally.final) == (output, final)
+
+
+def test_gemini_repeats_its_figures_and_the_last_counts() -> None:
+    tally = gemini(
+        {"promptTokenCount": 10, "totalTokenCount": 10},
+        {"promptTokenCount": 10, "candidatesTokenCount": 2, "totalTokenCount": 12},
+        {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15},
+    )
+    assert tally.usage() == Usage(input_uncached=10, output=5)
+    assert tally.anomalies == ()

@@ -3,7 +3,8 @@
 Rules: of several choices the first is read; an answer that is not understood raises, and is then
 the provider's failure. This module must not know other dialects, streams or billing.
 
-Sources: WIRE.md section 1; `chat/chat_completion.py` of OpenAI's Python SDK 3.x.
+Sources: WIRE.md section 1; `chat/chat_completion.py` of OpenAI's Python SDK 3.x;
+`proxy/core/translation/signatures.py` for `extra_content`.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.translation.chat_calls import text_signature, written_calls
 from proxy.core.translation.chat_streams import FINISHES, REASONS, completion_id, usage_object
 from proxy.core.translation.conversation import (
     Answer,
@@ -22,6 +24,7 @@ from proxy.core.translation.conversation import (
     Thinking,
     ToolCall,
 )
+from proxy.core.translation.signatures import Place, extra_content, from_extra_content
 from proxy.core.usage import UsageTally
 
 
@@ -33,6 +36,7 @@ class _Function(Struct):
 class _Call(Struct):
     id: str = ""
     function: _Function | None = None
+    extra_content: object = None
 
 
 class _Message(Struct):
@@ -42,6 +46,7 @@ class _Message(Struct):
     reasoning: str | None = None
     tool_calls: list[_Call] | None = None
     function_call: _Function | None = None
+    extra_content: object = None
 
 
 class _Choice(Struct):
@@ -87,8 +92,14 @@ def _parts(message: _Message) -> Iterable[Part]:
         yield Text(message.content)
     if message.refusal:
         yield Refusal(message.refusal)
+    signature = from_extra_content(message.extra_content, Place.TEXT)
+    if signature is not None:
+        yield Thinking("", signature)
     for call in message.tool_calls or ():
         function = call.function or _Function()
+        signature = from_extra_content(call.extra_content, Place.CALL)
+        if signature is not None:
+            yield Thinking("", signature)
         yield ToolCall(call.id, function.name, function.arguments or "{}")
     if message.function_call is not None:
         called = message.function_call
@@ -100,15 +111,7 @@ def write_answer(answer: Answer, created: int) -> bytes:
     texts = [part.text for part in answer.parts if isinstance(part, Text)]
     refusals = [part.text for part in answer.parts if isinstance(part, Refusal)]
     thoughts = [part.text for part in answer.parts if isinstance(part, Thinking) and part.text]
-    calls = [
-        {
-            "id": part.id,
-            "type": "function",
-            "function": {"name": part.name, "arguments": part.arguments},
-        }
-        for part in answer.parts
-        if isinstance(part, ToolCall)
-    ]
+    calls = list(written_calls(answer.parts))
     message: dict[str, object] = {
         "role": "assistant",
         "content": "".join(texts) if texts or not (calls or refusals) else None,
@@ -118,6 +121,9 @@ def write_answer(answer: Answer, created: int) -> bytes:
         message["reasoning_content"] = "".join(thoughts)
     if calls:
         message["tool_calls"] = calls
+    signature = text_signature(answer.parts)
+    if signature is not None:
+        message["extra_content"] = extra_content(signature)
     choice = {
         "index": 0,
         "message": message,

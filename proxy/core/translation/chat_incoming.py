@@ -5,7 +5,7 @@ that only tune are named in `left_out`, those that change what comes back are re
 must not know other dialects or answers.
 
 Sources: OpenAI's request types as its Python SDK 3.x has them (`chat/completion_create_params.py`);
-WIRE.md section 1.
+WIRE.md section 1; `proxy/core/translation/signatures.py` for `extra_content`.
 """
 
 from collections.abc import Iterable
@@ -27,11 +27,13 @@ from proxy.core.translation.conversation import (
     Request,
     Role,
     Text,
+    Thinking,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
 )
+from proxy.core.translation.signatures import Place, from_extra_content
 
 CARRIED: Final = frozenset(
     {
@@ -100,6 +102,7 @@ class _Function(Struct):
 class _Call(Struct, tag_field="type", tag="function"):
     id: str
     function: _Function
+    extra_content: object = None
 
 
 class _CustomCall(Struct, tag_field="type", tag="custom"):
@@ -114,6 +117,7 @@ class _Message(Struct):
     function_call: _Function | None = None
     tool_call_id: str | None = None
     name: str | None = None
+    extra_content: object = None
 
 
 class _Definition(Struct):
@@ -269,9 +273,15 @@ def _said(message: _Message, param: str) -> Iterable[Part]:
     yield from _parts(message.content, param)
     if message.refusal:
         yield Refusal(message.refusal)
+    signature = from_extra_content(message.extra_content, Place.TEXT)
+    if signature is not None:
+        yield Thinking("", signature)
     for call in message.tool_calls or ():
         if isinstance(call, _CustomCall):
             raise _cannot(f"{param}.tool_calls", "custom tools")
+        signature = from_extra_content(call.extra_content, Place.CALL)
+        if signature is not None:
+            yield Thinking("", signature)
         yield ToolCall(call.id, call.function.name, call.function.arguments or "{}")
     if message.function_call is not None:
         called = message.function_call

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.translation.chat_calls import text_signature, written_calls
 from proxy.core.translation.conversation import (
     Choice,
     Document,
@@ -25,11 +26,11 @@ from proxy.core.translation.conversation import (
     Role,
     Text,
     Tool,
-    ToolCall,
     ToolChoice,
     ToolResult,
     effort_of,
 )
+from proxy.core.translation.signatures import extra_content
 
 _write = msgspec.json.encode
 
@@ -99,18 +100,10 @@ def _written_user(message: Message) -> Iterable[dict[str, object]]:
 
 
 def _written_assistant(message: Message) -> dict[str, object]:
-    """Thoughts are not sent back: chat providers take none (WIRE.md section 1)."""
+    """Thoughts are not sent back, but the signatures of Google's own chat are (WIRE.md 1)."""
     text = "".join(part.text for part in message.parts if isinstance(part, Text))
     refused = "".join(part.text for part in message.parts if isinstance(part, Refusal))
-    calls = [
-        {
-            "id": part.id,
-            "type": "function",
-            "function": {"name": part.name, "arguments": part.arguments},
-        }
-        for part in message.parts
-        if isinstance(part, ToolCall)
-    ]
+    calls = list(written_calls(message.parts))
     turn: dict[str, object] = {"role": "assistant", "content": text or None}
     if refused:
         turn["refusal"] = refused
@@ -118,6 +111,9 @@ def _written_assistant(message: Message) -> dict[str, object]:
         turn["tool_calls"] = calls
     elif not text and not refused:
         turn["content"] = ""
+    signature = text_signature(message.parts)
+    if signature is not None:
+        turn["extra_content"] = extra_content(signature)
     return turn
 
 

@@ -5,7 +5,7 @@ wire; the one end of a stream is `[DONE]`, and only then is the answer finished,
 comes after the finish reason. Of several choices the first is read. This module must not know
 other dialects, framing beyond one event, or billing.
 
-Sources: WIRE.md section 1.
+Sources: WIRE.md section 1; `proxy/core/translation/signatures.py` for `extra_content`.
 """
 
 from typing import Final
@@ -26,6 +26,12 @@ from proxy.core.translation.conversation import (
     Ping,
     Signed,
     Started,
+)
+from proxy.core.translation.signatures import (
+    Place,
+    extra_content,
+    from_extra_content,
+    of_gemini,
 )
 from proxy.core.usage import UsageTally
 
@@ -56,6 +62,7 @@ class _Call(Struct):
     index: int = 0
     id: str | None = None
     function: _Function | None = None
+    extra_content: object = None
 
 
 class _Delta(Struct):
@@ -64,6 +71,7 @@ class _Delta(Struct):
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_Call] | None = None
+    extra_content: object = None
 
 
 class _Choice(Struct):
@@ -127,6 +135,8 @@ class ChunkReader:
             self._piece(Kind.TEXT, delta.content, events)
         if delta.refusal:
             self._piece(Kind.REFUSAL, delta.refusal, events)
+        if delta.extra_content is not None:
+            self._sign(from_extra_content(delta.extra_content, Place.TEXT), events)
         for call in delta.tool_calls or ():
             self._call(call, events)
 
@@ -143,11 +153,19 @@ class ChunkReader:
             events.append(Failed("api_error", "The provider mixes the pieces of its tool calls."))
             return
         if call.index > self._tool:
+            if call.extra_content is not None:
+                self._sign(from_extra_content(call.extra_content, Place.CALL), events)
             self._close(events)
             self._open, self._tool = Kind.TOOL, call.index
             events.append(Opened(Kind.TOOL, call.id or "", function.name or ""))
         if function.arguments:
             events.append(Piece(function.arguments))
+
+    def _sign(self, signature: str | None, events: list[Event]) -> None:
+        """A signature is of thoughts without words, after a text and before a call."""
+        if signature is not None:
+            self._close(events)
+            events += (Opened(Kind.THINKING), Signed(signature), Closed())
 
     def _close(self, events: list[Event]) -> None:
         if self._open is not None:
@@ -183,6 +201,8 @@ class ChunkWriter:
         self._kind = Kind.TEXT
         self._tool = -1
         self._spoken = False
+        self._signature: str | None = None
+        """Of the call that comes next."""
         self.failure: Failed | None = None
         """The failure that was told, if one was; nothing follows it."""
 
@@ -210,7 +230,9 @@ class ChunkWriter:
             self.failure = event
             error = {"message": event.message, "type": event.kind, "param": None, "code": None}
             return _event({"error": error})
-        if not isinstance(event, Signed | Ping):
+        if isinstance(event, Signed):
+            return self._signed(event.signature)
+        if not isinstance(event, Ping):
             raise AssertionError(f"{type(event).__name__} is no event of a stream")
         return b""
 
@@ -223,9 +245,23 @@ class ChunkWriter:
         if event.kind is not Kind.TOOL:
             return b""
         self._tool += 1
-        function = {"name": event.name, "arguments": ""}
-        call = {"index": self._tool, "id": event.call_id, "type": "function", "function": function}
+        call: dict[str, object] = {
+            "index": self._tool,
+            "id": event.call_id,
+            "type": "function",
+            "function": {"name": event.name, "arguments": ""},
+        }
+        if self._signature is not None:
+            call["extra_content"] = extra_content(self._signature)
+            self._signature = None
         return self._chunk({"tool_calls": [call]})
+
+    def _signed(self, signature: str) -> bytes:
+        """A call's signature waits for it; one of another maker has no place in a chat."""
+        place, secret = of_gemini(signature) or (None, "")
+        if place is Place.CALL:
+            self._signature = secret
+        return self._chunk({"extra_content": extra_content(secret)}) if place is Place.TEXT else b""
 
     def _piece(self, text: str) -> bytes:
         if self._kind is Kind.TEXT:

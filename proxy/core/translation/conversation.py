@@ -13,9 +13,11 @@ Sources: DESIGN.md section 4, FEATURES.md row 2, WIRE.md sections 1, 3 and 5.
 from enum import StrEnum
 from typing import TypeAlias
 
+import msgspec
 from msgspec import Raw, Struct
 
 from proxy.core.entities import Usage
+from proxy.core.errors import ErrorCode, RelayError
 
 
 class Wire(StrEnum):
@@ -73,6 +75,21 @@ class ToolCall(Struct, frozen=True):
     id: str
     name: str
     arguments: str
+
+
+def object_arguments(call: ToolCall) -> bytes:
+    """A call's arguments as JSON that is an object, for who demands one. Raises RelayError 400."""
+    try:
+        found = msgspec.json.decode(call.arguments or "{}")
+    except msgspec.DecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise RelayError(
+            ErrorCode.INVALID_REQUEST,
+            f"The arguments of the call `{call.id}` of `{call.name}` are not a JSON object, which "
+            "this model's provider demands.",
+        )
+    return (call.arguments or "{}").encode()
 
 
 class ToolResult(Struct, frozen=True):

@@ -14,7 +14,6 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation.conversation import (
     Choice,
     Document,
@@ -31,7 +30,9 @@ from proxy.core.translation.conversation import (
     ToolCall,
     ToolChoice,
     ToolResult,
+    object_arguments,
 )
+from proxy.core.translation.signatures import is_marked
 
 TEMPERATURE_MAX: Final = 1.0
 """Anthropic's range is 0 to 1 where OpenAI's is 0 to 2."""
@@ -109,7 +110,8 @@ def _said(part: Part) -> bool:
     if isinstance(part, ToolResult):
         return False
     if isinstance(part, Thinking):
-        return part.signature is not None or part.redacted is not None
+        signed = part.signature is not None and not is_marked(part.signature)
+        return signed or part.redacted is not None
     return not isinstance(part, Text) or bool(part.text)
 
 
@@ -130,7 +132,7 @@ def _block(part: Part) -> _Object:
             return {"type": "redacted_thinking", "data": part.redacted}
         return {"type": "thinking", "thinking": part.text, "signature": part.signature}
     if isinstance(part, ToolCall):
-        arguments = _arguments(part)
+        arguments = Raw(object_arguments(part))
         return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments}
     result: _Object = {"type": "tool_result", "tool_use_id": part.call_id}
     if part.parts:
@@ -138,21 +140,6 @@ def _block(part: Part) -> _Object:
     if part.failed:
         result["is_error"] = True
     return result
-
-
-def _arguments(call: ToolCall) -> Raw:
-    """A call's arguments as the object they must be here."""
-    try:
-        found = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise RelayError(
-            ErrorCode.INVALID_REQUEST,
-            f"The arguments of the call `{call.id}` of `{call.name}` are not a JSON object, which "
-            "this model's provider demands.",
-        )
-    return Raw((call.arguments or "{}").encode())
 
 
 def _text(part: Text) -> _Object:

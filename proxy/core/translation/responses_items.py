@@ -29,13 +29,12 @@ from proxy.core.translation.conversation import (
     ToolChoice,
     effort_of,
 )
+from proxy.core.translation.signatures import OWN
 
 RELAYED: Final = "relayed:"
 """Before another maker's signature of thoughts, where this protocol has its encrypted content."""
 RELAYED_REDACTED: Final = "relayed-redacted:"
 """The same before thoughts that only their maker can read."""
-OWN: Final = "responses:"
-"""Before the id and encrypted content of a reasoning item, where others have a signature."""
 INCOMPLETE: Final = {Finish.LENGTH: "max_output_tokens", Finish.REFUSED: "content_filter"}
 GROUP_SEAM: Final = "__"
 FREE_FORM_SCHEMA: Final = Raw(

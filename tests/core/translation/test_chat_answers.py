@@ -100,3 +100,23 @@ def test_written_parts_of_every_kind() -> None:
 
 def test_an_answer_of_nothing_has_empty_words() -> None:
     assert written()["choices"][0]["message"]["content"] == ""
+
+
+def test_signatures_of_googles_chat_are_thoughts_where_they_stand() -> None:
+    google = {"google": {"thought_signature": "s"}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message: dict[str, Any] = {
+        "content": "a",
+        "extra_content": google,
+        "tool_calls": [call | {"extra_content": google}],
+    }
+    answer = read(**message)
+    assert answer.parts == (
+        Text("a"),
+        Thinking("", "gemini:text:s"),
+        Thinking("", "gemini:call:s"),
+        ToolCall("c", "f", "{}"),
+    )
+    back = written(*answer.parts)["choices"][0]["message"]
+    assert {name: back[name] for name in message} == message
+    assert "reasoning_content" not in back

@@ -15,6 +15,7 @@ from proxy.core.translation.conversation import (
     Request,
     Role,
     Text,
+    Thinking,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -237,3 +238,22 @@ def test_formats() -> None:
     empty = read(response_format={"type": "json_schema"}).format
     assert empty is not None
     assert empty.schema is None
+
+
+def test_signatures_of_googles_chat_are_thoughts_where_they_stand() -> None:
+    extra = {"google": {"thought_signature": "s"}}
+    called = {"id": "c", "type": "function", "function": {"name": "f"}}
+    said = {
+        "role": "assistant",
+        "content": "a",
+        "extra_content": {"google": {"thought_signature": "t"}},
+        "tool_calls": [called | {"extra_content": extra}, called],
+    }
+    call = ToolCall("c", "f", "{}")
+    assert read(said).messages[0].parts == (
+        Text("a"),
+        Thinking("", "gemini:text:t"),
+        Thinking("", "gemini:call:s"),
+        call,
+        call,
+    )

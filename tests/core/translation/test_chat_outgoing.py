@@ -191,3 +191,15 @@ def test_what_cannot_be_said_is_named() -> None:
 def test_results_alone_make_no_further_turn() -> None:
     found = turns(Role.USER, ToolResult("c1", (Text("1"),)))
     assert found == [{"role": "tool", "tool_call_id": "c1", "content": "1"}]
+
+
+def test_signatures_of_googles_chat_go_back_to_it() -> None:
+    google = {"google": {"thought_signature": "s"}}
+    (turn,) = turns(
+        Role.ASSISTANT,
+        Text("a"),
+        Thinking("", "gemini:text:s"),
+        Thinking("hm", "gemini:call:s"),
+        ToolCall("c", "f", "{}"),
+    )
+    assert turn["extra_content"] == turn["tool_calls"][0]["extra_content"] == google

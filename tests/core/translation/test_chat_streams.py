@@ -215,3 +215,44 @@ def test_usage_counts_every_token_once() -> None:
     found = usage_object(usage)
     assert (found["prompt_tokens"], found["completion_tokens"]) == (47, 80)
     assert found["total_tokens"] == 127
+
+
+def test_signatures_of_googles_chat_are_read_where_they_stand() -> None:
+    extra = {"google": {"thought_signature": "s"}}
+    signed = [Opened(Kind.THINKING), Signed("gemini:call:s"), Closed()]
+    assert read(
+        delta(content="a"),
+        delta(extra_content=extra),
+        call(0, "{}", id="c", name="f", extra_content=extra),
+        call(1, "{}", id="d", name="f", extra_content={}),
+    ) == [
+        Started("x", "m"),
+        Opened(Kind.TEXT),
+        Piece("a"),
+        Closed(),
+        Opened(Kind.THINKING),
+        Signed("gemini:text:s"),
+        Closed(),
+        *signed,
+        Opened(Kind.TOOL, "c", "f"),
+        Piece("{}"),
+        Closed(),
+        Opened(Kind.TOOL, "d", "f"),
+        Piece("{}"),
+    ]
+
+
+def test_signatures_are_written_as_googles_chat_has_them() -> None:
+    extra = {"google": {"thought_signature": "s"}}
+    chunks = write(
+        Started("chatcmpl-1", "m"),
+        Opened(Kind.THINKING), Signed("gemini:thought:s"), Closed(),
+        Opened(Kind.THINKING), Signed("gemini:text:s"), Closed(),
+        Opened(Kind.THINKING), Signed("gemini:call:s"), Closed(),
+        Opened(Kind.TOOL, "c1", "f"), Piece("{}"), Closed(),
+        Opened(Kind.TOOL, "c2", "f"), Piece("{}"), Closed(),
+    )  # fmt: skip
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks[1:]]
+    assert deltas[0] == {"extra_content": extra}
+    calls = [found["tool_calls"][0] for found in deltas[1:]]
+    assert [found.get("extra_content") for found in calls] == [extra, None, None, None]

@@ -1,5 +1,6 @@
 import pytest
 
+from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation import conversation
 from proxy.core.translation.conversation import (
     Effort,
@@ -7,7 +8,9 @@ from proxy.core.translation.conversation import (
     Request,
     Role,
     Text,
+    ToolCall,
     effort_of,
+    object_arguments,
 )
 
 
@@ -39,3 +42,15 @@ def test_budgets_keep_their_order_as_levels(
     effort: Effort | None, budget: int | None, wanted: Effort | None
 ) -> None:
     assert effort_of(Request("m", (), effort=effort, thinking_tokens=budget)) is wanted
+
+
+@pytest.mark.parametrize(("arguments", "wanted"), [('{"a": 1}', b'{"a": 1}'), ("", b"{}")])
+def test_arguments_are_an_object(arguments: str, wanted: bytes) -> None:
+    assert object_arguments(ToolCall("c", "f", arguments)) == wanted
+
+
+@pytest.mark.parametrize("arguments", ["nonsense", "[1]"])
+def test_arguments_that_are_none_are_refused(arguments: str) -> None:
+    with pytest.raises(RelayError, match="`c` of `f`") as caught:
+        object_arguments(ToolCall("c", "f", arguments))
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
