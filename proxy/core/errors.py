@@ -7,6 +7,7 @@ an HTTP status. This module must not know about sockets or response objects.
 Sources: OpenAI's four-field error body and Anthropic's typed one, WIRE.md sections 4 and 5.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -107,6 +108,7 @@ class RelayError(Exception):
         status: int | None = None,
         body: bytes | None = None,
         should_retry: bool | None = None,
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -117,6 +119,8 @@ class RelayError(Exception):
         self.body = body
         """An upstream's own error body to pass on (already redacted); None renders ours."""
         self.should_retry = should_retry
+        self.details = details
+        """What Anthropic's SDKs read from `error.details`; no other dialect has it."""
 
     def __repr__(self) -> str:
         return f"RelayError({self.code.name}, {self.message!r})"
@@ -144,11 +148,14 @@ def error_event(error: RelayError, dialect: Dialect, request_id: str) -> bytes:
 def _error_object(error: RelayError, dialect: Dialect, request_id: str) -> dict[str, object]:
     row = error.code.value
     if dialect is Dialect.ANTHROPIC:
-        return {
-            "type": "error",
-            "error": {"type": row.anthropic_type, "message": error.message, "code": row.code},
-            "request_id": request_id,
+        told: dict[str, object] = {
+            "type": row.anthropic_type,
+            "message": error.message,
+            "code": row.code,
         }
+        if error.details is not None:
+            told["details"] = error.details
+        return {"type": "error", "error": told, "request_id": request_id}
     return {
         "error": {
             "message": error.message,

@@ -79,6 +79,14 @@ def test_the_anthropic_body_names_type_and_request(code: ErrorCode) -> None:
     }
 
 
+def test_details_are_for_sdks_of_anthropic_alone() -> None:
+    details = {"error_code": "thread_unsupported_request"}
+    error = RelayError(ErrorCode.INVALID_REQUEST, "why", details=details)
+    told = json.loads(error_body(error, Dialect.ANTHROPIC, REQUEST_ID))["error"]
+    assert told["details"] == details
+    assert b"details" not in error_body(error, Dialect.OPENAI, REQUEST_ID)
+
+
 def test_an_upstream_body_passes_as_it_came_but_never_in_band() -> None:
     upstream = b'{"error": {"message": "theirs"}}'
     error = RelayError(ErrorCode.INVALID_REQUEST, "theirs", status=422, body=upstream)

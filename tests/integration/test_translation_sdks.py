@@ -342,6 +342,35 @@ def test_loops_of_tools_go_round(bench: Bench, caller: Wire, upstream: Wire, nam
     )
 
 
+@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.RESPONSES])
+def test_the_runner_of_tools_goes_round_without_a_thread(bench: Bench, upstream: Wire) -> None:
+    """It begins a thread that the provider would keep; refused, it sends the whole conversation."""
+
+    @anthropic.beta_tool
+    def clock() -> str:
+        """Tell the time."""
+        return "clock says 7"
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Tell the weather."""
+        return f"weather of {city} says 7"
+
+    client = bench.client(Wire.MESSAGES, upstream, "thinking-text-and-calls")
+    runner = client.beta.messages.tool_runner(
+        **MESSAGES_ASK | {"tools": [clock, weather]}, max_iterations=2
+    )
+    assert len(list(runner)) == 2
+    request = SIDES[upstream].read_request(Handler.sent[-1])
+    results = [
+        part for one in request.messages for part in one.parts if isinstance(part, ToolResult)
+    ]
+    assert results == [
+        ToolResult("call_1", (Text("weather of Kiel says 7"),)),
+        ToolResult("call_2", (Text("clock says 7"),)),
+    ]
+
+
 @pytest.mark.parametrize("upstream", [Wire.MESSAGES, Wire.RESPONSES])
 def test_the_openai_sdk_raises_on_an_error_inside_a_chat(bench: Bench, upstream: Wire) -> None:
     client = bench.client(Wire.CHAT, upstream, ERROR.name)

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import anthropic
 import openai
 
+from proxy.core.entities import Dialect
+from proxy.core.errors import RelayError, error_body
 from proxy.core.translation.conversation import Wire
 from proxy.core.translation.translator import Translator
 from tests.integration.provider_answers import MODEL, PROVIDERS, SCENARIOS
@@ -31,30 +33,39 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        _, name, upstream, *rest = self.path.split("/")
+        _, name, upstream, *rest = self.path.partition("?")[0].split("/")
         (scenario,) = (one for one in SCENARIOS if one.name == name)
         asked = json.loads(body)
         stream = bool(asked.get("stream"))
         wanted = bool((asked.get("stream_options") or {}).get("include_usage"))
         caller, provider = ROUTES[rest[-1]], Wire(upstream)
         translator = Translator(caller, provider, 1_700_000_000, include_usage=wanted)
-        request, _ = translator.request(body, model=MODEL, output_tokens_max=None, limit=4096)
+        try:
+            request, _ = translator.request(body, model=MODEL, output_tokens_max=None, limit=4096)
+        except RelayError as error:
+            dialect = Dialect.ANTHROPIC if caller is Wire.MESSAGES else Dialect.OPENAI
+            told = error_body(error, dialect, "req_1")
+            self._answer(error.status, "application/json", told)
+            return
         self.sent.append(request)
         sent = json.loads(request)
         if (sent["model"], bool(sent.get("stream")), len(sent["tools"])) != (MODEL, stream, 2):
             raise AssertionError(sent)
-        told = PROVIDERS[provider](scenario)
+        said = PROVIDERS[provider](scenario)
         if stream:
-            answer = translator.feed(told.events)
-            if told.terminal:
-                answer += translator.finish(told.terminal)
+            answer = translator.feed(said.events)
+            if said.terminal:
+                answer += translator.finish(said.terminal)
             if (translator.failure is None) != (scenario.error is None):
                 raise AssertionError(translator.failure)
             answer += translator.end()
         else:
-            answer = translator.answer(told.plain)
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream" if stream else "application/json")
+            answer = translator.answer(said.plain)
+        self._answer(200, "text/event-stream" if stream else "application/json", answer)
+
+    def _answer(self, status: int, content_type: str, answer: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", content_type)
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)

@@ -270,7 +270,9 @@ def _conversation(wire: Iterable[_Message]) -> tuple[list[Text], list[Message]]:
 
 
 def _said(message: _Message, param: str) -> Iterable[Part]:
-    yield from _parts(message.content, param)
+    """What the assistant said; SDKs that add a stream up send no words beside calls as ""."""
+    if message.content != "" or not message.tool_calls:
+        yield from _parts(message.content, param)
     if message.refusal:
         yield Refusal(message.refusal)
     signature = from_extra_content(message.extra_content, Place.TEXT)

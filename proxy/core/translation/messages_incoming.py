@@ -2,13 +2,14 @@
 
 Rules: the shape is checked by typed decoding, so that what is wrong is named by its place; fields
 that only tune are named in `left_out`, those that change what comes back are refused: server
-tools, containers, files kept at the provider. This module must not know other dialects or answers.
+tools, containers, files and conversations kept at the provider. This module must not know other
+dialects or answers.
 
 Sources: Anthropic's request types as its Python SDK 2.x has them (`message_create_params.py`);
 WIRE.md section 5.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -40,6 +41,13 @@ CARRIED: Final = frozenset(
         "cache_control",
     }
 )  # fmt: skip
+REFUSED: Final = {
+    "compaction": "summary of a conversation by the provider",
+    "container": "container in which code runs",
+    "mcp_servers": "servers of tools that the provider calls",
+    "thread": "conversation that the provider keeps",
+}
+"""What is not merely left out: the answer would be another one."""
 CLIENT_TOOLS: Final = (None, "custom")
 """Types of tools that the caller runs; every other type runs at the provider."""
 
@@ -148,6 +156,8 @@ class _Body(Struct):
     stream: bool | None = None
 
 
+_NOTHING: Final = (b"null", b"[]")
+_NO_THREADS: Final = {"error_code": "thread_unsupported_request"}
 _read_body = msgspec.json.Decoder(_Body).decode
 _read_names = msgspec.json.Decoder(dict[str, Raw]).decode
 _CHOICES: Final = {
@@ -166,6 +176,7 @@ def read_request(body: bytes) -> Request:
     except msgspec.DecodeError as error:
         message = f"The request is not understood: {error}."
         raise RelayError(ErrorCode.INVALID_REQUEST, message) from None
+    _refuse(names)
     choice = found.tool_choice
     output = found.output_config or _OutputConfig()
     form = output.format
@@ -186,16 +197,28 @@ def read_request(body: bytes) -> Request:
         thinking_tokens=_thinking_tokens(found.thinking),
         user=None if found.metadata is None else found.metadata.user_id,
         stream=bool(found.stream),
-        left_out=tuple(sorted(set(names) - CARRIED)),
+        left_out=tuple(sorted(set(names) - CARRIED - REFUSED.keys())),
     )
 
 
-def _cannot(param: str, what: str) -> RelayError:
+def _refuse(names: Mapping[str, Raw]) -> None:
+    """Refuse what would come back as another answer than was asked for.
+
+    A thread is refused as Anthropic refuses one it cannot keep: the SDKs' runners of tools begin
+    one by themselves, and on this code send whole conversations instead (their `ThreadState`).
+    """
+    for name, what in REFUSED.items():
+        if bytes(names.get(name, _NOTHING[0])) not in _NOTHING:
+            raise _cannot(name, what, _NO_THREADS if name == "thread" else None)
+
+
+def _cannot(param: str, what: str, details: Mapping[str, object] | None = None) -> RelayError:
     return RelayError(
         ErrorCode.INVALID_REQUEST,
         f"This model's provider speaks another protocol, which has no {what}; leave it out or use "
         "a model served in this protocol.",
         param=param,
+        details=details,
     )
 
 

@@ -150,6 +150,13 @@ def test_tools_their_calls_and_results() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "1"},
         {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "2"}]},
         {"role": "user", "content": None},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": "c3", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            ],
+        },
         tools=[
             {
                 "type": "function",
@@ -167,6 +174,7 @@ def test_tools_their_calls_and_results() -> None:
     assert found.messages[2].parts == (ToolResult("c1", (Text("1"),)),)
     assert found.messages[3].parts == (ToolResult("c2", (Text("2"),)),)
     assert found.messages[4].parts == ()
+    assert found.messages[5].parts == (ToolCall("c3", "f", "{}"),), "no words are no part"
     first, second = found.tools
     assert (first.name, first.description, first.strict) == ("f", "d", True)
     assert first.schema is not None

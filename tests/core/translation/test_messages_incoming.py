@@ -166,3 +166,22 @@ def test_what_cannot_be_carried_is_refused(content: Any, fields: dict[str, Any])
     with pytest.raises(RelayError) as caught:
         read(*content, **fields)
     assert caught.value.code is ErrorCode.INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("compaction", {"type": "enabled"}),
+        ("container", "container_1"),
+        ("mcp_servers", [{"type": "url", "url": "https://a.example", "name": "a"}]),
+        ("thread", {"type": "create"}),
+    ],
+)
+def test_what_would_change_the_answer_is_refused(name: str, value: object) -> None:
+    with pytest.raises(RelayError) as caught:
+        read(**{name: value})
+    assert (caught.value.code, caught.value.param) == (ErrorCode.INVALID_REQUEST, name)
+    unsupported = {"error_code": "thread_unsupported_request"}
+    assert caught.value.details == (unsupported if name == "thread" else None)
+    assert read(**{name: None}).left_out == ()
+    assert read(mcp_servers=[]).left_out == ()
