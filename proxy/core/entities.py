@@ -127,11 +127,29 @@ class Usage(Struct, frozen=True, gc=False):
     """Searches on the provider's side: web searches of a chat, search units of a rerank."""
     variant: str = ""
     """Which of `Price.image_variants` the images are; empty where none fits."""
+    image_input: int = 0
+    """Tokens of images read, where a provider counts them apart; not how many images."""
+    image_output: int = 0
+    cache_read_audio: int = 0
+    cache_read_image: int = 0
 
     @property
     def input_total(self) -> int:
-        """All tokens read: uncached, cached and cache writes."""
+        """All tokens of text read: uncached, cached and cache writes."""
         return self.input_uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+    @property
+    def prompt_total(self) -> int:
+        """All tokens read, audio and images among them."""
+        return (
+            self.input_uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h
+            + self.audio_input + self.image_input + self.cache_read_audio + self.cache_read_image
+        )  # fmt: skip
+
+    @property
+    def completion_total(self) -> int:
+        """All tokens written, audio and images among them."""
+        return self.output + self.audio_output + self.image_output
 
 
 class Formula(StrEnum):
@@ -143,7 +161,7 @@ class Formula(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Prices of every token of a call whose prompt, audio included, is longer than `over` tokens.
+    """Prices of every token of a call whose prompt is longer than `over` tokens of all kinds.
 
     Nano-USD per 1,000,000 tokens, under the names they have in `Price`.
     """
@@ -156,6 +174,10 @@ class Tier:
     output: int = 0
     audio_input: int = 0
     audio_output: int = 0
+    image_input: int = 0
+    image_output: int = 0
+    cache_read_audio: int = 0
+    cache_read_image: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +212,10 @@ class Price:
     cache_ratio: int = MULTIPLIER_ONE
     audio_hour: int = 0
     search: int = 0
+    image_input: int = 0
+    image_output: int = 0
+    cache_read_audio: int = 0
+    cache_read_image: int = 0
     image_variants: Mapping[str, int] = field(default_factory=dict)
     tiers: tuple[Tier, ...] = ()
 

@@ -18,6 +18,13 @@ from proxy.core.money import MILLION, NANO, ceil_div
 OUTPUT_AFFORDABLE_MAX = 1_000_000_000
 """What `output_affordable` answers where output costs nothing: more than any model can write."""
 
+INPUT_KINDS = (
+    "input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input",
+    "cache_read_audio", "cache_read_image",
+)  # fmt: skip
+OUTPUT_KINDS = ("output", "audio_output", "image_output")
+"""Every price of a token that is read, and of one that is written."""
+
 PRICES_MAX = 4_096
 """Price versions whose ceilings are remembered."""
 _RATIO = Formula.RATIO  # read at every call: a member of an enum costs 10 times it
@@ -45,15 +52,17 @@ def charge(usage: Usage, price: Price, multiplier: int) -> int:
                 + usage.cache_write_5m
                 + usage.cache_write_1h
                 + usage.audio_input
+                + usage.image_input
             )
-            + price.cache_ratio * usage.cache_read
-            + price.completion_ratio * (usage.output + usage.audio_output)
+            + price.cache_ratio
+            * (usage.cache_read + usage.cache_read_audio + usage.cache_read_image)
+            + price.completion_ratio * usage.completion_total
         )
         units = _RATIO_ONE * price.model_ratio * weight + _TOKENS_SCALE * _other_units(usage, price)
         return _rounded(usage, price, multiplier, units, _RATIO_SCALE)
     each: Price | Tier = price
     if price.tiers:
-        each = _tier(price, usage.input_total + usage.audio_input)
+        each = _tier(price, usage.prompt_total)
     units = each.input * usage.input_uncached + each.output * usage.output
     if usage.cache_read or usage.cache_write_5m or usage.cache_write_1h:
         units += (
@@ -61,8 +70,18 @@ def charge(usage: Usage, price: Price, multiplier: int) -> int:
             + each.cache_write_5m * usage.cache_write_5m
             + each.cache_write_1h * usage.cache_write_1h
         )
-    if usage.audio_input or usage.audio_output:
-        units += each.audio_input * usage.audio_input + each.audio_output * usage.audio_output
+    if usage.audio_input or usage.audio_output or usage.cache_read_audio:
+        units += (
+            each.audio_input * usage.audio_input
+            + each.audio_output * usage.audio_output
+            + each.cache_read_audio * usage.cache_read_audio
+        )
+    if usage.image_input or usage.image_output or usage.cache_read_image:
+        units += (
+            each.image_input * usage.image_input
+            + each.image_output * usage.image_output
+            + each.cache_read_image * usage.cache_read_image
+        )
     if price.call or usage.images or usage.characters or usage.searches:
         units += _other_units(usage, price)
     if usage.audio_ms:
@@ -92,10 +111,10 @@ def quote_usage(price: Price, multiplier: int, usage_max: Usage) -> int:
     Kinds of input, and kinds of output, may stand for each other; images may be of any variant
     where `usage_max` names none, else they are of that one.
     """
-    given = usage_max.input_total + usage_max.audio_input
+    given = usage_max.prompt_total
     reach = _reach(price, given) if price.tiers else 0
     _, per_input, per_output, scale = _ceiling(price, reach)
-    units = per_input * given + per_output * (usage_max.output + usage_max.audio_output)
+    units = per_input * given + per_output * usage_max.completion_total
     other = _other_units(usage_max, price)
     if usage_max.images and not usage_max.variant:
         dearest = max(price.image_variants.values(), default=0) * MILLION
@@ -169,17 +188,8 @@ def _ceiling(price: Price, reach: int) -> tuple[int, int, int, int]:
     open_to_it: tuple[Price | Tier, ...] = (price, *price.tiers[:reach])
     return (
         price.call * MILLION,
-        max(
-            max(
-                each.input,
-                each.cache_read,
-                each.cache_write_5m,
-                each.cache_write_1h,
-                each.audio_input,
-            )
-            for each in open_to_it
-        ),
-        max(max(each.output, each.audio_output) for each in open_to_it),
+        max(getattr(each, kind) for each in open_to_it for kind in INPUT_KINDS),
+        max(getattr(each, kind) for each in open_to_it for kind in OUTPUT_KINDS),
         _TOKENS_SCALE,
     )
 

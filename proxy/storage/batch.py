@@ -34,8 +34,9 @@ CALL_COLUMNS = (
     "delivered_bytes", "delivered_events", "status", "error_code", "finish_reason",
     "channel_id", "upstream_model", "ttft_ms", "duration_ms", "anomalies",
     "audio_ms", "searches", "variant",
+    "image_input", "image_output", "cache_read_audio", "cache_read_image",
 )  # fmt: skip
-CALL_ADDED: Final[Row] = (0, 0, "")
+CALL_ADDED: Final[Row] = (0, 0, "", 0, 0, 0, 0)
 """What a row of `call` lacks that an older release made: columns are only added at the end."""
 ATTEMPT_COLUMNS = (
     "call_id", "number", "channel_id", "channel_key_id", "started_at", "status", "outcome",
@@ -44,7 +45,7 @@ ATTEMPT_COLUMNS = (
 
 
 ROWS_PER_STATEMENT_MAX = 16
-"""Some 700 variables at most, and as many statements in SQLite's cache for each of four tables."""
+"""Some 750 variables at most, and as many statements in SQLite's cache for each of four tables."""
 
 _UPDATE_MARK = (
     "UPDATE open_call SET hold = ?, charge = ?, source = ?, usage = ?, delivered_bytes = ?, "

@@ -24,6 +24,10 @@ BESIDE: Final = {
     "cache_write_1h": "input",
     "audio_input": "input",
     "audio_output": "output",
+    "image_input": "input",
+    "image_output": "output",
+    "cache_read_audio": "audio_input",
+    "cache_read_image": "image_input",
 }
 """Prices of tokens that equal another where they are left out."""
 _TOKENS: Final = ("input", "output", *BESIDE)

@@ -41,6 +41,13 @@ PRICE_FIELDS: Final = tuple(
 PRICE_COLUMNS: Final = (*PRICE_FIELDS, "image_variants", "tiers")
 """What `price_cells` makes."""
 _TIER_FIELDS: Final = tuple(field.name for field in fields(Tier))
+_ONCE_TEXT: Final = {
+    "image_input": "input",
+    "image_output": "output",
+    "cache_read_audio": "cache_read",
+    "cache_read_image": "cache_read",
+}
+"""Costs stored before these were apart say nothing of them: they cost what they did as text."""
 _SELECTED = ", ".join(("model", "version", "formula", *PRICE_COLUMNS))
 
 
@@ -91,6 +98,8 @@ def load_prices(connection: sqlite3.Connection) -> dict[tuple[str, int], Price]:
 def price_from_json(model: str, stored: dict[str, Any]) -> Price:
     """Build a channel's cost from the object `price_to_json` made."""
     amounts: dict[str, Any] = {name: _integer(stored.get(name, 0)) for name in PRICE_FIELDS}
+    for name, other in _ONCE_TEXT.items():
+        amounts[name] = _integer(stored.get(name, amounts[other]))
     return Price(
         model=model,
         version=_integer(stored["version"]),
@@ -102,9 +111,10 @@ def price_from_json(model: str, stored: dict[str, Any]) -> Price:
 
 
 def price_to_json(price: Price) -> dict[str, Any]:
-    """Return a price as a JSON object, without the fields that are zero."""
+    """Return a price as a JSON object, without the fields whose absence means zero."""
     stored: dict[str, Any] = {"version": price.version, "formula": price.formula.value}
     stored |= {name: getattr(price, name) for name in PRICE_FIELDS if getattr(price, name)}
+    stored |= {name: getattr(price, name) for name in _ONCE_TEXT}
     if price.image_variants:
         stored["image_variants"] = dict(price.image_variants)
     if price.tiers:

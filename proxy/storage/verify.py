@@ -21,6 +21,7 @@ PROBLEMS_MAX = 100
 """A report stops after so many; the first ones say what went wrong."""
 
 _USAGE_COLUMNS = Usage.__struct_fields__
+_USED = " + ".join(name for name in _USAGE_COLUMNS if name not in {"reasoning", "variant"})
 _TRIGGERS = frozenset(
     {
         "call_never_changes",
@@ -120,9 +121,7 @@ _CHECKS = (
     ),
     _Check(
         "I3: call {0} was charged {1} without usage, or without anything delivered",
-        "SELECT id, charge FROM call WHERE charge > 0 AND (delivered_bytes = 0 OR "
-        "input_uncached + cache_read + cache_write_5m + cache_write_1h + output + audio_input + "
-        "audio_output + images + characters + audio_ms + searches + calls = 0)",
+        f"SELECT id, charge FROM call WHERE charge > 0 AND (delivered_bytes = 0 OR {_USED} = 0)",
     ),
     _Check(
         "I6: account {0} is at {1}",

@@ -39,7 +39,13 @@ def test_input_kinds_exclude_each_other_and_add_up() -> None:
     usage = Usage(
         input_uncached=1, cache_read=20, cache_write_5m=300, cache_write_1h=4000, output=5, images=6
     )
-    assert usage.input_total == 4321
+    assert usage.input_total == usage.prompt_total == 4321
+    assert usage.completion_total == 5
+    other = Usage(
+        image_input=1, image_output=2, cache_read_audio=30, cache_read_image=400,
+        audio_input=5000, audio_output=60,
+    )  # fmt: skip
+    assert (other.input_total, other.prompt_total, other.completion_total) == (0, 5431, 62)
 
 
 def test_one_call_that_used_nothing_is_still_one_call() -> None:

@@ -10,7 +10,9 @@ from msgspec.structs import replace
 
 from proxy.core.entities import MULTIPLIER_ONE, Formula, Price, Tier, Usage
 from proxy.core.pricing import (
+    INPUT_KINDS,
     OUTPUT_AFFORDABLE_MAX,
+    OUTPUT_KINDS,
     charge,
     image_variant,
     output_affordable,
@@ -25,10 +27,8 @@ MULTIPLIERS = st.integers(0, 10**8)
 KINDS = tuple(
     name for name in Usage.__struct_fields__ if name not in {"reasoning", "variant", "calls"}
 )
-TOKEN_PRICES = (
-    "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "audio_input",
-    "audio_output",
-)  # fmt: skip
+TOKEN_PRICES = (*INPUT_KINDS, *OUTPUT_KINDS)
+READ = ("input_uncached", *INPUT_KINDS[1:])
 NAMES = ("", "512x512", "512x512:hd", "hd")
 USAGES = st.builds(
     Usage,
@@ -65,13 +65,7 @@ BY_TOKENS = st.builds(
     Price,
     model=st.just("m"),
     version=st.just(1),
-    input=PRICES,
-    cache_read=PRICES,
-    cache_write_5m=PRICES,
-    cache_write_1h=PRICES,
-    output=PRICES,
-    audio_input=PRICES,
-    audio_output=PRICES,
+    **dict.fromkeys(TOKEN_PRICES, PRICES),
     **OTHER_PRICES,
 )
 BY_RATIO = st.builds(
@@ -89,7 +83,7 @@ ANY_PRICE = BY_TOKENS | BY_RATIO | tiered()
 
 def exact(usage: Usage, price: Price, multiplier: int) -> Fraction:
     """The formulas as DESIGN.md words them, in nano-USD, without any rounding."""
-    prompt_tokens = usage.input_total + usage.audio_input
+    prompt_tokens = sum(getattr(usage, kind) for kind in READ)
     above = [tier for tier in price.tiers if prompt_tokens > tier.over]
     each: Price | Tier = above[-1] if above else price
     per_unit = {
@@ -100,6 +94,10 @@ def exact(usage: Usage, price: Price, multiplier: int) -> Fraction:
         "output": each.output,
         "audio_input": each.audio_input,
         "audio_output": each.audio_output,
+        "image_input": each.image_input,
+        "image_output": each.image_output,
+        "cache_read_audio": each.cache_read_audio,
+        "cache_read_image": each.cache_read_image,
     }
     group = Fraction(multiplier, 10**6)
     image = Fraction(price.image, 10**6)
@@ -123,9 +121,13 @@ def exact(usage: Usage, price: Price, multiplier: int) -> Fraction:
         + usage.cache_write_5m
         + usage.cache_write_1h
         + usage.audio_input
-        + usage.cache_read * Fraction(price.cache_ratio, 10**6)
+        + usage.image_input
+        + (usage.cache_read + usage.cache_read_audio + usage.cache_read_image)
+        * Fraction(price.cache_ratio, 10**6)
     )
-    completion = (usage.output + usage.audio_output) * Fraction(price.completion_ratio, 10**6)
+    completion = (usage.output + usage.audio_output + usage.image_output) * Fraction(
+        price.completion_ratio, 10**6
+    )
     two_dollars = Fraction(2 * 10**9, 10**6)
     model = Fraction(price.model_ratio, 10**6)
     return group * (model * (prompt + completion) * two_dollars + other)
@@ -159,7 +161,7 @@ def test_a_quote_covers_every_call_within_its_bounds(
     usage: Usage, price: Price, multiplier: int
 ) -> None:
     call = replace(usage, images=0, characters=0, audio_ms=0, calls=1)
-    given_in, given_out = call.input_total + call.audio_input, call.output + call.audio_output
+    given_in, given_out = call.prompt_total, call.completion_total
     held = quote(price, multiplier, given_in, given_out, call.searches)
     assert held >= charge(call, price, multiplier)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from proxy.app import toml
 from proxy.core.entities import Formula, Price, Tier
 from proxy.storage.price_tables import (
+    BESIDE,
     IMAGE_VARIANTS_MAX,
     TIERS_MAX,
     read_price,
@@ -16,10 +17,7 @@ from proxy.storage.price_tables import (
 )
 
 AMOUNTS = st.integers(0, 10**14)
-TOKENS = (
-    "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input",
-    "audio_output",
-)  # fmt: skip
+TOKENS = ("input", "output", *BESIDE)
 NAMES = st.sampled_from(("1024x1024", "1024x1024:hd", "low"))
 
 
@@ -62,7 +60,9 @@ def test_what_is_left_out_equals_what_is_beside_it() -> None:
     price = read({"input": "2.50", "output": "10"})
     assert price.cache_read == price.cache_write_5m == price.cache_write_1h == price.input
     assert price.audio_input == price.input, "never free where it is billed to us"
-    assert price.audio_output == price.output
+    assert price.audio_output == price.image_output == price.output
+    assert price.image_input == price.cache_read_image == price.input
+    assert read({"input": "1", "audio_input": "4"}).cache_read_audio == 4 * 10**9
     assert (price.image, price.search, price.audio_hour, price.tiers) == (0, 0, 0, ())
     image = read({"image_variants": {"1024x1024": "0.04", "1024x1024:hd": "0.08"}})
     assert image.image == 80_000_000 * 10**6, "an image of no variant is not free"

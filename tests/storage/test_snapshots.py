@@ -51,7 +51,7 @@ def test_a_catalog_is_read_as_it_is_stored(tmp_path: Path) -> None:
 
 def test_a_price_survives_row_and_json() -> None:
     figures: dict[str, Any] = {name: at for at, name in enumerate(PRICE_FIELDS, 1)}
-    tiers = (Tier(10, *range(1, 8)), Tier(20, *range(2, 9)))
+    tiers = (Tier(10, *range(1, 12)), Tier(20, *range(2, 13)))
     for price in (
         Price("m", 4, Formula.RATIO, **figures),
         Price("m", 4, **figures, image_variants={"b": 2, "a": 1}, tiers=tiers),
@@ -66,8 +66,9 @@ def test_a_price_survives_row_and_json() -> None:
 
 def test_what_an_older_release_stored_of_a_cost_is_read() -> None:
     ratios = {"completion_ratio": 10**6, "cache_ratio": 10**6}
-    stored = {"version": 0, "formula": "tokens", "input": 5, **ratios}
-    assert price_from_json("m", stored) == Price("m", 0, input=5)
+    stored = {"version": 0, "formula": "tokens", "input": 5, "cache_read": 2, **ratios}
+    as_text: dict[str, Any] = {"image_input": 5, "cache_read_audio": 2, "cache_read_image": 2}
+    assert price_from_json("m", stored) == Price("m", 0, input=5, cache_read=2, **as_text)
 
 
 def test_a_snapshot_sees_one_transaction(tmp_path: Path) -> None:
