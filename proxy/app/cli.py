@@ -19,7 +19,7 @@ from proxy.app import check as checking
 from proxy.app import cli_models, cli_secrets, cli_storage, commands, selftest, show, toml
 from proxy.app.control import CommandError
 from proxy.app.directory import DirectoryError
-from proxy.app.seed import NO_KEY, Upstream, base_url_of
+from proxy.app.seed import NO_KEY, USUAL_MODELS, Upstream, base_url_of
 from proxy.app.settings import SettingsError
 from proxy.app.target import CONFIG_OPTION, DATA_OPTION, Target, targeted
 from proxy.core.entities import BudgetPeriod, Dialect
@@ -408,7 +408,7 @@ def read_upstreams(
     found: list[Upstream] = []
     for number, text in enumerate(texts):
         dialect, _, url = text.partition("=")
-        if dialect not in set(Dialect) or not url.startswith(("http://", "https://")):
+        if dialect not in USUAL_MODELS or not url.startswith(("http://", "https://")):
             raise click.UsageError(f"--upstream takes openai=URL or anthropic=URL, not {text!r}")
         key = read_key(keys[number % len(keys)]) if keys else NO_KEY
         earlier = sum(each.dialect == dialect for each in found)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import partial
 from statistics import median
 from time import perf_counter
+from typing import Final
 
 from proxy.app.probe import Probe, ProbeError, Reply
 from proxy.core.entities import Dialect
@@ -65,6 +66,10 @@ class Finding:
 Step = Callable[[], Awaitable[Finding]]
 
 
+DIALECTS: Final = (Dialect.OPENAI, Dialect.ANTHROPIC)
+"""What the probe can speak."""
+
+
 class Selftest:
     """The checks against one relay, in order; `run` yields each line as it is known."""
 
@@ -82,7 +87,7 @@ class Selftest:
         if not self._model:
             return
         served = []
-        for dialect in Dialect:
+        for dialect in DIALECTS:
             line = await _checked(f"{dialect.value}: plain call", partial(self._plain, dialect))
             yield line
             if line.outcome in (Outcome.OK, Outcome.WARNING):

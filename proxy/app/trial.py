@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from proxy.core.entities import Channel, Dialect
+from proxy.core.entities import WIRE_ENDPOINTS, Channel, Wire
 from proxy.core.http1 import FramingError, ResponseParser, request_head
 from proxy.core.redact import redact
 from proxy.core.targets import credential, target
@@ -24,6 +24,25 @@ ANSWER_BYTES_MAX: Final = 1 << 20
 ANSWER_SECONDS_MAX: Final = 60.0
 OUTPUT_TOKENS: Final = 16
 MESSAGE_CHARACTERS_MAX: Final = 300
+_ASKED: Final = "Say ok."
+_SPOKEN: Final[dict[str, object]] = {
+    "messages": [{"role": "user", "content": _ASKED}],
+    "max_tokens": OUTPUT_TOKENS,
+}
+_QUESTIONS: Final[dict[Wire, dict[str, object]]] = {
+    Wire.CHAT: _SPOKEN,
+    Wire.MESSAGES: _SPOKEN,
+    Wire.RESPONSES: {"input": _ASKED, "max_output_tokens": OUTPUT_TOKENS, "store": False},
+    Wire.GEMINI: {
+        "contents": [{"role": "user", "parts": [{"text": _ASKED}]}],
+        "generationConfig": {"maxOutputTokens": OUTPUT_TOKENS},
+    },
+    Wire.COMPLETIONS: {"prompt": _ASKED, "max_tokens": OUTPUT_TOKENS},
+}
+DEPTH_MAX: Final = 6
+_ANSWERS: Final = ("content", "choices", "output", "candidates")
+_READ_NAMES: Final = ("prompt_tokens", "input_tokens", "promptTokenCount")
+_WRITTEN_NAMES: Final = ("completion_tokens", "output_tokens", "candidatesTokenCount")
 ANTHROPIC_VERSION: Final = "2023-06-01"
 
 
@@ -46,7 +65,7 @@ class Trial:
 async def try_channel(channel: Channel, model: str) -> Trial:
     """Call `channel` once for `model` (a public name of it). Never raises for its upstream.
 
-    Raises ValueError: the channel does not serve the model, or has no key.
+    Raises ValueError: the channel does not serve the model or any conversation, or has no key.
     """
     upstream_model = channel.models.get(model)
     if upstream_model is None:
@@ -54,6 +73,8 @@ async def try_channel(channel: Channel, model: str) -> Trial:
         raise ValueError(f"channel {channel.name!r} does not serve {model!r}; it serves {served}")
     if not channel.keys:
         raise ValueError(f"channel {channel.name!r} has no key; set keys in the catalog")
+    if _wire(channel) is None:
+        raise ValueError(f"channel {channel.name!r} serves no conversations, which a trial needs")
     loop = asyncio.get_running_loop()
     pool = UpstreamPool(loop, idle_seconds_max=1.0, tls=ssl.create_default_context())
     began = loop.time()
@@ -134,20 +155,21 @@ class _Collector(asyncio.Protocol):
         self.answer.set_result((head.status, bytes(self._body)))
 
 
+def _wire(channel: Channel) -> Wire | None:
+    return next((wire for wire in _QUESTIONS if WIRE_ENDPOINTS[wire] in channel.endpoints), None)
+
+
 def _request(channel: Channel, model: str, host: str, prefix: str) -> bytes:
     secret = channel.keys[0].secret
-    anthropic = channel.dialect is Dialect.ANTHROPIC
-    endpoint = Endpoint.MESSAGES if anthropic else Endpoint.CHAT
-    body = orjson.dumps(
-        {
-            "model": model,
-            "messages": [{"role": "user", "content": "Say ok."}],
-            "max_tokens": OUTPUT_TOKENS,
-        }
-    )
+    wire = _wire(channel)
+    if wire is None:
+        raise AssertionError("a channel without a form to ask in")
+    endpoint = Endpoint(WIRE_ENDPOINTS[wire])
+    names_it = {} if wire is Wire.GEMINI else {"model": model}
+    body = orjson.dumps(names_it | _QUESTIONS[wire])
     headers = (
         credential(channel, secret),
-        *((("anthropic-version", ANTHROPIC_VERSION),) if anthropic else ()),
+        *((("anthropic-version", ANTHROPIC_VERSION),) if wire is Wire.MESSAGES else ()),
         ("content-type", "application/json"),
         ("accept", "application/json"),
         ("accept-encoding", "identity"),
@@ -158,26 +180,37 @@ def _request(channel: Channel, model: str, host: str, prefix: str) -> bytes:
 
 
 def _text(body: bytes) -> str:
-    """The words of an answer, or of an error, in either dialect; else its first bytes."""
+    """The words of an answer, or of an error, in any wire form; else its first bytes."""
     found = _parsed(body)
     error = found.get("error")
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return str(error["message"])
-    parts = found.get("content") or found.get("choices")
-    first = parts[0] if isinstance(parts, list) and parts else None
-    if isinstance(first, dict):
-        message = first.get("message")
-        text = message.get("content") if isinstance(message, dict) else first.get("text")
-        return text if isinstance(text, str) else ""
+    parts = next((found[name] for name in _ANSWERS if found.get(name)), None)
+    if parts is not None:
+        return _words(parts)
     return body[:MESSAGE_CHARACTERS_MAX].decode("utf-8", "replace")
 
 
+def _words(value: object, depth: int = DEPTH_MAX) -> str:
+    """The first text inside an answer's choices, blocks, items or candidates."""
+    if isinstance(value, str):
+        return value
+    inner: list[object] = []
+    if isinstance(value, list):
+        inner = value
+    elif isinstance(value, dict):
+        inner = [value.get(name) for name in ("message", "content", "parts", "text")]
+    texts = [_words(each, depth - 1) for each in inner] if depth else []
+    return next((text for text in texts if text), "")
+
+
 def _usage(body: bytes) -> tuple[int | None, int | None]:
-    usage = _parsed(body).get("usage")
+    found = _parsed(body)
+    usage = found.get("usage", found.get("usageMetadata"))
     if not isinstance(usage, dict):
         return None, None
-    read = usage.get("prompt_tokens", usage.get("input_tokens"))
-    written = usage.get("completion_tokens", usage.get("output_tokens"))
+    names = _READ_NAMES, _WRITTEN_NAMES
+    read, written = (next((usage[name] for name in row if name in usage), None) for row in names)
     return (
         read if isinstance(read, int) else None,
         written if isinstance(written, int) else None,

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from proxy.core.entities import Channel, Dialect, Group, Key, Model, Plan, User
+from proxy.core.entities import WIRE_ENDPOINTS, Channel, Group, Key, Model, Plan, User, Wire
 from proxy.core.limits import EffectiveLimits, RateLimits
 
+TRANSLATED = (Wire.CHAT, Wire.MESSAGES, Wire.RESPONSES)
+"""Wire forms that are carried over into each other, in the order upstreams of them are asked."""
 SUGGESTIONS_MAX = 3
 SUGGEST_CANDIDATES_MAX = 2_000
 """Model names compared with a wrong one; a 404 must stay cheap."""
@@ -29,7 +31,8 @@ class Catalog:
     """One version of everything an operator configures. Make it with `build_catalog`.
 
     The mappings are plain dicts that nobody may change. `channels_by_route` is by (group, model,
-    dialect); `limits_by_key` by key id.
+    wire), `channels_by_model` by (group, model), both highest priority first; `limits_by_key` by
+    key id.
     """
 
     version: int
@@ -40,7 +43,8 @@ class Catalog:
     channels: Mapping[int, Channel]
     keys_by_digest: Mapping[bytes, Key]
     keys_by_id: Mapping[int, Key]
-    channels_by_route: Mapping[tuple[str, str, Dialect], tuple[Channel, ...]]
+    channels_by_route: Mapping[tuple[str, str, Wire], tuple[Channel, ...]]
+    channels_by_model: Mapping[tuple[str, str], tuple[Channel, ...]]
     models_by_group: Mapping[str, tuple[Model, ...]]
     groups_by_model: Mapping[str, tuple[str, ...]]
     limits_by_key: Mapping[int, EffectiveLimits]
@@ -49,20 +53,25 @@ class Catalog:
         """The key with this digest, enabled or not; None when there is none."""
         return self.keys_by_digest.get(digest)
 
-    def channels_for(self, group: str, model: str, dialect: Dialect) -> tuple[Channel, ...]:
-        """Enabled channels of `group` that serve `model` in `dialect`, highest priority first."""
-        return self.channels_by_route.get((group, model, dialect), ())
+    def channels_for(self, group: str, model: str, wire: Wire) -> tuple[Channel, ...]:
+        """Enabled channels of `group` that serve `model` in `wire`, highest priority first."""
+        return self.channels_by_route.get((group, model, wire), ())
 
-    def channels_serving(self, group: str, model: str, dialect: Dialect) -> tuple[Channel, ...]:
-        """The same, or those of another dialect where `dialect` has none: they are translated.
+    def channels_serving(self, group: str, model: str, wire: Wire) -> tuple[Channel, ...]:
+        """The same, or those of another form where `wire` has none: they are translated.
 
-        Never both: what the caller's own dialect serves passes byte for byte (DESIGN.md promise 1).
+        Never both: what the caller's own form serves passes byte for byte (DESIGN.md promise 1).
         """
-        own = self.channels_by_route.get((group, model, dialect))
-        if own is not None:
-            return own
-        others = [self.channels_for(group, model, other) for other in Dialect]
+        own = self.channels_by_route.get((group, model, wire))
+        if own is not None or wire not in TRANSLATED:
+            return own or ()
+        others = [self.channels_for(group, model, other) for other in TRANSLATED]
         return next((found for found in others if found), ())
+
+    def channels_for_endpoint(self, group: str, model: str, endpoint: str) -> tuple[Channel, ...]:
+        """Enabled channels of `group` that serve `model` at `endpoint`, highest priority first."""
+        found = self.channels_by_model.get((group, model), ())
+        return tuple([channel for channel in found if endpoint in channel.endpoints])
 
     def groups_with(self, model: str) -> tuple[str, ...]:
         """Names of the groups with an enabled channel for `model`, sorted."""
@@ -109,8 +118,8 @@ def build_catalog(
     models_by_name = {model.name: model for model in models}
     channels_by_id = {channel.id: channel for channel in channels}
     keys_by_id = {key.id: key for key in keys}
-    routes = _routes(channels_by_id.values(), groups_by_name, models_by_name)
-    served = sorted({(group, model) for group, model, _ in routes})
+    serving = _serving(channels_by_id.values(), groups_by_name, models_by_name)
+    served = sorted(serving)
     return Catalog(
         version=version,
         users=users_by_id,
@@ -120,24 +129,47 @@ def build_catalog(
         channels=channels_by_id,
         keys_by_digest={key.digest: key for key in keys_by_id.values()},
         keys_by_id=keys_by_id,
-        channels_by_route=routes,
+        channels_by_route=_routes(serving),
+        channels_by_model=serving,
         models_by_group=_gather((group, models_by_name[model]) for group, model in served),
         groups_by_model=_gather((model, group) for group, model in served),
         limits_by_key=_limits(keys_by_id.values(), users_by_id, plans_by_name, groups_by_name),
     )
 
 
-def _routes(
+def spoken(channel: Channel, wire: Wire) -> Wire:
+    """The form `channel` is asked in by a caller of `wire`; `channels_serving` gave the channel."""
+    if WIRE_ENDPOINTS[wire] in channel.endpoints:
+        return wire
+    for other in TRANSLATED:
+        if WIRE_ENDPOINTS[other] in channel.endpoints:
+            return other
+    raise AssertionError(f"channel {channel.name} serves no form of conversation")
+
+
+def _serving(
     channels: Iterable[Channel], groups: Mapping[str, Group], models: Mapping[str, Model]
-) -> dict[tuple[str, str, Dialect], tuple[Channel, ...]]:
+) -> dict[tuple[str, str], tuple[Channel, ...]]:
     ordered = sorted(channels, key=lambda channel: (-channel.priority, channel.id))
     return _gather(
-        ((group, model, channel.dialect), channel)
+        ((group, model), channel)
         for channel in ordered
         if channel.enabled
         for group in sorted(channel.groups & groups.keys())
         for model in channel.models
         if model in models
+    )
+
+
+def _routes(
+    serving: Mapping[tuple[str, str], tuple[Channel, ...]],
+) -> dict[tuple[str, str, Wire], tuple[Channel, ...]]:
+    return _gather(
+        ((group, model, wire), channel)
+        for (group, model), channels in serving.items()
+        for channel in channels
+        for wire, endpoint in WIRE_ENDPOINTS.items()
+        if endpoint in channel.endpoints
     )
 
 

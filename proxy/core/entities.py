@@ -32,13 +32,37 @@ ENDPOINTS: Final = frozenset({"responses", "realtime"}).union(*DIALECT_ENDPOINTS
 
 
 class Dialect(StrEnum):
-    """The protocol a caller or an upstream speaks."""
+    """Whose protocol a caller or an upstream speaks: keys, headers and the shape of errors."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
 
     # Enum hashes in Python code; this one is looked up several times a request.
     __hash__ = str.__hash__
+
+
+class Wire(StrEnum):
+    """The form in which one conversation is written: its request, its answer and its stream."""
+
+    CHAT = "chat"
+    MESSAGES = "messages"
+    RESPONSES = "responses"
+    COMPLETIONS = "completions"
+    """Legacy text completions."""
+    GEMINI = "gemini"
+
+    __hash__ = str.__hash__
+
+
+WIRE_ENDPOINTS: Final[Mapping[Wire, str]] = {
+    Wire.CHAT: "chat",
+    Wire.MESSAGES: "messages",
+    Wire.RESPONSES: "responses",
+    Wire.COMPLETIONS: "completions",
+    Wire.GEMINI: "gemini_generate",
+}
+"""The value of the `Endpoint` that serves each wire form."""
 
 
 class Verdict(StrEnum):

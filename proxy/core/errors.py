@@ -4,12 +4,14 @@ Rules: `code` is stable and documented in README.md; messages say what to do and
 our internals or an upstream secret. Raising code picks a row of `ErrorCode`; nobody else writes
 an HTTP status. This module must not know about sockets or response objects.
 
-Sources: OpenAI's four-field error body and Anthropic's typed one, WIRE.md sections 4 and 5.
+Sources: OpenAI's four-field error body and Anthropic's typed one, WIRE.md sections 4 and 5;
+Google's error model with `google.rpc.ErrorInfo` (AIP-193).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 import orjson
 
@@ -24,6 +26,15 @@ class ErrorRow:
     code: str
     openai_type: str
     anthropic_type: str
+
+
+_GOOGLE_STATUS: Final = {
+    400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 402: "FAILED_PRECONDITION",
+    403: "PERMISSION_DENIED", 404: "NOT_FOUND", 405: "INVALID_ARGUMENT", 408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT", 422: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED", 529: "UNAVAILABLE",
+}  # fmt: skip
+"""`google.rpc.Code` by HTTP status; others are INTERNAL."""
 
 
 class ErrorCode(Enum):
@@ -136,7 +147,7 @@ def error_body(error: RelayError, dialect: Dialect, request_id: str) -> bytes:
 def error_event(error: RelayError, dialect: Dialect, request_id: str) -> bytes:
     """Render `error` as one in-band SSE event, for a stream whose 200 has already gone out.
 
-    OpenAI SDKs raise on a truthy `error` key in any data object; Anthropic's need an
+    OpenAI and Gemini SDKs raise on a truthy `error` key in any data object; Anthropic's need an
     `event: error` line (WIRE.md sections 1 and 5).
     """
     payload = orjson.dumps(_error_object(error, dialect, request_id))
@@ -156,6 +167,21 @@ def _error_object(error: RelayError, dialect: Dialect, request_id: str) -> dict[
         if error.details is not None:
             told["details"] = error.details
         return {"type": "error", "error": told, "request_id": request_id}
+    if dialect is Dialect.GEMINI:
+        return {
+            "error": {
+                "code": error.status,
+                "message": error.message,
+                "status": _GOOGLE_STATUS.get(error.status, "INTERNAL"),
+                "details": [
+                    {
+                        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                        "reason": error.code.name,
+                        "domain": "sluice",
+                    }
+                ],
+            }
+        }
     return {
         "error": {
             "message": error.message,

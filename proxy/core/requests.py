@@ -23,10 +23,9 @@ import msgspec
 from msgspec import Raw
 
 from proxy.core import anthropic, openai, prompts, responses
-from proxy.core.entities import Dialect
+from proxy.core.entities import Dialect, Wire
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.prompts import Prompt
-from proxy.core.translation.conversation import Wire
 from proxy.core.unicode import check_text
 
 MEMBERS_MAX = 512

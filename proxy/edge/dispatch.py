@@ -9,7 +9,8 @@ too. This module must not know money, nor how bytes are framed.
 from dataclasses import dataclass
 
 from proxy.core.breaker import Outcome
-from proxy.core.entities import Channel, ChannelKey, Dialect, Verdict
+from proxy.core.catalog import spoken
+from proxy.core.entities import WIRE_ENDPOINTS, Channel, ChannelKey, Verdict, Wire
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import Exchange, Failure, FailureKind, Phase
 from proxy.core.http1 import request_length, request_prefix
@@ -25,7 +26,6 @@ from proxy.edge import log, refusals, settlement
 from proxy.edge.attempt import Attempt, AttemptEnd
 from proxy.edge.call import Call, Notice
 from proxy.edge.settlement import Ended
-from proxy.edge.translation import native
 from proxy.edge.upstream import ConnectError, Origin
 
 ANTHROPIC_VERSION_DEFAULT = "2023-06-01"
@@ -37,7 +37,6 @@ ERROR_WORDS_BYTES_MAX = 65_536
 """What is read of an error inside a plain 200."""
 TRIES_MAX = 8
 """Connections one call may use at one channel: stale ones, refused options, resting keys."""
-_ENDPOINTS = {Dialect.OPENAI: Endpoint.CHAT, Dialect.ANTHROPIC: Endpoint.MESSAGES}
 _FAILURES = {
     FailureKind.STATUS: AttemptFailure.STATUS,
     FailureKind.ERROR_EVENT: AttemptFailure.ERROR_EVENT,
@@ -318,19 +317,20 @@ def _failure_of(call: Call, attempt: Attempt, channel: Channel) -> _Failed | Non
 def _request_head(call: Call, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
     """Where the request goes and its head but for the length; calls that look alike share it."""
     world, forwarded, stream = call.world, call.client.visit.forwarded, call.offer.request.stream
-    if not native(call.offer.request, channel):
+    wire = spoken(channel, call.offer.request.wire)
+    if wire is not call.offer.request.wire:
         forwarded = ()  # versions and betas of the caller's own wire form
     origin, prefix = world.origin(channel)
     model = channel.models[call.offer.model.name] if names_model(channel) else ""
-    alike = (channel.id, key.id, stream, forwarded, model)
+    alike = (channel.id, key.id, stream, forwarded, model, wire)
     known = world.heads.get(alike)
     if known is not None and known[0] is channel:
         return origin, known[1]
     head = request_prefix(
         "POST",
-        prefix + target(channel, _ENDPOINTS[channel.dialect], model, stream=stream),
+        prefix + target(channel, Endpoint(WIRE_ENDPOINTS[wire]), model, stream=stream),
         origin.host_header,
-        _request_headers(channel, key, forwarded, stream=stream),
+        _request_headers(channel, key, forwarded, wire, stream=stream),
     )
     if len(world.heads) >= HEADS_MAX:
         world.heads.clear()
@@ -339,7 +339,12 @@ def _request_head(call: Call, channel: Channel, key: ChannelKey) -> tuple[Origin
 
 
 def _request_headers(
-    channel: Channel, key: ChannelKey, forwarded: tuple[tuple[str, str], ...], *, stream: bool
+    channel: Channel,
+    key: ChannelKey,
+    forwarded: tuple[tuple[str, str], ...],
+    wire: Wire,
+    *,
+    stream: bool,
 ) -> tuple[tuple[str, str], ...]:
     """Our own headers, the channel's credential, and what the allow-list let through."""
     rows = [
@@ -351,6 +356,6 @@ def _request_headers(
     if key.secret:
         rows.append(credential(channel, key.secret))
     rows.extend(forwarded)
-    if channel.dialect is Dialect.ANTHROPIC and "anthropic-version" not in dict(forwarded):
+    if wire is Wire.MESSAGES and "anthropic-version" not in dict(forwarded):
         rows.append(("anthropic-version", ANTHROPIC_VERSION_DEFAULT))
     return tuple(rows)

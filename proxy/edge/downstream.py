@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from proxy.core.entities import Dialect
+from proxy.core.entities import Dialect, Wire
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
 from proxy.core.http1_request import RequestHead
-from proxy.core.translation.conversation import Wire
 from proxy.core.urls import Endpoint, dialect_of, resolve
 from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
@@ -31,6 +30,7 @@ REFERENCE_CHARS_MAX: Final = 128
 HEARTBEATS: Final = {
     Dialect.OPENAI: b": keep-alive\n\n",
     Dialect.ANTHROPIC: b'event: ping\ndata: {"type": "ping"}\n\n',
+    Dialect.GEMINI: b": keep-alive\n\n",
 }
 """What each dialect's SDK reads past (WIRE.md section 2)."""
 _REASONS: Final = {
@@ -120,7 +120,7 @@ class Downstream:
         """A plain answer has begun: there is no place for an error in it."""
         self.chunked = head.minor == 1
         """Whether the body can be chunked: HTTP/1.0 clients read to the end instead."""
-        name = "x-request-id" if dialect is Dialect.OPENAI else "request-id"
+        name = "request-id" if dialect is Dialect.ANTHROPIC else "x-request-id"
         self.headers: list[tuple[str, str]] = [(name, request_id)]
         if cors_origin and "origin" in head.values:
             # Only browsers ask, and they always say who asks: others are spared 600 bytes.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import orjson
 
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Dialect, Formula, Key, Model, Price
+from proxy.core.entities import Formula, Key, Model, Price, Wire
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.urls import CANONICAL, Endpoint
 
@@ -161,17 +161,17 @@ def _facts(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
     """Return the extra fields of both shapes."""
     multiplier = catalog.groups[key.group].multiplier
     endpoints = (
-        (Dialect.OPENAI, Endpoint.CHAT),
-        (Dialect.ANTHROPIC, Endpoint.MESSAGES),
-        (Dialect.OPENAI, Endpoint.RESPONSES),
+        (Wire.CHAT, Endpoint.CHAT),
+        (Wire.MESSAGES, Endpoint.MESSAGES),
+        (Wire.RESPONSES, Endpoint.RESPONSES),
     )
     return {
         "context_window": model.context_window,
         "max_output_tokens": model.output_tokens_max,
         "endpoints": [
             CANONICAL[endpoint]
-            for dialect, endpoint in endpoints
-            if catalog.channels_serving(key.group, model.name, dialect)
+            for wire, endpoint in endpoints
+            if catalog.channels_serving(key.group, model.name, wire)
         ],
         "pricing": None if model.price is None else _pricing(model.price, multiplier),
     }

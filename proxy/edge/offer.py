@@ -57,7 +57,7 @@ def callable_model(catalog: Catalog, key: Key, request: CallRequest) -> Model:
     if (
         model is None
         or (key.models is not None and name not in key.models)
-        or not catalog.channels_serving(key.group, name, request.dialect)
+        or not catalog.channels_serving(key.group, name, request.wire)
     ):
         model = model_named(catalog, key, name)
     if model.price is None:
@@ -98,7 +98,7 @@ def make_offer(
         model=model,
         price=price,
         request=request,
-        channels=catalog.channels_serving(key.group, model.name, request.dialect),
+        channels=catalog.channels_serving(key.group, model.name, request.wire),
         output_tokens_max=most,
         output_limit=limit,
         hold=hold,

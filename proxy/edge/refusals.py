@@ -9,13 +9,12 @@ from collections.abc import Iterable
 import orjson
 
 from proxy.core import pricing
-from proxy.core.entities import Channel, Dialect
+from proxy.core.entities import Channel, Dialect, Wire
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import Failure, FailureKind
 from proxy.core.money import format_usd
 from proxy.core.redact import redact
 from proxy.core.routing import map_status, parse_retry_after
-from proxy.core.translation.conversation import Wire
 from proxy.edge.attempt import AttemptEnd
 from proxy.edge.offer import Offer
 from proxy.storage.ports import Refusal, RefusalReason

@@ -9,11 +9,10 @@ are framed (core/exchange.py), how channels are chosen (edge/dispatch.py), nor S
 from typing import Final
 
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Key, Verdict
+from proxy.core.entities import Key, Verdict, Wire
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import parse_call
-from proxy.core.translation.conversation import Wire
 from proxy.edge import settlement
 from proxy.edge.auth import identify, recognise
 from proxy.edge.call import Call

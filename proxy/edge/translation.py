@@ -1,9 +1,8 @@
 """An answer on its way into the caller's dialect, where its upstream speaks another one.
 
 Rules: the exchange reads, meters and bills what the upstream sent; what leaves is translated, so
-bytes that have not reached the client are told back in the upstream's own. A channel of the
-caller's dialect is always preferred: only there events pass byte for byte. A caller's wire form
-is more than its dialect: no channel speaks Responses, which are always translated. This module
+bytes that have not reached the client are told back in the upstream's own. A channel that serves
+the caller's own wire form is always preferred: only there events pass byte for byte. This module
 must not know money, sockets or channels' order.
 """
 
@@ -11,26 +10,24 @@ import re
 from collections import deque
 from typing import Final
 
-from proxy.core.entities import Channel, Dialect
+from proxy.core.catalog import spoken
+from proxy.core.entities import WIRE_ENDPOINTS, Channel
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import Exchange
 from proxy.core.requests import CallRequest
-from proxy.core.translation.conversation import Failed, Wire
+from proxy.core.translation.conversation import Failed
 from proxy.core.translation.translator import Translator
 from proxy.edge.offer import Offer
 
-WIRES: Final = {Dialect.OPENAI: Wire.CHAT, Dialect.ANTHROPIC: Wire.MESSAGES}
-"""What the channels of each dialect speak."""
 REMEMBERED_BYTES_MAX: Final = 4 << 20
 """Of translated events, the newest: more than a client's socket and our buffer hold."""
 NAMES_SHOWN_MAX: Final = 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_RESPONSES: Final = Wire.RESPONSES
 
 
 def native(request: CallRequest, channel: Channel) -> bool:
-    """Whether `channel` speaks the caller's wire form, so that events pass byte for byte."""
-    return channel.dialect is request.dialect and request.wire is not _RESPONSES
+    """Whether `channel` serves the caller's wire form, so that events pass byte for byte."""
+    return WIRE_ENDPOINTS[request.wire] in channel.endpoints
 
 
 class Translation:
@@ -48,7 +45,7 @@ class Translation:
         self._failing = b""
         self._translator = Translator(
             request.wire,
-            WIRES[channel.dialect],
+            spoken(channel, request.wire),
             created,
             include_usage=request.include_usage,
         )

@@ -13,7 +13,7 @@ from proxy.app.directory import DataDirectory
 from proxy.app.office import open_office
 from proxy.app.seed import Seeded, Upstream, demo_upstreams, list_models, merged, tokenizer_of
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Dialect
+from proxy.core.entities import Dialect, Wire
 from proxy.storage.documents import read_document
 from proxy.storage.secrets import key_well_formed
 
@@ -38,9 +38,9 @@ def test_a_first_seed_makes_all_a_first_call_needs(tmp_path: Path) -> None:
     assert done.key not in repr(done)
     assert done.models == MODELS
     (key,) = catalog.keys_by_id.values()
-    for dialect in Dialect:
+    for wire in (Wire.CHAT, Wire.MESSAGES):
         for model in MODELS:
-            (channel,) = catalog.channels_for(key.group, model, dialect)
+            (channel,) = catalog.channels_for(key.group, model, wire)
             assert channel.base_url == "http://127.0.0.1:9/v1"
             assert channel.allow_private
             assert channel.keys

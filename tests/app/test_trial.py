@@ -59,7 +59,7 @@ def reply(status: int, body: Any) -> bytes:
     return b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n" % (status, len(data)) + data
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
+@pytest.mark.parametrize("dialect", [Dialect.OPENAI, Dialect.ANTHROPIC])
 def test_a_working_upstream_answers_with_its_tokens_and_times(dialect: Dialect) -> None:
     async def run() -> Trial:
         demo = await start_demo(rate=0)
@@ -87,6 +87,49 @@ def test_each_dialect_sends_its_own_credentials_to_its_own_path() -> None:
     assert b"\r\nx-api-key: " + SECRET.encode() in asked
     assert b"anthropic-version: 2023-06-01" in asked
     assert orjson.loads(asked.split(b"\r\n\r\n")[1])["model"] == "upstream-name"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "asked"),
+    [
+        ("responses", "/v1/responses", "input"),
+        ("completions", "/v1/completions", "prompt"),
+        ("gemini_generate", "/v1/models/upstream-name:generateContent", "contents"),
+    ],
+)
+def test_a_channel_is_asked_in_a_form_it_serves(endpoint: str, path: str, asked: str) -> None:
+    dialect = Dialect.GEMINI if endpoint.startswith("gemini") else Dialect.OPENAI
+    endpoints = frozenset({endpoint, "speech"})
+    found, sent = against(reply(200, {}), dialect=dialect, endpoints=endpoints)
+    assert found.ok
+    head, _, body = sent.partition(b"\r\n\r\n")
+    assert head.startswith(f"POST {path} HTTP/1.1\r\n".encode())
+    named = {"model"} - ({"model"} if dialect is Dialect.GEMINI else set())
+    assert orjson.loads(body).keys() > named | {asked}
+
+
+def test_a_channel_without_conversations_is_not_tried() -> None:
+    with pytest.raises(ValueError, match="serves no conversations"):
+        against(reply(200, {}), endpoints=frozenset({"speech"}))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"choices": [{"text": "ok"}], "usage": {"prompt_tokens": 2, "completion_tokens": 1}},
+        {
+            "output": [{"type": "reasoning"}, {"content": [{"type": "output_text", "text": "ok"}]}],
+            "usage": {"input_tokens": 2, "output_tokens": 1},
+        },
+        {
+            "candidates": [{"content": {"parts": [{"text": "ok"}]}}],
+            "usageMetadata": {"promptTokenCount": 2, "candidatesTokenCount": 1},
+        },
+    ],
+)
+def test_an_answer_of_every_form_is_read(answer: dict[str, Any]) -> None:
+    found, _ = against(reply(200, answer))
+    assert (found.answer, found.input_tokens, found.output_tokens) == ("ok", 2, 1)
 
 
 def test_an_upstream_error_is_shown_without_the_secret() -> None:

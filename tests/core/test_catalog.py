@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.core.catalog import SUGGESTIONS_MAX, Catalog, build_catalog
-from proxy.core.entities import Channel, ChannelKey, Dialect, Group, Key, Model, Plan, User
+from proxy.core.catalog import SUGGESTIONS_MAX, Catalog, build_catalog, spoken
+from proxy.core.entities import Channel, ChannelKey, Dialect, Group, Key, Model, Plan, User, Wire
 from proxy.core.limits import EffectiveLimits, RateLimits
 
 
@@ -68,23 +68,57 @@ def test_rows_are_found_by_what_a_request_knows() -> None:
     assert made.models["gpt-4o"] is MODELS[0]
 
 
-def test_channels_are_indexed_by_group_model_and_dialect_in_order_of_priority() -> None:
+def test_channels_are_indexed_by_group_model_and_wire_in_order_of_priority() -> None:
     low = channel(1, models="gpt-4o gpt-4.1")
     high = channel(2, models="gpt-4o", groups="default cheap", priority=5)
     also_low = channel(3, models="gpt-4o")
     other = channel(4, models="claude-sonnet-4-5", dialect=Dialect.ANTHROPIC)
     off = channel(5, models="gpt-4o", enabled=False)
     made = catalog((also_low, other, low, off, high))
-    assert made.channels_for("default", "gpt-4o", Dialect.OPENAI) == (high, low, also_low)
-    assert made.channels_for("cheap", "gpt-4o", Dialect.OPENAI) == (high,)
-    assert made.channels_for("default", "gpt-4o", Dialect.ANTHROPIC) == ()
-    assert made.channels_for("default", "claude-sonnet-4-5", Dialect.ANTHROPIC) == (other,)
-    assert made.channels_for("nowhere", "gpt-4o", Dialect.OPENAI) == ()
+    assert made.channels_for("default", "gpt-4o", Wire.CHAT) == (high, low, also_low)
+    assert made.channels_for("cheap", "gpt-4o", Wire.CHAT) == (high,)
+    assert made.channels_for("default", "gpt-4o", Wire.MESSAGES) == ()
+    assert made.channels_for("default", "claude-sonnet-4-5", Wire.MESSAGES) == (other,)
+    assert made.channels_for("nowhere", "gpt-4o", Wire.CHAT) == ()
     assert made.channels[5] is off
-    assert made.channels_serving("default", "gpt-4o", Dialect.OPENAI) == (high, low, also_low)
-    assert made.channels_serving("default", "gpt-4o", Dialect.ANTHROPIC) == (high, low, also_low)
-    assert made.channels_serving("default", "claude-sonnet-4-5", Dialect.OPENAI) == (other,)
-    assert made.channels_serving("nowhere", "gpt-4o", Dialect.OPENAI) == ()
+    assert made.channels_serving("default", "gpt-4o", Wire.CHAT) == (high, low, also_low)
+    assert made.channels_serving("default", "gpt-4o", Wire.MESSAGES) == (high, low, also_low)
+    assert made.channels_serving("default", "claude-sonnet-4-5", Wire.CHAT) == (other,)
+    assert made.channels_serving("nowhere", "gpt-4o", Wire.CHAT) == ()
+
+
+def test_a_form_that_a_channel_serves_itself_is_preferred_to_any_translation() -> None:
+    chat = channel(1, models="gpt-4o", priority=9)
+    both = channel(2, models="gpt-4o", endpoints=frozenset({"responses", "messages"}))
+    speech = channel(3, models="gpt-4.1", endpoints=frozenset({"speech"}))
+    gemini = channel(4, models="gpt-4o-mini", dialect=Dialect.GEMINI)
+    made = catalog((chat, both, speech, gemini))
+    served = {wire: made.channels_serving("default", "gpt-4o", wire) for wire in Wire}
+    assert served == {
+        Wire.CHAT: (chat,),
+        Wire.MESSAGES: (both,),
+        Wire.RESPONSES: (both,),
+        Wire.COMPLETIONS: (chat,),
+        Wire.GEMINI: (),
+    }
+    assert made.channels_serving("default", "gpt-4.1", Wire.CHAT) == ()
+    assert made.channels_serving("default", "gpt-4o-mini", Wire.GEMINI) == (gemini,)
+    assert [spoken(chat, wire) for wire in (Wire.CHAT, Wire.MESSAGES)] == [Wire.CHAT, Wire.CHAT]
+    assert spoken(both, Wire.RESPONSES) is Wire.RESPONSES
+    assert spoken(both, Wire.CHAT) is Wire.MESSAGES
+    with pytest.raises(AssertionError, match="no form of conversation"):
+        spoken(speech, Wire.CHAT)
+
+
+def test_channels_are_found_by_any_endpoint_they_serve() -> None:
+    low = channel(1, models="gpt-4o")
+    high = channel(2, models="gpt-4o", priority=5, endpoints=frozenset({"speech"}))
+    made = catalog((low, high))
+    assert made.channels_for_endpoint("default", "gpt-4o", "speech") == (high, low)
+    assert made.channels_for_endpoint("default", "gpt-4o", "embeddings") == (low,)
+    assert made.channels_for_endpoint("default", "gpt-4o", "realtime") == ()
+    assert made.channels_for_endpoint("cheap", "gpt-4o", "speech") == ()
+    assert made.models_for("default") == (MODELS[0],)
 
 
 def test_groups_and_models_follow_enabled_channels() -> None:

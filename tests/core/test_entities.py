@@ -10,6 +10,7 @@ from proxy.core.entities import (
     DIALECT_ENDPOINTS,
     ENDPOINTS,
     MULTIPLIER_ONE,
+    WIRE_ENDPOINTS,
     Channel,
     ChannelKey,
     Dialect,
@@ -21,6 +22,7 @@ from proxy.core.entities import (
     Usage,
     UsageSource,
     Verdict,
+    Wire,
 )
 
 RECORDS = [
@@ -112,3 +114,5 @@ def test_a_channel_serves_what_its_dialect_has_unless_it_says_otherwise() -> Non
     assert native.endpoints == {"responses"}
     assert DIALECT_ENDPOINTS.keys() >= set(Dialect)
     assert {"responses", "realtime", "chat", "gemini_stream"} <= ENDPOINTS
+    assert set(WIRE_ENDPOINTS.values()) <= ENDPOINTS
+    assert WIRE_ENDPOINTS.keys() == set(Wire)

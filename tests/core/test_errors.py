@@ -1,4 +1,4 @@
-"""Golden bodies of every error in both dialects, plain and in-band."""
+"""Golden bodies of every error in every dialect, plain and in-band."""
 
 import json
 import re
@@ -22,6 +22,23 @@ ANTHROPIC_TYPES = {
     "api_error": {500, 502, 503},
     "timeout_error": {408, 504},
     "overloaded_error": {529},
+}
+# `google.rpc.Code`, and the statuses its HTTP mapping goes with or stands nearest to.
+GOOGLE_CODES = {
+    400: {"INVALID_ARGUMENT"},
+    401: {"UNAUTHENTICATED"},
+    402: {"FAILED_PRECONDITION"},
+    403: {"PERMISSION_DENIED"},
+    404: {"NOT_FOUND"},
+    405: {"INVALID_ARGUMENT"},
+    408: {"DEADLINE_EXCEEDED"},
+    413: {"INVALID_ARGUMENT"},
+    429: {"RESOURCE_EXHAUSTED"},
+    500: {"INTERNAL"},
+    502: {"INTERNAL"},
+    503: {"UNAVAILABLE"},
+    504: {"DEADLINE_EXCEEDED"},
+    529: {"UNAVAILABLE"},
 }
 # Stable: a client may have them in its code. Taking one out or moving it is a breaking change.
 PUBLISHED = {
@@ -87,6 +104,24 @@ def test_details_are_for_sdks_of_anthropic_alone() -> None:
     assert b"details" not in error_body(error, Dialect.OPENAI, REQUEST_ID)
 
 
+@pytest.mark.parametrize("code", ErrorCode, ids=lambda code: code.code)
+def test_the_gemini_body_has_a_google_status_and_our_code_as_its_reason(code: ErrorCode) -> None:
+    error = RelayError(code, "why", param="model")
+    told = json.loads(error_body(error, Dialect.GEMINI, REQUEST_ID))["error"]
+    assert told.pop("status") in GOOGLE_CODES[code.status]
+    assert told == {
+        "code": code.status,
+        "message": "why",
+        "details": [
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": code.code.upper(),
+                "domain": "sluice",
+            }
+        ],
+    }
+
+
 def test_an_upstream_body_passes_as_it_came_but_never_in_band() -> None:
     upstream = b'{"error": {"message": "theirs"}}'
     error = RelayError(ErrorCode.INVALID_REQUEST, "theirs", status=422, body=upstream)
@@ -102,6 +137,8 @@ def test_an_event_is_one_whole_event_of_its_dialect() -> None:
     anthropic = error_event(error, Dialect.ANTHROPIC, REQUEST_ID)
     body = error_body(error, Dialect.ANTHROPIC, REQUEST_ID)
     assert anthropic == b"event: error\ndata: " + body + b"\n\n"
+    gemini = error_event(error, Dialect.GEMINI, REQUEST_ID)
+    assert gemini == b"data: " + error_body(error, Dialect.GEMINI, REQUEST_ID) + b"\n\n"
     assert b"\n" not in body, "a line break inside the message must not end the event"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from proxy.core.catalog import TRANSLATED
 from proxy.core.sse import EventSplitter, fields
 from proxy.core.translation.conversation import Wire
 from proxy.core.translation.translator import SIDES, Translator
@@ -22,7 +23,9 @@ PATHS = {
     Wire.MESSAGES: "/v1/messages",
     Wire.RESPONSES: "/v1/responses",
 }
-ARROWS = [(caller, upstream) for caller in Wire for upstream in Wire if caller is not upstream]
+ARROWS = [
+    (caller, upstream) for caller in TRANSLATED for upstream in TRANSLATED if caller is not upstream
+]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TURNS = (
     ("user", "Which way?"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.structs import replace
 
+from proxy.core.catalog import TRANSLATED
 from proxy.core.entities import Usage
 from proxy.core.sse import EventSplitter, fields
 from proxy.core.translation.conversation import (
@@ -48,7 +49,7 @@ from proxy.core.translation.conversation import (
 )
 from proxy.core.translation.translator import SIDES
 
-PAIRS = [(one, other) for one in Wire for other in Wire if one is not other]
+PAIRS = [(one, other) for one in TRANSLATED for other in TRANSLATED if one is not other]
 pairs = pytest.mark.parametrize(("one", "other"), PAIRS, ids=str)
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)

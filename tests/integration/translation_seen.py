@@ -3,10 +3,13 @@
 import json
 from dataclasses import dataclass, field
 
+from proxy.core.catalog import TRANSLATED
 from proxy.core.translation.conversation import Wire
 from tests.integration.provider_answers import SCENARIOS, Scenario
 
-ARROWS = [(caller, upstream) for caller in Wire for upstream in Wire if caller is not upstream]
+ARROWS = [
+    (caller, upstream) for caller in TRANSLATED for upstream in TRANSLATED if caller is not upstream
+]
 NAMED = [scenario for scenario in SCENARIOS if scenario.error is None]
 ERROR = next(scenario for scenario in SCENARIOS if scenario.error is not None)
 

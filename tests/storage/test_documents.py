@@ -123,7 +123,7 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("must be a table", "model", {"price": "2.50"}),
     ("not a price", "model", {"price": {"input": 2.5}}),
     ("at most 1,000", "group", {"multiplier": "1000.000001"}),
-    ("one of openai, anthropic", "channel", {"dialect": "gemini"}),
+    ("one of openai, anthropic, gemini", "channel", {"dialect": "cohere"}),
     ("URL", "channel", {"base_url": "ftp://example.com"}),
     ("URL", "channel", {"base_url": "example.com"}),
     ("URL", "channel", {"base_url": "https://"}),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxy.core.entities import Dialect, Formula, Price, Tier
+from proxy.core.entities import Formula, Price, Tier, Wire
 from proxy.storage.secrets import SecretError
 from proxy.storage.snapshots import (
     PRICE_COLUMNS,
@@ -37,7 +37,7 @@ def test_a_catalog_is_read_as_it_is_stored(tmp_path: Path) -> None:
     assert key is not None
     assert (key.user_id, key.models, key.networks, key.enabled) == (2, None, None, True)
     assert catalog.limits_of(key).key.requests_per_minute == 60
-    (channel,) = catalog.channels_for("default", "m", Dialect.OPENAI)
+    (channel,) = catalog.channels_for("default", "m", Wire.CHAT)
     assert channel.models["m"] == "m-2"
     assert catalog.groups["double"].multiplier == 2_000_000
     price = catalog.models["m"].price

@@ -17,15 +17,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from proxy.core.entities import Usage
+from proxy.core.entities import Wire as Wire  # noqa: PLC0414 - the hub speaks of it
 from proxy.core.errors import ErrorCode, RelayError
-
-
-class Wire(StrEnum):
-    """A form in which requests and answers are written on the wire; one Side each."""
-
-    CHAT = "chat"
-    MESSAGES = "messages"
-    RESPONSES = "responses"
 
 
 class Text(Struct, frozen=True):
