@@ -1,6 +1,6 @@
 """A real llama.cpp server with a tiny random model: the independent meter of the billing tests.
 
-`python -m tests.integration.llama FILE` is the server process; `LlamaServer` starts and stops
+`python -m tests.integration.llama FILE TOKENS` is the server process; `LlamaServer` starts and stops
 it. The model (about 500 KB, written by the `gguf` package from a fixed seed) knows how to speak
 only in the sense that every layer of llama.cpp is real: tokenizer, template, sampler, counters.
 Its `llamacpp:tokens_predicted_total` counts sampled tokens without knowing who pays for them.
@@ -32,6 +32,8 @@ from tests import programs
 
 MODEL_SEED = 20_261_121
 CONTEXT_TOKENS = 4096
+"""A slot's context unless the test asks for more, up to what the model says it was made for."""
+MODEL_CONTEXT_TOKENS = 131_072
 SLOTS = 4
 PREDICT_TOKENS_MAX = 3500
 START_SECONDS_MAX = 60.0
@@ -136,7 +138,7 @@ def write_model(path: Path) -> None:
     types += [gguf.TokenType.CONTROL] * len(_CONTROL)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(MODEL_NAME)
-    writer.add_context_length(CONTEXT_TOKENS)
+    writer.add_context_length(MODEL_CONTEXT_TOKENS)
     writer.add_embedding_length(_EMBEDDING)
     writer.add_block_count(_LAYERS)
     writer.add_feed_forward_length(_FEED_FORWARD)
@@ -217,7 +219,8 @@ def tokens_predicted(metrics: str) -> int:
 class LlamaServer:
     """A running server: `with LlamaServer() as llama: llama.base_url`."""
 
-    def __init__(self) -> None:
+    def __init__(self, context_tokens: int = CONTEXT_TOKENS) -> None:
+        self._context_tokens = context_tokens
         self.base_url = ""
         """`http://127.0.0.1:PORT`, without `/v1`."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -227,7 +230,13 @@ class LlamaServer:
         """Start and wait until the model answers; raise with the server's own log if it does not."""
         programs.need_library("libgomp.so.1")  # xllamacpp's wheel leaves it to the system
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.llama", str(cached_model())],
+            [
+                sys.executable,
+                "-m",
+                "tests.integration.llama",
+                str(cached_model()),
+                str(self._context_tokens),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -287,14 +296,14 @@ class LlamaServer:
         self.stop()
 
 
-def _serve(model: Path) -> None:
-    """Run the server until standard input ends; print its address first."""
+def _serve(model: Path, context_tokens: int) -> None:
+    """Run the server, with that many tokens of context a slot, until standard input ends; print its address first."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(model)
     parameters.model_alias = {MODEL_NAME}
-    parameters.n_ctx = CONTEXT_TOKENS * SLOTS
+    parameters.n_ctx = context_tokens * SLOTS
     parameters.n_parallel = SLOTS
     parameters.n_predict = PREDICT_TOKENS_MAX
     parameters.cpuparams.n_threads = 1
@@ -317,4 +326,4 @@ def _serve(model: Path) -> None:
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]))
+    _serve(Path(sys.argv[1]), int(sys.argv[2]))

@@ -92,18 +92,14 @@ class _ToolUse(Struct, tag_field="type", tag="tool_use"):
     input: Raw
 
 
+class _ToolReference(Struct, tag_field="type", tag="tool_reference"):
+    tool_name: str
+
+
 class _ToolResult(Struct, tag_field="type", tag="tool_result"):
     tool_use_id: str
-    content: str | list[_Text | _Image | _Document] | None = None
+    content: str | list[_Text | _Image | _Document | _ToolReference] | None = None
     is_error: bool | None = None
-
-
-_Block: TypeAlias = _Text | _Image | _Document | _Thinking | _Redacted | _ToolUse | _ToolResult
-
-
-class _Message(Struct):
-    role: Role
-    content: str | list[_Block]
 
 
 class _Tool(Struct):
@@ -112,6 +108,31 @@ class _Tool(Struct):
     description: str | None = None
     input_schema: Raw = Raw()
     strict: bool | None = None
+
+
+class _Change(Struct):
+    type: str
+    name: str = ""
+    definition: _Tool | None = None
+
+
+class _Addition(Struct, tag_field="type", tag="tool_addition"):
+    tool: _Change
+
+
+class _Removal(Struct, tag_field="type", tag="tool_removal"):
+    tool: _Change
+
+
+_Said: TypeAlias = _Text | _Image | _Document | _Thinking | _Redacted | _ToolUse | _ToolResult
+_Block: TypeAlias = _Said | _Addition | _Removal
+
+
+class _Message(Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[_Block] | None = None
+    clear_at: str | None = None
+    output_config: Raw = Raw()
 
 
 class _ToolChoice(Struct):
@@ -180,11 +201,12 @@ def read_request(body: bytes) -> Request:
     choice = found.tool_choice
     output = found.output_config or _OutputConfig()
     form = output.format
+    instructions, messages = _conversation(found.messages)
     return Request(
         model=found.model,
-        messages=tuple(_message(one, place) for place, one in enumerate(found.messages)),
-        system=tuple(_system(found.system)),
-        tools=tuple(_tools(found.tools or ())),
+        messages=tuple(messages),
+        system=(*_system(found.system), *instructions),
+        tools=tuple(_tools(_offered(found))),
         tool_choice=None if choice is None else ToolChoice(_CHOICES[choice.type], choice.name),
         parallel_tools=_parallel(choice),
         output_tokens_max=found.max_tokens,
@@ -197,7 +219,7 @@ def read_request(body: bytes) -> Request:
         thinking_tokens=_thinking_tokens(found.thinking),
         user=None if found.metadata is None else found.metadata.user_id,
         stream=bool(found.stream),
-        left_out=tuple(sorted(set(names) - CARRIED - REFUSED.keys())),
+        left_out=tuple(sorted({*names, *_left_out(found.messages)} - CARRIED - REFUSED.keys())),
     )
 
 
@@ -235,7 +257,7 @@ def _thinking_tokens(config: _ThinkingConfig | None) -> int | None:
     return 0 if config.type == "disabled" else config.budget_tokens
 
 
-def _system(wire: str | list[_Text] | None) -> Iterable[Text]:
+def _system(wire: str | Iterable[_Text] | None) -> Iterable[Text]:
     if isinstance(wire, str):
         yield Text(wire)
         return
@@ -243,14 +265,72 @@ def _system(wire: str | list[_Text] | None) -> Iterable[Text]:
         yield Text(block.text, cache=block.cache_control is not None)
 
 
-def _message(wire: _Message, place: int) -> Message:
-    if isinstance(wire.content, str):
-        return Message(wire.role, (Text(wire.content),))
-    param = f"messages[{place}].content"
-    return Message(wire.role, tuple(_part(block, param) for block in wire.content))
+def _conversation(wire: list[_Message]) -> tuple[list[Text], list[Message]]:
+    """Turns, and the instructions between them, which go to the front, as they bind all.
+
+    Those that the provider would not show again, once the user has said more, are not carried.
+    """
+    last = max((place for place, one in enumerate(wire) if one.role == "user"), default=0)
+    instructions: list[Text] = []
+    messages: list[Message] = []
+    for place, one in enumerate(wire):
+        param = f"messages[{place}].content"
+        content = [_Text(one.content)] if isinstance(one.content, str) else one.content
+        if one.role != "system":
+            if content is None:
+                raise _unclear(param, "is required")
+            parts = tuple(_part(block, param) for block in content)
+            messages.append(Message(Role(one.role), parts))
+        elif one.clear_at != "next_user_message" or place > last:
+            said = [block for block in content or () if not isinstance(block, _Addition | _Removal)]
+            texts = [block for block in said if isinstance(block, _Text)]
+            if len(texts) != len(said):
+                raise _unclear(param, "may hold text and changes of tools only")
+            instructions += _system(texts)
+    return instructions, messages
+
+
+def _left_out(wire: Iterable[_Message]) -> Iterable[str]:
+    if any(bytes(one.output_config) for one in wire):
+        yield "messages.output_config"
+
+
+def _offered(found: _Body) -> Iterable[_Tool]:
+    """The tools after all changes that the conversation made to them."""
+    tools = found.tools or []
+    changes = [
+        block
+        for one in found.messages
+        if isinstance(one.content, list)
+        for block in one.content
+        if isinstance(block, _Addition | _Removal)
+    ]
+    if not changes:
+        return tools
+    known = {tool.name: tool for tool in tools}
+    offered = dict(known)
+    for change in changes:
+        tool = change.tool
+        if tool.definition is not None:
+            known[tool.definition.name] = offered[tool.definition.name] = tool.definition
+        elif tool.type != "tool_reference":
+            raise _cannot("messages", REFUSED["mcp_servers"])
+        elif isinstance(change, _Removal):
+            offered.pop(tool.name, None)
+        elif tool.name in known:
+            offered[tool.name] = known[tool.name]
+        else:
+            raise _unclear("messages", f"adds a tool `{tool.name}` that is not defined")
+    return offered.values()
+
+
+def _unclear(param: str, what: str) -> RelayError:
+    return RelayError(ErrorCode.INVALID_REQUEST, f"`{param}` {what}.", param=param)
 
 
 def _part(block: _Block, param: str) -> Part:
+    if isinstance(block, _Addition | _Removal):
+        raise _unclear(param, "changes tools outside of a message of the system")
     if isinstance(block, _Thinking):
         return Thinking(block.thinking, block.signature)
     if isinstance(block, _Redacted):
@@ -267,7 +347,11 @@ def _part(block: _Block, param: str) -> Part:
     return _shown(block, param)
 
 
-def _shown(block: _Text | _Image | _Document, param: str) -> Text | Image | Document:
+def _shown(
+    block: _Text | _Image | _Document | _ToolReference, param: str
+) -> Text | Image | Document:
+    if isinstance(block, _ToolReference):
+        return Text(block.tool_name)  # every tool is told elsewhere, none is loaded later
     cache = block.cache_control is not None
     if isinstance(block, _Text):
         return Text(block.text, cache=cache)

@@ -185,3 +185,70 @@ def test_what_would_change_the_answer_is_refused(name: str, value: object) -> No
     assert caught.value.details == (unsupported if name == "thread" else None)
     assert read(**{name: None}).left_out == ()
     assert read(mcp_servers=[]).left_out == ()
+
+
+def said(role: str, *content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content[0] if content else None, **more}
+
+
+def talk(*messages: dict[str, Any], **fields: Any) -> Request:
+    document = {"model": "m", "max_tokens": 5, "messages": messages, **fields}
+    return read_request(orjson.dumps(document))
+
+
+def test_instructions_between_turns_go_to_the_front() -> None:
+    found = talk(
+        said("user", "hello"),
+        said("system", "be brief"),
+        said("assistant", "hi"),
+        said("system", "seen once", clear_at="next_user_message"),
+        said("user", "go on"),
+        said("system", [{"type": "text", "text": "now", **CACHE}], clear_at="next_user_message"),
+        said("system", output_config={"effort": "low"}),
+        system="first",
+    )
+    assert found.system == (Text("first"), Text("be brief"), Text("now", cache=True))
+    assert [one.role for one in found.messages] == [Role.USER, Role.ASSISTANT, Role.USER]
+    assert found.left_out == ("messages.output_config",)
+
+
+def change(kind: str, **tool: Any) -> dict[str, Any]:
+    return said("system", [{"type": f"tool_{kind}", "tool": tool}])
+
+
+def test_changes_of_tools_are_made() -> None:
+    tools = [{"name": name, "input_schema": {}} for name in ("a", "b", "c")]
+    found = talk(
+        said("user", "hello"),
+        change("removal", type="tool_reference", name="a"),
+        change("removal", type="tool_reference", name="b"),
+        change("removal", type="tool_reference", name="unheard_of"),
+        change("addition", type="tool_reference", name="a"),
+        change("addition", type="tool_definition", definition={"name": "d", "description": "new"}),
+        tools=tools,
+    )
+    assert [tool.name for tool in found.tools] == ["c", "a", "d"]
+    assert found.tools[-1].description == "new"
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        (change("addition", type="tool_reference", name="z"), "messages"),
+        (change("addition", type="mcp_tool_reference", name="a", server_name="s"), "messages"),
+        (change("removal", type="mcp_toolset_reference", server_name="s"), "messages"),
+        (said("system", [{"type": "thinking", "thinking": "hm"}]), "messages[1].content"),
+        (change("addition", type="tool_reference", name="a") | {"role": "user"}, "messages[1].content"),
+        (said("assistant"), "messages[1].content"),
+    ],
+)  # fmt: skip
+def test_turns_that_make_no_sense_are_refused(message: dict[str, Any], param: str) -> None:
+    with pytest.raises(RelayError) as caught:
+        talk(said("user", "hello"), message, tools=[{"name": "a"}])
+    assert (caught.value.code, caught.value.param) == (ErrorCode.INVALID_REQUEST, param)
+
+
+def test_a_tool_that_was_found_is_named_to_who_knows_them_all() -> None:
+    reference = {"type": "tool_reference", "tool_name": "weather"}
+    found = read({"type": "tool_result", "tool_use_id": "c", "content": [reference]})
+    assert found.messages[0].parts == (ToolResult("c", (Text("weather"),)),)
