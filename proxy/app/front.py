@@ -23,12 +23,12 @@ from proxy.core.entities import Tokenizer
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.ids import IdSource
 from proxy.edge import log
-from proxy.edge.call import Notice
 from proxy.edge.client import ClientServer
 from proxy.edge.families import OTHER
 from proxy.edge.health import ChannelHealth
 from proxy.edge.lag import LagWatch
 from proxy.edge.metrics import CallFigures, Metrics
+from proxy.edge.open_call import Notice
 from proxy.edge.server import Server
 from proxy.edge.sweep import TICK_SECONDS, Sweep
 from proxy.edge.upstream import UpstreamPool

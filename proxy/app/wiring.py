@@ -15,8 +15,8 @@ from proxy.app.settings import Settings, host_and_port
 from proxy.app.sizes import storage_figures
 from proxy.app.sockets import Listeners, bound_address
 from proxy.core.money import parse_usd
-from proxy.edge.call import Notice
 from proxy.edge.metrics import Live, Metrics
+from proxy.edge.open_call import Notice
 from proxy.edge.operations import OneProcess, Operations
 from proxy.edge.world import World
 from proxy.storage.billing import Keeper

@@ -9,9 +9,10 @@ must not know money, limits or routing; what it asks of the call is in `AttemptO
 import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
-from proxy.core.exchange import Exchange, Phase
+from proxy.core.exchange import Phase
+from proxy.core.http1 import ResponseHead
 from proxy.core.outcomes import Failure, FailureKind
 from proxy.edge.translation import Translation
 from proxy.edge.upstream import Kept
@@ -33,6 +34,59 @@ class AttemptEnd(Enum):
     CLIENT_GONE = auto()
 
 
+class Engine(Protocol):
+    """What reads an upstream's answer (core/exchange.py), as an attempt drives it."""
+
+    phase: Phase
+    failure: Failure | None
+    held: bytes
+    shown: bool
+    upper: int
+    at_edge: bool
+    tokens_allowed: int
+
+    @property
+    def head(self) -> ResponseHead | None:
+        """The response head, once it is whole."""
+
+    @property
+    def progress(self) -> int:
+        """A number that grows when anything was received, and only then."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection may carry another request."""
+
+    @property
+    def passes(self) -> Callable[[bytes], bool]:
+        """What says of a read if it may be written on as it is."""
+
+    def ordinary(self, data: bytes) -> int:
+        """How many leading bytes of a read may be written on as they are."""
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes off the wire; return what to forward."""
+
+    def receive_eof(self) -> bytes:
+        """Take the end of the connection; return what may still be forwarded."""
+
+    def allow(self, tokens_allowed: int) -> bytes:
+        """Move the edge of the hold; return what now passes."""
+
+    def finish(self, data: bytes) -> bool | None:
+        """Take what follows the end; tell whether the connection may be used again."""
+
+    def reject(self, failure: Failure) -> None:
+        """End in `failure`."""
+
+
+EngineT_co = TypeVar("EngineT_co", bound=Engine, covariant=True)
+
+
 class AttemptOwner(Protocol):
     """The call, as its attempt sees it."""
 
@@ -49,7 +103,7 @@ def _discard(data: bytes) -> None:
     del data
 
 
-class Attempt(asyncio.Protocol):
+class Attempt(asyncio.Protocol, Generic[EngineT_co]):
     """Drives `exchange` over one connection.
 
     `flow` starts writing to the client; before it, content waits in `pending`. `over` is True
@@ -81,7 +135,7 @@ class Attempt(asyncio.Protocol):
         self,
         loop: asyncio.AbstractEventLoop,
         owner: AttemptOwner,
-        exchange: Exchange,
+        exchange: EngineT_co,
         *,
         low_water: int,
         translation: Translation | None = None,

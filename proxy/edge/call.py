@@ -1,53 +1,47 @@
-"""One admitted call while it is open: its hold, its attempt in flight, its client, its bill.
+"""One conversation while it is open: its hold as it grows, its meter, its translation, its bill.
 
-Rules: who reserved settles, exactly once, by one synchronous call (`settle`). The call hears of
-its client (paused, resumed, lost), of its hold running out and of time passing, and acts on the
-attempt in flight; it never chooses a channel (edge/dispatch.py) nor frames bytes. Time is loop
-time. This module must not know SQL or HTTP heads.
+Rules: see edge/open_call.py, whose clients, deadlines and end these are. A hold that runs out is
+asked to grow in time, and refused at its edge the call is cut. This module must not know SQL or
+HTTP heads.
 """
-
-import asyncio
-from collections.abc import Coroutine
-from enum import Enum, auto
-from time import perf_counter
-from typing import Self
 
 from proxy.core.answers import PlainReading
 from proxy.core.bill import Delivered
-from proxy.core.entities import Attempt as AttemptRecord
+from proxy.core.catalog import spoken
 from proxy.core.entities import (
+    WIRE_ENDPOINTS,
     Channel,
     ChannelKey,
     DisconnectMode,
+    Usage,
     Verdict,
+    Wire,
 )
-from proxy.core.errors import ErrorCode, RelayError
-from proxy.core.exchange import UNLIMITED, Exchange, Phase
+from proxy.core.errors import RelayError
+from proxy.core.exchange import UNLIMITED, Exchange
+from proxy.core.outcomes import Failure, FailureKind
+from proxy.core.urls import Endpoint
 from proxy.edge import settlement
-from proxy.edge.attempt import Attempt, AttemptEnd
+from proxy.edge.attempt import Attempt
 from proxy.edge.downstream import Downstream
 from proxy.edge.engines import plain_exchange, request_body, stream_exchange
+from proxy.edge.heads import known_head
 from proxy.edge.offer import Offer
+from proxy.edge.open_call import Notice, OpenCall
 from proxy.edge.settlement import Ended
 from proxy.edge.translation import Translation, native
+from proxy.edge.upstream import Origin
 from proxy.edge.world import World
-from proxy.storage.ports import Admission, Durable, Opening, Progress, Receipt
+from proxy.storage.ports import Admission, Closing, Opening, Progress
 
-MARK_SECONDS = 1.0
+ERROR_WORDS_BYTES_MAX = 65_536
+"""What is read of an error inside a plain 200."""
+_ENDPOINTS = {wire: Endpoint(name) for wire, name in WIRE_ENDPOINTS.items()}
 LOW_WATER_DIVISOR = 2
 """The next slice is asked for when half of one is left."""
 
 
-class Notice(Enum):
-    """Why we cut a call short."""
-
-    REVOKED = auto()
-    SHUTDOWN = auto()
-    UNBILLED = auto()
-    BALANCE = auto()
-
-
-class Call:
+class Call(OpenCall[Exchange]):
     """See the module docstring."""
 
     def __init__(
@@ -59,67 +53,17 @@ class Call:
         admission: Admission,
         body: bytes,
     ) -> None:
-        now = world.loop.time()
-        self.world = world
-        self.client = client
-        self.offer = offer
-        self.opening = opening
-        self.admission = admission
-        self.attempt: Attempt | None = None
-        self.channel: Channel | None = None
-        self.notice: Notice | None = None
-        self.gone = False
-        self.shown = False
-        self.heartbeat_due = False
-        self.retry_refused = False
-        self.receipt: Receipt | None = None
+        super().__init__(world, client, offer, opening, admission, flows=offer.request.stream)
+        self.offer: Offer = offer
         self.body = body
-        self._held = admission.held
-        self.records: list[AttemptRecord] = []
-        self._connecting: asyncio.Task[asyncio.Transport] | None = None
-        self.delivered: Delivered | None = None
         self.reading: PlainReading | None = None
         self.prompt_tokens: int | None = None
+        self._held = admission.held
         self._extending = False
-        self.started = now
-        self.first_byte_at: float | None = None
-        self.upstream_seconds = 0.0
-        self._progress = -1
-        self._progress_at = now
-        self._marked = 0
-        self._marked_at = now
-        self._paused_at: float | None = None
-        self._drain_until: float | None = None
-        self._heartbeat_at = now + world.bounds.heartbeat_first_ms / 1000
-        self._commit_waiter: asyncio.Future[None] | None = None
-        self._commit_since = 0.0
-
-    def __enter__(self) -> Self:
-        """Be known to the client's connection, the sweep and the world while the call is open."""
-        world, connection = self.world, self.client.connection
-        world.calls.add(self)
-        world.sweep.add(self)
-        connection.listener = self
-        if connection.lost:
-            self.gone = True
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """The call has ended: nobody tells it anything any more."""
-        self.client.connection.listener = None
-        self.world.sweep.remove(self)
-        self.world.calls.discard(self)
-        # Call and attempt know each other: without this only the collector would free them.
-        self.attempt = None
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether the client has left or we cut the call short: no use in trying on."""
-        return self.gone or self.notice is not None
 
     # The attempt in flight
 
-    def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt:
+    def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt[Exchange]:
         """Make the attempt for `channel`; the caller connects it."""
         world, request = self.world, self.offer.request
         translation = None
@@ -139,13 +83,22 @@ class Call:
         else:
             exchange = plain_exchange(channel.dialect)
         low_water = world.bounds.slice_tokens // LOW_WATER_DIVISOR
-        self.attempt = Attempt(
-            world.loop, self, exchange, low_water=low_water, translation=translation
+        attempt = Attempt(world.loop, self, exchange, low_water=low_water, translation=translation)
+        return self._begun(attempt, channel)
+
+    def upstream_head(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
+        """Return where the attempt in flight goes and its head but for the length."""
+        wire = spoken(channel, self.offer.request.wire)
+        return known_head(
+            self.world,
+            channel,
+            key,
+            _ENDPOINTS[wire],
+            channel.models[self.offer.model.name],
+            # Versions and betas are of the caller's own wire form.
+            self.client.visit.forwarded if wire is self.offer.request.wire else (),
+            stream=self.flows,
         )
-        self.channel = channel
-        self._progress = -1
-        self._progress_at = world.loop.time()
-        return self.attempt
 
     def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes:
         """Return what the attempt in flight sends. Raises RelayError 400."""
@@ -161,21 +114,6 @@ class Call:
         translation = None if self.attempt is None else self.attempt.translation
         return client_bytes if translation is None else translation.unsent(client_bytes)
 
-    async def connecting(
-        self, connect: Coroutine[None, None, asyncio.Transport]
-    ) -> asyncio.Transport | None:
-        """Await a connection, giving up at once when the client leaves (None)."""
-        task = self._connecting = asyncio.ensure_future(connect)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if self.gone or self.notice is not None:
-                return None
-            raise
-        finally:
-            task.cancel()  # whatever ended the waiting, no connection is made for nobody
-            self._connecting = None
-
     def show(self) -> None:
         """The content point: send what is there and let the rest flow by itself."""
         attempt, client = self.attempt, self.client
@@ -187,70 +125,31 @@ class Call:
         if client.begun:
             client.write(first)
         else:
-            self._name_channel()
+            self.name_channel()
             client.begin(first)
         transport = client.connection.transport
         if transport is not None and not self.gone:
             attempt.flow(transport.write, chunked=client.chunked)
 
-    def _name_channel(self) -> None:
-        """Say which upstream and which of its models answers: never a silent substitution."""
-        channel = self.channel
-        if channel is not None:
-            self.client.name_upstream(channel.name, channel.models[self.offer.model.name])
-            if self.attempt is not None and self.attempt.translation is not None:
-                self.client.add_headers(self.attempt.translation.header())
+    def name_channel(self) -> None:
+        """Say who answers, and what of the request a translation could not say."""
+        super().name_channel()
+        if self.attempt is not None and self.attempt.translation is not None:
+            self.client.add_headers(self.attempt.translation.header())
 
-    def end_attempt(self, key: ChannelKey, outcome: str, began: float) -> None:
-        """Record the attempt in flight, served or failed: what an invoice is reconciled with."""
-        attempt = self.attempt
-        if attempt is None:
-            raise AssertionError("no attempt to end")
-        if attempt.first_byte_at is not None:
-            self.upstream_seconds += attempt.first_byte_at - began
-        self.records.append(settlement.record(self, attempt.exchange, key, outcome, began))
-
-    # What the client's connection tells
-
-    def client_paused(self) -> None:
-        """Stop reading the upstream until the client has read."""
-        self._paused_at = self.world.loop.time()
-        if self.attempt is not None:
-            self.attempt.pause("client")
-
-    def client_resumed(self) -> None:
-        """Read the upstream again."""
-        self._paused_at = None
-        self._progress_at = self.world.loop.time()
-        if self.attempt is not None:
-            self.attempt.resume("client")
-
-    def client_lost(self, unsent_bytes: int) -> None:
-        """Apply the disconnect contract at once: count what left, then cancel or read on."""
-        self.gone = True
-        self._paused_at = None
-        if self._connecting is not None:
-            self._connecting.cancel()
-        attempt = self.attempt
-        if attempt is None:
-            return
-        if self.delivered is None:
-            self.delivered = settlement.measure(self, attempt.exchange, unsent_bytes)
-        seconds = 0.0 if attempt.over else self._drain_seconds(attempt.exchange)
-        if seconds <= 0:
-            attempt.stop(AttemptEnd.CLIENT_GONE)
-            return
-        self._drain_until = self.world.loop.time() + seconds
-        attempt.detach()
-        attempt.allow(UNLIMITED)
-
-    def _drain_seconds(self, exchange: Exchange) -> float:
+    def _drain_seconds(self) -> float:
         """How long to read on for the provider's figure (DESIGN.md section 3)."""
         group = self.offer.group
         strict = self.offer.strict or self.admission.ceiling_held
         if group.disconnect is DisconnectMode.DRAIN or strict:
             return group.drain_seconds_max
-        return self.world.bounds.usage_wait_ms / 1000 if exchange.finishing else 0.0
+        return self.world.bounds.usage_wait_ms / 1000 if self._exchange.finishing else 0.0
+
+    @property
+    def _exchange(self) -> Exchange:
+        if self.attempt is None:
+            raise AssertionError("no attempt in flight")
+        return self.attempt.exchange
 
     # The hold
 
@@ -293,64 +192,6 @@ class Call:
         known = tally.usage().input_total if tally.seen else 0
         return known or self.offer.request.input_tokens_estimate
 
-    # Time
-
-    def tick(self, now: float) -> None:
-        """Look at every deadline of this call, and mark its progress once a second."""
-        if self._client_stalled(now):
-            self.client.abort()
-            return
-        if self._commit_waiter is not None:
-            self._tick_commit(now)
-            return
-        attempt = self.attempt
-        if attempt is None or attempt.transport is None or attempt.over:
-            return
-        if self._drain_until is not None:
-            if now >= self._drain_until:
-                attempt.stop(AttemptEnd.CLIENT_GONE)
-            return
-        exchange = attempt.exchange
-        progress = exchange.progress
-        if progress != self._progress:
-            self._progress = progress
-            self._progress_at = now
-        if self._paused_at is not None:
-            return
-        self._check_silence(attempt, now)
-        if now - self._marked_at >= MARK_SECONDS and progress != self._marked:
-            self._marked_at, self._marked = now, progress
-            self._mark(exchange)
-
-    def _client_stalled(self, now: float) -> bool:
-        since = self._paused_at
-        return since is not None and now - since >= self.world.bounds.write_stall_seconds_max
-
-    def _check_silence(self, attempt: Attempt, now: float) -> None:
-        channel, bounds, client = self.channel, self.world.bounds, self.client
-        if channel is None:
-            raise AssertionError("an attempt without a channel")
-        silent = now - self._progress_at
-        recent = silent * 1000 < bounds.heartbeat_ms and silent < channel.idle_seconds_max
-        if attempt.flowing and recent:
-            return  # nearly always; every stream is asked four times a second
-        if attempt.exchange.phase is Phase.HEAD:
-            if silent >= channel.first_byte_seconds_max:
-                attempt.stop(AttemptEnd.FIRST_BYTE_TIMEOUT)
-                return
-        elif silent >= channel.idle_seconds_max:
-            attempt.stop(AttemptEnd.IDLE_TIMEOUT)
-            return
-        if not self._heartbeat_safe:
-            return
-        if now >= self._heartbeat_at:
-            self._heartbeat_at = now + bounds.heartbeat_ms / 1000
-            if client.begun:
-                client.write(client.heartbeat())
-            else:
-                self.heartbeat_due = True
-                attempt.nudge()
-
     @property
     def _heartbeat_safe(self) -> bool:
         """Whether a heartbeat may stand between the events of the attempt in flight.
@@ -364,8 +205,9 @@ class Call:
         exchange = self.attempt.exchange
         return not (exchange.has_id or exchange.in_event)
 
-    def _mark(self, exchange: Exchange) -> None:
+    def _mark(self) -> None:
         """Tell the keeper what this call costs if every process dies now."""
+        exchange = self._exchange
         if not self.shown or exchange.over:
             return
         delivered = settlement.measure(self, exchange, None)
@@ -383,28 +225,6 @@ class Call:
 
     # The end
 
-    def cut(self, notice: Notice) -> None:
-        """End the call early for a reason of ours; the caller is told in-band."""
-        if self.notice is None:
-            self.notice = notice
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self.attempt is not None:
-            self.attempt.stop(AttemptEnd.CUT)
-
-    async def reserved(self) -> None:
-        """Wait until the open call is durable: before it not one byte goes to the client.
-
-        Raises RelayError 503 when the ledger cannot be written, or not in time.
-        """
-        committed = self.admission.committed
-        if not committed.done():
-            await self._wait(committed)
-        if not committed.done() or committed.exception() is not None:
-            raise RelayError(
-                ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable.", retry_after=2
-            )
-
     async def handed_over(self, ended: Ended) -> Ended:
         """Give the kernel all of the answer but its end; `ended`, unless the client left.
 
@@ -421,64 +241,47 @@ class Call:
             await self.reserved()
             if self.gone:
                 return settlement.CLIENT_GONE
-            self._name_channel()
+            self.name_channel()
             client.begin_plain(self.last())
-        if not client.connection.is_drained():
-            await client.connection.drained()
-        return settlement.CLIENT_GONE if self.gone else ended
+        return await super().handed_over(ended)
 
-    def settle(self, ended: Ended) -> Receipt:
-        """Close the call, exactly once; later calls change nothing and return the receipt."""
-        if self.receipt is None:
-            closing = settlement.closing(self, ended)
-            self.receipt = self.world.billing.settle(closing)
-            self.world.metrics.observe_call(settlement.figures(self, closing))
-        return self.receipt
+    def in_band(self, error: RelayError) -> bytes | None:
+        """Return the last event of a stream that fails, where its wire form has one of its own."""
+        attempt = self.attempt
+        if self.offer.request.wire is not Wire.RESPONSES or not self.client.begun:
+            return None
+        if attempt is None or attempt.translation is None:
+            raise AssertionError("no channel speaks this form, and yet nothing is translated")
+        return attempt.translation.fail(error, anew=not self.shown)
 
-    async def committed(self, ended: Ended) -> Ended:
-        """Wait until the charge is in the ledger; `ended`, or an error if that takes too long.
+    def refuses(self) -> bool:
+        """Whether a plain 200 holds an error, or nothing readable: a failure before content."""
+        if self.flows:
+            return False
+        exchange = self._exchange
+        answer = settlement.reading(self, exchange)
+        if answer.readable and not answer.error:
+            return False
+        kind = FailureKind.ERROR_EVENT if answer.readable else FailureKind.UNEXPECTED_ANSWER
+        body = exchange.body[:ERROR_WORDS_BYTES_MAX]
+        exchange.reject(Failure(kind, "a plain answer without content", body=body))
+        self.reading = None
+        return True
 
-        Only the waiting is awaited: cancelling it changes nothing of the settlement.
-        """
-        receipt = self.receipt
-        if receipt is None:
-            raise AssertionError("committed before settle")
-        if receipt.committed.done():
-            self.world.metrics.observe_commit_wait(0.0)
-        else:
-            began = perf_counter()
-            try:
-                await self._wait(receipt.committed)
-            finally:
-                # The loop's clock ticks in milliseconds; this wait is tens of microseconds.
-                self.world.metrics.observe_commit_wait(perf_counter() - began)
-        if receipt.committed.done() and receipt.committed.exception() is None:
-            return ended
-        error = RelayError(
-            ErrorCode.SETTLEMENT_UNAVAILABLE,
-            "The answer could not be billed in time; it is incomplete.",
-        )
-        return Ended(Verdict.INTERNAL_ERROR, error)
+    # The bill
 
-    async def _wait(self, commit: Durable) -> None:
-        """Wait for a commit, at most `commit_wait_ms_max`, which `tick` looks after."""
-        waiter = self._commit_waiter = self.world.loop.create_future()
-        self._commit_since = self.world.loop.time()
-        commit.add_done_callback(lambda _: None if waiter.done() else waiter.set_result(None))
-        try:
-            await waiter
-        finally:
-            self._commit_waiter = None
+    def _reported(self) -> Usage:
+        """Return what the provider reported in an attempt."""
+        reported = settlement.tally(self, self._exchange)
+        return reported.usage() if reported.seen else Usage(calls=0)
 
-    def _tick_commit(self, now: float) -> None:
-        waiter, bounds = self._commit_waiter, self.world.bounds
-        if waiter is None or waiter.done():
-            return
-        if (now - self._commit_since) * 1000 >= bounds.commit_wait_ms_max:
-            waiter.set_result(None)
-        elif now >= self._heartbeat_at and self.client.begun and self._heartbeat_safe:
-            self._heartbeat_at = now + bounds.heartbeat_ms / 1000
-            self.client.write(self.client.heartbeat())
+    def _measured(self, unsent_bytes: int) -> Delivered:
+        """Count what left this machine, but for the newest `unsent_bytes`."""
+        return settlement.measure(self, self._exchange, unsent_bytes)
+
+    def _closing(self, ended: Ended) -> Closing:
+        """Return everything the ledger records of this call, which has just ended."""
+        return settlement.closing(self, ended)
 
     def last(self) -> bytes:
         """Return what was held for the commit: the terminal frame, or the whole plain body."""

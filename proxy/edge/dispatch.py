@@ -9,32 +9,24 @@ too. This module must not know money, nor how bytes are framed.
 from dataclasses import dataclass
 
 from proxy.core.breaker import Outcome
-from proxy.core.catalog import spoken
-from proxy.core.entities import WIRE_ENDPOINTS, Channel, ChannelKey, Verdict, Wire
+from proxy.core.entities import Channel, ChannelKey, Verdict
 from proxy.core.errors import ErrorCode, RelayError
-from proxy.core.exchange import Exchange, Failure, FailureKind, Phase
-from proxy.core.http1 import request_length, request_prefix
+from proxy.core.exchange import FailureKind, Phase
+from proxy.core.http1 import request_length
 from proxy.core.routing import (
     AttemptFailure,
     parse_retry_after,
     plan,
     retryable,
 )
-from proxy.core.targets import credential, names_model, target
-from proxy.core.urls import Endpoint
 from proxy.edge import log, refusals, settlement
-from proxy.edge.attempt import Attempt, AttemptEnd
-from proxy.edge.call import Call, Notice
+from proxy.edge.attempt import Attempt, AttemptEnd, Engine
+from proxy.edge.open_call import AnyCall, Notice
 from proxy.edge.settlement import Ended
-from proxy.edge.upstream import ConnectError, Origin
+from proxy.edge.upstream import ConnectError
 
-ANTHROPIC_VERSION_DEFAULT = "2023-06-01"
 INTERRUPTED = "interrupted"
 """Outcome of an attempt that an exception or a cancellation took out of our hands."""
-HEADS_MAX = 1_024
-"""Upstream request heads kept ready; each is a few hundred bytes."""
-ERROR_WORDS_BYTES_MAX = 65_536
-"""What is read of an error inside a plain 200."""
 TRIES_MAX = 8
 """Connections one call may use at one channel: stale ones, refused options, resting keys."""
 _FAILURES = {
@@ -80,7 +72,7 @@ class _Failed:
     outcome: Outcome = Outcome.FAILURE
 
 
-async def dispatch(call: Call) -> Ended:
+async def dispatch(call: AnyCall) -> Ended:
     """Try channels until one serves the call or none may be tried; return how it ended."""
     world, offer = call.world, call.offer
     if call.gone:
@@ -115,17 +107,17 @@ async def dispatch(call: Call) -> Ended:
     return _conclude(call, last)
 
 
-def _nobody_usable(call: Call) -> RelayError:
+def _nobody_usable(call: AnyCall) -> RelayError:
     """Why no channel was tried: every key rests after what it was told, or a breaker is open."""
     now, health, channels = call.world.loop.time(), call.world.health, call.offer.channels
     waits = [wait for channel in channels if (wait := health.pool(channel).blocked(now))]
     if not waits or len(waits) < len(channels):
         return refusals.unavailable()
     status, seconds = min(waits, key=lambda wait: wait[1])
-    return refusals.resting(status, seconds, call.offer.request.dialect)
+    return refusals.resting(status, seconds, call.client.dialect)
 
 
-def _conclude(call: Call, failed: _Failed | None) -> Ended:
+def _conclude(call: AnyCall, failed: _Failed | None) -> Ended:
     if call.notice is not None and call.notice in _NOTICES:
         verdict, code, message = _NOTICES[call.notice]
         return Ended(verdict, RelayError(code, message, should_retry=False))
@@ -144,7 +136,7 @@ def _conclude(call: Call, failed: _Failed | None) -> Ended:
     return Ended(verdict, failed.error)
 
 
-async def _try_channel(call: Call, channel: Channel) -> _Failed | None:
+async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
     """Use up to a few connections to one channel; None when it served (or the client left)."""
     world = call.world
     breaker = world.health.breaker(channel)
@@ -185,7 +177,7 @@ async def _try_channel(call: Call, channel: Channel) -> _Failed | None:
         breaker.report(permit, outcome, world.loop.time())
 
 
-def _refused_stream_options(attempt: Attempt, call: Call, channel: Channel) -> bool:
+def _refused_stream_options(attempt: Attempt[Engine], call: AnyCall, channel: Channel) -> bool:
     """Whether the upstream refused `stream_options`: then it is left out from now on."""
     failure, world = attempt.exchange.failure, call.world
     if (
@@ -205,14 +197,14 @@ def _refused_stream_options(attempt: Attempt, call: Call, channel: Channel) -> b
 
 
 async def _try_once(
-    call: Call, channel: Channel, key: ChannelKey, *, fresh: bool
-) -> tuple[Attempt, _Failed | None, bool]:
+    call: AnyCall, channel: Channel, key: ChannelKey, *, fresh: bool
+) -> tuple[Attempt[Engine], _Failed | None, bool]:
     """One connection, one request; returns the attempt, its failure and if it was reused."""
     world = call.world
     began = world.loop.time()
     omit = world.health.omits_usage(channel)
     attempt = call.begin_attempt(channel, omit_usage=omit)
-    origin, head = _request_head(call, channel, key)
+    origin, head = call.upstream_head(channel, key)
     body = call.upstream_body(channel, omit_usage=omit)
     failed: _Failed | None = None
     outcome = INTERRUPTED
@@ -226,7 +218,7 @@ async def _try_once(
         if transport is None:
             failed = _Failed(AttemptFailure.CONNECT, refusals.ended(AttemptEnd.CLIENT_GONE))
         else:
-            stream = call.offer.request.stream
+            stream = call.flows
             attempt.send(transport, head + request_length(len(body)) + body, stream=stream)
             if stream:
                 await _watch(call, attempt)
@@ -252,7 +244,7 @@ async def _try_once(
     return attempt, failed, reused
 
 
-async def _watch(call: Call, attempt: Attempt) -> None:
+async def _watch(call: AnyCall, attempt: Attempt[Engine]) -> None:
     """Wait for the few moments of a stream that need a handler: content, heartbeat, end."""
     client = call.client
     while True:
@@ -272,25 +264,10 @@ async def _watch(call: Call, attempt: Attempt) -> None:
             return
 
 
-def _refuse_empty_words(call: Call, exchange: Exchange) -> bool:
-    """Whether a plain 200 holds an error, or nothing readable: a failure before content."""
-    if call.offer.request.stream:
-        return False
-    answer = settlement.reading(call, exchange)
-    if answer.readable and not answer.error:
-        return False
-    kind = FailureKind.ERROR_EVENT if answer.readable else FailureKind.UNEXPECTED_ANSWER
-    body = exchange.body[:ERROR_WORDS_BYTES_MAX]
-    exchange.failure = Failure(kind, "a plain answer without content", body=body)
-    exchange.phase = Phase.FAILED
-    call.reading = None
-    return True
-
-
-def _failure_of(call: Call, attempt: Attempt, channel: Channel) -> _Failed | None:
+def _failure_of(call: AnyCall, attempt: Attempt[Engine], channel: Channel) -> _Failed | None:
     """Return why the attempt did not serve, None if it did."""
     exchange = attempt.exchange
-    if exchange.phase is Phase.TERMINAL and not _refuse_empty_words(call, exchange):
+    if exchange.phase is Phase.TERMINAL and not call.refuses():
         return None
     failure = exchange.failure
     if failure is not None:
@@ -312,50 +289,3 @@ def _failure_of(call: Call, attempt: Attempt, channel: Channel) -> _Failed | Non
     return _Failed(
         AttemptFailure.TIMEOUT if timeout else AttemptFailure.BROKEN, refusals.ended(end)
     )
-
-
-def _request_head(call: Call, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
-    """Where the request goes and its head but for the length; calls that look alike share it."""
-    world, forwarded, stream = call.world, call.client.visit.forwarded, call.offer.request.stream
-    wire = spoken(channel, call.offer.request.wire)
-    if wire is not call.offer.request.wire:
-        forwarded = ()  # versions and betas of the caller's own wire form
-    origin, prefix = world.origin(channel)
-    model = channel.models[call.offer.model.name] if names_model(channel) else ""
-    alike = (channel.id, key.id, stream, forwarded, model, wire)
-    known = world.heads.get(alike)
-    if known is not None and known[0] is channel:
-        return origin, known[1]
-    head = request_prefix(
-        "POST",
-        prefix + target(channel, Endpoint(WIRE_ENDPOINTS[wire]), model, stream=stream),
-        origin.host_header,
-        _request_headers(channel, key, forwarded, wire, stream=stream),
-    )
-    if len(world.heads) >= HEADS_MAX:
-        world.heads.clear()
-    world.heads[alike] = (channel, head)
-    return origin, head
-
-
-def _request_headers(
-    channel: Channel,
-    key: ChannelKey,
-    forwarded: tuple[tuple[str, str], ...],
-    wire: Wire,
-    *,
-    stream: bool,
-) -> tuple[tuple[str, str], ...]:
-    """Our own headers, the channel's credential, and what the allow-list let through."""
-    rows = [
-        ("content-type", "application/json"),
-        ("accept", "text/event-stream" if stream else "application/json"),
-        ("accept-encoding", "identity"),
-        ("user-agent", "sluice"),
-    ]
-    if key.secret:
-        rows.append(credential(channel, key.secret))
-    rows.extend(forwarded)
-    if wire is Wire.MESSAGES and "anthropic-version" not in dict(forwarded):
-        rows.append(("anthropic-version", ANTHROPIC_VERSION_DEFAULT))
-    return tuple(rows)

@@ -9,7 +9,7 @@ are framed (core/exchange.py), how channels are chosen (edge/dispatch.py), nor S
 from typing import Final
 
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Key, Verdict, Wire
+from proxy.core.entities import Key, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import parse_call
@@ -19,6 +19,7 @@ from proxy.edge.call import Call
 from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
 from proxy.edge.offer import Offer, callable_model, make_offer
+from proxy.edge.open_call import AnyCall
 from proxy.edge.refusals import refused
 from proxy.edge.settlement import Ended
 from proxy.edge.translation import check
@@ -103,7 +104,7 @@ async def reserve(world: World, offer: Offer, opening: Opening) -> Admission:
     return decision
 
 
-async def serve(call: Call) -> None:
+async def serve(call: AnyCall) -> None:
     """Carry an admitted call to its end: dispatch, settle, commit, last byte."""
     client = call.client
     with call:
@@ -113,36 +114,25 @@ async def serve(call: Call) -> None:
                 call.settle(ended)
                 ended = await call.committed(ended)
             if ended.verdict is _COMPLETE:
-                client.complete(call.last(), stream=call.offer.request.stream)
+                client.complete(call.last(), stream=call.flows)
                 return
             call.settle(ended)
             if ended.error is None or call.gone or client.owes_last_byte:
                 client.abort()
             else:
-                client.fail(ended.error, in_band(call, ended.error))
+                client.fail(ended.error, call.in_band(ended.error))
         finally:
             # Plain and total: nothing to cancel, nothing to raise; a no-op when settled above.
             call.settle(settlement.INTERNAL_ERROR)
 
 
-async def _deliver(call: Call) -> Ended:
+async def _deliver(call: AnyCall) -> Ended:
     """Everything but the end of the answer; that the ledger fails is an end like any other."""
     try:
         ended = await dispatch(call)
         return await call.handed_over(ended) if ended.verdict is _COMPLETE else ended
     except RelayError as error:
         return Ended(Verdict.INTERNAL_ERROR, error)
-
-
-def in_band(call: Call, error: RelayError) -> bytes | None:
-    """The last event of a stream that fails, where its caller's wire form has one of its own."""
-    attempt = call.attempt
-    if call.offer.request.wire is not Wire.RESPONSES or not call.client.begun or attempt is None:
-        return None
-    translation = attempt.translation
-    if translation is None:
-        raise AssertionError("no channel speaks this form, and yet nothing is translated")
-    return translation.fail(error, anew=not call.shown)
 
 
 async def refuse(world: World, client: Downstream, key: Key | None, error: RelayError) -> None:

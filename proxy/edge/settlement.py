@@ -30,7 +30,9 @@ from proxy.edge.metrics import CallFigures, gap_slot, new_gaps
 from proxy.storage.ports import Closing
 
 if TYPE_CHECKING:
+    from proxy.edge.attempt import Engine
     from proxy.edge.call import Call
+    from proxy.edge.open_call import AnyCall
 
 CLIENT_GONE_STATUS = 499
 """nginx's status for a client that left before any answer."""
@@ -111,15 +113,21 @@ def statement(
 
 
 def record(
-    call: "Call", exchange: Exchange, key: ChannelKey, outcome: str, began: float
+    call: "AnyCall",
+    engine: "Engine",
+    usage: Usage,
+    key: ChannelKey,
+    outcome: str,
+    began: float,
 ) -> Attempt:
-    """Return what is kept of an attempt that has just ended; `began` is loop time."""
+    """Return what is kept of an attempt that has just ended; `began` is loop time.
+
+    `usage`: what the provider reported.
+    """
     channel = call.channel
     if channel is None:
         raise AssertionError("an attempt without a channel")
-    head, seconds = exchange.head, call.world.loop.time() - began
-    reported = tally(call, exchange)
-    usage = reported.usage() if reported.seen else Usage(calls=0)
+    head, seconds = engine.head, call.world.loop.time() - began
     basis = channel.costs.get(call.offer.model.name)
     upstream_id = None
     if head is not None:
@@ -188,7 +196,7 @@ def _learn(call: "Call", exchange: Exchange, usage: Usage) -> None:
         call.world.calibration.observe(call.offer.model.name, size, usage.output)
 
 
-def status(call: "Call", ended: Ended) -> int:
+def status(call: "AnyCall", ended: Ended) -> int:
     """Return the HTTP status the client saw."""
     if call.client.begun or ended.verdict is Verdict.COMPLETE:
         return 200
@@ -197,7 +205,7 @@ def status(call: "Call", ended: Ended) -> int:
     return 500 if ended.error is None else ended.error.status
 
 
-def figures(call: "Call", closed: Closing) -> CallFigures:
+def figures(call: "AnyCall", closed: Closing) -> CallFigures:
     """Return the same end as metrics count it. Seconds."""
     first = None if call.first_byte_at is None else call.first_byte_at - call.started
     gap, gaps = 0.0, None

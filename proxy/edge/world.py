@@ -23,7 +23,7 @@ from proxy.edge.upstream import Origin, UpstreamPool, origin_of
 from proxy.storage.ports import Billing
 
 if TYPE_CHECKING:
-    from proxy.edge.call import Call
+    from proxy.edge.open_call import AnyCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class World:
     bounds: Bounds = field(default_factory=Bounds)
     calibration: Calibration = field(default_factory=Calibration)
     retries: RetryBudget = field(default_factory=RetryBudget)
-    calls: "set[Call]" = field(default_factory=set)
+    calls: "set[AnyCall]" = field(default_factory=set)
     draining: bool = False
     now: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)

@@ -30,6 +30,7 @@ from proxy.edge.call import Call
 from proxy.edge.client import ClientServer
 from proxy.edge.health import ChannelHealth
 from proxy.edge.metrics import Metrics
+from proxy.edge.open_call import AnyCall
 from proxy.edge.server import Server
 from proxy.edge.sweep import Sweep
 from proxy.edge.upstream import UpstreamPool
@@ -91,7 +92,7 @@ def catalog(channels: tuple[dict[str, Any], ...], group: dict[str, Any]) -> dict
     }  # fmt: skip
 
 
-class OpenCalls(set[Call]):
+class OpenCalls(set[AnyCall]):
     """The calls of a world; `empty` is set while there are none."""
 
     def __init__(self) -> None:
@@ -99,7 +100,7 @@ class OpenCalls(set[Call]):
         self.empty = asyncio.Event()
         self.empty.set()
 
-    def add(self, call: Call, /) -> None:
+    def add(self, call: AnyCall, /) -> None:
         super().add(call)
         self.empty.clear()
 
@@ -287,9 +288,10 @@ class Relay:
         self.until(lambda: self.handler.begun > before)
 
     def call(self) -> Call:
-        """The one call being served; look at it with `do`."""
+        """The one conversation being served; look at it with `do`."""
         self.until(lambda: len(self.world.calls) == 1)
         (call,) = self.world.calls
+        assert isinstance(call, Call)
         return call
 
     def quiet(self) -> None:

@@ -1,4 +1,4 @@
-"""A call while it is open: heartbeats, holds that grow or run out, cuts, commits that wait."""
+"""A conversation while it is open: heartbeats, holds that grow or run out, marks."""
 
 import re
 from collections.abc import Callable
@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 
-from proxy.edge.call import Notice
+from proxy.edge.call import Call
 from proxy.edge.downstream import HEARTBEATS
-from proxy.storage.accounts import set_key_enabled
 from tests.edge.harness import (
     ANN,
     CHAT,
     CONTENT,
     DONE,
-    MESSAGE_START,
     MESSAGES,
     ROLE,
-    SAID,
     STOP,
     WORDS,
     Relay,
@@ -34,8 +31,8 @@ from tests.edge.harness import (
     text,
     usage,
 )
-from tests.integration.raw_client import RawResponse, parse_response, request_bytes
-from tests.integration.scripted import ScriptedUpstream, blackhole_port
+from tests.integration.raw_client import parse_response, request_bytes
+from tests.integration.scripted import ScriptedUpstream
 from tests.integration.scripts import (
     LAST_CHUNK,
     AwaitGone,
@@ -98,7 +95,7 @@ def test_no_heartbeat_after_an_id_line_nor_in_a_plain_answer(tmp_path: Path, str
         relay.client() as client,
     ):
         client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
-        call = relay.call()
+        call: Call = relay.call()
         if stream:
             client.read_until(event)
         started = relay.do(relay.world.loop.time)
@@ -257,303 +254,6 @@ def test_a_slow_client_whose_ceiling_is_held_is_not_cut_for_balance(tmp_path: Pa
 
 
 # Cuts
-
-
-@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
-def test_a_key_revoked_in_mid_stream(tmp_path: Path, dialect: str) -> None:
-    events = (ROLE, *CONTENT) if dialect == "openai" else (MESSAGE_START, *SAID)
-    script = [Send(stream_head()), *[Send(chunk(event)) for event in events], AwaitGone()]
-    with (
-        ScriptedUpstream(script) as upstream,
-        Relay(tmp_path, channel(upstream.base_url, dialect=dialect)) as relay,
-        relay.client() as client,
-    ):
-        client.send(asked(dialect)).read_until(events[-1])
-        call_now = relay.call()
-
-        async def revoke() -> None:
-            await relay.keeper.change(lambda conn: set_key_enabled(conn, 1, enabled=False))
-            call_now.cut(Notice.REVOKED)
-
-        relay.run(revoke())
-        response = client.read_response()
-        assert response.whole
-        assert error_of(response)["code"] == "key_disabled"
-        upstream.wait_until(lambda up: up.visits[0].gone is not None)
-        (call,) = relay.calls()
-        assert (call["verdict"], call["output"]) == ("cut_by_revocation", len(WORDS))
-        refused = relay.ask(body(), key=ANN)
-        assert refused.status == 401
-        assert error_of(refused)["code"] == "key_disabled"
-
-
-@pytest.mark.parametrize("when", ["connecting", "waiting", "content"])
-def test_a_shutdown_cuts_in_band_at_any_point(tmp_path: Path, when: str) -> None:
-    script: list[Any] = [AwaitGone()]
-    if when == "content":
-        script = [Send(stream_head()), *[Send(chunk(event)) for event in CONTENT], AwaitGone()]
-    with ScriptedUpstream(script) as upstream, blackhole_port() as silent:
-        url = f"http://127.0.0.1:{silent}/v1" if when == "connecting" else upstream.base_url
-        with (
-            Relay(tmp_path, channel(url, connect_seconds_max=15.0)) as relay,
-            relay.client() as client,
-        ):
-            client.send(ASK)
-            call = relay.call()
-            if when == "waiting":
-                upstream.wait_until(lambda up: len(up.requests) == 1)
-            elif when == "content":
-                client.read_until(CONTENT[-1])
-            relay.do(lambda: call.cut(Notice.SHUTDOWN))
-            response = client.read_response()
-            assert response.status == (200 if when == "content" else 503)
-            assert error_of(response)["code"] == "server_restarting"
-            (row,) = relay.calls()
-            assert row["verdict"] == "cut_by_shutdown"
-            assert row["output"] == (len(WORDS) if when == "content" else 0)
-
-
-# Commits
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_the_end_of_an_answer_waits_for_its_commit(
-    tmp_path: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = [Send(stream_head()), *[Send(chunk(event)) for event in (ROLE, *CONTENT)],
-              Pause("rest"), Send(chunk(STOP + usage(9, 7) + DONE) + LAST_CHUNK)]  # fmt: skip
-    late = [Pause("rest"), *plain_script(plain_answer())]
-    with (
-        ScriptedUpstream(script if stream else late) as upstream,
-        Relay(tmp_path, channel(upstream.base_url), heartbeat_first_ms=1, heartbeat_ms=1) as relay,
-        relay.client() as client,
-    ):
-        client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
-        call = relay.call()
-        if stream:
-            client.read_until(CONTENT[-1])
-        relay.until(call.admission.committed.done)
-        held = relay.hold_commits(monkeypatch)
-        upstream.release("rest")
-        relay.until(lambda: call._commit_waiter is not None)
-        if stream:
-            seen = client.received.count(BEATS["openai"])
-            client.read_until(lambda data: data.count(BEATS["openai"]) > seen + 2)
-            assert DONE not in client.received
-        else:
-            assert not client.received
-        held.set()
-        response = client.read_response()
-        assert response.status == 200
-        assert response.whole
-        assert (DONE in response.body) is stream
-        assert [row["verdict"] for row in relay.calls()] == ["complete"]
-
-
-def assert_no_end(response: RawResponse, *, stream: bool) -> None:
-    """A stream says why in-band; a plain body has no place for it and is cut before its end."""
-    assert response.whole is stream
-    if stream:
-        assert DONE not in response.body
-        assert error_of(response)["code"] == "settlement_unavailable"
-    else:
-        assert response.body == plain_answer()[:-1]
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_commit_that_takes_too_long_releases_no_end(
-    tmp_path: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = [Send(stream_head()), *[Send(chunk(event)) for event in (ROLE, *CONTENT)],
-              Pause("rest"), Send(chunk(STOP + usage(9, 7) + DONE) + LAST_CHUNK)]  # fmt: skip
-    late = [Pause("rest"), *plain_script(plain_answer())]
-    with (
-        ScriptedUpstream(script if stream else late) as upstream,
-        Relay(tmp_path, channel(upstream.base_url), commit_wait_ms_max=20) as relay,
-        relay.client() as client,
-    ):
-        client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
-        upstream.wait_until(lambda up: len(up.requests) == 1)
-        if stream:
-            client.read_until(CONTENT[-1])
-        relay.until(relay.call().admission.committed.done)
-        held = relay.hold_commits(monkeypatch)
-        upstream.release("rest")
-        response = client.read_response()
-        assert response.status == 200
-        assert_no_end(response, stream=stream)
-        held.set()
-        relay.quiet()
-
-
-def test_a_plain_answer_waits_for_its_open_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = [Pause("rest"), *plain_script(plain_answer())]
-    with (
-        ScriptedUpstream(script) as upstream,
-        Relay(tmp_path, channel(upstream.base_url)) as relay,
-        relay.client() as client,
-    ):
-        held = relay.hold_commits(monkeypatch)
-        try:
-            client.send(request_bytes(CHAT, body(stream=False, max_tokens=50), key=ANN))
-            call = relay.call()
-            upstream.release("rest")
-            relay.until(lambda: call.attempt is not None and call.attempt.over)
-            assert not call.admission.committed.done()
-            assert not call.client.begun
-        finally:
-            held.set()
-        assert client.read_response().body == plain_answer()
-        assert [row["verdict"] for row in relay.calls()] == ["complete"]
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_commit_that_fails_releases_no_end(
-    tmp_path: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = [Send(stream_head()), *[Send(chunk(event)) for event in (ROLE, *CONTENT)],
-              Pause("rest"), Send(chunk(STOP + usage(9, 7) + DONE) + LAST_CHUNK)]  # fmt: skip
-    late = [Pause("rest"), *plain_script(plain_answer())]
-    with (
-        ScriptedUpstream(script if stream else late) as upstream,
-        Relay(tmp_path, channel(upstream.base_url)) as relay,
-        relay.client() as client,
-    ):
-        client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
-        upstream.wait_until(lambda up: len(up.requests) == 1)
-        if stream:
-            client.read_until(CONTENT[-1])
-        relay.until(relay.call().admission.committed.done)
-        relay.fail_commits(monkeypatch)
-        upstream.release("rest")
-        assert_no_end(client.read_response(), stream=stream)
-        relay.quiet()
-        refused = relay.ask(body())
-        assert refused.status == 503
-        assert error_of(refused)["code"] == "service_unavailable"
-        assert refused.header("retry-after")
-
-
-def test_a_reservation_that_cannot_be_committed_shows_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        ScriptedUpstream(stream_script(answer())) as upstream,
-        Relay(tmp_path, channel(upstream.base_url)) as relay,
-    ):
-        relay.fail_commits(monkeypatch)
-        response = relay.ask(body())
-        assert response.status == 503
-        assert error_of(response)["code"] == "service_unavailable"
-        relay.quiet()
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_reservation_that_takes_too_long_is_an_outage_before_the_first_byte(
-    tmp_path: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = stream_script(answer()) if stream else plain_script(plain_answer())
-    with (
-        ScriptedUpstream([Pause("begin"), *script]) as upstream,
-        Relay(tmp_path, channel(upstream.base_url), commit_wait_ms_max=20) as relay,
-        relay.client() as client,
-    ):
-        held = relay.hold_commits(monkeypatch)
-        try:
-            client.send(request_bytes(CHAT, body(stream=stream, max_tokens=50), key=ANN))
-            call = relay.call()
-            upstream.release("begin")
-            response = client.read_response()
-            assert not call.admission.committed.done()
-        finally:
-            held.set()
-        assert response.status == 503
-        assert error_of(response)["code"] == "service_unavailable"
-        assert response.header("retry-after")
-        (row,) = relay.calls()
-        assert (row["charge"], row["status"]) == (0, 503)
-        relay.quiet()
-
-
-def test_the_first_byte_waits_for_the_reservation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        ScriptedUpstream(stream_script(answer())) as upstream,
-        Relay(tmp_path, channel(upstream.base_url), **QUICK) as relay,
-        relay.client() as client,
-    ):
-        held = relay.hold_commits(monkeypatch)
-        client.send(ASK)
-        call = relay.call()
-        relay.until(lambda: call.attempt is not None and call.attempt.shown)
-        assert not call.client.begun
-        held.set()
-        assert client.read_response().whole
-
-
-def test_a_client_that_takes_nothing_is_cut(tmp_path: Path) -> None:
-    script = [Send(stream_head()), Flood(chunk(CONTENT[0]), 1_000_000)]
-    with (
-        ScriptedUpstream(script) as upstream,
-        Relay(
-            tmp_path, channel(upstream.base_url), credit=10**13, write_stall_seconds_max=0.05
-        ) as relay,
-        relay.client(receive_buffer_bytes=4_096) as client,
-    ):
-        client.send(ASK).read_until(CONTENT[0])
-        upstream.wait_until(lambda up: up.visits[0].gone is not None)
-        assert [call["verdict"] for call in relay.calls()] == ["client_gone"]
-
-
-@pytest.mark.parametrize("reads", [True, False])
-def test_nothing_is_settled_while_this_process_still_holds_content(
-    tmp_path: Path, reads: bool
-) -> None:
-    long = [chunk(text(" word" * 2_000)) for _ in range(60)]
-    script = [Send(stream_head()), *map(Send, long), Send(chunk(usage(9, 7) + DONE) + LAST_CHUNK)]
-    with (
-        ScriptedUpstream(script) as upstream,
-        Relay(tmp_path, channel(upstream.base_url), credit=10**13) as relay,
-        relay.client(receive_buffer_bytes=4_096) as client,
-    ):
-        client.send(ASK)
-        call = relay.call()
-        # Else the client might have taken everything before the end was even said.
-        upstream.wait_until(lambda up: bool(up.exchanges) and up.exchanges[0].finished)
-        # The kernel takes an unknown lot; what comes after it waits in this process.
-        while relay.do(lambda: call.client.connection._drained) is None:
-            assert client.read_once(4_096)
-        assert call.receipt is None
-        if reads:
-            assert client.read_response().body.endswith(DONE)
-        else:
-            client.reset()
-        (row,) = relay.calls()
-        assert row["verdict"] == ("complete" if reads else "client_gone")
-        assert not reads or row["charge"] == price_of(9, 7)
-
-
-def test_a_plain_answer_taken_but_for_its_last_byte_is_charged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        ScriptedUpstream([Pause("rest"), *plain_script(plain_answer())]) as upstream,
-        Relay(tmp_path, channel(upstream.base_url)) as relay,
-        relay.client() as client,
-    ):
-        client.send(request_bytes(CHAT, body(stream=False, max_tokens=50), key=ANN))
-        upstream.wait_until(lambda up: len(up.requests) == 1)
-        relay.until(relay.call().admission.committed.done)
-        held = relay.hold_commits(monkeypatch)
-        upstream.release("rest")
-        assert client.read_until(plain_answer()[:-1]).endswith(plain_answer()[:-1])
-        client.leave()
-        held.set()
-        (row,) = relay.calls()
-        assert row["charge"] == price_of(9, 2)
 
 
 def test_an_open_call_leaves_a_mark_to_settle_at(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from proxy.core.prompts import MESSAGE_TOKENS
-from proxy.edge.call import Notice
+from proxy.edge.open_call import Notice
 from tests.edge.harness import (
     ANN,
     CONTENT,

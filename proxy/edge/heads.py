@@ -1,0 +1,103 @@
+"""The head of a request to an upstream: where it goes, the channel's key, what is let through.
+
+Rules: everything is our own but for the few headers the allow-list forwards; heads that are alike
+are made once. This module must not know what is asked.
+"""
+
+from typing import Final
+
+from proxy.core.entities import Channel, ChannelKey
+from proxy.core.http1 import request_prefix
+from proxy.core.targets import credential, names_model, target
+from proxy.core.urls import Endpoint
+from proxy.edge.upstream import Origin
+from proxy.edge.world import World
+
+HEADS_MAX: Final = 1_024
+"""Upstream request heads kept ready; each is a few hundred bytes."""
+ANTHROPIC_VERSION_DEFAULT: Final = "2023-06-01"
+_ANTHROPIC: Final = (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS)
+
+Forwarded = tuple[tuple[str, str], ...]
+
+
+def known_head(
+    world: World,
+    channel: Channel,
+    key: ChannelKey,
+    endpoint: Endpoint,
+    upstream_model: str,
+    forwarded: Forwarded,
+    *,
+    stream: bool,
+) -> tuple[Origin, bytes]:
+    """Return where a conversation goes and its head but for the length."""
+    origin, prefix = world.origin(channel)
+    model = upstream_model if names_model(channel) else ""
+    alike = (channel.id, key.id, stream, forwarded, model, endpoint)
+    known = world.heads.get(alike)
+    if known is not None and known[0] is channel:
+        return origin, known[1]
+    head = request_prefix(
+        "POST",
+        prefix + target(channel, endpoint, model, stream=stream),
+        origin.host_header,
+        _headers(
+            channel,
+            key,
+            endpoint,
+            forwarded,
+            content_type="application/json",
+            accept="text/event-stream" if stream else "application/json",
+        ),
+    )
+    if len(world.heads) >= HEADS_MAX:
+        world.heads.clear()
+    world.heads[alike] = (channel, head)
+    return origin, head
+
+
+def new_head(
+    world: World,
+    channel: Channel,
+    key: ChannelKey,
+    endpoint: Endpoint,
+    upstream_model: str,
+    forwarded: Forwarded,
+    *,
+    content_type: str,
+    accept: str,
+) -> tuple[Origin, bytes]:
+    """Return the same for a body of any type: a multipart boundary is another every time."""
+    origin, prefix = world.origin(channel)
+    head = request_prefix(
+        "POST",
+        prefix + target(channel, endpoint, upstream_model, stream=False),
+        origin.host_header,
+        _headers(channel, key, endpoint, forwarded, content_type=content_type, accept=accept),
+    )
+    return origin, head
+
+
+def _headers(
+    channel: Channel,
+    key: ChannelKey,
+    endpoint: Endpoint,
+    forwarded: Forwarded,
+    *,
+    content_type: str,
+    accept: str,
+) -> Forwarded:
+    """Our own headers, the channel's credential, and what the allow-list let through."""
+    rows = [
+        ("content-type", content_type),
+        ("accept", accept),
+        ("accept-encoding", "identity"),
+        ("user-agent", "sluice"),
+    ]
+    if key.secret:
+        rows.append(credential(channel, key.secret))
+    rows.extend(forwarded)
+    if endpoint in _ANTHROPIC and "anthropic-version" not in dict(forwarded):
+        rows.append(("anthropic-version", ANTHROPIC_VERSION_DEFAULT))
+    return tuple(rows)

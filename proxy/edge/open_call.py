@@ -1,0 +1,405 @@
+"""One admitted call while it is open, whatever it asks for: its client, its deadlines, its end.
+
+Rules: who reserved settles, exactly once, by one synchronous call (`settle`). The call hears of
+its client (paused, resumed, lost) and of time passing, and acts on the attempt in flight; it never
+chooses a channel (edge/dispatch.py) nor frames bytes. What a conversation has beyond that is in
+edge/call.py. Time is loop time. This module must not know SQL, HTTP heads or what is metered.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from enum import Enum, auto
+from time import perf_counter
+from typing import Generic, Protocol, Self
+
+from proxy.core.bill import Delivered
+from proxy.core.entities import Attempt as AttemptRecord
+from proxy.core.entities import Channel, ChannelKey, Group, Key, Model, Price, Usage, Verdict
+from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.exchange import UNLIMITED, Phase
+from proxy.edge import settlement
+from proxy.edge.attempt import Attempt, AttemptEnd, Engine, EngineT_co
+from proxy.edge.downstream import Downstream
+from proxy.edge.settlement import Ended
+from proxy.edge.upstream import Origin
+from proxy.edge.world import World
+from proxy.storage.ports import Admission, Closing, Durable, Opening, Receipt
+
+MARK_SECONDS = 1.0
+
+
+class Notice(Enum):
+    """Why we cut a call short."""
+
+    REVOKED = auto()
+    SHUTDOWN = auto()
+    UNBILLED = auto()
+    BALANCE = auto()
+
+
+class Priced(Protocol):
+    """What an offer says of any call (edge/offer.py)."""
+
+    @property
+    def key(self) -> Key:
+        """Who asks."""
+
+    @property
+    def group(self) -> Group:
+        """Under which contract."""
+
+    @property
+    def model(self) -> Model:
+        """For which model."""
+
+    @property
+    def price(self) -> Price:
+        """At which price."""
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Who may serve it, in order."""
+
+
+class OpenCall(ABC, Generic[EngineT_co]):
+    """See the module docstring. `flows`: the answer is passed on as it comes."""
+
+    def __init__(
+        self,
+        world: World,
+        client: Downstream,
+        offer: Priced,
+        opening: Opening,
+        admission: Admission,
+        *,
+        flows: bool,
+    ) -> None:
+        now = world.loop.time()
+        self.world = world
+        self.client = client
+        self.offer: Priced = offer
+        self.opening = opening
+        self.admission = admission
+        self.flows = flows
+        self.attempt: Attempt[EngineT_co] | None = None
+        self.channel: Channel | None = None
+        self.notice: Notice | None = None
+        self.gone = False
+        self.shown = False
+        self.heartbeat_due = False
+        self.retry_refused = False
+        self.receipt: Receipt | None = None
+        self.records: list[AttemptRecord] = []
+        self.delivered: Delivered | None = None
+        self.started = now
+        self.first_byte_at: float | None = None
+        self.upstream_seconds = 0.0
+        self._connecting: asyncio.Task[asyncio.Transport] | None = None
+        self._progress = -1
+        self._progress_at = now
+        self._marked = 0
+        self._marked_at = now
+        self._paused_at: float | None = None
+        self._drain_until: float | None = None
+        self._heartbeat_at = now + world.bounds.heartbeat_first_ms / 1000
+        self._commit_waiter: asyncio.Future[None] | None = None
+        self._commit_since = 0.0
+
+    def __enter__(self) -> Self:
+        """Be known to the client's connection, the sweep and the world while the call is open."""
+        world, connection = self.world, self.client.connection
+        world.calls.add(self)
+        world.sweep.add(self)
+        connection.listener = self
+        if connection.lost:
+            self.gone = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The call has ended: nobody tells it anything any more."""
+        self.client.connection.listener = None
+        self.world.sweep.remove(self)
+        self.world.calls.discard(self)
+        # Call and attempt know each other: without this only the collector would free them.
+        self.attempt = None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the client has left or we cut the call short: no use in trying on."""
+        return self.gone or self.notice is not None
+
+    # What differs from one kind of call to the other
+
+    @abstractmethod
+    def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt[EngineT_co]:
+        """Make the attempt for `channel`; the caller connects it."""
+
+    @abstractmethod
+    def upstream_head(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
+        """Return where the attempt in flight goes and its head but for the length."""
+
+    @abstractmethod
+    def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes:
+        """Return what the attempt in flight sends. Raises RelayError 400."""
+
+    def refuses(self) -> bool:
+        """Whether an answer that is whole is of no use after all; it is a failure then."""
+        return False
+
+    @abstractmethod
+    def show(self) -> None:
+        """The content point: send what is there and let the rest flow by itself."""
+
+    @abstractmethod
+    def last(self) -> bytes:
+        """Return what was held for the commit."""
+
+    def in_band(self, error: RelayError) -> bytes | None:  # noqa: ARG002 - for those that have one
+        """Return the last event of an answer that fails, where its form has one of its own."""
+        return None
+
+    @abstractmethod
+    def _reported(self) -> Usage:
+        """Return what the provider reported in an attempt."""
+
+    @abstractmethod
+    def _measured(self, unsent_bytes: int) -> Delivered:
+        """Count what left this machine, but for the newest `unsent_bytes`."""
+
+    @abstractmethod
+    def _drain_seconds(self) -> float:
+        """How long to read on for the provider's figure once nobody listens."""
+
+    @abstractmethod
+    def _mark(self) -> None:
+        """Tell the keeper what this call costs if every process dies now."""
+
+    @abstractmethod
+    def _closing(self, ended: Ended) -> Closing:
+        """Return everything the ledger records of this call, which has just ended."""
+
+    @property
+    def _heartbeat_safe(self) -> bool:
+        """Whether a heartbeat may stand where the answer is."""
+        return False
+
+    # The attempt in flight
+
+    def _begun(self, attempt: Attempt[EngineT_co], channel: Channel) -> Attempt[EngineT_co]:
+        """Take `attempt` for the one in flight."""
+        self.attempt = attempt
+        self.channel = channel
+        self._progress = -1
+        self._progress_at = self.world.loop.time()
+        return attempt
+
+    async def connecting(
+        self, connect: Coroutine[None, None, asyncio.Transport]
+    ) -> asyncio.Transport | None:
+        """Await a connection, giving up at once when the client leaves (None)."""
+        task = self._connecting = asyncio.ensure_future(connect)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self.gone or self.notice is not None:
+                return None
+            raise
+        finally:
+            task.cancel()  # whatever ended the waiting, no connection is made for nobody
+            self._connecting = None
+
+    def name_channel(self) -> None:
+        """Say which upstream and which of its models answers: never a silent substitution."""
+        channel = self.channel
+        if channel is not None:
+            self.client.name_upstream(channel.name, channel.models[self.offer.model.name])
+
+    def end_attempt(self, key: ChannelKey, outcome: str, began: float) -> None:
+        """Record the attempt in flight, served or failed: what an invoice is reconciled with."""
+        attempt = self.attempt
+        if attempt is None:
+            raise AssertionError("no attempt to end")
+        if attempt.first_byte_at is not None:
+            self.upstream_seconds += attempt.first_byte_at - began
+        self.records.append(
+            settlement.record(self, attempt.exchange, self._reported(), key, outcome, began)
+        )
+
+    def client_paused(self) -> None:
+        """Stop reading the upstream until the client has read."""
+        self._paused_at = self.world.loop.time()
+        if self.attempt is not None:
+            self.attempt.pause("client")
+
+    def client_resumed(self) -> None:
+        """Read the upstream again."""
+        self._paused_at = None
+        self._progress_at = self.world.loop.time()
+        if self.attempt is not None:
+            self.attempt.resume("client")
+
+    def client_lost(self, unsent_bytes: int) -> None:
+        """Apply the disconnect contract at once: count what left, then cancel or read on."""
+        self.gone = True
+        self._paused_at = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+        attempt = self.attempt
+        if attempt is None:
+            return
+        if self.delivered is None:
+            self.delivered = self._measured(unsent_bytes)
+        seconds = 0.0 if attempt.over else self._drain_seconds()
+        if seconds <= 0:
+            attempt.stop(AttemptEnd.CLIENT_GONE)
+            return
+        self._drain_until = self.world.loop.time() + seconds
+        attempt.detach()
+        attempt.allow(UNLIMITED)
+
+    # Time
+
+    def tick(self, now: float) -> None:
+        """Look at every deadline of this call, and mark its progress once a second."""
+        if self._client_stalled(now):
+            self.client.abort()
+            return
+        if self._commit_waiter is not None:
+            self._tick_commit(now)
+            return
+        attempt = self.attempt
+        if attempt is None or attempt.transport is None or attempt.over:
+            return
+        if self._drain_until is not None:
+            if now >= self._drain_until:
+                attempt.stop(AttemptEnd.CLIENT_GONE)
+            return
+        exchange = attempt.exchange
+        progress = exchange.progress
+        if progress != self._progress:
+            self._progress = progress
+            self._progress_at = now
+        if self._paused_at is not None:
+            return
+        self._check_silence(attempt, now)
+        if now - self._marked_at >= MARK_SECONDS and progress != self._marked:
+            self._marked_at, self._marked = now, progress
+            self._mark()
+
+    def _client_stalled(self, now: float) -> bool:
+        since = self._paused_at
+        return since is not None and now - since >= self.world.bounds.write_stall_seconds_max
+
+    def _check_silence(self, attempt: Attempt[EngineT_co], now: float) -> None:
+        channel, bounds, client = self.channel, self.world.bounds, self.client
+        if channel is None:
+            raise AssertionError("an attempt without a channel")
+        silent = now - self._progress_at
+        recent = silent * 1000 < bounds.heartbeat_ms and silent < channel.idle_seconds_max
+        if attempt.flowing and recent:
+            return  # nearly always; every stream is asked four times a second
+        if attempt.exchange.phase is Phase.HEAD:
+            if silent >= channel.first_byte_seconds_max:
+                attempt.stop(AttemptEnd.FIRST_BYTE_TIMEOUT)
+                return
+        elif silent >= channel.idle_seconds_max:
+            attempt.stop(AttemptEnd.IDLE_TIMEOUT)
+            return
+        if not self._heartbeat_safe:
+            return
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + bounds.heartbeat_ms / 1000
+            if client.begun:
+                client.write(client.heartbeat())
+            else:
+                self.heartbeat_due = True
+                attempt.nudge()
+
+    def cut(self, notice: Notice) -> None:
+        """End the call early for a reason of ours; the caller is told in-band."""
+        if self.notice is None:
+            self.notice = notice
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self.attempt is not None:
+            self.attempt.stop(AttemptEnd.CUT)
+
+    async def reserved(self) -> None:
+        """Wait until the open call is durable: before it not one byte goes to the client.
+
+        Raises RelayError 503 when the ledger cannot be written, or not in time.
+        """
+        committed = self.admission.committed
+        if not committed.done():
+            await self._wait(committed)
+        if not committed.done() or committed.exception() is not None:
+            raise RelayError(
+                ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable.", retry_after=2
+            )
+
+    async def handed_over(self, ended: Ended) -> Ended:
+        """Give the kernel all of the answer but its end; `ended`, unless the client left.
+
+        What is still in this process when it is killed never arrives, so it is not billed
+        before.
+        """
+        if not self.client.connection.is_drained():
+            await self.client.connection.drained()
+        return settlement.CLIENT_GONE if self.gone else ended
+
+    def settle(self, ended: Ended) -> Receipt:
+        """Close the call, exactly once; later calls change nothing and return the receipt."""
+        if self.receipt is None:
+            closing = self._closing(ended)
+            self.receipt = self.world.billing.settle(closing)
+            self.world.metrics.observe_call(settlement.figures(self, closing))
+        return self.receipt
+
+    async def committed(self, ended: Ended) -> Ended:
+        """Wait until the charge is in the ledger; `ended`, or an error if that takes too long.
+
+        Only the waiting is awaited: cancelling it changes nothing of the settlement.
+        """
+        receipt = self.receipt
+        if receipt is None:
+            raise AssertionError("committed before settle")
+        if receipt.committed.done():
+            self.world.metrics.observe_commit_wait(0.0)
+        else:
+            began = perf_counter()
+            try:
+                await self._wait(receipt.committed)
+            finally:
+                # The loop's clock ticks in milliseconds; this wait is tens of microseconds.
+                self.world.metrics.observe_commit_wait(perf_counter() - began)
+        if receipt.committed.done() and receipt.committed.exception() is None:
+            return ended
+        error = RelayError(
+            ErrorCode.SETTLEMENT_UNAVAILABLE,
+            "The answer could not be billed in time; it is incomplete.",
+        )
+        return Ended(Verdict.INTERNAL_ERROR, error)
+
+    async def _wait(self, commit: Durable) -> None:
+        """Wait for a commit, at most `commit_wait_ms_max`, which `tick` looks after."""
+        waiter = self._commit_waiter = self.world.loop.create_future()
+        self._commit_since = self.world.loop.time()
+        commit.add_done_callback(lambda _: None if waiter.done() else waiter.set_result(None))
+        try:
+            await waiter
+        finally:
+            self._commit_waiter = None
+
+    def _tick_commit(self, now: float) -> None:
+        waiter, bounds = self._commit_waiter, self.world.bounds
+        if waiter is None or waiter.done():
+            return
+        if (now - self._commit_since) * 1000 >= bounds.commit_wait_ms_max:
+            waiter.set_result(None)
+        elif now >= self._heartbeat_at and self.client.begun and self._heartbeat_safe:
+            self._heartbeat_at = now + bounds.heartbeat_ms / 1000
+            self.client.write(self.client.heartbeat())
+
+
+AnyCall = OpenCall[Engine]
