@@ -68,11 +68,17 @@ _GEMINI: Final[_Names] = {
     "thoughtsTokenCount": "reasoning",
     "totalTokenCount": "sum",
     "promptTokensDetails": {"AUDIO": "audio_prompt"},
-    "cacheTokensDetails": {"AUDIO": "audio_cached"},
-    "candidatesTokensDetails": {"AUDIO": "audio_output"},
+    "cacheTokensDetails": {"AUDIO": "cache_read_audio"},
+    "candidatesTokensDetails": {"AUDIO": "audio_output", "IMAGE": "image_output"},
 }
 _NO_ALIASES: Final[_Names] = {}
 
+_INPUT_KINDS: Final = (
+    "cache_read", "cache_read_audio", "cache_read_image", "input_uncached", "image_input",
+    "cache_write_5m", "cache_write_1h", "audio_input",
+)  # fmt: skip
+_OUTPUT_KINDS: Final = ("output", "image_output", "audio_output")
+"""From the cheapest to the dearest, as providers usually price them."""
 _REPORTED: Final = UsageSource.REPORTED  # read at every call: a member of an enum costs 10 times it
 _Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 
@@ -214,7 +220,7 @@ class UsageTally:
             fields["output"] = made if total == given + made else made + thoughts
         elif total is not None:
             fields["output"] = max(0, total - given)
-        audio = fields.get("audio_prompt", 0) - fields.get("audio_cached", 0)
+        audio = fields.get("audio_prompt", 0) - fields.get("cache_read_audio", 0)
         fields["audio_input"] = max(0, audio)
 
     def openai_report(self, report: OpenAIReport) -> bool:
@@ -295,14 +301,20 @@ class UsageTally:
         cache_write = min(fields.get("cache_write", 0), rest)
         rest -= cache_write
         audio_input = min(fields.get("audio_input", 0), rest)
+        audio_read = min(fields.get("cache_read_audio", 0), cache_read)
+        output -= audio_output
+        image_output = min(fields.get("image_output", 0), output)
+        output -= image_output
         return Usage(
             input_uncached=rest - audio_input,
-            cache_read=cache_read,
+            cache_read=cache_read - audio_read,
             cache_write_5m=cache_write,
-            output=output - audio_output,
-            reasoning=min(hidden, output - audio_output),
+            output=output,
+            reasoning=min(hidden, output),
             audio_input=audio_input,
             audio_output=audio_output,
+            image_output=image_output,
+            cache_read_audio=audio_read,
         )
 
     def bill(
@@ -320,7 +332,7 @@ class UsageTally:
         delivered: a report seen early in a stream says nothing of what followed it.
         """
         usage = self._usage or self.usage()
-        reported = usage.output + usage.audio_output
+        reported = usage.completion_total
         if self._clean and (reported >= output_tokens or (complete and reported)):
             return Bill(usage, _REPORTED)
         fields = self._fields
@@ -330,11 +342,13 @@ class UsageTally:
             anomalies.add("parts_exceed_total")
         known = self._final and "output" in fields and (complete or reported >= output_tokens)
         if not known:
-            usage = replace(usage, output=output_tokens, reasoning=0, audio_output=0)
+            usage = replace(
+                usage, output=output_tokens, reasoning=0, audio_output=0, image_output=0
+            )
         elif not reported and output_tokens:
             anomalies.add("zero_with_text")
         if "input" not in fields:
-            usage = replace(usage, input_uncached=max(0, input_tokens - usage.input_total))
+            usage = replace(usage, input_uncached=max(0, input_tokens - usage.prompt_total))
         source = _REPORTED if known and "input" in fields else counted
         return Bill(usage, source, tuple(sorted(anomalies)))
 
@@ -429,36 +443,21 @@ def bounded(
     a ceiling of the prompt (a token is at least one byte of it). None does not bound.
     """
     anomalies: tuple[str, ...] = ()
-    if input_tokens_max is not None and usage.input_total + usage.audio_input > input_tokens_max:
+    if input_tokens_max is not None and usage.prompt_total > input_tokens_max:
         anomalies = ("input_bounded",)
-        usage = _bounded_input(usage, input_tokens_max)
+        usage = _within(usage, _INPUT_KINDS, input_tokens_max)
     limit = None if output_tokens_max is None else output_tokens_max + slack
-    if limit is not None and usage.output + usage.audio_output > limit:
+    if limit is not None and usage.completion_total > limit:
         anomalies += ("output_bounded",)
-        output = min(usage.output, limit)
-        usage = replace(
-            usage,
-            output=output,
-            reasoning=min(usage.reasoning, output),
-            audio_output=limit - output,
-        )
+        usage = _within(usage, _OUTPUT_KINDS, limit)
+        usage = replace(usage, reasoning=min(usage.reasoning, usage.output))
     return usage, anomalies
 
 
-def _bounded_input(usage: Usage, limit: int) -> Usage:
+def _within(usage: Usage, kinds: tuple[str, ...], limit: int) -> Usage:
     """Keep the kinds that cost the caller least first: the excess is the provider's claim."""
-    cache_read = min(usage.cache_read, limit)
-    limit -= cache_read
-    uncached = min(usage.input_uncached, limit)
-    limit -= uncached
-    short = min(usage.cache_write_5m, limit)
-    limit -= short
-    long = min(usage.cache_write_1h, limit)
-    return replace(
-        usage,
-        cache_read=cache_read,
-        input_uncached=uncached,
-        cache_write_5m=short,
-        cache_write_1h=long,
-        audio_input=min(usage.audio_input, limit - long),
-    )
+    kept: dict[str, int] = {}
+    for kind in kinds:
+        kept[kind] = min(getattr(usage, kind), limit)
+        limit -= kept[kind]
+    return replace(usage, **kept)

@@ -30,9 +30,12 @@ REFERENCE_CHARS_MAX: Final = 128
 HEARTBEATS: Final = {
     Dialect.OPENAI: b": keep-alive\n\n",
     Dialect.ANTHROPIC: b'event: ping\ndata: {"type": "ping"}\n\n',
-    Dialect.GEMINI: b": keep-alive\n\n",
+    Dialect.GEMINI: b"\n\n",
 }
-"""What each dialect's SDK reads past (WIRE.md section 2)."""
+"""What each dialect's SDK reads past (WIRE.md section 2).
+
+Google's takes a comment for a part of the answer and fails, and reads past empty lines.
+"""
 _REASONS: Final = {
     200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 402: "Payment Required",
     403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",

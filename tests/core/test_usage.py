@@ -475,12 +475,22 @@ def test_gemini_counts_thoughts_beside_candidates_and_caches_inside_the_prompt()
                 "noise",
             ],
             "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 5}],
-            "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 4}],
+            "candidatesTokensDetails": [
+                {"modality": "AUDIO", "tokenCount": 4},
+                {"modality": "IMAGE", "tokenCount": 8},
+            ],
             "trafficType": "ON_DEMAND",
         }
     )
     assert tally.usage() == Usage(
-        input_uncached=62, cache_read=30, audio_input=15, output=61, reasoning=15, audio_output=4
+        input_uncached=62,
+        cache_read=25,
+        cache_read_audio=5,
+        audio_input=15,
+        output=53,
+        reasoning=15,
+        audio_output=4,
+        image_output=8,
     )
     assert tally.final
     assert tally.anomalies == ()

@@ -12,14 +12,21 @@ last part, which may be an empty text; `extra_content.google.thought_signature` 
 Google's own chat completions (`.../docs/openai`).
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
+
+from proxy.core.translation.conversation import Thinking
 
 GEMINI: Final = "gemini:"
 OWN: Final = "responses:"
 """Before the id and encrypted content of a reasoning item of OpenAI's Responses."""
 _MARKS: Final = (GEMINI, OWN)
+_RELAYED: Final = "relayed:"
+_REDACTED: Final = "relayed-redacted:"
+_STANDARD: Final = str.maketrans("-_", "+/", "=")
+"""From base64's alphabet for URLs to the usual one."""
 
 
 class Place(StrEnum):
@@ -63,3 +70,31 @@ def from_extra_content(found: object, place: Place) -> str | None:
     google = found.get("google") if isinstance(found, dict) else None
     signature = google.get("thought_signature") if isinstance(google, dict) else None
     return marked(place, signature) if isinstance(signature, str) and signature else None
+
+
+def sealed(part: Thinking) -> str | None:
+    """What goes through a caller of Gemini in the place of a signature; None for none.
+
+    There it must be base64: SDKs decode it and encode it again, in either alphabet.
+    """
+    if part.redacted is not None:
+        return b64encode((_REDACTED + part.redacted).encode()).decode()
+    signature = of_gemini(part.signature)
+    if signature is not None:
+        return signature[1]
+    if part.signature is None:
+        return None
+    return b64encode((_RELAYED + part.signature).encode()).decode()
+
+
+def unsealed(place: Place, text: str, secret: str) -> Thinking:
+    """Thoughts that come back from a caller of Gemini, as their maker signed them."""
+    try:
+        plain = b64decode(secret.translate(_STANDARD) + "==").decode()
+    except ValueError:
+        plain = ""
+    if plain.startswith(_REDACTED):
+        return Thinking("", redacted=plain[len(_REDACTED) :])
+    if plain.startswith(_RELAYED):
+        return Thinking(text, plain[len(_RELAYED) :])
+    return Thinking(text, marked(place, secret))

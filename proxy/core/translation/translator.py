@@ -20,6 +20,11 @@ from proxy.core.translation import (
     chat_incoming,
     chat_outgoing,
     chat_streams,
+    gemini_answers,
+    gemini_incoming,
+    gemini_outgoing,
+    gemini_streams,
+    gemini_writer,
     messages_answers,
     messages_incoming,
     messages_outgoing,
@@ -104,6 +109,15 @@ SIDES: Final = {
         writer=lambda created, _usage, asked: responses_writer.EventWriter(created, asked),
         event_bytes_max=responses_streams.EVENT_BYTES_MAX,
     ),
+    Wire.GEMINI: Side(
+        read_request=gemini_incoming.read_request,
+        write_request=lambda request, _limit: gemini_outgoing.write_request(request),
+        unsaid=gemini_outgoing.unsaid,
+        read_answer=gemini_answers.read_answer,
+        write_answer=lambda answer, _created, _asked: gemini_writer.write_answer(answer),
+        reader=gemini_streams.EventReader,
+        writer=lambda _created, _usage, _asked: gemini_writer.EventWriter(),
+    ),
 }
 NOTHING_ASKED: Final = Request("", ())
 
@@ -134,16 +148,25 @@ class Translator:
         return self._writer.failure
 
     def request(
-        self, body: bytes, *, model: str, output_tokens_max: int | None, limit: int
+        self,
+        body: bytes,
+        *,
+        model: str,
+        output_tokens_max: int | None,
+        limit: int,
+        stream: bool = False,
     ) -> tuple[bytes, tuple[str, ...]]:
         """The upstream's request, and the names of what could not be said in it.
 
         `output_tokens_max`: a lowered limit, None to keep the caller's; `limit` stands where
-        there is none but the upstream must be told one. Raises RelayError 400.
+        there is none but the upstream must be told one. `stream`: a stream is asked for, where
+        the path says so and not the body. Raises RelayError 400.
         """
         asked = self._caller.read_request(body)
         wanted = asked.output_tokens_max if output_tokens_max is None else output_tokens_max
-        self._asked = told = replace(asked, model=model, output_tokens_max=wanted)
+        self._asked = told = replace(
+            asked, model=model, output_tokens_max=wanted, stream=asked.stream or stream
+        )
         self._writer = self._caller.writer(self._created, self._include_usage, told)
         left_out = sorted({*asked.left_out, *self._upstream.unsaid(told)})
         return self._upstream.write_request(told, limit), tuple(left_out)

@@ -1,5 +1,6 @@
 import pytest
 
+from proxy.core.translation.conversation import Thinking
 from proxy.core.translation.signatures import (
     Place,
     extra_content,
@@ -7,6 +8,8 @@ from proxy.core.translation.signatures import (
     is_marked,
     marked,
     of_gemini,
+    sealed,
+    unsealed,
 )
 
 
@@ -37,3 +40,26 @@ def test_a_chat_carries_it_in_googles_own_place() -> None:
 )  # fmt: skip
 def test_what_is_no_signature_is_none(found: object) -> None:
     assert from_extra_content(found, Place.CALL) is None
+
+
+@pytest.mark.parametrize(
+    "part",
+    [Thinking("hm", "ErUB==ü?"), Thinking("hm", "responses:rs:x"), Thinking("", redacted="?")],
+)
+def test_other_makers_secrets_go_through_a_caller_of_gemini(part: Thinking) -> None:
+    secret = sealed(part)
+    assert secret is not None
+    assert unsealed(Place.THOUGHT, part.text, secret) == part
+    for_urls = secret.translate(str.maketrans("+/", "-_"))
+    assert unsealed(Place.CALL, part.text, for_urls) == part
+
+
+@pytest.mark.parametrize("secret", ["c2ln", "/+8=", "x"])
+def test_geminis_own_are_told_apart(secret: str) -> None:
+    part = unsealed(Place.CALL, "", secret)
+    assert part == Thinking("", marked(Place.CALL, secret))
+    assert sealed(part) == secret
+
+
+def test_nothing_is_sealed_for_thoughts_without_a_secret() -> None:
+    assert sealed(Thinking("hm")) is None
