@@ -60,10 +60,12 @@ _SPACE, _LF, _CR = b" \n\r"
 class BodyAnswer:
     """Reads a plain JSON answer; an `AnswerReader`."""
 
-    __slots__ = ("_scanner",)
+    __slots__ = ("_drawn", "_scanner")
 
-    def __init__(self) -> None:
+    def __init__(self, *, drawn: bool = False) -> None:
         self._scanner = MemberScanner(_BODY)
+        self._drawn = drawn
+        """Whether output tokens are of images, where nothing says otherwise."""
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes of the body."""
@@ -72,7 +74,7 @@ class BodyAnswer:
     def finish(self) -> Measured:
         """Tell what was seen."""
         members = self._scanner.members
-        usage, anomalies = _usage(members)
+        usage, anomalies = _usage(members, drawn=self._drawn)
         data = members.get("data")
         return Measured(
             usage=usage,
@@ -88,9 +90,10 @@ class BodyAnswer:
 class EventAnswer:
     """Reads a stream of server-sent events, however large each is; an `AnswerReader`."""
 
-    __slots__ = ("_after_cr", "_head", "_is_data", "_measured", "_scanner", "_seen")
+    __slots__ = ("_after_cr", "_drawn", "_head", "_is_data", "_measured", "_scanner")
 
-    def __init__(self) -> None:
+    def __init__(self, *, drawn: bool = False) -> None:
+        self._drawn = drawn
         self._measured = Measured(terminal=False)
         self._scanner: MemberScanner | None = None
         """Of the event that has begun, if it has data."""
@@ -99,7 +102,6 @@ class EventAnswer:
         self._is_data: bool | None = None
         self._after_cr = False
         """A line feed that comes next belongs to the line end before it."""
-        self._seen = False
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes of the body."""
@@ -153,7 +155,7 @@ class EventAnswer:
     def _take(self, members: Mapping[str, Member]) -> None:
         """Add what one event says."""
         kind = _word(members, "type")
-        usage, anomalies = _usage(members)
+        usage, anomalies = _usage(members, drawn=self._drawn)
         before = self._measured
         picture = kind in _PICTURES
         if usage is not None and picture and before.usage is not None:
@@ -183,17 +185,18 @@ class OpaqueAnswer:
         return Measured()
 
 
-def open_answer(content_type: str) -> AnswerReader:
-    """Return the reader for an answer of this content type (any case, with parameters)."""
+def open_answer(endpoint: str, content_type: str) -> AnswerReader:
+    """Return the reader for a service's answer of this content type (any case, parameters)."""
     media = content_type.partition(";")[0].strip().lower()
+    drawn = endpoint.startswith("images_")
     if media == "text/event-stream":
-        return EventAnswer()
+        return EventAnswer(drawn=drawn)
     if media == "application/json" or media.endswith("+json"):
-        return BodyAnswer()
+        return BodyAnswer(drawn=drawn)
     return OpaqueAnswer()
 
 
-def _usage(members: Mapping[str, Member]) -> tuple[Usage | None, tuple[str, ...]]:
+def _usage(members: Mapping[str, Member], *, drawn: bool) -> tuple[Usage | None, tuple[str, ...]]:
     """Read what is reported in whatever place; None when nothing is."""
     tally = UsageTally()
     report = as_dict(_value(members, "usage"))
@@ -207,7 +210,26 @@ def _usage(members: Mapping[str, Member]) -> tuple[Usage | None, tuple[str, ...]
     if not tally.seen and audio_ms is None and searches is None:
         return None, tally.anomalies
     usage = replace(tally.usage(), audio_ms=audio_ms or 0, searches=searches or 0)
-    return usage, tally.anomalies
+    return _with_images(usage, report, drawn=drawn), tally.anomalies
+
+
+def _with_images(usage: Usage, report: dict[str, object], *, drawn: bool) -> Usage:
+    """Tell tokens of images from those of text."""
+    given = as_dict(report.get("input_tokens_details"))
+    read = min(_count(given.get("image_tokens")) or 0, usage.input_uncached)
+    made = as_dict(report.get("output_tokens_details"))
+    output = min(_count(made.get("image_tokens")) or 0, usage.output)
+    if drawn and not output:
+        output = usage.output - min(_count(made.get("text_tokens")) or 0, usage.output)
+    if not read and not output:
+        return usage
+    return replace(
+        usage,
+        input_uncached=usage.input_uncached - read,
+        image_input=read,
+        output=usage.output - output,
+        image_output=output,
+    )
 
 
 def _plain(report: dict[str, object]) -> dict[str, object]:
@@ -225,7 +247,9 @@ def _sum(one: Usage, other: Usage) -> Usage:
         one,
         input_uncached=one.input_uncached + other.input_uncached,
         cache_read=one.cache_read + other.cache_read,
+        image_input=one.image_input + other.image_input,
         output=one.output + other.output,
+        image_output=one.image_output + other.image_output,
     )
 
 

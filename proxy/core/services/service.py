@@ -13,8 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from proxy.core import usage as reports
-from proxy.core.entities import Price, Usage, UsageSource
+from proxy.core.entities import Formula, Price, Usage, UsageSource
 from proxy.core.pricing import image_variant
 
 Edit = tuple[int, int, bytes]
@@ -59,6 +58,9 @@ class ServiceRequest(Struct, frozen=True):
     usage_bound: Usage
     usage_known: Usage
     known_source: UsageSource
+    """How the tokens of `usage_known` were found."""
+    units_source: UsageSource = UsageSource.COUNTED
+    """How the rest of it was: images, characters, length."""
     stream: bool = False
     """Whether the answer is a stream of events."""
     model_given: bool = True
@@ -70,8 +72,7 @@ class ServiceRequest(Struct, frozen=True):
     @property
     def tokens_max(self) -> int:
         """Tokens of all kinds the call may use, for limits per minute."""
-        usage = self.usage_max
-        return usage.input_total + usage.audio_input + usage.output + usage.audio_output
+        return self.usage_max.prompt_total + self.usage_max.completion_total
 
     def usage_held(self, price: Price) -> Usage:
         """Return the usage to hold money for: for images, of the variant that `price` has."""
@@ -120,7 +121,13 @@ class AnswerReader(Protocol):
         """Tell what was seen; may be asked of an answer that was cut short."""
 
 
-_OTHER_KINDS: Final = ("images", "characters", "audio_ms", "searches")
+# The dearest kinds first: what is too much in a report is the provider's claim.
+_PROMPT: Final = (
+    "image_input", "audio_input", "cache_write_1h", "cache_write_5m", "input_uncached",
+    "cache_read_image", "cache_read_audio", "cache_read",
+)  # fmt: skip
+_COMPLETION: Final = ("image_output", "audio_output", "output")
+_UNITS: Final = ("images", "characters", "audio_ms", "searches")
 
 
 def bill(
@@ -133,7 +140,7 @@ def bill(
     that was cut short has as many images as began to arrive.
     """
     known = request.usage_known
-    usage, source = known, request.known_source
+    usage, source = known, _known_source(request, price)
     if measured.usage is not None:
         usage, source = measured.usage, UsageSource.REPORTED
     images = known.images
@@ -153,20 +160,34 @@ def bill(
     return ServiceBill(usage, source, tuple(sorted({*measured.anomalies, *anomalies})))
 
 
+def _known_source(request: ServiceRequest, price: Price) -> UsageSource:
+    """Tell how what is priced of a request was found."""
+    tokens = price.input or price.output or price.formula is not Formula.TOKENS
+    return request.known_source if tokens else request.units_source
+
+
 def _bounded(usage: Usage, bound: Usage) -> tuple[Usage, tuple[str, ...]]:
-    """Cut every figure to its bound: no report costs what the request cannot have used."""
-    usage, anomalies = reports.bounded(
-        usage,
-        bound.output + bound.audio_output,
-        input_tokens_max=bound.input_total + bound.audio_input,
-        slack=0,
-    )
-    over = {
-        kind: getattr(bound, kind)
-        for kind in _OTHER_KINDS
-        if getattr(usage, kind) > getattr(bound, kind)
-    }
+    """Cut what is above its bound: no report costs what the request cannot have used."""
+    cuts: dict[str, int] = {}
+    anomalies: tuple[str, ...] = ()
+    if usage.prompt_total > bound.prompt_total:
+        anomalies += ("input_bounded",)
+        cuts |= _cut(usage, _PROMPT, usage.prompt_total - bound.prompt_total)
+    if usage.completion_total > bound.completion_total:
+        anomalies += ("output_bounded",)
+        cuts |= _cut(usage, _COMPLETION, usage.completion_total - bound.completion_total)
+    over = [kind for kind in _UNITS if getattr(usage, kind) > getattr(bound, kind)]
     if over:
-        usage = replace(usage, **over)
         anomalies += ("units_bounded",)
-    return usage, anomalies
+        cuts |= {kind: getattr(bound, kind) for kind in over}
+    return (replace(usage, **cuts), anomalies) if cuts else (usage, anomalies)
+
+
+def _cut(usage: Usage, kinds: tuple[str, ...], excess: int) -> dict[str, int]:
+    """Take `excess` tokens off, kind by kind."""
+    cuts: dict[str, int] = {}
+    for kind in kinds:
+        tokens: int = getattr(usage, kind)
+        cuts[kind] = tokens - min(tokens, excess)
+        excess -= tokens - cuts[kind]
+    return cuts

@@ -127,7 +127,7 @@ IMAGE = (
 def test_a_stream_of_images_tells_its_usage_last(ending: str) -> None:
     answer = stream(IMAGE.replace("\n", ending))
     assert answer == Measured(
-        usage=Usage(input_uncached=50, output=50),
+        usage=Usage(input_uncached=10, image_input=40, output=50),
         images=1,
         size="1024x1024",
         quality="high",
@@ -137,7 +137,7 @@ def test_a_stream_of_images_tells_its_usage_last(ending: str) -> None:
 
 def test_several_images_each_report_their_own() -> None:
     answer = stream(IMAGE + IMAGE)
-    assert answer.usage == Usage(input_uncached=100, output=100)
+    assert answer.usage == Usage(input_uncached=20, image_input=80, output=100)
     assert answer.images == 2
 
 
@@ -212,7 +212,21 @@ def test_an_opaque_answer_says_nothing() -> None:
 def test_the_content_type_says_how_an_answer_is_read(
     content_type: str, kind: type[AnswerReader]
 ) -> None:
-    assert type(open_answer(content_type)) is kind
+    assert type(open_answer("speech", content_type)) is kind
+
+
+def test_what_an_image_endpoint_makes_are_tokens_of_images() -> None:
+    body = b'{"usage":{"input_tokens":50,"output_tokens":60,"total_tokens":110%s}}'
+    apart = b',"output_tokens_details":{"image_tokens":50,"text_tokens":10}'
+    text = b',"output_tokens_details":{"text_tokens":70}'
+    for details, output, image_output in ((b"", 0, 60), (apart, 10, 50), (text, 60, 0)):
+        reader = open_answer("images_edits", "application/json")
+        usage = measured(reader, body % details).usage
+        assert usage == Usage(input_uncached=50, output=output, image_output=image_output)
+    assert plain((body % b"").decode()).usage == Usage(input_uncached=50, output=60)
+    event = b'data: {"type":"image_edit.completed","usage":{"output_tokens":60}}\n\n'
+    reader = open_answer("images_edits", "text/event-stream")
+    assert measured(reader, event).usage == Usage(image_output=60)
 
 
 @given(st.binary(max_size=80) | st.text(max_size=40).map(str.encode), st.integers(1, 9))

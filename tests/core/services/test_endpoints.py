@@ -1,5 +1,7 @@
 """Each service has its reader."""
 
+import pytest
+
 from proxy.core.entities import ENDPOINTS
 from proxy.core.services import endpoints
 
@@ -14,3 +16,21 @@ def test_a_body_is_read_by_its_endpoints_reader() -> None:
     reader.feed(b'put":"hello"}')
     request = reader.finish()
     assert (request.endpoint, request.model) == ("embeddings", "e")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("moderations", b'{"input":"x"}'),
+        ("rerank", b'{"model":"m","query":"q","documents":["d"]}'),
+        ("count_tokens", b'{"model":"m","messages":[{}]}'),
+        ("gemini_count_tokens", b'{"contents":[]}'),
+        ("speech", b'{"model":"m","input":"x"}'),
+        ("images_generations", b'{"prompt":"x"}'),
+        ("images_edits", b'{"prompt":"x"}'),
+    ],
+)
+def test_a_request_knows_its_endpoint(endpoint: str, body: bytes) -> None:
+    reader = endpoints.open_request(endpoint, "application/json", "g")
+    reader.feed(body)
+    assert reader.finish().endpoint == endpoint

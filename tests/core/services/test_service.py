@@ -1,9 +1,11 @@
 """What a call is held for, edited into and billed."""
 
-from proxy.core.entities import Price, Usage, UsageSource
+from msgspec.structs import replace
+
+from proxy.core.entities import Formula, Price, Usage, UsageSource
 from proxy.core.services.service import Measured, ModelPlace, ServiceBill, ServiceRequest, bill
 
-PRICE = Price("m", 1, image=7, image_variants={"1024x1024:hd": 9, "512x512": 3})
+PRICE = Price("m", 1, input=1, image=7, image_variants={"1024x1024:hd": 9, "512x512": 3})
 REPORTED, COUNTED = UsageSource.REPORTED, UsageSource.COUNTED
 
 
@@ -39,7 +41,8 @@ def test_the_model_is_edited_where_it_stands() -> None:
 
 def test_tokens_are_of_all_kinds() -> None:
     usage = Usage(input_uncached=1, cache_read=2, audio_input=4, output=8, audio_output=16)
-    assert request(usage).tokens_max == 31
+    usage = replace(usage, image_input=32, image_output=64)
+    assert request(usage).tokens_max == 127
 
 
 def test_images_are_held_for_at_the_variant_if_it_is_known() -> None:
@@ -64,9 +67,9 @@ def test_a_report_replaces_what_was_known_but_not_what_it_does_not_count() -> No
 
 def test_a_report_is_believed_up_to_the_bound() -> None:
     bound = Usage(input_uncached=10, audio_input=2, output=4, audio_ms=6)
-    told = Usage(input_uncached=30, output=5, audio_ms=7)
+    told = Usage(input_uncached=30, image_input=5, output=3, image_output=2, audio_ms=7)
     assert bill(request(Usage(), bound), Measured(told), PRICE, complete=True) == ServiceBill(
-        Usage(input_uncached=12, output=4, audio_ms=6),
+        Usage(input_uncached=12, output=3, image_output=1, audio_ms=6),
         REPORTED,
         ("input_bounded", "output_bounded", "units_bounded"),
     )
@@ -95,3 +98,16 @@ def test_the_variant_is_the_one_that_was_made() -> None:
     measured = Measured(size="1024x1024", quality="hd")
     assert bill(asked, measured, PRICE, complete=True).usage.variant == "1024x1024:hd"
     assert bill(request(Usage()), measured, PRICE, complete=True).usage.variant == ""
+
+
+def test_where_tokens_cost_nothing_the_source_is_that_of_the_units() -> None:
+    asked = replace(request(Usage()), known_source=UsageSource.ESTIMATED)
+    cases = {
+        Price("m", 1, character=1): COUNTED,
+        Price("m", 1, input=1): UsageSource.ESTIMATED,
+        Price("m", 1, output=1): UsageSource.ESTIMATED,
+        Price("m", 1, formula=Formula.RATIO): UsageSource.ESTIMATED,
+    }
+    for price, source in cases.items():
+        assert bill(asked, Measured(), price, complete=True).source is source
+    assert bill(asked, Measured(Usage()), PRICE, complete=True).source is REPORTED
