@@ -1,9 +1,9 @@
 """`sluice models import`: what published prices would change in a catalog, as a reviewable plan.
 
 Rules: pure, from a document and a list to a document and rows of a diff; a price the catalog has
-and the list lacks is left alone, and what an operator added by hand (per call, image, character)
-stays. A name that several providers price differently is nobody's until one is chosen. This module
-must not know files, terminals, or where either side comes from.
+and the list lacks is left alone, and what an operator added by hand (per call, image, search and
+whatever else is no token) stays. A name that several providers price differently is nobody's until
+one is chosen. This module must not know files, terminals, or where either side comes from.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,11 @@ from proxy.storage.price_tables import read_price
 
 SHOWN = (
     "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "audio_input",
-    "audio_output", "call",
+    "audio_output", "image_input", "image_output", "cache_read_audio", "cache_read_image",
+    "audio_hour", "character", "search", "call", "tiers",
 )  # fmt: skip
-KEPT = ("image", "character", "call")
+AUDIO = ("audio_second", "audio_minute", "audio_hour")
+KEPT = ("image", "image_variants", "character", "call", "search", *AUDIO)
 """Set by hand and not in the list: kept when the list says nothing of it."""
 
 
@@ -132,7 +134,10 @@ def _merged(name: str, known: Mapping[str, Any] | None, listed: Listed) -> dict[
             "tokenizer": tokenizer_of(name),
             "price": dict(listed.price),
         }
-    kept = {key: value for key, value in known.get("price", {}).items() if key in KEPT}
+    # An audio price of the list replaces whichever unit of time was written by hand.
+    said = {*listed.price, *(AUDIO if "audio_hour" in listed.price else ())}
+    by_hand = known.get("price", {}).items()
+    kept = {key: value for key, value in by_hand if key in KEPT and key not in said}
     merged = {**known, "price": {**kept, **listed.price}}
     return merged if window is None else {**merged, "context_window": window}
 
@@ -155,8 +160,20 @@ def _row(known: Mapping[str, Any] | None, table: Mapping[str, Any], listed: List
         if moved:
             window = f"{known['context_window']} -> {window}"
     old = {} if known is None else dict(known.get("price") or {})
-    prices = {key: _change(old.get(key), table["price"].get(key)) for key in SHOWN}
+    new = table["price"]
+    prices = {key: _change(_text(old.get(key)), _text(new.get(key))) for key in SHOWN}
     return Row(status, name, listed.provider, prices, window, "; ".join(notes))
+
+
+def _text(price: Any) -> str | None:
+    """One price as a cell: tiers as what is paid above each length."""
+    if not isinstance(price, list):
+        return None if price is None else str(price)
+    return "; ".join(
+        f"over {tier['over']:,}: "
+        + ", ".join(f"{name} {each}" for name, each in tier.items() if name != "over")
+        for tier in price
+    )
 
 
 def _change(before: str | None, after: str | None) -> str:

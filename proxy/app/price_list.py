@@ -1,9 +1,9 @@
 """Published prices of many providers, from the data inside the genai-prices package.
 
 Rules: only the bundled data is read, nothing is fetched; a price is taken over exactly or not at
-all. What one figure per kind of token cannot say (tiers by length, prices by time of day, kinds of
-token we do not bill apart) makes a model unexpressible and is named, never flattened; extra charges
-beside the tokens are named as notes. This module must not know the catalog.
+all. What a price of ours cannot say (by the time of day, by the page, kinds of token we do not bill
+apart) makes a model unexpressible and is named, never flattened; extra charges that are not taken
+over are named as notes. This module must not know the catalog.
 """
 
 import re
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from typing import Any
 
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import (
@@ -32,13 +33,22 @@ KINDS = {
     "cache_write_1h_mtok": "cache_write_1h",
     "input_audio_mtok": "audio_input",
     "output_audio_mtok": "audio_output",
+    "input_image_mtok": "image_input",
+    "output_image_mtok": "image_output",
+    "cache_audio_read_mtok": "cache_read_audio",
+    "cache_image_read_mtok": "cache_read_image",
 }
 """Theirs, USD per 1M tokens, and the price of a catalog document that says the same."""
-REQUESTS = "requests_kcount"
+CHARACTERS = "input_mchars"
+AUDIO = ("audio_hours", "input_audio_hours")
+"""Both say the length of what is listened to; the second where only that is billed."""
+THOUSANDS = {"requests_kcount": "call", "web_searches_kcount": "search"}
+"""Theirs, USD per 1,000, and ours for one."""
+OTHERS = frozenset({CHARACTERS, *AUDIO, *THOUSANDS})
 DECIMALS_MAX = 9
 """What a price of ours has: nano-USD."""
-EXTRAS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
-"""Charged beside the tokens for something a request may or may not do."""
+EXTRAS = frozenset({"storage_searches_kcount"})
+"""Charged beside the tokens for something a request may or may not do, and not by us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ class Listed:
     provider: str
     name: str
     context_window: int | None
-    price: dict[str, str] | None
+    price: dict[str, Any] | None
     problem: str = ""
     """Why there is no price: what it has that a price of ours cannot express."""
     notes: tuple[str, ...] = ()
@@ -127,38 +137,70 @@ def _by_time(prices: ModelPrice | list[ConditionalPrice]) -> Iterator[str]:
 
 
 def _unexpressible(amounts: dict[str, Decimal | TieredPrices]) -> Iterator[str]:
-    tiered = sorted(key for key, value in amounts.items() if isinstance(value, TieredPrices))
-    if tiered:
-        steps = sorted({tier.start for key in tiered for tier in _tiers(amounts[key])})
-        above = ", ".join(f"{step:,}" for step in steps)
-        yield f"another price above {above} input tokens ({', '.join(map(_words, tiered))})"
-    foreign = sorted(amounts.keys() - KINDS.keys() - EXTRAS - {REQUESTS})
+    foreign = sorted(amounts.keys() - KINDS.keys() - EXTRAS - OTHERS)
     if foreign:
         yield f"priced by {', '.join(map(_words, foreign))}"
+    tiered = [key for key in amounts.keys() - KINDS.keys() if not isinstance(amounts[key], Decimal)]
+    if tiered:
+        yield f"by the length of the prompt: {', '.join(map(_words, sorted(tiered)))}"
     fine = [
-        f"{_words(key)} {value}"
+        f"{_words(key)} {figure}"
         for key, value in sorted(amounts.items())
-        if isinstance(value, Decimal) and value != round(value, DECIMALS_MAX)
+        for figure in _figures(value)
+        if figure != round(figure, DECIMALS_MAX - 3 if key in THOUSANDS else DECIMALS_MAX)
     ]
     if fine:
         yield f"finer than {DECIMALS_MAX} decimals ({', '.join(fine)})"
-    if not tiered and "input_mtok" not in amounts and not foreign:
+    if len({str(amounts[key]) for key in AUDIO if key in amounts}) > 1:
+        yield "an hour of audio has two prices"
+    if "input_mtok" not in amounts and not foreign and amounts.keys() <= KINDS.keys() | EXTRAS:
         yield "no price per input token"
 
 
-def _tiers(price: Decimal | TieredPrices) -> Iterable[Tier]:
-    return price.tiers if isinstance(price, TieredPrices) else ()
+def _figures(price: Decimal | TieredPrices) -> Iterable[Decimal]:
+    """Every figure of a price, whatever its length of prompt."""
+    if isinstance(price, TieredPrices):
+        return [price.base, *(tier.price for tier in price.tiers)]
+    return [price]
 
 
-def _table(amounts: dict[str, Decimal | TieredPrices]) -> dict[str, str]:
-    plain = {key: value for key, value in amounts.items() if isinstance(value, Decimal)}
-    table = {ours: f"{plain[theirs]:f}" for theirs, ours in KINDS.items() if theirs in plain}
+def _table(amounts: dict[str, Decimal | TieredPrices]) -> dict[str, Any]:
+    table: dict[str, Any] = _tokens(amounts, 0)
+    hour = next((amounts[key] for key in AUDIO if key in amounts), None)
+    for name, value in (
+        ("character", amounts.get(CHARACTERS)),
+        ("audio_hour", hour),
+        *((ours, amounts.get(theirs)) for theirs, ours in THOUSANDS.items()),
+    ):
+        if isinstance(value, Decimal):
+            table[name] = f"{value / 1000 if name in THOUSANDS.values() else value:f}"
+    starts = {tier.start for price in amounts.values() for tier in _tiers(price)}
+    if starts:
+        table["tiers"] = [
+            {"over": start, **_tokens(amounts, start + 1)} for start in sorted(starts)
+        ]
+    return table
+
+
+def _tokens(amounts: dict[str, Decimal | TieredPrices], prompt: int) -> dict[str, str]:
+    """Prices of tokens in a call whose prompt is so long."""
+    table: dict[str, str] = {}
+    for theirs, ours in KINDS.items():
+        price = amounts.get(theirs)
+        if price is not None:
+            figure = price.base if isinstance(price, TieredPrices) else price
+            for tier in _tiers(price):
+                figure = tier.price if prompt > tier.start else figure
+            table[ours] = f"{figure:f}"
     if "cache_write_5m" in table:
         # Without a price of its own a longer write costs what a write costs, not what input does.
         table.setdefault("cache_write_1h", table["cache_write_5m"])
-    if REQUESTS in plain:
-        table["call"] = f"{plain[REQUESTS] / 1000:f}"
     return table
+
+
+def _tiers(price: Decimal | TieredPrices) -> Iterable[Tier]:
+    """Its tiers, lowest first."""
+    return price.tiers if isinstance(price, TieredPrices) else ()
 
 
 def _extras(amounts: dict[str, Decimal | TieredPrices]) -> Iterator[str]:

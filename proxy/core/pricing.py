@@ -24,6 +24,18 @@ INPUT_KINDS = (
 )  # fmt: skip
 OUTPUT_KINDS = ("output", "audio_output", "image_output")
 """Every price of a token that is read, and of one that is written."""
+BESIDE = {
+    "cache_read": "input",
+    "cache_write_5m": "input",
+    "cache_write_1h": "input",
+    "audio_input": "input",
+    "audio_output": "output",
+    "image_input": "input",
+    "image_output": "output",
+    "cache_read_audio": "audio_input",
+    "cache_read_image": "image_input",
+}
+"""Prices of tokens that equal another where nobody says them: never nothing."""
 
 PRICES_MAX = 4_096
 """Price versions whose ceilings are remembered."""

@@ -1,10 +1,9 @@
 """The model list, in the shape of each dialect, as JSON bytes.
 
 Rules: a key sees the models its group serves and its allowlist admits, and the price it would
-pay: the model's price times the group's multiplier, written exactly, never rounded. A model
-without a price is listed with `pricing: null`; calling it is refused elsewhere. Release dates
-are not known here, so they are the epoch, as Anthropic's specification allows. This module must
-not know HTTP beyond a parsed query.
+pay. A model without a price is listed with `pricing: null`; calling it is refused elsewhere.
+Release dates are not known here, so they are the epoch, as Anthropic's specification allows. This
+module must not know HTTP beyond a parsed query.
 
 Sources: `Model` and `ModelInfo` of the OpenAI and Anthropic SDKs; FEATURES.md row 8.
 """
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 import orjson
 
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Formula, Key, Model, Price, Wire
+from proxy.core.entities import Key, Model, Wire
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.urls import CANONICAL, Endpoint
+from proxy.edge.prices import shown_price
 
 PAGE_MODELS_MAX = 1_000
 """Largest `limit` of Anthropic's list."""
@@ -173,48 +173,8 @@ def _facts(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
             for wire, endpoint in endpoints
             if catalog.channels_serving(key.group, model.name, wire)
         ],
-        "pricing": None if model.price is None else _pricing(model.price, multiplier),
+        "pricing": None if model.price is None else shown_price(model.price, multiplier),
     }
-
-
-def _pricing(price: Price, multiplier: int) -> dict[str, str]:
-    """Return what the key pays, as decimal USD: per 1M tokens, `image` and `call` each.
-
-    Amounts nobody pays for (0) are left out, but for input and output.
-    """
-    amounts: dict[str, str] = {"currency": "USD"}
-    if price.formula is Formula.RATIO:
-        # A ratio of 1 is $2 per 1M tokens; three factors in millionths make 18 places.
-        ratio = 2 * price.model_ratio * multiplier
-        amounts["input"] = _usd(ratio, 12)
-        amounts["output"] = _usd(ratio * price.completion_ratio, 18)
-        amounts["cache_read"] = _usd(ratio * price.cache_ratio, 18)
-    else:
-        amounts["input"] = _usd(price.input * multiplier, 15)
-        amounts["output"] = _usd(price.output * multiplier, 15)
-        for name, amount in (
-            ("cache_read", price.cache_read),
-            ("cache_write_5m", price.cache_write_5m),
-            ("cache_write_1h", price.cache_write_1h),
-            ("audio_input", price.audio_input),
-            ("audio_output", price.audio_output),
-        ):
-            if amount:
-                amounts[name] = _usd(amount * multiplier, 15)
-    for name, amount, places in (
-        ("character", price.character, 15),
-        ("image", price.image, 21),
-        ("call", price.call, 15),
-    ):
-        if amount:
-            amounts[name] = _usd(amount * multiplier, places)
-    return amounts
-
-
-def _usd(units: int, places: int) -> str:
-    """Write `units` x 10^-places exactly, with at least two decimals."""
-    digits = str(units).rjust(places + 1, "0")
-    return f"{digits[:-places]}.{digits[-places:].rstrip('0').ljust(2, '0')}"
 
 
 def _invalid(param: str, problem: str) -> RelayError:

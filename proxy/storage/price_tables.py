@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from proxy.core.entities import MULTIPLIER_ONE, Formula, Price, Tier
 from proxy.core.money import MILLION, format_multiplier, format_usd
+from proxy.core.pricing import BESIDE
 from proxy.storage.fields import PRICE_MAX, Fields
 
 AMOUNT_MAX = (1 << 63) - 1
@@ -18,18 +19,6 @@ IMAGE_VARIANTS_MAX = 256
 VARIANT_CHARS_MAX = 64
 
 RATIOS: Final = ("model_ratio", "completion_ratio", "cache_ratio")
-BESIDE: Final = {
-    "cache_read": "input",
-    "cache_write_5m": "input",
-    "cache_write_1h": "input",
-    "audio_input": "input",
-    "audio_output": "output",
-    "image_input": "input",
-    "image_output": "output",
-    "cache_read_audio": "audio_input",
-    "cache_read_image": "image_input",
-}
-"""Prices of tokens that equal another where they are left out."""
 _TOKENS: Final = ("input", "output", *BESIDE)
 _EACH: Final = ("character", "call", "search")
 _DURATIONS: Final = {"audio_second": 3_600, "audio_minute": 60, "audio_hour": 1}

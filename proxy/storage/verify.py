@@ -121,7 +121,7 @@ _CHECKS = (
     ),
     _Check(
         "I3: call {0} was charged {1} without usage, or without anything delivered",
-        f"SELECT id, charge FROM call WHERE charge > 0 AND (delivered_bytes = 0 OR {_USED} = 0)",
+        f"SELECT id, charge FROM call WHERE charge > 0 AND (delivered_bytes = 0 OR {_USED} = 0)",  # noqa: S608 - constants
     ),
     _Check(
         "I6: account {0} is at {1}",

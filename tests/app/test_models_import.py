@@ -21,7 +21,7 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def one(name: str, price: dict[str, str] | None, **more: Any) -> Listed:
+def one(name: str, price: dict[str, Any] | None, **more: Any) -> Listed:
     return Listed(**{"provider": "p", "name": name, "context_window": None, "price": price, **more})
 
 
@@ -56,6 +56,21 @@ def test_a_changed_price_is_shown_old_and_new_and_keeps_what_was_set_by_hand() -
     assert table["hidden_output"] is True
     assert table["price"]["image"] == "0.5"
     assert table["price"]["call"] == "0.1"
+
+
+def test_audio_of_the_list_replaces_whatever_unit_was_written_by_hand() -> None:
+    hand = {"input": "1", "audio_minute": "0.5", "search": "0.01"}
+    document = {**DOCUMENT, "model": [{**KNOWN, "price": hand}]}
+    made = plan(document, [one("known", {"audio_hour": "0.111"})])
+    assert made.tables[0]["price"] == {"audio_hour": "0.111", "search": "0.01"}
+    made = plan(document, [one("known", {"input": "2"})])
+    assert made.tables[0]["price"] == {"input": "2", "audio_minute": "0.5", "search": "0.01"}
+
+
+def test_tiers_are_shown_in_one_cell() -> None:
+    tiers = [{"over": 200_000, "input": "2.5", "output": "3"}]
+    (row,) = plan(DOCUMENT, [one("known", {"input": "1", "output": "2", "tiers": tiers})]).rows
+    assert row.prices["tiers"] == "over 200,000: input 2.5, output 3"
 
 
 def test_a_model_without_a_price_gets_one() -> None:

@@ -11,10 +11,11 @@ from openai.pagination import SyncPage as OpenAIPage
 from openai.types import Model as OpenAIModel
 
 from proxy.core.catalog import Catalog, build_catalog
-from proxy.core.entities import Channel, Dialect, Formula, Group, Key, Model, Plan, Price, User
+from proxy.core.entities import Channel, Dialect, Group, Key, Model, Plan, User
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.edge import models
 from proxy.edge.models import Page
+from proxy.storage.price_tables import read_price
 
 USD = 1_000_000_000
 KEY = Key(id=1, user_id=1, digest=b"d", name="k", group="half-more", prefix="sk-", last4="0000")
@@ -32,28 +33,8 @@ def channel(number: int, dialect: Dialect, group: str, *names: str) -> Channel:
     )
 
 
-PRICE = Price("gpt-4o", 1, input=2 * USD + USD // 2, cache_read=USD // 8, output=10 * USD)
-FULL = Price(
-    "media",
-    1,
-    input=37_500_000,
-    cache_write_5m=USD,
-    cache_write_1h=2 * USD,
-    output=USD,
-    audio_input=3 * USD,
-    audio_output=4 * USD,
-    image=USD // 100 * 1_000_000,
-    character=15 * USD,
-    call=USD // 1000,
-)
-RATIO = Price(
-    "ratio",
-    1,
-    formula=Formula.RATIO,
-    model_ratio=1_250_000,
-    completion_ratio=4_000_000,
-    cache_ratio=333_333,
-    call=USD,
+PRICE = read_price(
+    "", "gpt-4o", {"input": "2.50", "cache_read": "0.125", "output": "10", "image_input": "3"}
 )
 
 
@@ -66,8 +47,8 @@ def catalog() -> Catalog:
         models=[
             Model("gpt-4o", 128_000, 16_384, price=PRICE),
             Model("claude", 200_000, 64_000, price=PRICE),
-            Model("media", 1_000, 100, price=FULL),
-            Model("ratio", 1_000, 100, price=RATIO),
+            Model("media", 1_000, 100, price=PRICE),
+            Model("ratio", 1_000, 100, price=PRICE),
             Model("unpriced", 1_000, 100),
             Model("secret", 1_000, 100, price=PRICE),
         ],
@@ -123,36 +104,12 @@ def test_facts_that_both_shapes_share() -> None:
             "input": "3.75",
             "output": "15.00",
             "cache_read": "0.1875",
+            "image_input": "4.50",
         }
+    assert listed()["unpriced"]["pricing"] is None
     all_of_them = ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
     assert listed()["claude"]["endpoints"] == all_of_them, "but one by translation"
     assert listed()["media"]["endpoints"] == all_of_them
-
-
-def test_prices_are_exact_however_fine() -> None:
-    assert listed()["media"]["pricing"] == {
-        "currency": "USD",
-        "input": "0.05625",
-        "output": "1.50",
-        "cache_write_5m": "1.50",
-        "cache_write_1h": "3.00",
-        "audio_input": "4.50",
-        "audio_output": "6.00",
-        "character": "22.50",
-        "image": "0.015",
-        "call": "0.0015",
-    }
-    assert listed()["ratio"]["pricing"] == {
-        "currency": "USD",
-        "input": "3.75",
-        "output": "15.00",
-        "cache_read": "1.24999875",
-        "call": "1.50",
-    }
-    assert listed()["unpriced"]["pricing"] is None
-    dear = Price("x", 1, input=10**18, output=1)
-    assert models._pricing(dear, 10**12)["input"] == "1000000000000000.00"
-    assert models._pricing(dear, 1)["output"] == "0.000000000000001"
 
 
 def test_an_allowlist_narrows_the_list() -> None:

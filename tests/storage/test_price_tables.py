@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from proxy.app import toml
 from proxy.core.entities import Formula, Price, Tier
+from proxy.core.pricing import BESIDE
 from proxy.storage.price_tables import (
-    BESIDE,
     IMAGE_VARIANTS_MAX,
     TIERS_MAX,
     read_price,
