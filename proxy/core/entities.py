@@ -74,6 +74,8 @@ class Verdict(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     TIMEOUT = "timeout"
     CUT_FOR_BALANCE = "cut_for_balance"
+    CUT_FOR_MAX_COST = "cut_for_max_cost"
+    """The caller's own limit for this call (`x-max-cost`)."""
     CUT_BY_SHUTDOWN = "cut_by_shutdown"
     CUT_BY_REVOCATION = "cut_by_revocation"
     REJECTED = "rejected"

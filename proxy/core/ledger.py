@@ -212,12 +212,13 @@ class Ledger:
         forgiven: int,
         costs: Iterable[tuple[int, int]],
         now: float,
+        charge_max: int | None = None,
     ) -> Settlement:
         """Release the call's hold and post what it cost, exactly once.
 
         `charge`: the full price of what is charged for; above what hold, free wallet and free
-        budget give, it becomes overrun. `forgiven`: the price of what is not charged for.
-        `costs`: (channel id, amount) per upstream attempt that cost something.
+        budget give, and above `charge_max`, it becomes overrun. `forgiven`: the price of what is
+        not charged for. `costs`: (channel id, amount) per upstream attempt that cost something.
         """
         if charge < 0 or forgiven < 0 or (charge and forgiven):
             raise AssertionError(f"call {call_id} cannot settle {charge}, {forgiven}")
@@ -229,6 +230,8 @@ class Ledger:
             _begin_period(purse, now)
         free = wallet.balance - wallet.held
         charged = charge if charge < free else free  # noqa: FURB136 - a third of what `min` costs
+        if charge_max is not None:
+            charged = min(charged, charge_max)
         budget_after: int | None = None
         if purse.budget is not None:
             charged = min(charged, _budget_room(purse, purse.budget, hold.amount))

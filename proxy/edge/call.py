@@ -6,7 +6,7 @@ HTTP heads.
 """
 
 from proxy.core.answers import PlainReading
-from proxy.core.bill import Delivered
+from proxy.core.bill import Delivered, Statement
 from proxy.core.catalog import spoken
 from proxy.core.entities import (
     WIRE_ENDPOINTS,
@@ -29,6 +29,7 @@ from proxy.edge.heads import known_head
 from proxy.edge.offer import Offer
 from proxy.edge.open_call import Notice, OpenCall
 from proxy.edge.settlement import Ended
+from proxy.edge.telling import foretell
 from proxy.edge.translation import Translation, native
 from proxy.edge.upstream import Origin
 from proxy.edge.world import World
@@ -57,6 +58,8 @@ class Call(OpenCall[Exchange]):
         self.offer: Offer = offer
         self.body = body
         self.reading: PlainReading | None = None
+        self.made: Statement | None = None
+        """What a plain answer costs, once its head says so."""
         self.prompt_tokens: int | None = None
         self._held = admission.held
         self._extending = False
@@ -162,12 +165,20 @@ class Call(OpenCall[Exchange]):
         input_tokens = self._input_tokens(exchange)
         target = max(exchange.tokens_allowed, exchange.upper) + self.world.bounds.slice_tokens
         ceiling = self.offer.quote(input_tokens, self.offer.output_tokens_max)
+        limit = self.offer.cost_max
+        limited = limit is not None and limit < ceiling
+        if limit is not None and limited:
+            ceiling = limit
+            if self._held >= limit:
+                if at_edge:
+                    self.cut(Notice.MAX_COST)
+                return
         amount = min(self.offer.quote(input_tokens, target), ceiling) - self._held
         self._extending = True
 
         def covered() -> int:
             # No call is charged above its ceiling, however much of it waits unsent.
-            if self._held >= ceiling:
+            if self._held >= ceiling and not limited:
                 return UNLIMITED
             return self.offer.tokens_affordable(input_tokens, self._held)
 
@@ -242,6 +253,7 @@ class Call(OpenCall[Exchange]):
             if self.gone:
                 return settlement.CLIENT_GONE
             self.name_channel()
+            foretell(self, settlement.foresee(self, self._exchange).charge)
             client.begin_plain(self.last())
         return await super().handed_over(ended)
 

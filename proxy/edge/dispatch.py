@@ -58,6 +58,11 @@ _NOTICES = {
         ErrorCode.INSUFFICIENT_QUOTA,
         "Your balance or this key's budget is used up; the answer is incomplete. Add credit.",
     ),
+    Notice.MAX_COST: (
+        Verdict.CUT_FOR_MAX_COST,
+        ErrorCode.MAX_COST_EXCEEDED,
+        "The answer reached `x-max-cost`; it is incomplete. Raise the limit.",
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+from proxy.core.asks import asks_anything
 from proxy.core.entities import Dialect, Wire
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
 from proxy.core.http1_request import RequestHead
@@ -24,7 +25,8 @@ EXPOSED_HEADERS: Final = (
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, anthropic-ratelimit-requests-limit, "
     "anthropic-ratelimit-requests-remaining, anthropic-ratelimit-requests-reset, "
     "anthropic-ratelimit-tokens-limit, anthropic-ratelimit-tokens-remaining, "
-    "anthropic-ratelimit-tokens-reset, x-sluice-channel, x-sluice-model, x-sluice-max-tokens"
+    "anthropic-ratelimit-tokens-reset, x-sluice-channel, x-sluice-model, x-sluice-max-tokens, "
+    "x-sluice-left-out, x-sluice-verdict, x-sluice-cost, x-sluice-cost-usd, x-sluice-balance"
 )
 REFERENCE_CHARS_MAX: Final = 128
 HEARTBEATS: Final = {
@@ -64,7 +66,9 @@ FORWARDED_HEADERS: Final = (
 class Visit:
     """What follows from a request's head alone, worked out once for all that look the same."""
 
-    __slots__ = ("dialect", "digest", "endpoint", "endpoint_name", "forwarded", "is_call", "wire")
+    __slots__ = (
+        "asking", "dialect", "digest", "endpoint", "endpoint_name", "forwarded", "is_call", "wire",
+    )  # fmt: skip
 
     def __init__(self, head: RequestHead) -> None:
         self.endpoint = resolve(head.path)
@@ -74,6 +78,8 @@ class Visit:
         self.dialect = dialect_of(head.path, anthropic_version="anthropic-version" in head.values)
         self.digest: bytes | None = None
         """Of the key it carries, once that was found well-formed."""
+        self.asking = asks_anything(head.values)
+        """Whether it asks something of the relay itself (core/asks.py)."""
         self.forwarded = tuple(
             [
                 (name, value)

@@ -6,13 +6,16 @@ choices together. This module must not know wallets.
 """
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.core import pricing
 from proxy.core.bill import Terms
 from proxy.core.catalog import Catalog
 from proxy.core.entities import Channel, Group, Key, Model, Price
 from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.money import format_usd
 from proxy.core.requests import CallRequest
+from proxy.core.translation.conversation import Wire
 from proxy.edge.models import model_named
 
 
@@ -32,6 +35,8 @@ class Offer(Struct, frozen=True, gc=False):
     tokens: int
     strict: bool
     """Output is billed that deltas do not show: hold the ceiling, always drain."""
+    cost_max: int | None = None
+    """What the caller will pay at most (`x-max-cost`); a stream is cut there."""
 
     @property
     def terms(self) -> Terms:
@@ -105,4 +110,39 @@ def make_offer(
         ceiling=ceiling,
         tokens=estimate + first,
         strict=strict,
+    )
+
+
+def limit_field(request: CallRequest) -> str:
+    """The member of a body that bounds its output: what it has, else what its form calls it."""
+    responses = request.wire is Wire.RESPONSES
+    return request.output_limit_field or ("max_output_tokens" if responses else "max_tokens")
+
+
+def limit_cost(offer: Offer, cost_max: int) -> Offer:
+    """Bind a call to what its caller will pay at most. Raises RelayError MAX_COST_EXCEEDED.
+
+    What is seen as it streams may be cut when the limit is reached; everything else must fit
+    whole, and so must the prompt with one token of output.
+    """
+    request = offer.request
+    cuttable = request.stream and not offer.strict
+    estimate = request.input_tokens_estimate
+    least = offer.quote(estimate, request.choices) if cuttable else offer.ceiling
+    if least > cost_max:
+        fit = offer.tokens_affordable(estimate, cost_max) // request.choices
+        remedy = "Raise the limit."
+        if fit:
+            remedy = f"Send `{limit_field(request)}` of at most {fit}, or raise the limit."
+        raise RelayError(
+            ErrorCode.MAX_COST_EXCEEDED,
+            f"This call may cost up to {format_usd(least)} USD, above the "
+            f"{format_usd(cost_max)} USD of `x-max-cost`; nothing was charged. {remedy}",
+            param="x-max-cost",
+        )
+    return replace(
+        offer,
+        hold=min(offer.hold, cost_max),
+        ceiling=min(offer.ceiling, cost_max),
+        cost_max=cost_max,
     )

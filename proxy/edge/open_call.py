@@ -36,6 +36,7 @@ class Notice(Enum):
     SHUTDOWN = auto()
     UNBILLED = auto()
     BALANCE = auto()
+    MAX_COST = auto()
 
 
 class Priced(Protocol):

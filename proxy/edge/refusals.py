@@ -9,14 +9,14 @@ from collections.abc import Iterable
 import orjson
 
 from proxy.core import pricing
-from proxy.core.entities import Channel, Dialect, Wire
+from proxy.core.entities import Channel, Dialect
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import Failure, FailureKind
 from proxy.core.money import format_usd
 from proxy.core.redact import redact
 from proxy.core.routing import map_status, parse_retry_after
 from proxy.edge.attempt import AttemptEnd
-from proxy.edge.offer import Offer
+from proxy.edge.offer import Offer, limit_field
 from proxy.storage.ports import Refusal, RefusalReason
 
 _LIMITS = {
@@ -52,8 +52,7 @@ def refused(refusal: Refusal, offer: Offer, quota_status: int) -> RelayError:
         refusal.available,
     )
     fit = min(fit // offer.request.choices, offer.output_tokens_max)
-    responses = offer.request.wire is Wire.RESPONSES
-    field = offer.request.output_limit_field or ("max_output_tokens" if responses else "max_tokens")
+    field = limit_field(offer.request)
     if fit > 0 and (not offer.request.stream or offer.strict):
         message += f" It would fit with `{field}` of at most {fit}."
     else:

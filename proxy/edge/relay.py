@@ -18,10 +18,11 @@ from proxy.edge.auth import identify, recognise
 from proxy.edge.call import Call
 from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
-from proxy.edge.offer import Offer, callable_model, make_offer
+from proxy.edge.offer import Offer, callable_model, limit_cost, make_offer
 from proxy.edge.open_call import AnyCall
 from proxy.edge.refusals import refused
 from proxy.edge.settlement import Ended
+from proxy.edge.telling import asked, cost_rows
 from proxy.edge.translation import check
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Refusal
@@ -44,6 +45,9 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
             request,
             world.bounds.slice_tokens,
         )
+        asks = asked(client)
+        if asks.cost_max is not None:
+            offer = limit_cost(offer, asks.cost_max)
         check(offer, body)
         opening = open_call(world, client, offer, call_id)
         admission = await reserve(world, offer, opening)
@@ -84,6 +88,7 @@ def open_call(world: World, client: Downstream, offer: Offer, call_id: int) -> O
         input_estimate=request.input_tokens_estimate,
         started_at=world.now(),
         client_reference=client.reference,
+        charge_max=offer.cost_max,
     )
 
 
@@ -116,10 +121,12 @@ async def serve(call: AnyCall) -> None:
             if ended.verdict is _COMPLETE:
                 client.complete(call.last(), stream=call.flows)
                 return
-            call.settle(ended)
+            receipt = call.settle(ended)
             if ended.error is None or call.gone or client.owes_last_byte:
                 client.abort()
             else:
+                if not client.begun:  # nothing delivered, so nothing charged
+                    client.add_headers(cost_rows(ended.verdict, receipt.charged))
                 client.fail(ended.error, call.in_band(ended.error))
         finally:
             # Plain and total: nothing to cancel, nothing to raise; a no-op when settled above.
@@ -139,6 +146,7 @@ async def refuse(world: World, client: Downstream, key: Key | None, error: Relay
     """Tell the caller why there was no call; a known key is told its limits too."""
     if key is not None:
         await announce_limits(world, client, key)
+    client.add_headers(cost_rows(Verdict.REJECTED, 0))
     world.metrics.observe_call(client.figures(error))
     client.fail(error)
 

@@ -35,7 +35,8 @@ CORS_ALLOW_HEADERS: Final = (
     "anthropic-dangerous-direct-browser-access, x-request-id, x-stainless-arch, "
     "x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, "
     "x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
-    "x-stainless-helper-method"
+    "x-stainless-helper-method, x-max-cost, x-dry-run, x-sluice-usage, x-sluice-cache, "
+    "x-sluice-cache-ttl"
 )
 PREFLIGHT_SECONDS: Final = 86_400
 

@@ -76,17 +76,31 @@ def measure(call: "Call", exchange: Exchange, unsent_bytes: int | None) -> Deliv
         # All but the last byte was written; a client that took it and left has had its answer.
         if (unsent_bytes or 0) >= len(call.last()) - 1:
             return Delivered(content=False, output_tokens=0, exact=exact)
-        answer = reading(call, exchange)
-        if answer.tally.final:
-            return Delivered(content=True, output_tokens=0, exact=exact)
-        counted = count_texts(answer.texts, model, call.world.calibration)
-        return Delivered(content=True, output_tokens=counted.tokens, exact=counted.exact)
+        return _whole(call, exchange, exact=exact)
     if not call.shown:
         return Delivered(content=False, output_tokens=0, exact=exact)
     unsent = call.unsent_bytes() if unsent_bytes is None else call.upstream_bytes(unsent_bytes)
     meter = exchange.meter
     tokens = meter.advance(unsent)
     return Delivered(content=meter.written > unsent, output_tokens=tokens, exact=meter.exact)
+
+
+def _whole(call: "Call", exchange: Exchange, *, exact: bool) -> Delivered:
+    """Count a plain answer that left, or will."""
+    answer = reading(call, exchange)
+    if answer.tally.final:
+        return Delivered(content=True, output_tokens=0, exact=exact)
+    counted = count_texts(answer.texts, call.offer.model, call.world.calibration)
+    return Delivered(content=True, output_tokens=counted.tokens, exact=counted.exact)
+
+
+def foresee(call: "Call", exchange: Exchange) -> Statement:
+    """Return what a plain answer will be charged once it has left; kept for `closing`."""
+    if call.made is None:
+        exact = call.offer.model.tokenizer is not Tokenizer.ESTIMATE
+        delivered = _whole(call, exchange, exact=exact)
+        call.made = statement(call, delivered, exchange, complete=True)
+    return call.made
 
 
 def statement(
@@ -156,10 +170,13 @@ def closing(call: "Call", ended: Ended) -> Closing:
     made, delivered_bytes, finish_reason = NOTHING, 0, None
     if exchange is not None:
         complete = ended.verdict is Verdict.COMPLETE
-        delivered = call.delivered or measure(call, exchange, 0 if complete else None)
-        made = statement(call, delivered, exchange, complete=complete)
-        if complete and not delivered.exact and made.source is UsageSource.REPORTED:
-            _learn(call, exchange, made.usage)
+        if complete and call.made is not None:
+            made = call.made  # its price is in the head that went out
+        else:
+            delivered = call.delivered or measure(call, exchange, 0 if complete else None)
+            made = statement(call, delivered, exchange, complete=complete)
+            if complete and not delivered.exact and made.source is UsageSource.REPORTED:
+                _learn(call, exchange, made.usage)
         stream = call.offer.request.stream
         delivered_bytes = exchange.wire_bytes if stream else exchange.plain_bytes
         plain = call.reading

@@ -24,6 +24,7 @@ Value: TypeAlias = Cell | bytes
 OPEN_COLUMNS = (
     "id", "key_id", "user_id", "endpoint", "dialect", "model", "group_name", "stream",
     "price_version", "multiplier", "started_at", "client_reference", "input_estimate", "hold",
+    "charge_max",
 )  # fmt: skip
 CALL_COLUMNS = (
     "id", "key_id", "user_id", "endpoint", "dialect", "model", "group_name", "stream",

@@ -53,14 +53,13 @@ from proxy.storage.redo import RedoLog, replay
 from proxy.storage.rows import attempt_row, ended_row, head_row, spend_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability
+from proxy.storage.totals import Totals
 from proxy.storage.upkeep import NO_CARE, Care, Upkeep
 from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, OpenRow, Writer
 
 OPEN_CALLS_MAX = 100_000
 EXPENSE_PER_KEY_AND_DAY = 5_000_000_000
 """5 USD: what the operator pays for one key and day before its calls must hold ceilings."""
-MODELS_COUNTED_MAX = 10_000
-"""Models whose charges are counted apart; further ones count as `other`."""
 KEEPER_WORKER = WORKERS_MAX - 1
 """The worker number in ids of ledger events that no call caused."""
 
@@ -111,9 +110,7 @@ class Keeper:
         self._expense_max = expense_max
         self._event_ids = IdSource(KEEPER_WORKER, after=last_id)
         self._open: dict[int, _OpenCall] = {}
-        self._settlements: dict[tuple[str, str], int] = {}
-        self._charged: dict[str, int] = {}
-        self._expense = 0
+        self._totals = Totals()
         self._subscribers: list[Callable[[Catalog], object]] = []
         self._refusing = None if found is None else "the keeper is collecting open calls"
         self._idle = asyncio.Event()
@@ -224,12 +221,12 @@ class Keeper:
             )
         head = head_row(opening)
         self._open[call_id] = _OpenCall(opening, head, hold)
-        row = (*head, opening.input_estimate, amount)
-        writer = self._writer
+        row = (*head, opening.input_estimate, amount, opening.charge_max)
+        writer, balance = self._writer, hold.wallet.balance
         if opening.stream:
-            return Admission(amount, careful, state, writer.open(call_id, row))
+            return Admission(amount, careful, state, writer.open(call_id, row), balance)
         writer.open_lazily(call_id, row)
-        return Admission(amount, careful, state, OpenRow(writer, call_id))
+        return Admission(amount, careful, state, OpenRow(writer, call_id), balance)
 
     def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:
         """Hold more for an open call; answers at once. See `ports.Billing`."""
@@ -262,7 +259,7 @@ class Keeper:
         attempts = closing.attempts
         costs = [(attempt.channel_id, attempt.cost) for attempt in attempts if attempt.cost]
         settlement = self._ledger.settle(
-            call_id, closing.charge, closing.forgiven, costs, closing.ended_at
+            call_id, closing.charge, closing.forgiven, costs, closing.ended_at, opening.charge_max
         )
         del self._open[call_id]
         if self._refusing is not None and not self._open:
@@ -278,9 +275,7 @@ class Keeper:
         tries = [attempt_row(call_id, number, each, usage) for number, each in enumerate(attempts)]
         spend = spend_row(settlement)
         commit = self._writer.end(call_id, row, tries, settlement.transfers, spend)
-        counts, counted = self._settlements, (closing.verdict._value_, closing.source._value_)
-        counts[counted] = counts.get(counted, 0) + 1
-        self._count_money(opening.model, settlement.charged, closing.forgiven + settlement.overrun)
+        self._totals.count(closing, opening.model, settlement.charged, settlement.overrun)
         return Receipt(
             call_id, settlement.charged, settlement.overrun, settlement.balance_after, commit
         )
@@ -358,7 +353,7 @@ class Keeper:
 
     def statistics(self) -> KeeperStatistics:
         """Figures for the metrics page. See `ports.KeeperStatistics`."""
-        holds, writer = self._ledger.holds, self._writer
+        holds, writer, totals = self._ledger.holds, self._writer, self._totals
         oldest = next(iter(holds.values()), None)
         age = 0.0 if oldest is None else max(0.0, self._clock() - oldest.opened_at)
         return KeeperStatistics(
@@ -370,9 +365,9 @@ class Keeper:
             commit_seconds=writer.commit_seconds,
             checkpoint_seconds=writer.checkpoint_seconds,
             queue_depth=writer.depth,
-            settlements=dict(self._settlements),
-            charged=dict(self._charged),
-            expense=self._expense,
+            settlements=dict(totals.settlements),
+            charged=dict(totals.charged),
+            expense=totals.expense,
         )
 
     def hurry(self, call_id: int) -> Commit:
@@ -417,7 +412,8 @@ class Keeper:
         self._open[call_id] = _OpenCall(opening, head, hold)
         commit = writer.durable
         if self.found.pop(call_id, None) is None:
-            commit = writer.open(call_id, (*head, opening.input_estimate, hold.amount))
+            row = (*head, opening.input_estimate, hold.amount, opening.charge_max)
+            commit = writer.open(call_id, row)
         if progress is not None:
             self.mark(progress)
         return commit
@@ -471,14 +467,6 @@ class Keeper:
         self._refusing = "the keeper is shutting down"
         self.upkeep.stop()
         await self._writer.stop()
-
-    def _count_money(self, model: str, charged: int, expense: int) -> None:
-        """Add what one settlement posted to the figures of the metrics page. Nano-USD."""
-        counts = self._charged
-        if model not in counts and len(counts) >= MODELS_COUNTED_MAX:
-            model = "other"
-        counts[model] = counts.get(model, 0) + charged
-        self._expense += expense
 
     def _ready(self) -> None:
         writer = self._writer

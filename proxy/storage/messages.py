@@ -156,6 +156,7 @@ class Admitted(Struct, frozen=True, array_like=True, tag=34):
     ceiling_held: bool
     limits: LimitState
     durable: bool = False
+    balance: int = 0
 
 
 class Refused(Struct, frozen=True, array_like=True, tag=35):

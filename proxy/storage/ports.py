@@ -28,7 +28,8 @@ class Opening(Struct, frozen=True, gc=False):
     `hold` covers the prompt estimate plus the first slice of output (streams); `ceiling` covers
     the most the call may cost. The keeper holds `ceiling` instead where it must (plain calls pass
     hold == ceiling; hidden output; a key above its operator-expense cap). Nano-USD.
-    `tokens` is what the TPM bucket is charged until settlement corrects it.
+    `tokens` is what the TPM bucket is charged until settlement corrects it. `charge_max`: what
+    the caller will pay at most; above it the operator pays.
     """
 
     call_id: int
@@ -47,6 +48,7 @@ class Opening(Struct, frozen=True, gc=False):
     input_estimate: int
     started_at: float
     client_reference: str | None = None
+    charge_max: int | None = None
 
 
 class RefusalReason(StrEnum):
@@ -90,12 +92,14 @@ class Admission(Struct, frozen=True):
     For a plain call it is lazy: written within 20 ms, or as soon as somebody waits for it, which is
     when an answer has come; a call that fails before that may be written only as ended.
     `ceiling_held`: the ceiling, not the slice, was held: never extend, always drain.
+    `balance`: what the wallet had then, open holds included.
     """
 
     held: int
     ceiling_held: bool
     limits: LimitState
     committed: Durable
+    balance: int = 0
 
 
 class Refusal(Struct, frozen=True, gc=False):

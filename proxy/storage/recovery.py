@@ -24,7 +24,7 @@ from proxy.storage.rows import ended_row, head_row, spend_row
 _OPEN_ROWS = (
     "SELECT id, key_id, user_id, endpoint, dialect, model, group_name, stream, price_version, "
     "multiplier, started_at, client_reference, input_estimate, hold, charge, source, usage, "
-    "delivered_bytes, channel_id FROM open_call ORDER BY id"
+    "delivered_bytes, channel_id, charge_max FROM open_call ORDER BY id"
 )
 
 
@@ -90,8 +90,9 @@ def find_open(connection: sqlite3.Connection) -> dict[int, Found]:
             input_estimate=row[12],
             started_at=row[10],
             client_reference=row[11],
+            charge_max=row[19],
         )
-        charge, source, usage, delivered, channel_id = row[14:]
+        charge, source, usage, delivered, channel_id = row[14:19]
         progress = None
         if usage is not None:
             used = Usage(**orjson.loads(usage))
@@ -113,7 +114,9 @@ def recover(connection: sqlite3.Connection, ledger: Ledger, now: float) -> Recov
         ledger.restore(call_id, opening.user_id, opening.key_id, held, now)
     for call_id, (opening, _, progress) in found.items():
         closing = closing_at_mark(call_id, progress, now)
-        settlement = ledger.settle(call_id, closing.charge, closing.forgiven, (), now)
+        settlement = ledger.settle(
+            call_id, closing.charge, closing.forgiven, (), now, opening.charge_max
+        )
         charged += settlement.charged
         batch.closes.append((call_id,))
         row = ended_row(head_row(opening), closing, settlement, opening.started_at)

@@ -28,7 +28,7 @@ from zlib import crc32
 import msgspec
 
 from proxy.core.ledger import Transfer
-from proxy.storage.batch import Batch, Row, completed
+from proxy.storage.batch import OPEN_COLUMNS, Batch, Row, completed
 from proxy.storage.sqlite import Durability, open_writer
 
 
@@ -182,7 +182,9 @@ def replay(connection: sqlite3.Connection, path: Path) -> int:
 def _take(batch: Batch, record: Record, opened: set[int]) -> None:
     """Add one record to `batch`; `opened` are the calls with a row of `open_call`."""
     if isinstance(record, Opened):
-        batch.opens[record.call_id] = record.row
+        # The release before knew fewer columns; what it did not know is NULL.
+        unknown = len(OPEN_COLUMNS) - len(record.row)
+        batch.opens[record.call_id] = (*record.row, *((None,) * unknown))
         return
     # A row that was never logged, because nobody waited for it, may have been written or not.
     if batch.opens.pop(record.call_id, None) is None and record.call_id in opened:

@@ -395,7 +395,9 @@ class RemoteKeeper:
         if message.durable:
             row.finish()
         self._open[call_id] = Open(opening, message.held, row)
-        asked.answer.set_result(Admission(message.held, message.ceiling_held, message.limits, row))
+        asked.answer.set_result(
+            Admission(message.held, message.ceiling_held, message.limits, row, message.balance)
+        )
 
     def _refused(self, message: messages.Refused) -> None:
         asked = self._asked.pop(message.call_id, None)

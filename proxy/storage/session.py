@@ -197,7 +197,12 @@ class Session:
         durable = self._keeper.opened_at_once(call_id)
         send(
             messages.Admitted(
-                call_id, decision.held, decision.ceiling_held, decision.limits, durable
+                call_id,
+                decision.held,
+                decision.ceiling_held,
+                decision.limits,
+                durable,
+                decision.balance,
             )
         )
         if opening.stream and not durable:

@@ -55,10 +55,11 @@ def test_one_call_that_used_nothing_is_still_one_call() -> None:
     assert Usage().input_total == 0
 
 
-def test_the_ten_verdicts_are_the_published_ones() -> None:
+def test_the_verdicts_are_the_published_ones() -> None:
     assert {verdict.value for verdict in Verdict} == {
         "complete", "client_gone", "upstream_truncated", "upstream_error", "timeout",
-        "cut_for_balance", "cut_by_shutdown", "cut_by_revocation", "rejected", "internal_error",
+        "cut_for_balance", "cut_for_max_cost", "cut_by_shutdown", "cut_by_revocation",
+        "rejected", "internal_error",
     }  # fmt: skip
 
 

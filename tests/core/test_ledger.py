@@ -79,6 +79,18 @@ def test_what_exceeds_the_hold_is_taken_from_what_is_free_and_the_rest_is_overru
     assert ledger.expense(KEY, NOW) == 20
 
 
+def test_what_a_caller_will_pay_at_most_is_charged_at_most() -> None:
+    ledger = funded(100, budget=90)
+    for call_id in (1, 2, 3):
+        ledger.reserve(call_id, USER, KEY, 10, NOW)
+    within = ledger.settle(1, 8, 0, [], NOW, 8)
+    assert (within.charged, within.overrun, within.budget_after) == (8, 0, 82)
+    above = ledger.settle(2, 9, 0, [], NOW, 8)
+    assert (above.charged, above.overrun, above.balance_after) == (8, 1, 84)
+    forgiven = ledger.settle(3, 0, 5, [], NOW, 4)
+    assert (forgiven.charged, forgiven.overrun) == (0, 0)
+
+
 def test_a_key_budget_refuses_and_caps_like_a_wallet() -> None:
     ledger = funded(1_000, budget=100)
     ledger.reserve(1, USER, KEY, 60, NOW)

@@ -240,10 +240,23 @@ class Relay:
         """A new raw connection."""
         return RawClient(self.port, **options)
 
-    def ask(self, body: bytes, target: str = CHAT, *, key: str | None = ANN) -> RawResponse:
+    def ask(
+        self,
+        body: bytes,
+        target: str = CHAT,
+        *,
+        key: str | None = ANN,
+        headers: dict[str, str] | None = None,
+    ) -> RawResponse:
         """One request on a connection of its own, answered to its end."""
         with self.client() as client:
-            client.send(request_bytes(target, body, key=key))
+            client.send(request_bytes(target, body, key=key, headers=headers))
+            return client.read_response()
+
+    def get(self, target: str, *, key: str | None = ANN, **headers: str) -> RawResponse:
+        """The same without a body."""
+        with self.client() as client:
+            client.send(request_bytes(target, key=key, method="GET", headers=headers))
             return client.read_response()
 
     def hold_commits(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:

@@ -8,7 +8,8 @@ from proxy.core.catalog import Catalog, build_catalog
 from proxy.core.entities import Channel, ChannelKey, Dialect, Group, Key, Model, Plan, Price, User
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.requests import parse_call
-from proxy.edge.offer import Offer, callable_model, make_offer
+from proxy.core.translation.conversation import Wire
+from proxy.edge.offer import Offer, callable_model, limit_cost, limit_field, make_offer
 from tests.edge.harness import body
 
 PRICE = Price("m", 1, input=10**9, output=2 * 10**9)
@@ -101,3 +102,40 @@ def test_channels_of_the_other_dialect_serve_where_there_are_none_of_the_callers
     known, request = catalog(), parse_call(body(max_tokens=5), Dialect.ANTHROPIC)
     made = make_offer(known, KEY, callable_model(known, KEY, request), request, 100)
     assert [one.dialect for one in made.channels] == [Dialect.OPENAI]
+
+
+def test_a_limit_of_cost_bounds_hold_and_ceiling_but_never_the_terms() -> None:
+    made = offer(max_tokens=1_000)
+    limited = limit_cost(made, made.hold - 1)
+    assert (limited.hold, limited.ceiling, limited.cost_max) == (made.hold - 1,) * 3
+    assert limited.terms == made.terms
+    wide = limit_cost(made, made.ceiling + 1)
+    assert (wide.hold, wide.ceiling, wide.cost_max) == (made.hold, made.ceiling, made.ceiling + 1)
+
+
+@pytest.mark.parametrize("more", [{"stream": False}, {"stream": True, "reasoning_effort": "low"}])
+def test_what_cannot_be_cut_must_fit_whole_and_is_told_what_would(more: dict[str, Any]) -> None:
+    made = offer(max_tokens=100, **more)
+    assert limit_cost(made, made.ceiling).cost_max == made.ceiling
+    prompt = made.request.input_tokens_estimate
+    with pytest.raises(RelayError, match="`max_tokens` of at most 60") as raised:
+        limit_cost(made, made.quote(prompt, 60))
+    assert (raised.value.code, raised.value.param) == (ErrorCode.MAX_COST_EXCEEDED, "x-max-cost")
+    assert "0.000" in raised.value.message
+
+
+def test_a_stream_needs_its_prompt_and_one_token() -> None:
+    made = offer(n=3)
+    least = made.quote(made.request.input_tokens_estimate, 3)
+    assert limit_cost(made, least).hold == least
+    with pytest.raises(RelayError, match="Raise the limit"):
+        limit_cost(made, least - 1)
+
+
+def test_a_limit_is_named_as_the_body_names_it() -> None:
+    chat = parse_call(body(), Dialect.OPENAI)
+    assert limit_field(chat) == "max_tokens"
+    newer = parse_call(body(max_completion_tokens=5), Dialect.OPENAI)
+    assert limit_field(newer) == "max_completion_tokens"
+    asked = parse_call(b'{"model":"m","input":"hi"}', Dialect.OPENAI, Wire.RESPONSES)
+    assert limit_field(asked) == "max_output_tokens"

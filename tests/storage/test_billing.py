@@ -151,10 +151,25 @@ def test_extending_is_answered_at_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_a_caller_will_pay_at_most_binds_the_charge(tmp_path: Path) -> None:
+    async def main() -> None:
+        books = await keeper(tmp_path / "sluice.db")
+        admission = admitted(await books.admit(opening(1, charge_max=49_000, stream=True)))
+        assert admission.balance == USD
+        receipt = books.settle(closing(1))
+        posted = (receipt.charged, receipt.overrun, receipt.balance_after)
+        assert posted == (49_000, 1_000, USD - 49_000)
+        assert admitted(await books.admit(opening(2))).balance == USD - 49_000
+        books.settle(closing(2))
+        await books.close()
+
+    asyncio.run(main())
+
+
 def test_charges_are_counted_by_model_up_to_a_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.storage.billing.MODELS_COUNTED_MAX", 1)
+    monkeypatch.setattr("proxy.storage.totals.MODELS_COUNTED_MAX", 1)
 
     async def main() -> None:
         books = await keeper(tmp_path / "sluice.db")

@@ -100,13 +100,24 @@ def test_an_interrupted_recovery_is_done_again(tmp_path: Path) -> None:
     catalog = load_catalog(connection, MASTER)
     connection.execute(
         "INSERT INTO open_call SELECT 5, 1, 1, 'chat', 'openai', 'm', 'default', 1, 1, 1000000, "
-        "?, NULL, 1, 10, 0, 'none', NULL, 0, NULL",
+        "?, NULL, 1, 10, 0, 'none', NULL, 0, NULL, NULL",
         (NOW,),
     )
+    connection.execute(
+        "INSERT INTO open_call SELECT 6, 1, 1, 'chat', 'openai', 'm', 'default', 1, 1, 1000000, "
+        "?, NULL, 1, 0, 2000, 'counted', '{\"output\": 1}', 1, NULL, 1500",
+        (NOW,),
+    )
+    connection.execute("UPDATE account SET balance = 9000 WHERE id = 9")
+    connection.execute("UPDATE account SET balance = -9000 WHERE id = 7")
+    connection.execute("INSERT INTO transfer VALUES (1, 0, 'top_up', 7, 9, 9000, ?, NULL)", (NOW,))
+    connection.execute("INSERT INTO top_up VALUES (1, 1, 9000, 'test', 'first', ?)", (NOW,))
     connection.execute("PRAGMA query_only = ON")
     with pytest.raises(sqlite3.OperationalError):
         recover(connection, load_ledger(connection, catalog, NOW), NOW)
     connection.execute("PRAGMA query_only = OFF")
-    assert recover(connection, load_ledger(connection, catalog, NOW), NOW) == Recovery(1, 0)
+    ledger = load_ledger(connection, catalog, NOW)
+    assert recover(connection, ledger, NOW) == Recovery(2, 1500), "no more than its caller will pay"
     connection.close()
+    assert read(path, "SELECT charge, overrun FROM call WHERE id = 6") == [(1500, 500)]
     assert verify(path, quiet=True).problems == ()

@@ -15,7 +15,7 @@ from proxy.storage.batch import CALL_ADDED, CALL_COLUMNS
 from proxy.storage.billing import Keeper
 from proxy.storage.ports import Admission
 from proxy.storage.redo import Ended, Opened, RedoLog, Undone, catch_up, log_files, replay
-from proxy.storage.sqlite import Durability
+from proxy.storage.sqlite import Durability, open_writer
 from proxy.storage.verify import verify
 from tests.storage.test_batch import call_row, open_row
 from tests.storage.world import USD, closing, keeper, opening, read
@@ -339,3 +339,14 @@ def test_who_looks_at_the_file_of_a_killed_keeper_may_let_it_catch_up(tmp_path: 
 
     scene(path, play)
     assert catch_up(path, 0.0) == 0, "a keeper that stopped left nothing"
+
+
+def test_a_log_of_the_release_before_knows_fewer_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    connection = open_writer(path, Durability.PROCESS, 1.0)
+    log = RedoLog.begin(connection, path)
+    assert log.append(Opened(5, open_row(5)[:-1]))
+    log.close(delete=False)
+    assert replay(connection, path) == 1
+    assert connection.execute("SELECT id, charge_max FROM open_call").fetchall() == [(5, None)]
+    connection.close()
