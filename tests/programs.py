@@ -19,6 +19,12 @@ REMEDIES = {
     "git": "apt-get install git",
     "make": "apt-get install make",
     "libgomp.so.1": "apt-get install libgomp1",
+    "go": "apt-get install golang-go",
+    "java": "apt-get install default-jdk-headless",
+    "mcs": "apt-get install mono-mcs libmono-system-net-http4.0-cil",
+    "mono": "apt-get install mono-runtime",
+    "php": "apt-get install php-cli php-curl",
+    "ruby": "apt-get install ruby",
 }
 
 # nginx is installed where an ordinary user's PATH does not look.

@@ -16,7 +16,16 @@ import click
 
 import proxy
 from proxy.app import check as checking
-from proxy.app import cli_models, cli_secrets, cli_storage, commands, selftest, show, toml
+from proxy.app import (
+    cli_examples,
+    cli_models,
+    cli_secrets,
+    cli_storage,
+    commands,
+    selftest,
+    show,
+    toml,
+)
 from proxy.app.control import CommandError
 from proxy.app.directory import DirectoryError
 from proxy.app.seed import NO_KEY, USUAL_MODELS, Upstream, base_url_of
@@ -394,6 +403,7 @@ def ledger_verify(target: Target) -> None:
 main.add_command(cli_storage.backup)
 main.add_command(cli_storage.restore)
 main.add_command(cli_models.models)
+main.add_command(cli_examples.examples)
 main.add_command(cli_storage.doctor)
 ledger.add_command(cli_storage.rollup)
 main.add_command(cli_secrets.pepper)

@@ -407,9 +407,9 @@ def catalog(
 
 
 def toml(value: object) -> str:
-    """A TOML value; JSON's strings, numbers and lists are TOML's."""
+    """A TOML value; JSON's strings, numbers and lists are TOML's, but for halves of characters."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml(k)} = {toml(v)}" for k, v in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml(item) for item in value) + "]"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
