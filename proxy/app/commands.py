@@ -311,6 +311,7 @@ async def usage_list(office: Office, a: UsageList) -> object:
             "source": row.source,
             "input": row.input_tokens,
             "output": row.output_tokens,
+            "other": _other(row) | ({"variant": row.variant} if row.variant else {}),
             "charge_usd": format_usd(row.charge),
             "overrun_usd": format_usd(row.overrun),
             "forgiven_usd": format_usd(row.forgiven),
@@ -320,6 +321,17 @@ async def usage_list(office: Office, a: UsageList) -> object:
         }
         for row in rows
     ]
+
+
+def _other(row: accounts.UsageRow | retention.DayRow) -> dict[str, object]:
+    """What was used that is no token."""
+    used: dict[str, object] = {
+        "images": row.images,
+        "characters": row.characters,
+        "audio_seconds": row.audio_ms / 1000,
+        "searches": row.searches,
+    }
+    return {name: count for name, count in used.items() if count}
 
 
 async def usage_daily(office: Office, a: UsageDaily) -> object:
@@ -337,6 +349,7 @@ async def usage_daily(office: Office, a: UsageDaily) -> object:
             "errors": row.errors,
             "input": row.input_tokens,
             "output": row.output_tokens,
+            "other": _other(row),
             "charge_usd": format_usd(row.charge),
             "expense_usd": format_usd(row.expense),
             "cost_usd": format_usd(row.cost),

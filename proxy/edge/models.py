@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import orjson
 
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Key, Model, Wire
+from proxy.core.entities import WIRE_ENDPOINTS, Key, Model, Wire
 from proxy.core.errors import ErrorCode, RelayError
-from proxy.core.urls import CANONICAL, Endpoint
+from proxy.core.urls import CANONICAL, NOT_YET, Endpoint
 from proxy.edge.prices import shown_price
 
 PAGE_MODELS_MAX = 1_000
@@ -26,6 +26,13 @@ PAGE_MODELS_DEFAULT = 20
 _OWNER = "sluice"
 _EPOCH = "1970-01-01T00:00:00Z"
 _NAME_CHARS_MAX = 256
+_WIRES: dict[str, Wire] = {endpoint: wire for wire, endpoint in WIRE_ENDPOINTS.items()}
+_WIRES[Endpoint.GEMINI_STREAM] = Wire.GEMINI
+"""Endpoints of conversations, which channels of another form may serve by translation."""
+_CONVERSATIONS = frozenset(_WIRES) - {Endpoint.COMPLETIONS} | {
+    Endpoint.COUNT_TOKENS,
+    Endpoint.GEMINI_COUNT_TOKENS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,22 +164,33 @@ def _anthropic_row(catalog: Catalog, key: Key, model: Model) -> dict[str, object
     return row | _facts(catalog, key, model)
 
 
+def endpoints_of(catalog: Catalog, group: str, model: Model) -> list[Endpoint]:
+    """Where callers of `group` can use `model`, natively or by translation.
+
+    One that does not say what it is for is taken to be for conversations: what else a channel
+    serves, it serves with other models.
+    """
+    meant = _CONVERSATIONS if model.endpoints is None else model.endpoints
+    return [
+        endpoint
+        for endpoint in Endpoint
+        if endpoint in meant
+        and endpoint not in NOT_YET
+        and (
+            catalog.channels_serving(group, model.name, wire)
+            if (wire := _WIRES.get(endpoint))
+            else catalog.channels_for_endpoint(group, model.name, endpoint)
+        )
+    ]
+
+
 def _facts(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
     """Return the extra fields of both shapes."""
     multiplier = catalog.groups[key.group].multiplier
-    endpoints = (
-        (Wire.CHAT, Endpoint.CHAT),
-        (Wire.MESSAGES, Endpoint.MESSAGES),
-        (Wire.RESPONSES, Endpoint.RESPONSES),
-    )
     return {
         "context_window": model.context_window,
         "max_output_tokens": model.output_tokens_max,
-        "endpoints": [
-            CANONICAL[endpoint]
-            for wire, endpoint in endpoints
-            if catalog.channels_serving(key.group, model.name, wire)
-        ],
+        "endpoints": [CANONICAL[each] for each in endpoints_of(catalog, key.group, model)],
         "pricing": None if model.price is None else shown_price(model.price, multiplier),
     }
 

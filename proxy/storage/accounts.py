@@ -75,6 +75,14 @@ class KeyRow(NamedTuple):
     created_at: float
 
 
+PROMPT_TOTAL = (
+    "input_uncached + cache_read + cache_write_5m + cache_write_1h + audio_input + image_input "
+    "+ cache_read_audio + cache_read_image"
+)
+COMPLETION_TOTAL = "output + audio_output + image_output"
+"""The same sums as of `Usage`, over the columns of `call` and `rollup`."""
+
+
 class UsageRow(NamedTuple):
     """One ended call for a listing; times Unix seconds, money nano-USD."""
 
@@ -94,6 +102,11 @@ class UsageRow(NamedTuple):
     started_at: float
     duration_ms: float
     client_reference: str | None
+    images: int
+    characters: int
+    audio_ms: int
+    searches: int
+    variant: str
 
 
 class WalletRow(NamedTuple):
@@ -281,8 +294,9 @@ def list_usage(
     where = "call.id < ?1" if user_id is None else "call.id < ?1 AND call.user_id = ?2"
     rows = connection.execute(
         "SELECT call.id, user.name, key.name, model, verdict, source, "  # noqa: S608 - constants
-        "input_uncached + cache_read + cache_write_5m + cache_write_1h, output, charge, overrun, "
-        "forgiven, balance_after, status, started_at, duration_ms, client_reference "
+        f"{PROMPT_TOTAL}, {COMPLETION_TOTAL}, charge, overrun, "
+        "forgiven, balance_after, status, started_at, duration_ms, client_reference, "
+        "images, characters, audio_ms, searches, variant "
         "FROM call JOIN user ON user.id = call.user_id JOIN key ON key.id = call.key_id "
         f"WHERE {where} ORDER BY call.id DESC LIMIT ?3",
         ((1 << 63) - 1 if before_id is None else before_id, user_id, rows_max),

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from proxy.core.entities import Price, Usage
 from proxy.core.ids import EPOCH_MS
 from proxy.core.pricing import charge
+from proxy.storage.accounts import COMPLETION_TOTAL, PROMPT_TOTAL
 from proxy.storage.snapshots import load_prices
 
 CALLS_PER_BATCH = 64
@@ -80,15 +81,16 @@ _CHARGES = (
     f"SELECT id, model, price_version, multiplier, charge + overrun + forgiven, "  # noqa: S608 - constants
     f"{', '.join(_USAGE)} FROM call WHERE id BETWEEN ? AND ? AND charge + overrun + forgiven > 0"
 )
+_OTHER = ("images", "characters", "audio_ms", "searches")
 _DAILY = (
-    "SELECT day, user.name, model, sum(ended), sum(errors), sum(input), sum(output), "  # noqa: S608 - constants
-    "sum(charge), "
-    "sum(overrun + forgiven), sum(cost) FROM ("
-    "SELECT day, user_id, model, ended, errors, input_uncached + cache_read + cache_write_5m + "
-    "cache_write_1h AS input, output, charge, overrun, forgiven, cost FROM rollup "
-    f"UNION ALL SELECT {_DAY}, user_id, model, 1, error_code IS NOT NULL, input_uncached + "
-    "cache_read + cache_write_5m + cache_write_1h, output, charge, overrun, forgiven, "
-    "coalesce((SELECT sum(cost) FROM attempt WHERE call_id = id), 0) FROM call WHERE id >= ?3"
+    "SELECT day, user.name, model, sum(ended), sum(errors), sum(input), sum(written), "  # noqa: S608 - constants
+    f"sum(charge), sum(overrun + forgiven), sum(cost), {', '.join(f'sum({n})' for n in _OTHER)} "
+    f"FROM (SELECT day, user_id, model, ended, errors, {PROMPT_TOTAL} AS input, "
+    f"{COMPLETION_TOTAL} AS written, charge, overrun, forgiven, cost, {', '.join(_OTHER)} "
+    f"FROM rollup UNION ALL SELECT {_DAY}, user_id, model, 1, error_code IS NOT NULL, "
+    f"{PROMPT_TOTAL}, {COMPLETION_TOTAL}, charge, overrun, forgiven, "
+    "coalesce((SELECT sum(cost) FROM attempt WHERE call_id = id), 0), "
+    f"{', '.join(_OTHER)} FROM call WHERE id >= ?3"
     ") AS every JOIN user ON user.id = user_id WHERE day >= ?1 AND (?2 IS NULL OR name = ?2) "
     "GROUP BY day, user_id, model ORDER BY day DESC, user_id, model"
 )
@@ -115,6 +117,10 @@ class DayRow(NamedTuple):
     expense: int
     """Overrun and forgiven."""
     cost: int
+    images: int
+    characters: int
+    audio_ms: int
+    searches: int
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ def test_a_good_catalog_and_an_exported_one_have_no_problem(tmp_path: Path) -> N
         ('input = "1.00"', "input = 1.0", 12, "model 'm1' price: input"),
         ('input = "1.00"', 'input = "-1"', 12, "input is not a price"),
         ('"1.25"', '"nan"', 18, "model 'm2' price"),
-        ('dialect = "openai"', 'dialect = "gemini"', 22, "must be one of openai, anthropic"),
+        ('dialect = "openai"', 'dialect = "telnet"', 22, "must be one of openai, anthropic"),
         ('multiplier = "1.0"', 'multiplyer = "1.0"', 6, "unknown key 'multiplyer'"),
         ('groups = ["default"]', 'groups = ["nope"]', 25, "group 'nope'"),
         ('"m2" = "m2" }', '"m3" = "m3" }', 26, "model 'm3'"),

@@ -234,7 +234,16 @@ def test_usage_lists_what_each_call_cost(tmp_path: Path) -> None:
         closing = Closing(
             call_id=7_000_000,
             verdict=Verdict.COMPLETE,
-            usage=Usage(input_uncached=100, output=200),
+            usage=Usage(
+                input_uncached=60,
+                cache_read_audio=40,
+                output=150,
+                image_output=50,
+                images=2,
+                variant="1024x1024:hd",
+                searches=3,
+                audio_ms=1_500,
+            ),
             source=UsageSource.REPORTED,
             charge=500,
             forgiven=0,
@@ -253,12 +262,14 @@ def test_usage_lists_what_each_call_cost(tmp_path: Path) -> None:
         (row,) = await do("usage", user="ann")
         assert (row["request_id"], row["charge_usd"]) == (format_id(7_000_000), "0.0000005")
         assert (row["input"], row["output"], row["verdict"]) == (100, 200, "complete")
+        other = {"images": 2, "audio_seconds": 1.5, "searches": 3}
+        assert row["other"] == {**other, "variant": "1024x1024:hd"}
         assert await do("usage", before=row["request_id"]) == []
         assert await do("usage daily") == []
         (day,) = await do("usage daily", user="ann", days=3_660)
         assert day == {
             "day": "2020-01-01", "user": "ann", "model": "m", "calls": 1, "errors": 0, "input": 100,
-            "output": 200, "charge_usd": "0.0000005", "expense_usd": "0.00", "cost_usd": "0.00",
+            "output": 200, "other": other, "charge_usd": "0.0000005", "expense_usd": "0.00", "cost_usd": "0.00",
         }  # fmt: skip
         # Its price disagrees with its usage, so it is evidence.
         done = await do("ledger rollup", days=1)

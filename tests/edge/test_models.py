@@ -13,6 +13,7 @@ from openai.types import Model as OpenAIModel
 from proxy.core.catalog import Catalog, build_catalog
 from proxy.core.entities import Channel, Dialect, Group, Key, Model, Plan, User
 from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.urls import Endpoint
 from proxy.edge import models
 from proxy.edge.models import Page
 from proxy.storage.price_tables import read_price
@@ -62,6 +63,9 @@ def catalog() -> Catalog:
 
 
 CATALOG = catalog()
+CONVERSATIONS = {"/v1/chat/completions", "/v1/messages", "/v1/responses"}
+COUNTED = {"/v1/messages/count_tokens"}
+"""Served by Anthropic's channels, once it is served at all."""
 
 
 def listed(key: Key = KEY) -> dict[str, dict[str, Any]]:
@@ -98,7 +102,7 @@ def test_facts_that_both_shapes_share() -> None:
     for row in (of_openai, of_anthropic):
         assert row["context_window"] == 128_000
         assert row["max_output_tokens"] == 16_384
-        assert row["endpoints"] == ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
+        assert CONVERSATIONS <= set(row["endpoints"]) <= CONVERSATIONS | COUNTED
         assert row["pricing"] == {
             "currency": "USD",
             "input": "3.75",
@@ -107,9 +111,27 @@ def test_facts_that_both_shapes_share() -> None:
             "image_input": "4.50",
         }
     assert listed()["unpriced"]["pricing"] is None
-    all_of_them = ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
-    assert listed()["claude"]["endpoints"] == all_of_them, "but one by translation"
-    assert listed()["media"]["endpoints"] == all_of_them
+    assert set(listed()["claude"]["endpoints"]) >= CONVERSATIONS, "but one by translation"
+    assert set(listed()["media"]["endpoints"]) >= CONVERSATIONS
+
+
+def test_a_model_says_what_it_is_for_and_a_channel_has_to_serve_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "NOT_YET", frozenset({Endpoint.IMAGES_VARIATIONS}))
+    drawn = Model("drawn", 1, 1, endpoints=frozenset({"images_generations", "images_variations"}))
+    claude = Model("claude", 1, 1, endpoints=frozenset({"embeddings", "messages"}))
+    by_dialect = [
+        channel(1, Dialect.OPENAI, "vip", "drawn"),
+        channel(2, Dialect.ANTHROPIC, "vip", "claude"),
+    ]
+    made = build_catalog(1, groups=[Group("vip")], models=[drawn, claude], channels=by_dialect)
+    assert models.endpoints_of(made, "vip", drawn) == [Endpoint.IMAGES_GENERATIONS]
+    assert models.endpoints_of(made, "vip", claude) == [Endpoint.MESSAGES]
+    usual = replace(claude, endpoints=None)
+    assert set(models.endpoints_of(made, "vip", usual)) == {
+        Endpoint.CHAT, Endpoint.MESSAGES, Endpoint.RESPONSES, Endpoint.COUNT_TOKENS,
+    }  # fmt: skip
 
 
 def test_an_allowlist_narrows_the_list() -> None:
