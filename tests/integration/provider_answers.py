@@ -1,4 +1,4 @@
-"""The same answers as three providers would tell them, written by hand for translation tests.
+"""The same answers as four providers would tell them, written by hand for translation tests.
 
 A scenario is what a model says, in parts and pieces; each provider here tells it in its own
 protocol, streamed and whole, as the real ones were seen to. Nothing of the product's writers is
@@ -123,7 +123,10 @@ SCENARIOS = (
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A provider's stream, its last event apart, and its whole answer (empty after an error)."""
+    """A provider's stream, its last event apart, and its whole answer (empty after an error).
+
+    Nothing but its body ends a stream of Gemini's.
+    """
 
     events: bytes
     terminal: bytes
@@ -419,8 +422,68 @@ def _reasoning(said: Said, place: int) -> tuple[dict[str, Any], _Steps]:
     ]
 
 
+# Gemini
+
+
+def gemini(scenario: Scenario) -> Told:
+    """Every event is a response; usage grows, and why it ends comes with the last words."""
+    head = {"modelVersion": MODEL, "responseId": "r9"}
+    out = []
+
+    def event(parts: list[dict[str, Any]], finish: str | None, made: int) -> None:
+        candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": 0}
+        if finish is not None:
+            candidate["finishReason"] = finish
+        usage = _gemini_usage(scenario, made)
+        document = {"candidates": [candidate], "usageMetadata": usage, **head}
+        out.append("data: " + _json(document) + "\r\n\r\n")
+
+    secret = next((said.signature for said in scenario.said if said.signature), None)
+    whole: list[dict[str, Any]] = []
+    for said in scenario.said:
+        if said.kind == "call":
+            call = {"id": said.call_id, "name": said.name, "args": json.loads(said.text or "{}")}
+            part: dict[str, Any] = {"functionCall": call}
+            if secret is not None:
+                part["thoughtSignature"], secret = secret, None
+            whole.append(part)
+            event([part], None, 1)
+        elif said.kind != "redacted":
+            thought: dict[str, Any] = {"thought": True} if said.kind == "thinking" else {}
+            whole.append({"text": said.text, **thought})
+            for piece in said.pieces:
+                event([{"text": piece, **thought}], None, 1)
+    if scenario.error is not None:
+        error = {"code": 503, "message": scenario.error, "status": "UNAVAILABLE"}
+        out.append("data: " + _json({"error": error}) + "\r\n\r\n")
+        return Told("".join(out).encode(), b"", b"")
+    last = {"text": ""}
+    if secret is not None:
+        last["thoughtSignature"] = secret
+    whole.append(last)
+    reason = {"length": "MAX_TOKENS", "refused": "SAFETY"}.get(scenario.finish, "STOP")
+    event([last], reason, scenario.tokens.output)
+    candidate = {"content": {"parts": whole, "role": "model"}, "finishReason": reason, "index": 0}
+    usage = _gemini_usage(scenario, scenario.tokens.output)
+    plain = {"candidates": [candidate], "usageMetadata": usage, **head}
+    return Told("".join(out).encode(), b"", json.dumps(plain, indent=2).encode())
+
+
+def _gemini_usage(scenario: Scenario, made: int) -> dict[str, Any]:
+    used = scenario.tokens
+    thoughts = min(made, used.reasoning)
+    found = {"promptTokenCount": used.given, "totalTokenCount": used.given + made}
+    figures = {
+        "candidatesTokenCount": made - thoughts,
+        "thoughtsTokenCount": thoughts,
+        "cachedContentTokenCount": used.read,
+    }
+    return found | {name: figure for name, figure in figures.items() if figure}
+
+
 PROVIDERS: dict[Wire, Callable[[Scenario], Told]] = {
     Wire.CHAT: chat,
     Wire.MESSAGES: messages,
     Wire.RESPONSES: responses,
+    Wire.GEMINI: gemini,
 }

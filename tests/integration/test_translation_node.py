@@ -107,7 +107,8 @@ def test_loops_of_tools_go_round(
     """The provider is told its own calls with what they gave, in one turn each, in order."""
     url = address(bench, caller, upstream, name)
     node.ask(f"{caller.value}_loop", url=url, rounds=2, stream=stream, **tools_of(caller))
-    assert json.loads(Handler.sent[-1]).get("stream", False) is stream
+    if upstream is not Wire.GEMINI:  # whose path says so
+        assert json.loads(Handler.sent[-1]).get("stream", False) is stream
     request = SIDES[upstream].read_request(Handler.sent[-1])
     (scenario,) = (one for one in SCENARIOS if one.name == name)
     calls = scenario.of("call")
@@ -142,7 +143,7 @@ def test_the_sdk_raises_on_an_error_inside_a_stream(
         assert raised.value.name == "APIError"
 
 
-@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.MESSAGES])
+@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.MESSAGES, Wire.GEMINI])
 def test_the_sdk_shows_an_error_inside_a_response(
     bench: Bench, node: NodeSdks, upstream: Wire
 ) -> None:

@@ -2,8 +2,8 @@
 
 A server on loopback (`translation_server.py`) takes the SDK's request, translates it for the
 provider, and answers with the provider's stream or answer (`provider_answers.py`, written by
-hand) translated back. What the SDK then holds is compared with what the scenario says: words, thoughts, calls, why it ended, what
-it used.
+hand) translated back. What the SDK then holds is compared with what the scenario says: words,
+thoughts, calls, why it ended, what it used. Google's SDK is in `test_translation_gemini.py`.
 """
 
 import json
@@ -23,7 +23,15 @@ from proxy.core.translation.conversation import (
 )
 from proxy.core.translation.translator import SIDES, Translator
 from tests.integration.provider_answers import PROVIDERS, SCENARIOS, Scenario
-from tests.integration.translation_seen import ARROWS, ERROR, NAMED, Seen, expected, reason_of
+from tests.integration.translation_seen import (
+    ARROWS,
+    ERROR,
+    FROM_GEMINI,
+    NAMED,
+    Seen,
+    expected,
+    reason_of,
+)
 from tests.integration.translation_server import Bench, Handler, served
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -342,7 +350,7 @@ def test_loops_of_tools_go_round(bench: Bench, caller: Wire, upstream: Wire, nam
     )
 
 
-@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.RESPONSES])
+@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.RESPONSES, Wire.GEMINI])
 def test_the_runner_of_tools_goes_round_without_a_thread(bench: Bench, upstream: Wire) -> None:
     """It begins a thread that the provider would keep; refused, it sends the whole conversation."""
 
@@ -371,7 +379,7 @@ def test_the_runner_of_tools_goes_round_without_a_thread(bench: Bench, upstream:
     ]
 
 
-@pytest.mark.parametrize("upstream", [Wire.MESSAGES, Wire.RESPONSES])
+@pytest.mark.parametrize("upstream", [Wire.MESSAGES, Wire.RESPONSES, Wire.GEMINI])
 def test_the_openai_sdk_raises_on_an_error_inside_a_chat(bench: Bench, upstream: Wire) -> None:
     client = bench.client(Wire.CHAT, upstream, ERROR.name)
     for way in (chat_stream, chat_helper):
@@ -379,7 +387,7 @@ def test_the_openai_sdk_raises_on_an_error_inside_a_chat(bench: Bench, upstream:
             way(client)
 
 
-@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.RESPONSES])
+@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.RESPONSES, Wire.GEMINI])
 def test_the_anthropic_sdk_raises_on_an_error_inside_a_message(
     bench: Bench, upstream: Wire
 ) -> None:
@@ -389,7 +397,7 @@ def test_the_anthropic_sdk_raises_on_an_error_inside_a_message(
             way(client)
 
 
-@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.MESSAGES])
+@pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.MESSAGES, Wire.GEMINI])
 def test_the_openai_sdk_shows_an_error_inside_a_response(bench: Bench, upstream: Wire) -> None:
     client = bench.client(Wire.RESPONSES, upstream, ERROR.name)
     last = list(client.responses.create(**RESPONSES_ASK, stream=True))[-1]
@@ -401,7 +409,7 @@ def test_the_openai_sdk_shows_an_error_inside_a_response(bench: Bench, upstream:
         assert event.response.error.message == reason_of(ERROR)
 
 
-@arrows
+@pytest.mark.parametrize(("caller", "upstream"), [*ARROWS, *FROM_GEMINI], ids=str)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_it_does_not_matter_where_a_stream_is_split(
     caller: Wire, upstream: Wire, scenario: Scenario
@@ -412,7 +420,7 @@ def test_it_does_not_matter_where_a_stream_is_split(
     def answer(*pieces: bytes) -> bytes:
         translator = Translator(caller, upstream, 7, include_usage=True)
         out = b"".join([translator.feed(piece) for piece in pieces])
-        return out + (translator.finish(told.terminal) + translator.end() if told.terminal else b"")
+        return out + (translator.finish(told.terminal) + translator.end() if told.plain else b"")
 
     whole = answer(body)
     assert answer(*(body[place : place + 1] for place in range(len(body)))) == whole

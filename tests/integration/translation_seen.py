@@ -3,13 +3,19 @@
 import json
 from dataclasses import dataclass, field
 
-from proxy.core.catalog import TRANSLATED
 from proxy.core.translation.conversation import Wire
+from proxy.core.translation.translator import SIDES
 from tests.integration.provider_answers import SCENARIOS, Scenario
 
 ARROWS = [
-    (caller, upstream) for caller in TRANSLATED for upstream in TRANSLATED if caller is not upstream
+    (caller, upstream)
+    for caller in (Wire.CHAT, Wire.MESSAGES, Wire.RESPONSES)
+    for upstream in SIDES
+    if caller is not upstream
 ]
+FROM_GEMINI = [(Wire.GEMINI, upstream) for upstream in SIDES if upstream is not Wire.GEMINI]
+_DECLINE = {Wire.MESSAGES, Wire.GEMINI}
+"""Protocols in which a refusal is why an answer ends, and its words are like any others."""
 NAMED = [scenario for scenario in SCENARIOS if scenario.error is None]
 ERROR = next(scenario for scenario in SCENARIOS if scenario.error is not None)
 
@@ -34,7 +40,7 @@ def expected(scenario: Scenario, caller: Wire, upstream: Wire) -> Seen:
         return "".join(said.text for said in scenario.of(kind))
 
     declined = words("refusal")
-    as_text = Wire.MESSAGES in (caller, upstream)  # which has no part for it
+    as_text = not _DECLINE.isdisjoint((caller, upstream))
     calls = [
         (said.call_id, said.name, json.loads(said.text or "{}")) for said in scenario.of("call")
     ]
@@ -52,22 +58,27 @@ def expected(scenario: Scenario, caller: Wire, upstream: Wire) -> Seen:
 
 def _secrets(scenario: Scenario, caller: Wire, upstream: Wire) -> list[str]:
     """Signatures reach who can send them back: marked, where they are another maker's."""
+    if Wire.CHAT in (caller, upstream):
+        return []  # Gemini's are beside what a chat knows
     found = []
     for place, said in enumerate(scenario.said):
         secret = said.text if said.kind == "redacted" else said.signature
-        if secret is None or Wire.CHAT in (caller, upstream):
+        if secret is None or (upstream is Wire.GEMINI and said.kind == "redacted"):
             continue
-        if caller is Wire.MESSAGES:
-            found.append(f"responses:rs_{place}:{secret}")
-        else:
-            redacted = "-redacted" if said.kind == "redacted" else ""
-            found.append(f"relayed{redacted}:{secret}")
+        if upstream is Wire.RESPONSES:
+            secret = f"responses:rs_{place}:{secret}"
+        elif upstream is Wire.GEMINI:
+            secret = f"gemini:{'call' if scenario.of('call') else 'text'}:{secret}"
+        if caller is not Wire.MESSAGES:
+            redacted = "-redacted" if said.kind == "redacted" and upstream is Wire.MESSAGES else ""
+            secret = f"relayed{redacted}:{secret}"
+        found.append(secret)
     return found
 
 
 def _finish(scenario: Scenario, caller: Wire, upstream: Wire) -> str:
     finish = scenario.finish
-    if finish == "refused" and scenario.of("refusal") and upstream is not Wire.MESSAGES:
+    if finish == "refused" and scenario.of("refusal") and upstream not in _DECLINE:
         finish = "stop"  # there a refusal is words, and not why it ends
     if finish == "END" and upstream is not Wire.MESSAGES:
         finish = "stop"  # the others do not say which
@@ -81,8 +92,10 @@ def _finish(scenario: Scenario, caller: Wire, upstream: Wire) -> str:
             "END": "END",
         },
         Wire.RESPONSES: {"refused": "content_filter", "length": "max_output_tokens"},
+        Wire.GEMINI: {"refused": "SAFETY", "length": "MAX_TOKENS"},
     }
-    return names[caller].get(finish, "completed" if caller is Wire.RESPONSES else "stop")
+    usual = {Wire.RESPONSES: "completed", Wire.GEMINI: "STOP"}
+    return names[caller].get(finish, usual.get(caller, "stop"))
 
 
 def reason_of(scenario: Scenario) -> str:

@@ -18,7 +18,13 @@ from proxy.core.translation.conversation import Wire
 from proxy.core.translation.translator import Translator
 from tests.integration.provider_answers import MODEL, PROVIDERS, SCENARIOS
 
-ROUTES = {"completions": Wire.CHAT, "messages": Wire.MESSAGES, "responses": Wire.RESPONSES}
+ROUTES = {
+    "completions": Wire.CHAT,
+    "messages": Wire.MESSAGES,
+    "responses": Wire.RESPONSES,
+    "generateContent": Wire.GEMINI,
+    "streamGenerateContent": Wire.GEMINI,
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,12 +42,15 @@ class Handler(BaseHTTPRequestHandler):
         _, name, upstream, *rest = self.path.partition("?")[0].split("/")
         (scenario,) = (one for one in SCENARIOS if one.name == name)
         asked = json.loads(body)
-        stream = bool(asked.get("stream"))
+        verb = rest[-1].rpartition(":")[2]
+        stream = bool(asked.get("stream")) or verb == "streamGenerateContent"
         wanted = bool((asked.get("stream_options") or {}).get("include_usage"))
-        caller, provider = ROUTES[rest[-1]], Wire(upstream)
+        caller, provider = ROUTES[verb], Wire(upstream)
         translator = Translator(caller, provider, 1_700_000_000, include_usage=wanted)
         try:
-            request, _ = translator.request(body, model=MODEL, output_tokens_max=None, limit=4096)
+            request, _ = translator.request(
+                body, model=MODEL, output_tokens_max=None, limit=4096, stream=stream
+            )
         except RelayError as error:
             dialect = Dialect.ANTHROPIC if caller is Wire.MESSAGES else Dialect.OPENAI
             told = error_body(error, dialect, "req_1")
@@ -49,12 +58,15 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.sent.append(request)
         sent = json.loads(request)
+        if provider is Wire.GEMINI:  # which is told both in its path
+            sent |= {"model": MODEL, "stream": stream, **sent["tools"][0]}
+            sent["tools"] = sent["functionDeclarations"]
         if (sent["model"], bool(sent.get("stream")), len(sent["tools"])) != (MODEL, stream, 2):
             raise AssertionError(sent)
         said = PROVIDERS[provider](scenario)
         if stream:
             answer = translator.feed(said.events)
-            if said.terminal:
+            if said.plain:
                 answer += translator.finish(said.terminal)
             if (translator.failure is None) != (scenario.error is None):
                 raise AssertionError(translator.failure)

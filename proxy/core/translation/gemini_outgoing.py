@@ -39,11 +39,9 @@ from proxy.core.translation.conversation import (
     ToolResult,
     object_arguments,
 )
-from proxy.core.translation.signatures import Place, of_gemini
+from proxy.core.translation.signatures import NO_SIGNATURE, Place, of_gemini
 
 STOP_SEQUENCES_MAX: Final = 5
-NO_SIGNATURE: Final = "skip_thought_signature_validator"
-"""Google's word for a call that has no signature to be checked."""
 _EARLIER: Final = ("gemini-1", "gemini-2", "gemma")
 """Models that think by a budget, if at all, and check no signatures."""
 _BUDGETS: Final = {

@@ -27,7 +27,7 @@ from proxy.core.translation.conversation import (
     ToolCall,
     ToolResult,
 )
-from proxy.core.translation.signatures import Place, unsealed
+from proxy.core.translation.signatures import NO_SIGNATURE, Place, unsealed
 
 _RESULT_NAMES: Final = ("output", "result")
 _write = msgspec.json.encode
@@ -152,7 +152,7 @@ def _said(said: Said, role: Role, calls: _Calls, param: str) -> Iterable[Part]:
             raise cannot(param, "tools that run at the provider")
     secret = said.thought_signature
     if said.function_call is not None:
-        if secret:
+        if secret and secret != NO_SIGNATURE:
             yield unsealed(Place.CALL, "", secret)
         call = said.function_call
         arguments = _write(call.args or {}).decode()

@@ -22,6 +22,8 @@ from proxy.core.translation.conversation import Thinking
 GEMINI: Final = "gemini:"
 OWN: Final = "responses:"
 """Before the id and encrypted content of a reasoning item of OpenAI's Responses."""
+NO_SIGNATURE: Final = "skip_thought_signature_validator"
+"""Google's word for a call that has no signature to be checked."""
 _MARKS: Final = (GEMINI, OWN)
 _RELAYED: Final = "relayed:"
 _REDACTED: Final = "relayed-redacted:"
@@ -82,7 +84,7 @@ def sealed(part: Thinking) -> str | None:
     signature = of_gemini(part.signature)
     if signature is not None:
         return signature[1]
-    if part.signature is None:
+    if not part.signature:
         return None
     return b64encode((_RELAYED + part.signature).encode()).decode()
 

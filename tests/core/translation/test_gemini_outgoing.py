@@ -24,11 +24,11 @@ from proxy.core.translation.conversation import (
     ToolResult,
 )
 from proxy.core.translation.gemini_outgoing import (
-    NO_SIGNATURE,
     STOP_SEQUENCES_MAX,
     unsaid,
     write_request,
 )
+from proxy.core.translation.signatures import NO_SIGNATURE
 
 HELLO = Message(Role.USER, (Text("hello"),))
 SCHEMA = Raw(b'{"type":"object"}')

@@ -16,7 +16,7 @@ from proxy.core.translation.conversation import (
     ToolResult,
 )
 from proxy.core.translation.gemini_turns import Turn, conversation, texts
-from proxy.core.translation.signatures import sealed
+from proxy.core.translation.signatures import NO_SIGNATURE, sealed
 
 
 def turn(role: str | None, *parts: dict[str, Any]) -> Turn:
@@ -67,7 +67,7 @@ def test_thoughts_and_secrets_of_either_maker() -> None:
         {"text": "a", "thoughtSignature": "c2ln"},
         {**CALL, "thoughtSignature": "c2ln"},
         {**CALL, "thoughtSignature": theirs},
-        CALL,
+        {**CALL, "thoughtSignature": NO_SIGNATURE},
     ) == (
         Thinking("hm"),
         Thinking("", "gemini:thought:c2ln"),

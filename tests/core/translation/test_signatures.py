@@ -63,3 +63,4 @@ def test_geminis_own_are_told_apart(secret: str) -> None:
 
 def test_nothing_is_sealed_for_thoughts_without_a_secret() -> None:
     assert sealed(Thinking("hm")) is None
+    assert sealed(Thinking("hm", "")) is None

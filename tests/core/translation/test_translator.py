@@ -9,7 +9,7 @@ from proxy.core.sse import EVENT_BYTES_MAX
 from proxy.core.translation.conversation import Failed, Wire
 from proxy.core.translation.translator import SIDES, Translator
 
-CHAT, MESSAGES, RESPONSES = Wire.CHAT, Wire.MESSAGES, Wire.RESPONSES
+CHAT, MESSAGES, RESPONSES, GEMINI = Wire.CHAT, Wire.MESSAGES, Wire.RESPONSES, Wire.GEMINI
 
 
 def test_every_form_that_is_carried_over_has_a_side() -> None:
@@ -42,6 +42,22 @@ def test_the_other_way_too() -> None:
     written, left_out = translator.request(body, model="real", output_tokens_max=None, limit=99)
     assert orjson.loads(written)["max_completion_tokens"] == 5
     assert left_out == ()
+
+
+def test_a_path_may_say_what_a_body_does_not() -> None:
+    body = orjson.dumps({"contents": [{"parts": [{"text": "hi"}]}]})
+    translator = Translator(GEMINI, CHAT, 0)
+    written, _ = translator.request(
+        body, model="real", output_tokens_max=None, limit=99, stream=True
+    )
+    found = orjson.loads(written)
+    assert (found["model"], found["stream"]) == ("real", True)
+    there = Translator(CHAT, GEMINI, 0)
+    written, _ = there.request(written, model="real", output_tokens_max=7, limit=99)
+    assert orjson.loads(written) == {
+        "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
+        "generationConfig": {"maxOutputTokens": 7},
+    }
 
 
 def test_plain_answers_both_ways() -> None:
