@@ -4,10 +4,10 @@ Rules: as for streams (`proxy.core.deltas`): typed first, tolerant second, never
 answer that reports its usage as documented is decoded for that alone; its texts are skipped, and
 read only when somebody has to count them. This module must not know prices or sockets.
 
-Sources: WIRE.md sections 1 and 5.
+Sources: WIRE.md sections 1, 3 and 5.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -28,7 +28,8 @@ from proxy.core.deltas import (
     load_object,
     openai_runs,
 )
-from proxy.core.entities import Dialect
+from proxy.core.entities import Wire
+from proxy.core.response_events import ANSWER_ID_CHARS_MAX, output_runs, reason_of
 from proxy.core.usage import AnthropicReport, OpenAIReport, UsageTally
 
 
@@ -44,6 +45,8 @@ class PlainReading(Struct, frozen=True):
     """Of the last choice that gave one."""
     read_texts: Callable[[bytes], tuple[str, ...]]
     body: bytes
+    answer_id: str = ""
+    """Under which name the provider keeps the answer, where its form says so."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -92,16 +95,24 @@ class _Message(Struct, frozen=True, gc=False):
     error: object = None
 
 
+class _ResponsesFigures(Struct, frozen=True, gc=False):
+    id: str = ""
+    status: str | None = None
+    incomplete_details: object = None
+    usage: object = None
+    error: object = None
+
+
 _decode_openai_figures: Final = msgspec.json.Decoder(_OpenAIFigures).decode
 _decode_anthropic_figures: Final = msgspec.json.Decoder(_AnthropicFigures).decode
 _decode_answer: Final = msgspec.json.Decoder(_Answer).decode
 _decode_message: Final = msgspec.json.Decoder(_Message).decode
-_OPENAI: Final = Dialect.OPENAI
+_decode_responses_figures: Final = msgspec.json.Decoder(_ResponsesFigures).decode
 
 
-def plain_usage(body: bytes, dialect: Dialect) -> PlainReading:
-    """Read a whole response body in `dialect`; never raises."""
-    return _openai(body) if dialect is _OPENAI else _anthropic(body)
+def plain_usage(body: bytes, wire: Wire) -> PlainReading:
+    """Read a whole response body in the form `wire`; never raises."""
+    return READINGS[wire](body)
 
 
 def _openai(body: bytes) -> PlainReading:
@@ -206,6 +217,39 @@ def _anthropic_texts(body: bytes) -> tuple[str, ...]:
     return tuple([text for part in parts if (text := _part_text(part))])
 
 
+def _responses(body: bytes) -> PlainReading:
+    try:
+        figures = _decode_responses_figures(body)
+    except UNREADABLE:
+        value = load_object(body)
+        if value is None:
+            return _unreadable(body)
+        figures = _ResponsesFigures(
+            countable_text(value.get("id")),
+            countable_text(value.get("status")),
+            value.get("incomplete_details"),
+            value.get("usage"),
+            value.get("error"),
+        )
+    tally = UsageTally()
+    if figures.usage is not None:
+        tally.openai(figures.usage)
+    return PlainReading(
+        readable=True,
+        error=is_set(figures.error) or figures.status == "failed",
+        tally=tally,
+        finish_reason=reason_of(figures.status, figures.incomplete_details),
+        read_texts=_responses_texts,
+        body=body,
+        answer_id=figures.id[:ANSWER_ID_CHARS_MAX],
+    )
+
+
+def _responses_texts(body: bytes) -> tuple[str, ...]:
+    value = load_object(body)
+    return tuple([text for _, text in output_runs(as_dict(value).get("output"))])
+
+
 def _unreadable(body: bytes) -> PlainReading:
     return PlainReading(
         readable=False,
@@ -248,3 +292,11 @@ def _tolerant_message(value: dict[str, object]) -> _Message:
         usage=value.get("usage"),
         error=value.get("error"),
     )
+
+
+READINGS: Final[Mapping[Wire, Callable[[bytes], PlainReading]]] = {
+    Wire.CHAT: _openai,
+    Wire.MESSAGES: _anthropic,
+    Wire.RESPONSES: _responses,
+}
+"""What reads a plain answer, by its wire form."""

@@ -27,8 +27,9 @@ from proxy.core.deltas import (
     openai_delta,
     openai_runs,
 )
-from proxy.core.entities import Dialect, TerminalRule
+from proxy.core.entities import TerminalRule, Wire
 from proxy.core.http1 import FramingError, ResponseHead, ResponseParser
+from proxy.core.looks import LOOKS
 from proxy.core.metering import PENDING_BYTES_MAX, UNREAD_BYTES_PER_TOKEN, Meter
 from proxy.core.outcomes import Expectation, Failure, FailureKind, Phase
 from proxy.core.sse import BYTE_ORDER_MARK, EventSplitter, fields
@@ -48,7 +49,7 @@ _TOKENS_PER_CHARACTER_MAX = 4
 
 # On Python 3.11 a member of an enum costs as much as ten globals.
 _HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase
-_OPENAI, _FINISH_REASON = Dialect.OPENAI, TerminalRule.FINISH_REASON
+_CHAT, _FINISH_REASON = Wire.CHAT, TerminalRule.FINISH_REASON
 
 
 class Exchange:
@@ -61,10 +62,10 @@ class Exchange:
 
     __slots__ = (
         "_accounted", "_backlog", "_backlog_bytes", "_body", "_characters_max", "_checkpoint",
-        "_ended", "_events", "_expect", "_finished", "_meter", "_openai", "_parser", "_passage",
-        "_splitter", "_unsent", "_verbatim", "at_edge", "failure", "finish_reason", "garbage",
-        "has_id", "held", "phase", "plain_bytes", "shown", "tally", "terminal", "tokens_allowed",
-        "upper",
+        "_ended", "_events", "_expect", "_finished", "_look", "_meter", "_parser", "_passage",
+        "_splitter", "_unsent", "_verbatim", "answer_id", "at_edge", "failure", "finish_reason",
+        "garbage", "has_id", "held", "phase", "plain_bytes", "shown", "tally", "terminal",
+        "tokens_allowed", "upper",
     )  # fmt: skip
 
     def __init__(
@@ -80,31 +81,23 @@ class Exchange:
         self._meter = meter
         self.tally = tally
         self.failure: Failure | None = None
-        self.held = b""
-        self.terminal = b""
+        self.held = self.terminal = b""
         self.finish_reason: str | None = None
-        self.at_edge = False
-        self._events = 0
-        self.garbage = 0
-        self.has_id = False
-        self.shown = False
+        self.answer_id = ""
+        self.at_edge = self.has_id = self.shown = self._verbatim = self._ended = False
+        self._events = self.garbage = self.upper = self.plain_bytes = 0
         self.tokens_allowed = tokens_allowed
         self._expect = expect
-        self._openai = expect.dialect is _OPENAI
-        self._passage = passthrough.Passage(passthrough.TAKES[expect.dialect])
+        self._look = look = LOOKS[expect.wire](expect)
+        self._passage = passthrough.Passage(look.take, look.lessons)
         self._parser = ResponseParser()
-        self._splitter = EventSplitter(expect.event_bytes_max)
-        self._verbatim = False
-        self._ended = False
-        self.upper = 0
+        self._splitter = EventSplitter(look.event_bytes_max or expect.event_bytes_max)
         self._finished: frozenset[int] = frozenset()
         self._body: list[bytes] = []
-        self.plain_bytes = 0
         self._backlog: list[tuple[bytes, bool]] = []
-        self._backlog_bytes = 0
+        self._backlog_bytes = self._accounted = 0
         self._checkpoint = PENDING_BYTES_MAX
         self._characters_max = tokens_allowed // _TOKENS_PER_CHARACTER_MAX
-        self._accounted = 0
         self._unsent = unsent
 
     @property
@@ -304,7 +297,9 @@ class Exchange:
     def _receive_events(self, spans: list[tuple[bytes, bool]]) -> bytes:
         """Look at each event in turn; a flat loop because a read may hold many."""
         out: list[bytes] = []
-        look = self._look_openai if self._openai else self._look_anthropic
+        see = self._see_openai if self._expect.wire is _CHAT else self._see_anthropic
+        if self._look.see is not None:
+            see = self._see_any
         for position, (event, whole) in enumerate(spans):
             if self.over:
                 break
@@ -315,7 +310,9 @@ class Exchange:
                 self._hold_back(spans[position:])
                 break
             if whole:
-                passed = look(event)
+                passed = see(event)
+            elif self._look.event_bytes_max:
+                passed = self._fail(outcomes.too_large("an event of its stream"))
             else:
                 # Part of an event too large to hold: it counts as content, by its weight.
                 self._content_point()
@@ -324,7 +321,7 @@ class Exchange:
             out.append(passed)
         if self.phase is _PREAMBLE:
             self.held += b"".join(out)
-            if len(self.held) > PREAMBLE_BYTES_MAX:
+            if len(self.held) > max(PREAMBLE_BYTES_MAX, 2 * self._look.event_bytes_max):
                 self._fail(outcomes.too_large("a preamble without content"))
         return b"".join(out) if self.shown else b""
 
@@ -360,11 +357,7 @@ class Exchange:
             return True
         if not whole:
             return upper - (-len(event) // UNREAD_BYTES_PER_TOKEN) <= self.tokens_allowed
-        data = self._read(event)[1] or b""
-        if self._openai:
-            runs = list(openai_runs(openai_delta(data)))
-        else:
-            runs = list(anthropic_runs(anthropic_event(data)))
+        runs = self._look.runs(self._read(event)[1] or b"")
         return not runs or self._meter.projected(runs) <= self.tokens_allowed
 
     def _content_point(self) -> None:
@@ -390,7 +383,7 @@ class Exchange:
         self.has_id |= has_id
         return name, data
 
-    def _look_openai(self, event: bytes) -> bytes:
+    def _see_openai(self, event: bytes) -> bytes:
         _, data = self._read(event)
         if data is None:
             self._meter.add("", len(event))
@@ -422,7 +415,7 @@ class Exchange:
         self._events += 1
         return event
 
-    def _look_anthropic(self, event: bytes) -> bytes:
+    def _see_anthropic(self, event: bytes) -> bytes:
         name, data = self._read(event)
         if name == "error":
             return self._fail(outcomes.error_event(data or b""))
@@ -455,10 +448,37 @@ class Exchange:
         self._events += 1
         return event
 
+    def _see_any(self, event: bytes) -> bytes:
+        """The same for a form whose look says itself what an event means."""
+        name, data = self._read(event)
+        if data is None or self._look.see is None:
+            self._meter.add("", len(event))
+            return event
+        sight = self._look.see(name, data)
+        if sight.failed:
+            return self._fail(outcomes.error_event(data))
+        self.garbage += sight.garbage
+        self.answer_id = self.answer_id or sight.answer_id
+        if sight.usage is not None:
+            self._look.report(self.tally, sight.usage)
+            if sight.only_usage and self._expect.strip_usage:
+                return b""
+        for choice, reason in sight.finished:
+            self._finish(choice, reason)
+        if sight.runs or not sight.terminal:
+            self._meter.add_runs(sight.runs, 0 if sight.terminal else len(event))
+        if sight.terminal:
+            return self._terminate(event)
+        if sight.runs or sight.content or sight.finished:
+            self._content_point()
+        self._events += not sight.garbage
+        return event
+
     def _receive_end(self) -> bytes:
         """The body ended by its own framing: complete if that is enough, else truncated."""
         event, whole = self._splitter.receive_eof()
-        if not whole and self._is_terminal(event):
+        name, data = self._read(event)
+        if not whole and data is not None and self._look.ends(name, data):
             # No SDK dispatches it so (WIRE.md section 2), but what it says is plain: mend it.
             event, whole = event.rstrip(b"\r\n") + b"\n\n", True
         out = self._receive_events([(event, True)]) if whole else b""
@@ -471,18 +491,10 @@ class Exchange:
         self._fail(outcomes.truncated("the upstream ended its stream without a terminal event"))
         return out
 
-    def _is_terminal(self, event: bytes) -> bool:
-        name, data = self._read(event)
-        if data is None or self._openai:
-            return data is not None and data.startswith(b"[DONE]")
-        message = anthropic_event(data)
-        return message is not ANTHROPIC_GARBAGE and (message.type or name) == "message_stop"
-
     def reject(self, failure: Failure) -> None:
         """End in `failure`: what was read is of no use to the caller."""
         self._fail(failure)
 
     def _fail(self, failure: Failure) -> bytes:
-        self.phase = _FAILED
-        self.failure = failure
+        self.phase, self.failure = _FAILED, failure
         return b""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from proxy.core.entities import Dialect, TerminalRule
+from proxy.core.entities import TerminalRule, Wire
 from proxy.core.http1 import ResponseHead
 from proxy.core.sse import EVENT_BYTES_MAX
 
@@ -55,7 +55,7 @@ class Failure:
 class Expectation:
     """What an exchange needs to know about the call and its channel."""
 
-    dialect: Dialect
+    wire: Wire
     stream: bool
     strip_usage: bool = False
     """We injected `include_usage`: the usage event is ours, the caller never sees it."""

@@ -20,7 +20,6 @@ from typing import Final
 import msgspec
 
 from proxy.core.deltas import UNREADABLE, RunKey, anthropic_event, openai_delta
-from proxy.core.entities import Dialect
 from proxy.core.metering import Meter
 
 SIZE_MAX: Final = 8_192
@@ -52,11 +51,6 @@ def take_anthropic(data: bytes, start: int, stop: int, meter: Meter) -> bool:
         anthropic_event(data[start + _BLOCK_DELTA_DATA : stop - 2]), stop - start
     )
 
-
-TAKES: Final[dict[Dialect, Take]] = {
-    Dialect.OPENAI: take_openai,
-    Dialect.ANTHROPIC: take_anthropic,
-}
 
 PATTERN_BYTES_MAX: Final = 1_024
 """Events with more around their text are decoded."""
@@ -121,7 +115,7 @@ class Passage:
         "texts",
     )
 
-    def __init__(self, take: Take) -> None:
+    def __init__(self, take: Take, lessons: int = LESSONS_MAX) -> None:
         self.room = self._granted = 0
         self.texts: list[str] = []
         self.sizes: list[int] = []
@@ -137,7 +131,7 @@ class Passage:
         """Or this, then letters and digits, then `_end`; empty: nothing varies behind the text."""
         self._end = b""
         self._run: RunKey | None = None
-        self._lessons = LESSONS_MAX
+        self._lessons = lessons
         self._matches = 0
 
     def passes(self, data: bytes) -> bool:

@@ -30,7 +30,7 @@ from proxy.edge.offer import Offer
 from proxy.edge.open_call import Notice, OpenCall
 from proxy.edge.settlement import Ended
 from proxy.edge.telling import foretell
-from proxy.edge.translation import Translation, native
+from proxy.edge.translation import Translation
 from proxy.edge.upstream import Origin
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, Closing, Opening, Progress
@@ -69,8 +69,8 @@ class Call(OpenCall[Exchange]):
     def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt[Exchange]:
         """Make the attempt for `channel`; the caller connects it."""
         world, request = self.world, self.offer.request
-        translation = None
-        if not native(request, channel):
+        translation, wire = None, spoken(channel, request.wire)
+        if wire is not request.wire:
             translation = Translation(self.offer, channel, int(world.now()))
         if request.stream:
             exchange = stream_exchange(
@@ -84,7 +84,7 @@ class Call(OpenCall[Exchange]):
                 unsent=self.unsent_bytes,
             )
         else:
-            exchange = plain_exchange(channel.dialect)
+            exchange = plain_exchange(wire)
         low_water = world.bounds.slice_tokens // LOW_WATER_DIVISOR
         attempt = Attempt(world.loop, self, exchange, low_water=low_water, translation=translation)
         return self._begun(attempt, channel)

@@ -7,22 +7,24 @@ of it is metered and no hold is watched. This module must not know sockets.
 from collections.abc import Callable
 from typing import Final
 
-from proxy.core.entities import Channel, Dialect
+from proxy.core.catalog import spoken
+from proxy.core.entities import Channel, Wire
 from proxy.core.exchange import Exchange, Expectation
+from proxy.core.looks import LOOKS
 from proxy.core.metering import Meter
 from proxy.core.requests import edit_body
 from proxy.core.tokenizers import Calibration, new_meter
 from proxy.core.usage import UsageTally
 from proxy.edge.offer import Offer
-from proxy.edge.translation import Translation, native
+from proxy.edge.translation import Translation
 
-_PLAIN: Final = {dialect: Expectation(dialect, stream=False) for dialect in Dialect}
+_PLAIN: Final = {wire: Expectation(wire, stream=False) for wire in LOOKS}
 _NO_METER: Final = Meter(len)
 
 
-def plain_exchange(dialect: Dialect) -> Exchange:
-    """Return what reads one plain answer."""
-    return Exchange(_PLAIN[dialect], _NO_METER, UsageTally())
+def plain_exchange(wire: Wire) -> Exchange:
+    """Return what reads one plain answer in the form `wire`."""
+    return Exchange(_PLAIN[wire], _NO_METER, UsageTally())
 
 
 def stream_exchange(
@@ -38,10 +40,11 @@ def stream_exchange(
 ) -> Exchange:
     """Return what reads one stream, as far as `held` nano-USD go; `unsent`: bytes not yet gone."""
     request = offer.request
-    own = native(request, channel)
+    wire = spoken(channel, request.wire)
+    own = wire is request.wire
     return Exchange(
         Expectation(
-            dialect=channel.dialect,
+            wire,
             stream=True,
             strip_usage=own and not request.include_usage and not omit_usage,
             terminal=channel.terminal,

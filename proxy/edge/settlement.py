@@ -11,6 +11,7 @@ from msgspec import Struct
 from proxy.core import pricing
 from proxy.core.answers import PlainReading, plain_usage
 from proxy.core.bill import NOTHING, Delivered, Statement, state
+from proxy.core.catalog import spoken
 from proxy.core.entities import (
     MULTIPLIER_ONE,
     Attempt,
@@ -54,8 +55,10 @@ def reading(call: "Call", exchange: Exchange) -> PlainReading:
     """Return what a whole plain answer says; read once."""
     if call.reading is None:
         channel = call.channel
-        spoken = call.offer.request.dialect if channel is None else channel.dialect
-        call.reading = plain_usage(exchange.body, spoken)
+        wire = call.offer.request.wire
+        call.reading = plain_usage(
+            exchange.body, wire if channel is None else spoken(channel, wire)
+        )
     return call.reading
 
 

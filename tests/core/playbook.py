@@ -9,19 +9,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from proxy.core.entities import Dialect, TerminalRule, Usage, Verdict
+from proxy.core.entities import Dialect, TerminalRule, Usage, Verdict, Wire
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Failure, FailureKind, Phase
 from proxy.core.metering import Meter
 from proxy.core.usage import UsageTally
 from tests.corpora.sse import SseCase
 from tests.integration.stream_record import UpstreamStream
 
-STREAM = Expectation(Dialect.OPENAI, stream=True)
+STREAM = Expectation(Wire.CHAT, stream=True)
 STRIPPED = replace(STREAM, strip_usage=True)
-PLAIN = Expectation(Dialect.OPENAI, stream=False)
-MESSAGES = Expectation(Dialect.ANTHROPIC, stream=True)
+PLAIN = Expectation(Wire.CHAT, stream=False)
+MESSAGES = Expectation(Wire.MESSAGES, stream=True)
+RESPONSES = Expectation(Wire.RESPONSES, stream=True)
 FINISH = replace(STREAM, terminal=TerminalRule.FINISH_REASON)
 
+FORMS = {Dialect.OPENAI: Wire.CHAT, Dialect.ANTHROPIC: Wire.MESSAGES}
 KINDS = {
     Verdict.UPSTREAM_TRUNCATED: FailureKind.TRUNCATED,
     Verdict.UPSTREAM_ERROR: FailureKind.ERROR_EVENT,
@@ -199,7 +201,8 @@ def anywhere(data: bytes, seed: int, longest: int) -> list[bytes]:
 
 def expectation(stream: UpstreamStream, **changes: object) -> Expectation:
     """What a relay expects of a generated stream."""
-    expect = Expectation(stream.dialect, stream=True, terminal=TerminalRule(stream.terminal))
+    wire = stream.wire or FORMS[stream.dialect]
+    expect = Expectation(wire, stream=True, terminal=TerminalRule(stream.terminal))
     return replace(expect, **changes)  # type: ignore[arg-type]  # fields of Expectation
 
 
@@ -215,11 +218,13 @@ def check_stream(stream: UpstreamStream, played: Played, *, usage_asked: bool) -
         assert played.phase is Phase.FAILED
         assert not played.terminal
         assert most.startswith(played.body)
-        if played.shown and b'"error"' not in most:
+        errors = b'"error"' if stream.wire is None else b'"error":{', b"event: error"
+        if played.shown and not any(error in most for error in errors):
             assert played.body == most
     if stream.terminal == "done" and stream.complete:
         assert any(played.terminal.startswith(event) for event in stream.events)
-        assert b"[DONE]" in played.terminal or b"message_stop" in played.terminal
+        ends = (b"[DONE]", b"message_stop", b"response.completed", b"response.incomplete")
+        assert any(end in played.terminal for end in ends)
     if stream.usage is not None:
         assert played.usage == stream.usage
     if b'"name":' not in stream.body:  # names of tools count too, and are in no run
@@ -229,7 +234,7 @@ def check_stream(stream: UpstreamStream, played: Played, *, usage_asked: bool) -
 def expectation_of(case: SseCase) -> Expectation:
     """What a relay expects of a named case."""
     return Expectation(
-        case.dialect, stream=True, strip_usage=not case.usage_asked, terminal=case.terminal
+        FORMS[case.dialect], stream=True, strip_usage=not case.usage_asked, terminal=case.terminal
     )
 
 

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from proxy.core import answers
 from proxy.core.answers import plain_usage
-from proxy.core.entities import Dialect, Usage
+from proxy.core.entities import Usage, Wire
 from proxy.core.usage import AnthropicReport, OpenAIReport, UsageTally
+
+FORMS = list(answers.READINGS)
 
 
 def test_an_openai_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +24,7 @@ def test_an_openai_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         ],
         "usage": {"prompt_tokens": 9, "completion_tokens": 3},
     }
-    read = plain_usage(orjson.dumps(body), Dialect.OPENAI)
+    read = plain_usage(orjson.dumps(body), Wire.CHAT)
     assert (read.readable, read.error, read.finish_reason) == (True, False, "tool_calls")
     assert read.texts == ("hi", 'f{"a":1}', "hm")
     assert read.tally.final
@@ -37,32 +39,85 @@ def test_an_anthropic_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         b'{"type":"tool_use","name":"g","input":{}},{"type":"redacted_thinking","data":"AA"}],'
         b'"stop_reason":"tool_use","usage":{"input_tokens":9,"output_tokens":3}}'
     )
-    read = plain_usage(body, Dialect.ANTHROPIC)
+    read = plain_usage(body, Wire.MESSAGES)
     assert (read.readable, read.error, read.finish_reason) == (True, False, "tool_use")
     assert read.texts == ("t", "hi", 'f{"a": 1}', "g")
     assert read.tally.final
     assert read.tally.usage() == Usage(input_uncached=9, output=3)
 
 
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "completed",
+    "error": None,
+    "incomplete_details": None,
+    "output": [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "message", "content": [{"type": "output_text", "text": "hi"}]},
+        {"type": "function_call", "name": "f", "arguments": "{}"},
+    ],
+    "usage": {
+        "input_tokens": 9,
+        "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 1},
+        "total_tokens": 12,
+    },
+}
+
+
+def test_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = plain_usage(orjson.dumps(RESPONSE), Wire.RESPONSES)
+    assert (read.readable, read.error, read.finish_reason) == (True, False, "completed")
+    assert read.answer_id == "resp_1"
+    assert read.texts == ("hm", "hi", "f", "{}")
+    assert read.tally.final
+    assert read.tally.usage() == Usage(
+        input_uncached=3, cache_read=4, cache_write_5m=2, output=3, reasoning=1
+    )
+    monkeypatch.setattr(answers, "load_object", lambda _: None)
+    assert len(read.texts) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "reason"),
+    [
+        ({"status": "failed"}, True, "failed"),
+        ({"error": {"message": "no"}}, True, "completed"),
+        (
+            {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+            False,
+            "max_output_tokens",
+        ),
+        ({"id": 5, "status": None, "usage": None}, False, "completed"),
+    ],
+)
+def test_how_a_response_may_end(change: dict[str, object], error: bool, reason: str) -> None:
+    read = plain_usage(orjson.dumps(RESPONSE | change), Wire.RESPONSES)
+    assert (read.readable, read.error, read.finish_reason) == (True, error, reason)
+    assert read.tally.seen is ("usage" not in change)
+
+
 def test_usage_may_be_missing() -> None:
-    plain = plain_usage(b'{"choices":[{"message":{"content":"hi"}}]}', Dialect.OPENAI)
+    plain = plain_usage(b'{"choices":[{"message":{"content":"hi"}}]}', Wire.CHAT)
     assert (plain.tally.seen, plain.texts, plain.finish_reason) == (False, ("hi",), None)
-    plain = plain_usage(b'{"content":[{"text":"hi"}]}', Dialect.ANTHROPIC)
+    plain = plain_usage(b'{"content":[{"text":"hi"}]}', Wire.MESSAGES)
     assert (plain.tally.seen, plain.texts, plain.finish_reason) == (False, ("hi",), None)
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
+@pytest.mark.parametrize("wire", FORMS)
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b"\xff", b'{"content":['])
-def test_unreadable_bodies(body: bytes, dialect: Dialect) -> None:
-    read = plain_usage(body, dialect)
+def test_unreadable_bodies(body: bytes, wire: Wire) -> None:
+    read = plain_usage(body, wire)
     assert (read.readable, read.error, read.texts) == (False, False, ())
     assert not read.tally.seen
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
-def test_errors_inside_a_success(dialect: Dialect) -> None:
-    assert plain_usage(b'{"error":{"message":"no"}}', dialect).error
-    assert not plain_usage(b'{"error":null}', dialect).error
+@pytest.mark.parametrize("wire", FORMS)
+def test_errors_inside_a_success(wire: Wire) -> None:
+    assert plain_usage(b'{"error":{"message":"no"}}', wire).error
+    assert not plain_usage(b'{"error":null}', wire).error
 
 
 def test_unexpected_types_are_read_tolerantly() -> None:
@@ -70,7 +125,7 @@ def test_unexpected_types_are_read_tolerantly() -> None:
         "choices": [{"message": {"content": [{"type": "text", "text": "a"}]}}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1},
     }
-    read = plain_usage(orjson.dumps(body), Dialect.OPENAI)
+    read = plain_usage(orjson.dumps(body), Wire.CHAT)
     assert (read.texts, read.tally.final) == (("a",), True)
     message = {
         "content": [{"text": ["a", "b"]}, {"name": "f", "input": {"x": 1}}, 5],
@@ -78,10 +133,10 @@ def test_unexpected_types_are_read_tolerantly() -> None:
         "usage": {"input_tokens": 1, "output_tokens": 1},
         "error": "no",
     }
-    read = plain_usage(orjson.dumps(message), Dialect.ANTHROPIC)
+    read = plain_usage(orjson.dumps(message), Wire.MESSAGES)
     assert read.texts == ("ab", 'f{"x":1}')
     assert (read.error, read.finish_reason, read.tally.final) == (True, "end_turn", True)
-    assert plain_usage(b'{"content":"hi"}', Dialect.ANTHROPIC).texts == ("hi",)
+    assert plain_usage(b'{"content":"hi"}', Wire.MESSAGES).texts == ("hi",)
 
 
 KEYS = st.sampled_from(["choices", "message", "content", "usage", "text", "input"])
@@ -94,9 +149,9 @@ JSON = st.recursive(
 )
 
 
-@given(JSON, st.sampled_from(Dialect))
-def test_no_json_value_raises(value: object, dialect: Dialect) -> None:
-    read = plain_usage(json.dumps(value).encode(), dialect)
+@given(JSON, st.sampled_from(FORMS))
+def test_no_json_value_raises(value: object, wire: Wire) -> None:
+    read = plain_usage(json.dumps(value).encode(), wire)
     assert read.readable is isinstance(value, dict)
 
 
@@ -138,15 +193,13 @@ ANTHROPIC_REPORTS = st.fixed_dictionaries(
 )
 
 
-@given(
-    OPENAI_REPORTS | ANTHROPIC_REPORTS, st.sampled_from(Dialect), st.booleans(), st.integers(0, 9)
-)
+@given(OPENAI_REPORTS | ANTHROPIC_REPORTS, st.sampled_from(FORMS), st.booleans(), st.integers(0, 9))
 def test_the_typed_report_says_what_the_members_say(
-    report: dict[str, object], dialect: Dialect, complete: bool, delivered: int
+    report: dict[str, object], wire: Wire, complete: bool, delivered: int
 ) -> None:
-    read = plain_usage(orjson.dumps({"usage": report}), dialect).tally
+    read = plain_usage(orjson.dumps({"usage": report}), wire).tally
     slow = UsageTally()
-    if dialect is Dialect.OPENAI:
+    if wire is not Wire.MESSAGES:
         slow.openai(report)
     else:
         slow.anthropic(report)
@@ -160,9 +213,7 @@ def test_the_typed_report_says_what_the_members_say(
 
 
 def test_a_later_report_is_not_hidden_by_a_typed_one() -> None:
-    tally = plain_usage(
-        b'{"usage":{"prompt_tokens":1,"completion_tokens":2}}', Dialect.OPENAI
-    ).tally
+    tally = plain_usage(b'{"usage":{"prompt_tokens":1,"completion_tokens":2}}', Wire.CHAT).tally
     assert tally.usage() == Usage(input_uncached=1, output=2)
     assert not tally.openai_report(OpenAIReport(prompt_tokens=5, completion_tokens=5))
     tally.openai({"prompt_tokens": 3, "completion_tokens": 4})
@@ -172,20 +223,20 @@ def test_a_later_report_is_not_hidden_by_a_typed_one() -> None:
 
 def test_texts_are_read_when_they_are_asked_for() -> None:
     body = b'{"choices":[{"message":{"content":"a"},"finish_reason":"x"},{}],"usage":%b}'
-    typed = plain_usage(body % b'{"prompt_tokens":1,"completion_tokens":1}', Dialect.OPENAI)
-    loose = plain_usage(body % b'{"prompt_tokens":"1","completion_tokens":1}', Dialect.OPENAI)
+    typed = plain_usage(body % b'{"prompt_tokens":1,"completion_tokens":1}', Wire.CHAT)
+    loose = plain_usage(body % b'{"prompt_tokens":"1","completion_tokens":1}', Wire.CHAT)
     for read in (typed, loose):
         assert (read.texts, read.finish_reason, read.tally.final) == (("a",), "x", True)
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
-def test_an_answer_that_ends_badly_is_unreadable_for_both_readers(dialect: Dialect) -> None:
-    read = plain_usage(b'{"content":[],"choices":[],"usage":{}', dialect)
+@pytest.mark.parametrize("wire", FORMS)
+def test_an_answer_that_ends_badly_is_unreadable_for_both_readers(wire: Wire) -> None:
+    read = plain_usage(b'{"content":[],"choices":[],"usage":{}', wire)
     assert (read.readable, read.texts) == (False, ())
 
 
 def test_odd_types_without_usage_are_read_tolerantly_too() -> None:
-    read = plain_usage(b'{"stop_reason":5,"content":[{"text":"a"}]}', Dialect.ANTHROPIC)
+    read = plain_usage(b'{"stop_reason":5,"content":[{"text":"a"}]}', Wire.MESSAGES)
     assert (read.texts, read.tally.seen, read.finish_reason) == (("a",), False, "5")
-    read = plain_usage(b'{"choices":[{"finish_reason":5}]}', Dialect.OPENAI)
+    read = plain_usage(b'{"choices":[{"finish_reason":5}]}', Wire.CHAT)
     assert (read.texts, read.tally.seen, read.finish_reason) == ((), False, "5")

@@ -5,18 +5,22 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_struct
 
 from proxy.core import exchange as engine
-from proxy.core import outcomes, passthrough
-from proxy.core.entities import Dialect, Tokenizer
+from proxy.core import looks, outcomes, passthrough
+from proxy.core.entities import Tokenizer, Wire
 from proxy.core.exchange import Expectation, FailureKind, Phase
+from proxy.core.looks import LOOKS
 from proxy.core.metering import PENDING_BYTES_MAX
+from proxy.core.sights import Sight
 from proxy.core.tokenizers import exact_count
 from tests.core.playbook import (
     END,
     FINISH,
     MESSAGES,
     PLAIN,
+    RESPONSES,
     STREAM,
     STRIPPED,
     Connection,
@@ -143,6 +147,86 @@ def test_a_messages_stream_from_head_to_terminal() -> None:
     assert connection.exchange.tally.usage().output == 3
 
 
+def responding(kind: str, **fields: object) -> bytes:
+    data = orjson.dumps({"type": kind, **fields})
+    return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def test_a_responses_stream_from_head_to_terminal() -> None:
+    created = responding("response.created", response={"id": "resp_1"})
+    hello = responding("response.output_text.delta", delta="Hello")
+    odd = b"data: [1]\n\n"
+    connection = begun(RESPONSES, b": hi\n\n", created, odd)
+    exchange = connection.exchange
+    assert connection.at(Phase.PREAMBLE)
+    assert (exchange.answer_id, exchange.garbage) == ("resp_1", 1)
+    connection.feed(chunk(hello))
+    assert connection.at(Phase.CONTENT)
+    connection.feed(chunk(hello) + chunk(hello))
+    assert connection.verbatim == 2 * len(chunk(hello))
+    assert not exchange.finishing
+    answer = {"id": "other", "status": "completed", "usage": {"input_tokens": 7}}
+    end = responding("response.completed", response=answer)
+    connection.feed(chunk(end) + END)
+    assert (exchange.phase, exchange.terminal) == (Phase.TERMINAL, end)
+    assert (exchange.answer_id, exchange.finish_reason) == ("resp_1", "completed")
+    assert exchange.reusable
+    assert connection.body == b": hi\n\n" + created + odd + hello * 3
+    assert (exchange.events, exchange.meter.advance()) == (4, 15)
+    assert exchange.wire_bytes == len(connection.body)
+    assert exchange.tally.usage().input_uncached == 7
+
+
+def test_an_answer_told_only_by_its_end_is_counted() -> None:
+    item = {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]}
+    end = responding("response.completed", response={"output": [item]})
+    exchange = begun(RESPONSES, end).exchange
+    assert (exchange.terminal, exchange.shown) == (end, True)
+    assert (exchange.meter.advance(), exchange.wire_bytes) == (5, 0)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_an_error_in_a_responses_stream_is_not_quoted(cut: bool) -> None:
+    delta = responding("response.output_text.delta", delta="a")
+    error = responding("response.failed", response={"error": {"message": "sk-secret"}})
+    connection = begun(RESPONSES, *([delta, error] if cut else [delta + error]))
+    failure = connection.exchange.failure
+    assert failure is not None
+    assert (failure.kind, connection.body) == (FailureKind.ERROR_EVENT, delta)
+    assert b"sk-secret" in failure.body
+
+
+def test_events_of_a_form_whose_end_is_large_never_pass_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(looks, "RESPONSES_EVENT_BYTES_MAX", 300)
+    large = responding("response.output_text.delta", delta="a" * 400)
+    connection = begun(RESPONSES, large)
+    assert connection.wire == b""
+    assert connection.exchange.failure is not None
+    assert connection.exchange.failure.kind is FailureKind.TOO_LARGE
+
+
+def test_what_such_a_form_asked_back_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "PREAMBLE_BYTES_MAX", 100)
+    monkeypatch.setattr(looks, "RESPONSES_EVENT_BYTES_MAX", 300)
+    created = responding("response.created", response={"instructions": "a" * 150})
+    connection = begun(RESPONSES, created, created)
+    assert connection.at(Phase.PREAMBLE)
+    connection.feed(chunk(created))
+    assert connection.at(Phase.FAILED)
+
+
+def test_a_report_alone_is_left_out_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Sight(usage={"prompt_tokens": 3, "completion_tokens": 2}, only_usage=True)
+    own = replace_struct(looks.LOOKS[Wire.RESPONSES](RESPONSES), see=lambda _name, _data: seen)
+    monkeypatch.setattr(engine, "LOOKS", {Wire.RESPONSES: lambda _: own})
+    for strip in (True, False):
+        exchange = begun(replace(RESPONSES, strip_usage=strip), b"data: {}\n\n").exchange
+        assert exchange.held == (b"" if strip else b"data: {}\n\n")
+        assert exchange.tally.usage().output == 2
+
+
 @pytest.mark.parametrize(
     "stream", [s for s in STREAMS if len(s.body) < 20_000], ids=lambda s: s.name
 )
@@ -166,7 +250,7 @@ def test_generated_streams_whole_byte_by_byte_and_anyhow(stream: UpstreamStream)
 
 
 @pytest.mark.parametrize(
-    "name", ["openai-one-event", "openai-error-in-the-middle", "anthropic-crlf"]
+    "name", ["openai-one-event", "openai-error-in-the-middle", "anthropic-crlf", "responses-llama"]
 )
 def test_reference_streams_cut_at_every_place(name: str) -> None:
     stream = BY_NAME[name]
@@ -977,13 +1061,13 @@ STEPS = st.lists(st.one_of(PIECES, st.none(), st.integers(0, 50)), max_size=30)
 @given(
     steps=STEPS,
     first=st.booleans(),
-    dialect=st.sampled_from([Dialect.OPENAI, Dialect.ANTHROPIC]),
+    wire=st.sampled_from(list(LOOKS)),
     stream=st.booleans(),
 )
 def test_no_bytes_ever_raise(
-    steps: list[bytes | int | None], first: bool, dialect: Dialect, stream: bool
+    steps: list[bytes | int | None], first: bool, wire: Wire, stream: bool
 ) -> None:
-    expect = Expectation(dialect, stream, strip_usage=True, event_bytes_max=200)
+    expect = Expectation(wire, stream, strip_usage=True, event_bytes_max=200)
     exchange = new(expect, allowed=20)
     out, given_bytes = b"", b""
     for step in [head() if first else None, *steps]:
@@ -1001,7 +1085,8 @@ def test_no_bytes_ever_raise(
             assert exchange.phase is phase
         assert exchange.phase is not Phase.CONTENT or exchange.shown
         assert (exchange.failure is not None) == (exchange.phase is Phase.FAILED)
-        assert len(exchange._splitter._partial) <= 200 + len(step)
+        if wire is not Wire.RESPONSES:
+            assert len(exchange._splitter._partial) <= 200 + len(step)
     out += exchange.receive_eof()
     exchange.allow(engine.UNLIMITED)
     assert exchange.over

@@ -1,7 +1,7 @@
 import pytest
 
 from proxy.core import outcomes
-from proxy.core.entities import Dialect, TerminalRule
+from proxy.core.entities import TerminalRule, Wire
 from proxy.core.http1 import Framing, ResponseHead
 from proxy.core.outcomes import ERROR_BODY_BYTES_MAX, RESPONSE_BYTES_MAX, Expectation, FailureKind
 
@@ -13,7 +13,7 @@ def head(status: int = 200, **headers: str) -> ResponseHead:
 
 
 def test_what_is_expected_by_default() -> None:
-    expect = Expectation(Dialect.OPENAI, stream=True)
+    expect = Expectation(Wire.CHAT, stream=True)
     assert (expect.terminal, expect.choices, expect.verbatim) == (TerminalRule.DONE, 1, True)
     assert not expect.strip_usage
 

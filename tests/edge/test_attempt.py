@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.core.entities import Dialect
+from proxy.core.entities import Wire
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation
 from proxy.core.metering import Meter
 from proxy.core.usage import UsageTally
@@ -170,7 +170,7 @@ def attempted(
     owner: Owner | None = None, *, allowed: int = UNLIMITED, low_water: int = 0
 ) -> tuple[Attempt, Transport]:
     loop = asyncio.new_event_loop()
-    expect = Expectation(dialect=Dialect.OPENAI, stream=True)
+    expect = Expectation(Wire.CHAT, stream=True)
     exchange = Exchange(expect, Meter(len), UsageTally(), tokens_allowed=allowed)
     attempt = Attempt(loop, owner or Owner(), exchange, low_water=low_water)
     transport = Transport()

@@ -80,7 +80,7 @@ def test_heartbeats_before_and_after_content(tmp_path: Path, dialect: str) -> No
         response = client.read_response()
         assert response.body.replace(beat, b"") == b"".join(events)
         assert [call["verdict"] for call in relay.calls()] == ["complete"]
-    assert set(HEARTBEATS.values()) == set(BEATS.values())
+    assert set(HEARTBEATS.values()) >= set(BEATS.values())
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from proxy.core.entities import Dialect
+from proxy.core.entities import Dialect, Wire
 from proxy.core.exchange import Exchange, Phase
 from proxy.core.tokenizers import Calibration
 from proxy.edge.engines import plain_exchange, request_body, stream_exchange
@@ -52,7 +52,7 @@ def test_a_stream_to_be_translated_is_never_passed_as_it_is() -> None:
 
 
 def test_a_plain_answer_is_read_whole() -> None:
-    exchange = plain_exchange(Dialect.OPENAI)
+    exchange = plain_exchange(Wire.CHAT)
     for step in plain_script(b'{"choices":[]}'):
         assert isinstance(step, Send)
         exchange.receive(step.data)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.core.catalog import build_catalog
-from proxy.core.entities import Channel, Dialect, Group, Key, Model, Plan, Price, User
+from proxy.core.entities import Channel, Dialect, Group, Key, Model, Plan, Price, User, Wire
 from proxy.core.errors import RelayError
 from proxy.core.exchange import Exchange, Expectation
 from proxy.core.metering import Meter
@@ -297,6 +297,6 @@ def test_nothing_of_a_broken_stream_passes() -> None:
     made = Translation(*offer(Dialect.ANTHROPIC), 0)
     assert made.feed(b"data: nonsense\n\n") == b""
     assert made.failure is not None
-    exchange = Exchange(Expectation(Dialect.ANTHROPIC, stream=True), Meter(len), UsageTally())
+    exchange = Exchange(Expectation(Wire.MESSAGES, stream=True), Meter(len), UsageTally())
     with pytest.raises(RelayError):
         made.conclude(exchange)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from proxy.core.entities import Dialect, Usage
+from proxy.core.entities import Dialect, Usage, Wire
 
 _BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
 _TEXT = (
@@ -66,6 +66,8 @@ class UpstreamStream:
     usage_only: frozenset[int] = frozenset()
     terminal: str = "done"
     after_terminal: int | None = None
+    wire: Wire | None = None
+    """The form, where it is not the first of its dialect."""
 
     @property
     def body(self) -> bytes:

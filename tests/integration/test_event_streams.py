@@ -106,7 +106,7 @@ class Relayed:
 def relayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relayed]:
     with ScriptedUpstream(plain_script(b"{}")) as upstream:
         channels = []
-        for dialect in Dialect:
+        for dialect in PATHS:
             for terminal in TerminalRule:
                 name = f"{dialect}-{terminal}"
                 settings: dict[str, object] = {"terminal": terminal.value}

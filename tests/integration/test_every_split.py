@@ -105,7 +105,9 @@ def test_ordinary_events_pass_as_the_very_chunks_they_came_in(stream: UpstreamSt
     for read in [head(), *map(chunk, stream.events), END]:
         connection.feed(read)
     if "long-" in stream.name:
-        assert connection.verbatim > 0.99 * len(stream.body)
+        # The last events of a Responses stream repeat the whole answer.
+        share = 0.99 if stream.wire is None else 0.9
+        assert connection.verbatim > share * len(stream.body)
 
 
 @pytest.mark.parametrize("case", sse(), ids=lambda case: case.name)

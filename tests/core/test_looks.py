@@ -1,0 +1,74 @@
+import pytest
+
+from proxy.core.entities import Wire
+from proxy.core.looks import LOOKS, Look
+from proxy.core.metering import Meter
+from proxy.core.outcomes import Expectation
+from proxy.core.response_events import EVENT_BYTES_MAX
+
+
+def look(wire: Wire) -> Look:
+    return LOOKS[wire](Expectation(wire, stream=True))
+
+
+@pytest.mark.parametrize("wire", LOOKS)
+def test_every_look_meters_ordinary_events_and_lets_others_be(wire: Wire) -> None:
+    meter = Meter(len)
+    event = ORDINARY[wire]
+    assert look(wire).take(b"##" + event, 2, 2 + len(event), meter)
+    assert (meter.advance(), meter.written) == (2, len(event))
+    assert not look(wire).take(b": nothing\n\n", 0, 11, meter)
+    assert meter.written == len(event)
+
+
+@pytest.mark.parametrize("wire", LOOKS)
+def test_every_look_reads_the_texts_of_any_data_and_changes_nothing(wire: Wire) -> None:
+    made = look(wire)
+    data = ORDINARY[wire].partition(b"data: ")[2].rstrip()
+    for _ in range(2):
+        assert [text for _, text in made.runs(data)] == ["Hi"]
+    assert not made.runs(b"nonsense")
+
+
+@pytest.mark.parametrize(
+    ("wire", "name", "data", "ends"),
+    [
+        (Wire.CHAT, "", b"[DONE]", True),
+        (Wire.CHAT, "", b"{}", False),
+        (Wire.MESSAGES, "message_stop", b"{}", True),
+        (Wire.MESSAGES, "", b'{"type":"message_stop"}', True),
+        (Wire.MESSAGES, "message_stop", b'{"type":"ping"}', False),
+        (Wire.MESSAGES, "message_stop", b"{", False),
+        (Wire.RESPONSES, "response.completed", b"{}", True),
+        (Wire.RESPONSES, "", b'{"type":"response.incomplete"}', True),
+        (Wire.RESPONSES, "response.completed", b"[DONE]", False),
+        (Wire.RESPONSES, "response.failed", b"{}", False),
+    ],
+)
+def test_what_ends_a_stream(wire: Wire, name: str, data: bytes, ends: bool) -> None:
+    assert look(wire).ends(name, data) is ends
+
+
+def test_only_forms_that_repeat_themselves_are_worth_a_pattern() -> None:
+    assert look(Wire.CHAT).lessons
+    assert look(Wire.MESSAGES).lessons
+    assert not look(Wire.RESPONSES).lessons
+    assert look(Wire.RESPONSES).event_bytes_max == EVENT_BYTES_MAX
+
+
+def test_streams_share_no_memory() -> None:
+    assert look(Wire.CHAT) is look(Wire.CHAT), "it remembers nothing"
+    assert look(Wire.RESPONSES) is not look(Wire.RESPONSES)
+
+
+ORDINARY = {
+    Wire.CHAT: b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n',
+    Wire.MESSAGES: (
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+        b'"delta":{"type":"text_delta","text":"Hi"}}\n\n'
+    ),
+    Wire.RESPONSES: (
+        b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
+        b'"output_index":1,"content_index":0,"delta":"Hi"}\n\n'
+    ),
+}
