@@ -1,8 +1,9 @@
 """Anthropic message requests: where the prompt's text is, and what makes output nobody sees.
 
 Rules: reads only the members named here; a shape it does not know is never an error, because
-the upstream judges it: its raw JSON then counts as text, which leans up. This module must not
-know how bodies are scanned or edited, or any socket.
+the upstream judges it: its raw JSON then counts as text, which leans up. What is refused is a
+prompt that is not in the body at all. This module must not know how bodies are scanned or
+edited, or any socket.
 
 Sources: MessageCreateParams of the Anthropic SDK; WIRE.md section 5.
 """
@@ -15,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from proxy.core import prompts
+from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.prompts import Prompt
 
 LIMIT_FIELDS = ("max_tokens",)
@@ -62,6 +64,24 @@ _CONTENT = msgspec.json.Decoder(str | list[_Block])
 _SOURCE = msgspec.json.Decoder(_Source)
 _TOOLS = msgspec.json.Decoder(list[_Typed])
 _TYPED = msgspec.json.Decoder(_Typed)
+
+
+def check_thread(members: Mapping[str, Raw]) -> None:
+    """Refuse a conversation that the provider keeps between calls (`thread`).
+
+    How long it is nobody here knows, so no hold would cover it; it belongs to one upstream key,
+    which the next call may not get; and other makers' servers of this protocol ignore the member,
+    so that the model would see the last turn alone. The SDKs' runners of tools begin a thread by
+    themselves and go on without one when it is refused in these words (`ThreadState`,
+    ThreadUnsupportedRequestErrorDetails of the SDKs).
+    """
+    if "thread" in members and bytes(members["thread"]) != b"null":
+        raise RelayError(
+            ErrorCode.INVALID_REQUEST,
+            "`thread`: conversations are not kept here; send all of it in `messages`.",
+            param="thread",
+            details={"error_code": "thread_unsupported_request"},
+        )
 
 
 def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:

@@ -178,8 +178,10 @@ def parse_call(body: bytes, dialect: Dialect, wire: Wire | None = None) -> CallR
     for limit in limits:
         if limit.value is not None and (largest is None or limit.value > (largest.value or 0)):
             largest = limit
-    if largest is None and form is _MESSAGES:
-        raise _invalid("max_tokens", "is required: send a positive integer")
+    if form is _MESSAGES:
+        if largest is None:
+            raise _invalid("max_tokens", "is required: send a positive integer")
+        anthropic.check_thread(members)
     if form is _INPUT:
         _check_input(members)
     else:

@@ -7,6 +7,7 @@ import pytest
 from msgspec import Raw
 
 from proxy.core import anthropic, prompts
+from proxy.core.errors import ErrorCode, RelayError
 
 MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 FRAMING = 2 * prompts.MESSAGE_TOKENS
@@ -146,3 +147,13 @@ def test_what_is_too_large_to_search_is_taken_to_be_hidden(name: bytes) -> None:
     assert anthropic.hidden_output(MEMBERS.decode(largest)) is False
     larger = largest.replace(b"[", b"[ ")
     assert anthropic.hidden_output(MEMBERS.decode(larger)) is True
+
+
+def test_a_conversation_that_the_provider_keeps_is_refused_in_words_the_sdks_act_on() -> None:
+    for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}, 7):
+        with pytest.raises(RelayError) as caught:
+            anthropic.check_thread(MEMBERS.decode(json.dumps({"thread": thread}).encode()))
+        assert (caught.value.code, caught.value.param) == (ErrorCode.INVALID_REQUEST, "thread")
+        assert caught.value.details == {"error_code": "thread_unsupported_request"}
+    anthropic.check_thread(MEMBERS.decode(b'{"thread": null}'))
+    anthropic.check_thread({})

@@ -133,10 +133,12 @@ async function messagesStream(given) {
   const blocks = [];
   let open = -1;
   let ended = null;
-  let usage = null;
+  let usage = {};
   const asked = { ...given.body, stream: true };
   for await (const event of await anthropic(given).messages.create(asked)) {
-    if (event.type === "content_block_start") {
+    if (event.type === "message_start") {
+      usage = event.message.usage;
+    } else if (event.type === "content_block_start") {
       equal([event.index, open], [blocks.length, -1], "where a block begins");
       open = event.index;
       blocks.push({ ...event.content_block, json: "" });
@@ -150,7 +152,7 @@ async function messagesStream(given) {
       open = -1;
     } else if (event.type === "message_delta") {
       ended = event.delta;
-      usage = event.usage;
+      usage = { ...usage, ...event.usage };
     }
   }
   const content = blocks.map(({ json, ...block }) =>
@@ -291,17 +293,65 @@ async function responsesLoop(given) {
   return { messages: input };
 }
 
+// A call that its user aborts after a few pieces of text: what had been read by then
+
+async function aborted(stream, pieces, text) {
+  let said = "";
+  let count = 0;
+  try {
+    for await (const event of stream) {
+      const piece = text(event);
+      said += piece ?? "";
+      count += piece ? 1 : 0;
+      if (count === pieces) stream.controller.abort();
+    }
+  } catch (error) {
+    if (error.constructor.name !== "APIUserAbortError") throw error;
+  }
+  return { text: said, aborted: stream.controller.signal.aborted };
+}
+
+async function chatAbort(given) {
+  const asked = { ...given.body, stream: true };
+  const stream = await openai(given).chat.completions.create(asked);
+  return aborted(stream, given.pieces, (chunk) => chunk.choices[0]?.delta.content);
+}
+
+async function messagesAbort(given) {
+  const stream = await anthropic(given).messages.create({ ...given.body, stream: true });
+  return aborted(stream, given.pieces, (event) => event.delta?.text);
+}
+
+async function responsesAbort(given) {
+  const stream = await openai(given).responses.create({ ...given.body, stream: true });
+  const delta = (event) => (event.type === "response.output_text.delta" ? event.delta : "");
+  return aborted(stream, given.pieces, delta);
+}
+
+// The list of models, by each SDK, and one of them
+
+async function models(client, model) {
+  const listed = [];
+  for await (const found of client.models.list()) listed.push(found.id);
+  return { listed, one: (await client.models.retrieve(model)).id };
+}
+
 export const ways = {
   chat_plain: chatPlain,
   chat_stream: chatStream,
   chat_helper: chatHelper,
   chat_loop: chatLoop,
+  chat_abort: chatAbort,
+  chat_models: (given) => models(openai(given), given.model),
   messages_plain: messagesPlain,
   messages_stream: messagesStream,
   messages_helper: messagesHelper,
   messages_loop: messagesLoop,
+  messages_abort: messagesAbort,
+  messages_models: (given) => models(anthropic(given), given.model),
   responses_plain: responsesPlain,
   responses_stream: responsesStream,
   responses_helper: responsesHelper,
   responses_loop: responsesLoop,
+  responses_abort: responsesAbort,
 };

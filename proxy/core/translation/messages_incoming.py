@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
+from proxy.core import anthropic
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation.conversation import (
     Choice,
@@ -38,14 +39,13 @@ CARRIED: Final = frozenset(
     {
         "model", "messages", "system", "tools", "tool_choice", "max_tokens", "temperature",
         "top_p", "top_k", "stop_sequences", "output_config", "thinking", "metadata", "stream",
-        "cache_control",
+        "cache_control", "thread",
     }
 )  # fmt: skip
 REFUSED: Final = {
     "compaction": "summary of a conversation by the provider",
     "container": "container in which code runs",
     "mcp_servers": "servers of tools that the provider calls",
-    "thread": "conversation that the provider keeps",
 }
 """What is not merely left out: the answer would be another one."""
 CLIENT_TOOLS: Final = (None, "custom")
@@ -178,7 +178,6 @@ class _Body(Struct):
 
 
 _NOTHING: Final = (b"null", b"[]")
-_NO_THREADS: Final = {"error_code": "thread_unsupported_request"}
 _read_body = msgspec.json.Decoder(_Body).decode
 _read_names = msgspec.json.Decoder(dict[str, Raw]).decode
 _CHOICES: Final = {
@@ -224,23 +223,19 @@ def read_request(body: bytes) -> Request:
 
 
 def _refuse(names: Mapping[str, Raw]) -> None:
-    """Refuse what would come back as another answer than was asked for.
-
-    A thread is refused as Anthropic refuses one it cannot keep: the SDKs' runners of tools begin
-    one by themselves, and on this code send whole conversations instead (their `ThreadState`).
-    """
+    """Refuse what would come back as another answer than was asked for."""
+    anthropic.check_thread(names)
     for name, what in REFUSED.items():
         if bytes(names.get(name, _NOTHING[0])) not in _NOTHING:
-            raise _cannot(name, what, _NO_THREADS if name == "thread" else None)
+            raise _cannot(name, what)
 
 
-def _cannot(param: str, what: str, details: Mapping[str, object] | None = None) -> RelayError:
+def _cannot(param: str, what: str) -> RelayError:
     return RelayError(
         ErrorCode.INVALID_REQUEST,
         f"This model's provider speaks another protocol, which has no {what}; leave it out or use "
         "a model served in this protocol.",
         param=param,
-        details=details,
     )
 
 

@@ -217,7 +217,7 @@ def change(kind: str, **tool: Any) -> dict[str, Any]:
 
 
 def test_changes_of_tools_are_made() -> None:
-    tools = [{"name": name, "input_schema": {}} for name in ("a", "b", "c")]
+    tools: list[dict[str, Any]] = [{"name": name, "input_schema": {}} for name in ("a", "b", "c")]
     found = talk(
         said("user", "hello"),
         change("removal", type="tool_reference", name="a"),
