@@ -28,7 +28,7 @@ from proxy.app import (
 )
 from proxy.app.control import CommandError
 from proxy.app.directory import DirectoryError
-from proxy.app.seed import NO_KEY, USUAL_MODELS, Upstream, base_url_of
+from proxy.app.seed import NO_KEY, USUAL_MODELS, Upstream, address_of, base_url_of
 from proxy.app.settings import SettingsError
 from proxy.app.target import CONFIG_OPTION, DATA_OPTION, Target, targeted
 from proxy.core.entities import BudgetPeriod, Dialect
@@ -283,12 +283,13 @@ def channel() -> None:
 @click.option("--priority", type=int, default=0, show_default=True)
 @click.option("--weight", type=int, default=1, show_default=True)
 @click.option("--allow-private", is_flag=True, help="The address may be a private one.")
+@click.option("--api-version", metavar="VERSION", help="Of Azure OpenAI: a date, v1 or preview.")
 def channel_add(target: Target, **options: Any) -> None:
     """Add a channel, or change the one of that name."""
     pairs = [text.partition("=") for text in options["models"]]
     options["models"] = {name: upstream or name for name, _, upstream in pairs}
     options["keys"] = [read_key(text) for text in options["keys"]] or [NO_KEY]
-    options["base_url"] = base_url_of(options["base_url"])
+    options |= address_of(options["base_url"], options.pop("api_version"))
     options["groups"] = list(options["groups"])
     target.show(target.do("channel add", {"table": options}))
 

@@ -17,6 +17,7 @@ import orjson
 from proxy.app import commands
 from proxy.app.demo import MODELS as DEMO_MODELS
 from proxy.app.office import Office
+from proxy.core.deployments import azure_address
 from proxy.core.entities import Dialect
 
 LISTING_BYTES_MAX: Final = 4 << 20
@@ -71,6 +72,15 @@ def base_url_of(pasted: str) -> str:
     for endpoint in ("/chat/completions", "/messages", "/models"):
         url = url.removesuffix(endpoint).rstrip("/")
     return url if urlsplit(url).path else f"{url}/v1"
+
+
+def address_of(pasted: str, api_version: str | None) -> dict[str, str]:
+    """The rows of a channel that say where it is: Azure's too, known by a version in either."""
+    base_url, found = azure_address(pasted)
+    version = api_version or found
+    if version is None:
+        return {"base_url": base_url_of(pasted)}
+    return {"base_url": base_url, "api_version": version}
 
 
 def demo_upstreams(base_url: str) -> tuple[Upstream, ...]:

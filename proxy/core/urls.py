@@ -226,6 +226,15 @@ def model_name(path: str) -> str:
     return name
 
 
+def deployment_name(path: str) -> str:
+    """Return the model that an Azure client's path names as its deployment, "" if none.
+
+    It may contain slashes.
+    """
+    endpoint, name = _resolve(path)
+    return "" if endpoint in _WITH_MODEL or endpoint in _WITH_ANSWER else name
+
+
 def answer_id(path: str) -> str:
     """Return the id of the kept answer that a path of `RESPONSE` and its kin names."""
     endpoint, name = _resolve(path)
@@ -316,7 +325,7 @@ def _resolve(path: str) -> tuple[Endpoint | None, str]:
 
 def _resolve_words(words: Sequence[str]) -> tuple[Endpoint | None, str]:
     found: Endpoint | None = None
-    name = ""
+    name = deployment = ""
     index, size = 0, len(words)
     while index < size:
         word = words[index].lower()
@@ -326,8 +335,9 @@ def _resolve_words(words: Sequence[str]) -> tuple[Endpoint | None, str]:
             index += 1
         elif word in _GEMINI_BASE_WORDS:
             return _resolve_gemini(rest)
-        elif word == "deployments" and len(rest) > 1:
-            index += 2  # Azure's: /openai/deployments/{deployment}/chat/completions
+        elif word == "deployments" and (size_of := _deployment(rest)):
+            deployment = "/".join(rest[:size_of])
+            index += 1 + size_of
         elif meant is not None:
             found, name = meant, ""
             index += phrase
@@ -346,7 +356,15 @@ def _resolve_words(words: Sequence[str]) -> tuple[Endpoint | None, str]:
         else:
             # /v1/messages/batches, /v1/chat/completions/{id}: known there, not served here.
             return (Endpoint.UNSUPPORTED if found is not None else None), ""
-    return found, name
+    return found, name or deployment
+
+
+def _deployment(rest: Sequence[str]) -> int:
+    """How many words name the deployment in `deployments/{deployment}/chat/completions`."""
+    for size in range(1, len(rest)):
+        if _phrase(rest[size:])[0] or rest[size].lower() in ("models", "deployments"):
+            return size
+    return 0
 
 
 def _phrase(words: Sequence[str]) -> tuple[int, Endpoint | None]:

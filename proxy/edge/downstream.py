@@ -15,7 +15,7 @@ from proxy.core.asks import asks_anything
 from proxy.core.entities import Dialect, Wire
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
 from proxy.core.http1_request import RequestHead
-from proxy.core.urls import Endpoint, dialect_of, resolve
+from proxy.core.urls import Endpoint, deployment_name, dialect_of, resolve
 from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
 
@@ -67,7 +67,8 @@ class Visit:
     """What follows from a request's head alone, worked out once for all that look the same."""
 
     __slots__ = (
-        "asking", "dialect", "digest", "endpoint", "endpoint_name", "forwarded", "is_call", "wire",
+        "asking", "deployment", "dialect", "digest", "endpoint", "endpoint_name", "forwarded",
+        "is_call", "wire",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead) -> None:
@@ -76,6 +77,8 @@ class Visit:
         self.is_call = head.method == "POST" and self.wire is not None
         self.endpoint_name = "other" if self.endpoint is None else self.endpoint.value
         self.dialect = dialect_of(head.path, anthropic_version="anthropic-version" in head.values)
+        self.deployment = deployment_name(head.path)
+        """The model an Azure client's path names, for a body that names none."""
         self.digest: bytes | None = None
         """Of the key it carries, once that was found well-formed."""
         self.asking = asks_anything(head.values)

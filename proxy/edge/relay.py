@@ -9,6 +9,7 @@ are framed (core/exchange.py), how channels are chosen (edge/dispatch.py), nor S
 from typing import Final
 
 from proxy.core.catalog import Catalog
+from proxy.core.deployments import with_model
 from proxy.core.entities import Key, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
@@ -37,6 +38,8 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
         catalog = world.catalog
         key = authenticate(world, client, catalog)
         body = await client.read_body(world.bounds.body_bytes_max, world.bounds.body_seconds_max)
+        if client.visit.deployment:
+            body = with_model(body, client.visit.deployment)
         request = parse_call(body, client.dialect, client.visit.wire)
         offer = make_offer(
             catalog,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from proxy.core.deployments import azure_address
 from proxy.core.entities import (
     DIALECT_ENDPOINTS,
     ENDPOINTS,
@@ -154,9 +155,20 @@ def _read_channel(fields: Fields) -> ChannelEntry:
     keys = fields.names("keys")
     if not all(key and key.isascii() and key.isprintable() for key in keys):
         raise fields.fault("keys", "must be printable ASCII without line ends")
+    _check_azure(fields, channel)
     costs.done()
     fields.done()
     return ChannelEntry(channel, keys)
+
+
+def _check_azure(fields: Fields, channel: Channel) -> None:
+    if channel.api_version is None:
+        return
+    if channel.dialect is not Dialect.OPENAI:
+        raise fields.fault("api_version", 'is for Azure OpenAI: set dialect = "openai"')
+    base_url, _ = azure_address(channel.base_url)
+    if channel.base_url.rstrip("/") not in {base_url, f"{base_url}/openai"}:
+        raise fields.fault("base_url", f"must end before /openai where api_version is: {base_url}")
 
 
 def _entries(top: Fields, kind: str) -> list[Fields]:

@@ -128,6 +128,11 @@ def test_channels_are_added_listed_and_tried(data: Path) -> None:
     assert broken.exit_code == 1
     assert "no connection" in broken.stdout
     assert "mine" in [row["name"] for row in done(data, "channel", "list")]
+    at = "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"
+    done(data, "channel", "add", "mine", "--base-url", at, "--key", "k", "--model", "gpt-4o=d")
+    (mine,) = (row for row in done(data, "catalog", "export")["channel"] if row["name"] == "mine")
+    assert mine["base_url"] == "https://r.openai.azure.com"
+    assert mine["api_version"] == "2024-10-21"
     assert b"upstream-canary" not in (data / "sluice.db").read_bytes()
 
 
@@ -247,7 +252,7 @@ def test_every_command_has_help_and_every_listing_json() -> None:
         assert command.help, command.name
         names = {name for parameter in command.params for name in parameter.opts}
         needed = {"--json"} if command.name == "selftest" else {"--json", "--data"}
-        assert command.name in {"serve", "check"} or needed <= names, command.name
+        assert command.name in {"serve", "check", "examples"} or needed <= names, command.name
 
 
 def test_selftest_says_what_failed_and_ends_with_status_one() -> None:

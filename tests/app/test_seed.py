@@ -128,6 +128,28 @@ def test_any_pasted_address_becomes_a_base_url(pasted: str, base: str) -> None:
     assert seed.base_url_of(pasted) == base
 
 
+@pytest.mark.parametrize(
+    ("pasted", "version", "rows"),
+    [
+        ("https://up.example", None, {"base_url": "https://up.example/v1"}),
+        (
+            "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21",
+            None,
+            {"base_url": "https://r.openai.azure.com", "api_version": "2024-10-21"},
+        ),
+        (
+            "https://r.openai.azure.com/openai/v1/",
+            "v1",
+            {"base_url": "https://r.openai.azure.com", "api_version": "v1"},
+        ),
+    ],
+)
+def test_an_address_is_azures_by_its_version(
+    pasted: str, version: str | None, rows: dict[str, str]
+) -> None:
+    assert seed.address_of(pasted, version) == rows
+
+
 def test_an_upstream_is_asked_for_its_models() -> None:
     async def run() -> tuple[str, ...]:
         demo = await start_demo(rate=0)

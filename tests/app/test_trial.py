@@ -89,6 +89,14 @@ def test_each_dialect_sends_its_own_credentials_to_its_own_path() -> None:
     assert orjson.loads(asked.split(b"\r\n\r\n")[1])["model"] == "upstream-name"
 
 
+def test_azure_is_asked_for_its_deployment() -> None:
+    _, asked = against(reply(200, {}), api_version="2024-10-21")
+    path = b"/v1/openai/deployments/upstream-name/chat/completions?api-version=2024-10-21"
+    assert asked.startswith(b"POST %b HTTP/1.1\r\n" % path)
+    assert b"\r\napi-key: " + SECRET.encode() in asked
+    assert b"authorization" not in asked
+
+
 @pytest.mark.parametrize(
     ("endpoint", "path", "asked"),
     [

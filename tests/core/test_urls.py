@@ -135,3 +135,27 @@ def test_model_path_whose_name_is_almost_an_endpoint() -> None:
     assert urls.model_name("/v1/models/openai/files") == "openai/files"
     assert urls.dialect_of("/v1/models/x/messages", anthropic_version=False) is Dialect.OPENAI
     assert urls.model_name("/v1/models/responses/x") == "responses/x"
+
+
+@pytest.mark.parametrize(
+    ("path", "endpoint", "name"),
+    [
+        ("/openai/deployments/gpt-x/chat/completions?api-version=v1", Endpoint.CHAT, "gpt-x"),
+        ("/v1/openai/deployments/Org/gpt x/embeddings", Endpoint.EMBEDDINGS, "Org/gpt x"),
+        ("/openai/deployments/a/openai/deployments/b/completions", Endpoint.COMPLETIONS, "b"),
+        ("/openai/deployments/chat/chat/completions", Endpoint.CHAT, "chat"),
+        ("/deployments/a/models", Endpoint.MODELS, ""),
+        ("/openai/deployments/a/models/b", Endpoint.MODEL, ""),
+        ("/openai/deployments/a/responses/resp_1", Endpoint.RESPONSE, ""),
+        ("/openai/deployments/a", Endpoint.UNSUPPORTED, ""),
+        ("/openai/deployments", Endpoint.UNSUPPORTED, ""),
+        ("/v1/chat/completions", Endpoint.CHAT, ""),
+        ("/v1/models/deployments", Endpoint.MODEL, ""),
+        ("/nothing", None, ""),
+    ],
+)
+def test_the_deployment_an_azure_client_names(
+    path: str, endpoint: Endpoint | None, name: str
+) -> None:
+    assert urls.resolve(path) is endpoint
+    assert urls.deployment_name(path) == name

@@ -145,6 +145,12 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("endpoints must be some of chat, ", "model", {"endpoints": ["chats"]}),
     ("endpoints must be a list", "model", {"endpoints": "chat"}),
     ("api_version must be text", "channel", {"api_version": 20241021}),
+    ("api_version is for Azure", "channel", {"api_version": "v1", "dialect": "anthropic"}),
+    (
+        "base_url must end before /openai where api_version is: https://r.example$",
+        "channel",
+        {"api_version": "v1", "base_url": "https://r.example/openai/v1", "dialect": "openai"},
+    ),
 ]
 
 
