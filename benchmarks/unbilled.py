@@ -21,7 +21,7 @@ from proxy.app.sockets import Listeners, open_listeners
 from proxy.app.wiring import Relay
 from proxy.core.limits import LimitState
 from proxy.edge import log
-from proxy.storage.ports import Admission, Closing, Durable, Opening, Progress, Receipt
+from proxy.storage.ports import Admission, Closing, Durable, Opening, Progress, Receipt, Weighed
 
 UNLIMITED = 10**15
 """A million dollars, nano-USD: no call of a benchmark comes near it."""
@@ -53,6 +53,13 @@ class NoBilling:
     def settle(self, closing: Closing) -> Receipt:
         """Say that the charge is posted."""
         return Receipt(closing.call_id, closing.charge, 0, UNLIMITED, self._committed)
+
+    async def weigh(self, opening: Opening) -> Weighed:
+        """Say that it would be admitted."""
+        return Weighed(opening.hold, False, UNLIMITED, self._limits, None)  # noqa: FBT003 - a record
+
+    async def catch_up(self) -> None:
+        """Return at once: nothing is written."""
 
     async def limits(self, key_id: int) -> LimitState:  # noqa: ARG002 - no key has limits
         """Return no limits."""

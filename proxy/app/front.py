@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from proxy.app.directory import DataDirectory
 from proxy.app.settings import Settings
 from proxy.app.sockets import BACKLOG
 from proxy.core import tokenizers
@@ -34,6 +35,7 @@ from proxy.edge.sweep import TICK_SECONDS, Sweep
 from proxy.edge.upstream import UpstreamPool
 from proxy.edge.world import Bounds, CatalogSource, World
 from proxy.storage.ports import Billing
+from proxy.storage.records import LedgerRecords
 
 GC_THRESHOLD = 50_000
 """Allocations between collections: a stream allocates little that needs one (PERFORMANCE.md)."""
@@ -70,9 +72,11 @@ class Front:
         loop = asyncio.get_running_loop()
         self._drain_seconds = settings.drain_seconds
         self._listeners: list[asyncio.Server] = []
+        self._records = LedgerRecords(DataDirectory(settings.data_path).database, keeper.catch_up)
         self.world = World(
             loop=loop,
             billing=keeper,
+            records=self._records,
             source=keeper,
             pool=UpstreamPool(
                 loop,
@@ -158,6 +162,7 @@ class Front:
         self._lag.stop()
         self.world.sweep.stop()
         self.world.pool.close()
+        await self._records.close()
 
     async def _until_idle(self, deadline: float) -> None:
         """Wait until no call is open, or until `deadline` (loop time)."""

@@ -67,6 +67,9 @@ class ErrorCode(Enum):
     MODEL_NOT_IN_GROUP = ErrorRow(
         404, "model_not_in_group", "invalid_request_error", "not_found_error"
     )
+    GENERATION_NOT_FOUND = ErrorRow(
+        404, "generation_not_found", "invalid_request_error", "not_found_error"
+    )
     UNKNOWN_URL = ErrorRow(404, "unknown_url", "invalid_request_error", "not_found_error")
     UNSUPPORTED_ENDPOINT = ErrorRow(
         404, "unsupported_endpoint", "invalid_request_error", "not_found_error"

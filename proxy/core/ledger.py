@@ -168,6 +168,17 @@ class Ledger:
         hold = holds[call_id] = Hold(call_id, wallet, purse, amount, now)
         return hold
 
+    def weigh(self, user_id: int, key_id: int, amount: int, now: float) -> Denial | None:
+        """Say why `reserve` would deny `amount` now; None when it would not. Holds nothing."""
+        wallet, purse = self.wallet(user_id), self.purse(key_id)
+        if now >= purse.period_end:
+            _begin_period(purse, now)
+        if amount > wallet.balance - wallet.held:
+            return Denial(Shortage.WALLET, _free(wallet, purse))
+        if purse.budget is not None and amount > purse.budget - purse.spent - purse.held:
+            return Denial(Shortage.KEY_BUDGET, _free(wallet, purse))
+        return None
+
     def restore(self, call_id: int, user_id: int, key_id: int, amount: int, now: float) -> Hold:
         """Hold again what an open call held before a restart, or what is left of it.
 

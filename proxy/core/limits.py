@@ -166,6 +166,21 @@ class Limiter:
         ]
         return max(refusals, key=_wait_of)
 
+    def weigh(
+        self, key_id: int, user_id: int, limits: EffectiveLimits, tokens: int, now: float
+    ) -> LimitDecision:
+        """Say what `decide` would, without charging anybody."""
+        key = self._keys.get(key_id) or _Account(limits.key, now)
+        user = self._users.get(user_id) or _Account(limits.user, now)
+        key_fits = key.fits(tokens, limits.key, now)
+        if user.fits(tokens, limits.user, now) and key_fits:
+            return _ADMITTED
+        refusals = [
+            *key.refusals(tokens, LimitScope.KEY),
+            *user.refusals(tokens, LimitScope.USER),
+        ]
+        return max(refusals, key=_wait_of)
+
     def restore(self, key_id: int, user_id: int, limits: EffectiveLimits, now: float) -> None:
         """Count a call again that was open before a restart, whatever the limits say to it.
 

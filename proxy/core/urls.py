@@ -110,7 +110,6 @@ NOT_YET: Final = frozenset(
         Endpoint.GEMINI_COUNT_TOKENS,
         Endpoint.GEMINI_MODELS,
         Endpoint.REALTIME,
-        Endpoint.GENERATION,
         Endpoint.OPENAPI,
     }
 )
@@ -176,7 +175,7 @@ _WITH_MODEL = (
 )
 _WITH_ANSWER = (Endpoint.RESPONSE, Endpoint.RESPONSE_CANCEL, Endpoint.RESPONSE_INPUT_ITEMS)
 _ANTHROPIC_CALLS = (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS)
-_EITHER = (None, Endpoint.UNSUPPORTED, Endpoint.MODELS, Endpoint.MODEL)
+_EITHER = (None, Endpoint.UNSUPPORTED, Endpoint.MODELS, Endpoint.MODEL, Endpoint.GENERATION)
 """Endpoints whose dialect the path does not tell."""
 
 

@@ -19,6 +19,7 @@ from proxy.edge import log, models
 from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
 from proxy.edge.downstream import Downstream, Visit
+from proxy.edge.generation import generation
 from proxy.edge.metrics import CallFigures
 from proxy.edge.relay import announce_limits, relay
 from proxy.edge.world import World
@@ -113,6 +114,8 @@ class Server:
             name = model_name(path)
             one = models.anthropic_model if anthropic else models.openai_model
             body = one(catalog, key, name)
+        elif endpoint is Endpoint.GENERATION:
+            body = await generation(world.records, key, client.head.query)
         elif anthropic:
             body = models.anthropic_list(catalog, key, models.page_of(client.head.query))
         else:

@@ -20,7 +20,7 @@ from proxy.edge.health import ChannelHealth
 from proxy.edge.metrics import Metrics
 from proxy.edge.sweep import Sweep
 from proxy.edge.upstream import Origin, UpstreamPool, origin_of
-from proxy.storage.ports import Billing
+from proxy.storage.ports import Billing, Records
 
 if TYPE_CHECKING:
     from proxy.edge.open_call import AnyCall
@@ -61,6 +61,7 @@ class World:
 
     loop: asyncio.AbstractEventLoop
     billing: Billing
+    records: Records
     source: CatalogSource
     pool: UpstreamPool
     health: ChannelHealth

@@ -38,6 +38,7 @@ from proxy.storage.ports import (
     Receipt,
     Refusal,
     RefusalReason,
+    Weighed,
 )
 from proxy.storage.recovery import (
     Found,
@@ -55,6 +56,7 @@ from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability
 from proxy.storage.totals import Totals
 from proxy.storage.upkeep import NO_CARE, Care, Upkeep
+from proxy.storage.weighing import weigh
 from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, OpenRow, Writer
 
 OPEN_CALLS_MAX = 100_000
@@ -228,6 +230,18 @@ class Keeper:
         writer.open_lazily(call_id, row)
         return Admission(amount, careful, state, OpenRow(writer, call_id), balance)
 
+    async def weigh(self, opening: Opening) -> Weighed:
+        """Say what `admit` would, and change nothing. See `ports.Billing`."""
+        return self.weighed(opening)
+
+    def weighed(self, opening: Opening) -> Weighed:
+        """The same, at once. Raises KeeperUnavailableError."""
+        self._ready()
+        return weigh(
+            self._catalog, self._ledger, self._limiter, self._expense_max, opening,
+            self._monotonic(),
+        )  # fmt: skip
+
     def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:
         """Hold more for an open call; answers at once. See `ports.Billing`."""
         answer(self._ledger.extend(call_id, amount, self._clock()))
@@ -344,7 +358,11 @@ class Keeper:
 
     async def catch_up(self) -> None:
         """Wait until readers of the file see all that was promised. KeeperUnavailableError."""
-        await self._writer.call(lambda _: None)
+        await self.following()
+
+    def following(self) -> Commit:
+        """The commit with which readers of the file see all that was promised so far."""
+        return self._writer.follow()
 
     def subscribe(self, callback: Callable[[Catalog], object]) -> Callable[[], None]:
         """Call `callback` with every new catalog; returns what ends that."""
@@ -353,22 +371,7 @@ class Keeper:
 
     def statistics(self) -> KeeperStatistics:
         """Figures for the metrics page. See `ports.KeeperStatistics`."""
-        holds, writer, totals = self._ledger.holds, self._writer, self._totals
-        oldest = next(iter(holds.values()), None)
-        age = 0.0 if oldest is None else max(0.0, self._clock() - oldest.opened_at)
-        return KeeperStatistics(
-            holds_open=len(holds),
-            hold_oldest_seconds=age,
-            held=sum(hold.amount for hold in holds.values()),
-            imbalance=writer.imbalance,
-            commits=writer.commits,
-            commit_seconds=writer.commit_seconds,
-            checkpoint_seconds=writer.checkpoint_seconds,
-            queue_depth=writer.depth,
-            settlements=dict(totals.settlements),
-            charged=dict(totals.charged),
-            expense=totals.expense,
-        )
+        return self._totals.statistics(self._ledger, self._writer, self._clock())
 
     def hurry(self, call_id: int) -> Commit:
         """Write a lazy open row now; returns the commit that makes it durable, or has."""

@@ -18,7 +18,14 @@ import msgspec
 from msgspec import Struct
 
 from proxy.core.limits import LimitState
-from proxy.storage.ports import Closing, KeeperStatistics, Opening, Progress, RefusalReason
+from proxy.storage.ports import (
+    Closing,
+    KeeperStatistics,
+    Opening,
+    Progress,
+    RefusalReason,
+    Weighed,
+)
 
 VERSION = 1
 PREFACE = b"sluice port %d\n" % VERSION
@@ -133,15 +140,30 @@ class InForce(Struct, frozen=True, array_like=True, tag=15, gc=False):
     catalog_version: int
 
 
+class CatchUp(Struct, frozen=True, array_like=True, tag=16, gc=False):
+    """See `Billing.catch_up`. Answered by `CaughtUp` of the same number."""
+
+    number: int
+
+
+class Weigh(Struct, frozen=True, array_like=True, tag=17):
+    """See `Billing.weigh`. Answered by `Weighing` of the same number."""
+
+    number: int
+    opening: Opening
+
+
 class Welcome(Struct, frozen=True, array_like=True, tag=32, gc=False):
     """The keeper knows who speaks. `last_id`: the greatest id in use; ids begin above it.
 
-    `asks_in_force`: it knows `InForce`, which the release before did not.
+    `asks_in_force`: it knows `InForce`, which the release before did not; `weighs`: `CatchUp` and
+    `Weigh`.
     """
 
     last_id: int
     catalog_version: int
     asks_in_force: bool = False
+    weighs: bool = False
 
 
 class Ready(Struct, frozen=True, array_like=True, tag=33, gc=False):
@@ -227,13 +249,26 @@ class Scraped(Struct, frozen=True, array_like=True, tag=42):
     unready: str | None
 
 
+class CaughtUp(Struct, frozen=True, array_like=True, tag=43, gc=False):
+    """The file has what was decided before it was asked for."""
+
+    number: int
+
+
+class Weighing(Struct, frozen=True, array_like=True, tag=44):
+    """What an admission would come to; None when the keeper cannot say."""
+
+    number: int
+    weighed: Weighed | None
+
+
 ToKeeper: TypeAlias = (
     Hello | Restore | Resend | Undo | Present | Admit | Hurry | Extend | Mark | Settle
-    | AskLimits | State | Scrape | Goodbye | InForce
+    | AskLimits | State | Scrape | Goodbye | InForce | CatchUp | Weigh
 )  # fmt: skip
 FromKeeper: TypeAlias = (
     Welcome | Ready | Admitted | Refused | Unavailable | Extended | Committed | Limits
-    | CatalogChanged | AskState | State | Scraped
+    | CatalogChanged | AskState | State | Scraped | CaughtUp | Weighing
 )  # fmt: skip
 
 to_keeper = msgspec.msgpack.Decoder(list[ToKeeper])

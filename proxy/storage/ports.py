@@ -14,7 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from proxy.core.entities import Attempt, Dialect, Usage, UsageSource, Verdict
+from proxy.core.entities import Attempt, Dialect, Price, Usage, UsageSource, Verdict
 from proxy.core.limits import LimitState as LimitState  # noqa: PLC0414 - part of this port
 
 
@@ -116,6 +116,20 @@ class Refusal(Struct, frozen=True, gc=False):
     limit: int = 0
 
 
+class Weighed(Struct, frozen=True, gc=False):
+    """What admitting a call would come to just now; nothing was charged or held.
+
+    `held` nano-USD would be; `balance`: what the wallet has, open holds included. `refusal`: why
+    the call would not be admitted.
+    """
+
+    held: int
+    ceiling_held: bool
+    balance: int
+    limits: LimitState
+    refusal: Refusal | None
+
+
 class Progress(Struct, frozen=True, gc=False):
     """What an open call has delivered so far: its bill if every process died now."""
 
@@ -178,6 +192,10 @@ class Billing(Protocol):
         """
         ...
 
+    async def weigh(self, opening: Opening) -> Weighed:
+        """Say what `admit` would, and change nothing. Raises KeeperUnavailableError."""
+        ...
+
     def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:
         """Ask for `amount` more nano-USD of hold.
 
@@ -202,6 +220,76 @@ class Billing(Protocol):
         """The key's buckets now, for a response that was refused before admission.
 
         Raises KeeperUnavailableError at once when there is no keeper: no answer waits for this.
+        """
+        ...
+
+    async def catch_up(self) -> None:
+        """Wait until readers of the file see every call that ended before.
+
+        Raises KeeperUnavailableError, at once when there is no keeper.
+        """
+        ...
+
+
+class Tried(Struct, frozen=True):
+    """One attempt of an ended call; `usage` is the call's own where they do not differ."""
+
+    channel: str
+    started_at: float
+    status: int | None
+    outcome: str
+    upstream_request_id: str | None
+    upstream_model: str
+    usage: Usage
+    duration_ms: float
+
+
+class CallRecord(Struct, frozen=True, kw_only=True):
+    """One ended call as the ledger has it. Nano-USD, times Unix seconds.
+
+    charge + overrun, or forgiven, is the price of `usage` at `price` and `multiplier`.
+    """
+
+    call_id: int
+    key: str
+    endpoint: str
+    dialect: str
+    model: str
+    group: str
+    stream: bool
+    price_version: int
+    multiplier: int
+    started_at: float
+    client_reference: str | None
+    verdict: str
+    source: str
+    charge: int
+    overrun: int
+    forgiven: int
+    balance_after: int
+    budget_after: int | None
+    delivered_bytes: int
+    delivered_events: int
+    status: int
+    error_code: str | None
+    finish_reason: str | None
+    channel: str | None
+    upstream_model: str | None
+    ttft_ms: float | None
+    duration_ms: float
+    anomalies: tuple[str, ...]
+    usage: Usage
+    price: Price | None
+    attempts: tuple[Tried, ...]
+
+
+class Records(Protocol):
+    """Ended calls, to be read by those who made them."""
+
+    async def find(self, user_id: int, call_id: int) -> "CallRecord | bool":
+        """Return a call of that user; else whether it is still open.
+
+        Raises KeeperUnavailableError when that cannot be known now.
         """
         ...
 

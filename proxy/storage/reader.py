@@ -7,7 +7,7 @@ read here. This module must not know who shows what.
 
 import asyncio
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiosqlite
 
@@ -41,6 +41,11 @@ class Reader:
     async def close(self) -> None:
         """End the connection and its thread."""
         await self._connection.close()
+
+    async def rows(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Return every row of a query that answers with few."""
+        async with self._connection.execute(query, values) as cursor:
+            return [tuple(row) for row in await cursor.fetchall()]
 
     async def open_calls(self) -> OpenCalls:
         """Count the calls that are open in the file, and what is held for them."""

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
+from typing import Any
 
 from proxy.core.catalog import Catalog
 from proxy.core.limits import LimitState
@@ -32,12 +33,13 @@ from proxy.storage.ports import (
     Progress,
     Receipt,
     Refusal,
+    Weighed,
 )
 from proxy.storage.writer import Commit
 
 KEEPER_WAIT_SECONDS_MAX = 5.0
 """How long an admission waits for a keeper, and then for its answer."""
-LIMITS_WAIT_SECONDS_MAX = 1.0
+ANSWER_WAIT_SECONDS_MAX = 1.0
 CONNECT_SECONDS_MAX = 30.0
 """How long a new worker waits for a keeper that is ready."""
 CLOSE_SECONDS_MAX = 5.0
@@ -94,11 +96,12 @@ class RemoteKeeper:
         """Open calls whose last mark has not been sent."""
         self._abandoned: set[int] = set()
         """Admissions nobody waits for any more, which may have been made."""
-        self._limits: dict[int, tuple[asyncio.Future[LimitState], float]] = {}
-        self._limits_number = 0
+        self._questions: dict[int, tuple[asyncio.Future[Any], float]] = {}
+        """Asked by number, at (loop time); an answer may be None: the keeper cannot say."""
+        self._question_number = 0
         self._check: asyncio.TimerHandle | None = None
         self._catalog = CatalogReader(database_path, master, self._say_in_force)
-        self._keeper_asks_in_force = False
+        self._keeper_asks_in_force = self._keeper_weighs = False
         self._connecting: asyncio.Task[None] | None = None
         self._closed = False
         self._quiet = asyncio.Event()
@@ -224,12 +227,28 @@ class RemoteKeeper:
 
     async def limits(self, key_id: int) -> LimitState:
         """The key's buckets now. See `ports.Billing`."""
-        if self._phase is not _Phase.READY:
+        state: LimitState = await self._ask(lambda number: messages.AskLimits(number, key_id))
+        return state
+
+    async def weigh(self, opening: Opening) -> Weighed:
+        """Say what `admit` would. See `ports.Billing`."""
+        weighed: Weighed = await self._ask(
+            lambda number: messages.Weigh(number, opening), known=self._keeper_weighs
+        )
+        return weighed
+
+    async def catch_up(self) -> None:
+        """Wait until the file has all that was decided. See `ports.Billing`."""
+        await self._ask(messages.CatchUp, known=self._keeper_weighs)
+
+    async def _ask(self, question: Callable[[int], object], *, known: bool = True) -> Any:
+        """Ask what nobody waits long for, if it is `known` there. KeeperUnavailableError."""
+        if self._phase is not _Phase.READY or not known:
             raise KeeperUnavailableError("there is no keeper")
-        self._limits_number = number = self._limits_number + 1
-        answer: asyncio.Future[LimitState] = self._loop.create_future()
-        self._limits[number] = (answer, self._loop.time())
-        self._say(messages.AskLimits(number, key_id))
+        self._question_number = number = self._question_number + 1
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._questions[number] = (answer, self._loop.time())
+        self._say(question(number))
         if self._check is None:
             self._check = self._loop.call_later(CHECK_SECONDS, self._check_waits)
         return await answer
@@ -273,13 +292,13 @@ class RemoteKeeper:
             self._abandon(call_id)
             if not asked.answer.done():
                 asked.answer.set_exception(KeeperUnavailableError("the keeper does not answer"))
-        for number, (answer, at) in tuple(self._limits.items()):
-            if now - at < LIMITS_WAIT_SECONDS_MAX:
+        for number, (answer, at) in tuple(self._questions.items()):
+            if now - at < ANSWER_WAIT_SECONDS_MAX:
                 break
-            del self._limits[number]
+            del self._questions[number]
             if not answer.done():
                 answer.set_exception(KeeperUnavailableError("the keeper does not answer"))
-        if self._asked or self._limits:
+        if self._asked or self._questions:
             self._check = self._loop.call_later(CHECK_SECONDS, self._check_waits)
 
     # The connection
@@ -295,9 +314,11 @@ class RemoteKeeper:
             messages.Unavailable: self._unavailable,
             messages.Extended: self._extended,
             messages.Committed: self._committed,
-            messages.Limits: self._told_limits,
+            messages.Limits: lambda said: self._answered(said.number, said.limits),
             messages.CatalogChanged: self._catalog_changed,
             messages.AskState: self._asked_state,
+            messages.CaughtUp: lambda said: self._answered(said.number, said),
+            messages.Weighing: lambda said: self._answered(said.number, said.weighed),
         }
         while True:
             link: Link[FromKeeper] = Link(
@@ -323,10 +344,10 @@ class RemoteKeeper:
         self._keeper_asks_in_force = False
         self._ready.clear()
         self._unsent.clear()
-        for answer, _ in self._limits.values():
+        for answer, _ in self._questions.values():
             if not answer.done():
                 answer.set_exception(KeeperUnavailableError("the keeper is gone"))
-        self._limits.clear()
+        self._questions.clear()
         if not self._closed:
             self._loop.call_later(RECONNECT_SECONDS_MIN, self._reconnect)
 
@@ -353,6 +374,7 @@ class RemoteKeeper:
             raise AssertionError("welcomed without a connection")
         self.last_id = max(self.last_id, message.last_id)
         self._keeper_asks_in_force = message.asks_in_force
+        self._keeper_weighs = message.weighs
         if message.asks_in_force:  # it may have come into force since the hello
             link.send(messages.InForce(self._catalog.version))
         self._catalog.want(message.catalog_version)
@@ -442,14 +464,14 @@ class RemoteKeeper:
         if not self._settling:
             self._quiet.set()
 
-    def _told_limits(self, message: messages.Limits) -> None:
-        waiting = self._limits.pop(message.number, None)
+    def _answered(self, number: int, answer: object) -> None:
+        waiting = self._questions.pop(number, None)
         if waiting is None or waiting[0].done():
             return
-        if message.limits is None:
-            waiting[0].set_exception(KeeperUnavailableError("the keeper does not know the key"))
+        if answer is None:
+            waiting[0].set_exception(KeeperUnavailableError("the keeper does not know"))
         else:
-            waiting[0].set_result(message.limits)
+            waiting[0].set_result(answer)
 
     def _catalog_changed(self, message: messages.CatalogChanged) -> None:
         self._catalog.want(message.version)

@@ -105,7 +105,7 @@ class Session:
         }
         keeper = self._keeper
         version = keeper.catalog.version
-        self.link.send(messages.Welcome(keeper.last_id, version, asks_in_force=True))
+        self.link.send(messages.Welcome(keeper.last_id, version, asks_in_force=True, weighs=True))
 
     def begin(self) -> None:
         """What the worker announced is in force: let it ask."""
@@ -139,6 +139,8 @@ class Session:
             messages.State: self._state,
             messages.Goodbye: self._goodbye,
             messages.InForce: self._in_force,
+            messages.CatchUp: self._catch_up,
+            messages.Weigh: self._weigh,
         }
 
     def _hello(self, message: messages.Hello) -> None:
@@ -244,6 +246,22 @@ class Session:
         except KeyError:  # of a newer or an older catalog
             state = None
         self.link.send(messages.Limits(message.number, state))
+
+    def _catch_up(self, message: messages.CatchUp) -> None:
+        caught_up = messages.CaughtUp(message.number)
+
+        def tell(commit: Durable) -> None:
+            if commit.exception() is None:
+                self.link.send(caught_up)
+
+        self._keeper.following().add_done_callback(tell)
+
+    def _weigh(self, message: messages.Weigh) -> None:
+        try:
+            weighed = self._keeper.weighed(message.opening)
+        except KeeperUnavailableError:
+            weighed = None
+        self.link.send(messages.Weighing(message.number, weighed))
 
     def _state(self, message: messages.State) -> None:
         self._registry.told_state(self, message.number, message.state)

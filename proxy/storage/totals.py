@@ -1,9 +1,11 @@
 """What a keeper has posted since it began, for the metrics page.
 
-Rules: sums only grow; labels are bounded. Nano-USD. This module must not know the ledger.
+Rules: sums only grow; labels are bounded. Nano-USD. This module must not change what it reads.
 """
 
-from proxy.storage.ports import Closing
+from proxy.core.ledger import Ledger
+from proxy.storage.ports import Closing, KeeperStatistics
+from proxy.storage.writer import Writer
 
 MODELS_COUNTED_MAX = 10_000
 """Models whose charges are counted apart; further ones count as `other`."""
@@ -31,3 +33,22 @@ class Totals:
             model = "other"
         counts[model] = counts.get(model, 0) + charged
         self.expense += closing.forgiven + overrun
+
+    def statistics(self, ledger: Ledger, writer: Writer, now: float) -> KeeperStatistics:
+        """Return everything the metrics page shows of a keeper; `now` is Unix time."""
+        holds = ledger.holds
+        oldest = next(iter(holds.values()), None)
+        age = 0.0 if oldest is None else max(0.0, now - oldest.opened_at)
+        return KeeperStatistics(
+            holds_open=len(holds),
+            hold_oldest_seconds=age,
+            held=sum(hold.amount for hold in holds.values()),
+            imbalance=writer.imbalance,
+            commits=writer.commits,
+            commit_seconds=writer.commit_seconds,
+            checkpoint_seconds=writer.checkpoint_seconds,
+            queue_depth=writer.depth,
+            settlements=dict(self.settlements),
+            charged=dict(self.charged),
+            expense=self.expense,
+        )

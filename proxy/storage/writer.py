@@ -255,6 +255,17 @@ class Writer:
         self.flush_together()
         return commit
 
+    def follow(self) -> Commit:
+        """Let the file have what was decided so far; returns the commit with which it does."""
+        if self.failed is not None:
+            lost = Commit(self._loop)
+            lost.finish(self.failed)
+            return lost
+        if len(self.batch):
+            self.flush()
+            return self.commit
+        return self._in_flight if self._busy else self.durable
+
     def undo(self, call_id: int) -> None:
         """Take an open row away as if it had never been."""
         self._close(call_id)

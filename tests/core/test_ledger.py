@@ -79,6 +79,20 @@ def test_what_exceeds_the_hold_is_taken_from_what_is_free_and_the_rest_is_overru
     assert ledger.expense(KEY, NOW) == 20
 
 
+def test_weighing_denies_what_reserving_would_and_holds_nothing() -> None:
+    ledger = funded(100, budget=90)
+    assert ledger.weigh(USER, KEY, 90, NOW) is None
+    assert ledger.weigh(USER, KEY, 91, NOW) == Denial(Shortage.KEY_BUDGET, 90)
+    assert ledger.weigh(USER, KEY, 101, NOW) == Denial(Shortage.WALLET, 90)
+    assert ledger.weigh(USER + 1, KEY + 1, 1, NOW) == Denial(Shortage.WALLET, 0)
+    assert not ledger.holds
+    ledger.set_budget(KEY, 90, BudgetPeriod.DAILY, NOW)
+    ledger.reserve(1, USER, KEY, 90, NOW)
+    ledger.settle(1, 90, 0, [], NOW)
+    assert ledger.weigh(USER, KEY, 5, NOW) == Denial(Shortage.KEY_BUDGET, 0)
+    assert ledger.weigh(USER, KEY, 5, NOW + DAY_SECONDS) is None, "another day, another budget"
+
+
 def test_what_a_caller_will_pay_at_most_is_charged_at_most() -> None:
     ledger = funded(100, budget=90)
     for call_id in (1, 2, 3):

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -70,6 +71,23 @@ def test_five_requests_per_minute_still_let_one_pass_at_once() -> None:
     )
     assert not call(limiter, limits, START + 11.9).admitted
     assert call(limiter, limits, START + 12).admitted
+
+
+@pytest.mark.parametrize("limits", [only_key, only_user])
+def test_weighing_says_what_deciding_would_and_takes_nothing(
+    limits: Callable[..., EffectiveLimits],
+) -> None:
+    limiter = Limiter()
+    bound = limits(requests_per_minute=6, tokens_per_minute=60, concurrency=1)
+    for _ in range(3):
+        assert limiter.weigh(1, 1, bound, 10, START).admitted
+    assert len(limiter) == 0
+    assert limiter.decide(1, 1, bound, 10, START).admitted
+    weighed = limiter.weigh(1, 1, bound, 10, START)
+    assert not weighed.admitted
+    assert (
+        weighed == limiter.weigh(1, 1, bound, 10, START) == limiter.decide(1, 1, bound, 10, START)
+    )
 
 
 @given(st.integers(1, 100_000), st.floats(0, 10**6))

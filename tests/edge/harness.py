@@ -38,6 +38,7 @@ from proxy.edge.world import Bounds, World
 from proxy.storage.accounts import NewKey, add_key, add_user
 from proxy.storage.billing import Keeper
 from proxy.storage.imports import apply_catalog
+from proxy.storage.records import LedgerRecords
 from proxy.storage.secrets import key_digest, new_key
 from proxy.storage.verify import verify
 from tests.integration.raw_client import RawClient, RawResponse, request_bytes
@@ -358,6 +359,7 @@ class Relay:
     async def _start(self) -> None:
         loop = self._loop
         self.keeper = await Keeper.start(self.path, master=MASTER, on_fatal=self.fatal.append)
+        self.records = LedgerRecords(self.path, self.keeper.catch_up)
         await self.keeper.change(self._seed)
         for user in (1, 2):
             if self._credit:
@@ -365,6 +367,7 @@ class Relay:
         self.world = World(
             loop=loop,
             billing=self.keeper,
+            records=self.records,
             source=self.keeper,
             pool=UpstreamPool(loop, idle_seconds_max=10.0, tls=self._tls),
             health=ChannelHealth(),
@@ -394,6 +397,7 @@ class Relay:
         await self.server.shutdown(1.0)
         self.world.sweep.stop()
         self.world.pool.close()
+        await self.records.close()
         await self.keeper.close()
 
 

@@ -7,7 +7,7 @@ from proxy.core.entities import Usage, UsageSource
 from proxy.core.limits import LimitState
 from proxy.storage import messages
 from proxy.storage.messages import FromKeeper, Posted, Role, ToKeeper
-from proxy.storage.ports import KeeperStatistics, Progress, RefusalReason
+from proxy.storage.ports import KeeperStatistics, Progress, Refusal, RefusalReason, Weighed
 from tests.storage.world import closing, opening
 
 STATE = LimitState(60, 9, 0.5, None, None, 0.0)
@@ -31,10 +31,12 @@ SAID: tuple[ToKeeper, ...] = (
     messages.Scrape(1),
     messages.Goodbye(b""),
     messages.InForce(9),
+    messages.CatchUp(3),
+    messages.Weigh(4, opening(5)),
 )
 ANSWERED: tuple[FromKeeper, ...] = (
     messages.Welcome(1 << 62, 7),
-    messages.Welcome(1, 7, asks_in_force=True),
+    messages.Welcome(1, 7, asks_in_force=True, weighs=True),
     messages.Ready(),
     messages.Admitted(5, 10, ceiling_held=True, limits=STATE, durable=True),
     messages.Refused(5, RefusalReason.TOKENS, STATE, 1, 0.5, 60),
@@ -47,6 +49,10 @@ ANSWERED: tuple[FromKeeper, ...] = (
     messages.AskState(1),
     messages.State(1, b""),
     messages.Scraped(1, STATISTICS, "starting"),
+    messages.CaughtUp(3),
+    messages.Weighing(4, None),
+    messages.Weighing(4, Weighed(5, False, 6, STATE, None)),
+    messages.Weighing(4, Weighed(5, True, 6, STATE, Refusal(RefusalReason.WALLET, STATE, 7))),
 )
 
 

@@ -285,10 +285,45 @@ def test_cancelled_in_the_turn_of_its_answer_it_is_undone_too(tmp_path: Path) ->
     run(main())
 
 
+def test_a_worker_weighs_and_reads_what_its_keeper_has_decided(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with office(tmp_path, credit=100_000, redo=True) as here:
+            remote, source = await worker(here), ids(0)
+            assert (await remote.weigh(opening(source.next(NOW)))).held == 100_000
+            refusal = (await remote.weigh(opening(source.next(NOW), hold=100_001))).refusal
+            assert refusal is not None
+            assert refusal.reason is RefusalReason.WALLET
+            call_id = source.next(NOW)
+            assert admitted(await remote.admit(opening(call_id))).balance == 100_000
+            await remote.settle(closing(call_id)).committed
+            await remote.catch_up()
+            assert read(here.database, "SELECT id FROM call") == [(call_id,)]
+            with pytest.raises(KeeperUnavailableError, match="does not know"):
+                await remote.weigh(opening(source.next(NOW), key_id=77))
+            await remote.close()
+        with pytest.raises(KeeperUnavailableError, match="there is no keeper"):
+            await remote.catch_up()
+
+    run(main())
+
+
+def test_a_keeper_of_the_release_before_is_not_asked_what_it_does_not_know(tmp_path: Path) -> None:
+    async def main() -> None:
+        script, remote = await scripted(tmp_path)
+        with pytest.raises(KeeperUnavailableError):
+            await remote.catch_up()
+        with pytest.raises(KeeperUnavailableError):
+            await remote.weigh(opening(1))
+        script.stop()
+        await remote.close(0.0)
+
+    run(main())
+
+
 def test_a_keeper_that_hangs_is_waited_for_so_long_and_heard_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("KEEPER_WAIT_SECONDS_MAX", "LIMITS_WAIT_SECONDS_MAX", "CHECK_SECONDS"):
+    for name in ("KEEPER_WAIT_SECONDS_MAX", "ANSWER_WAIT_SECONDS_MAX", "CHECK_SECONDS"):
         monkeypatch.setattr(remote_module, name, 0.01)
 
     async def main() -> None:

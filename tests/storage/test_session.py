@@ -13,7 +13,7 @@ from proxy.storage.messages import FromKeeper, Role
 from proxy.storage.ports import Progress
 from proxy.storage.session import Announcement
 from tests.storage.port import Office, ids, office
-from tests.storage.world import NOW, closing, opening
+from tests.storage.world import NOW, USD, closing, opening, read
 
 MINE = ids(1).next(NOW)
 NOT_MINE = ids(2).next(NOW)
@@ -29,7 +29,7 @@ class Peer:
         kinds = (
             messages.Welcome, messages.Ready, messages.Admitted, messages.Refused,
             messages.Unavailable, messages.Extended, messages.Committed, messages.Limits,
-            messages.AskState, messages.CatalogChanged,
+            messages.AskState, messages.CatalogChanged, messages.CaughtUp, messages.Weighing,
         )  # fmt: skip
         handlers: dict[type, Any] = dict.fromkeys(kinds, self._hear)
         loop = asyncio.get_running_loop()
@@ -185,6 +185,22 @@ def test_a_commit_that_failed_is_not_announced(tmp_path: Path) -> None:
             assert "cannot be written" in (await one.hear(messages.Unavailable)).reason
             assert not one.heard
             here.faults.clear()
+
+    asyncio.run(main())
+
+
+def test_what_would_be_held_is_weighed_and_the_file_catches_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with office(tmp_path, redo=True) as here:
+            one = await ready(here)
+            one.say(messages.Weigh(1, opening(MINE)), messages.Weigh(2, opening(MINE, key_id=77)))
+            weighed = (await one.hear(messages.Weighing)).weighed
+            assert (weighed.held, weighed.refusal, weighed.balance) == (100_000, None, USD)
+            assert await one.hear(messages.Weighing) == messages.Weighing(2, None)
+            one.say(messages.Admit(opening(MINE)), messages.Settle(closing(MINE)))
+            one.say(messages.CatchUp(3))
+            assert await one.hear(messages.CaughtUp) == messages.CaughtUp(3)
+            assert read(here.database, "SELECT id FROM call") == [(MINE,)]
 
     asyncio.run(main())
 

@@ -147,6 +147,35 @@ def test_rows_added_while_a_commit_runs_follow_in_the_next(tmp_path: Path) -> No
     assert run(tmp_path, scene).ids("call") == [0, 1, 2, 3, 4]
 
 
+def test_the_file_follows_what_was_decided_when_somebody_wants_to_read_it(tmp_path: Path) -> None:
+    async def scene(desk: Desk) -> None:
+        writer = desk.writer
+        assert writer.follow() is writer.durable, "it has everything"
+        writer.batch.calls.append(call_row(1))
+        forming = writer.follow()
+        assert writer.follow() is forming
+        await asyncio.sleep(0)
+        assert not forming.done()
+        assert writer.follow() is forming, "it is with the thread"
+        await writer.follow()
+        assert desk.ids("call") == [1]
+        assert writer.follow().done()
+
+    run(tmp_path, scene)
+
+
+def test_a_file_that_cannot_be_written_follows_no_more(tmp_path: Path) -> None:
+    async def scene(desk: Desk) -> None:
+        desk.connection.execute("DROP TABLE call")
+        with pytest.raises(KeeperUnavailableError):
+            await desk.end(1)
+        with pytest.raises(KeeperUnavailableError, match="cannot be written"):
+            await desk.writer.follow()
+        desk.faults.clear()
+
+    run(tmp_path, scene)
+
+
 def test_a_batch_soon_after_another_waits_for_the_plain_calls_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,112 @@
+"""Weighing says what an admission would, refusal by refusal, and leaves no trace."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.storage.ports import Admission, KeeperUnavailableError, Refusal, Weighed
+from proxy.storage.weighing import weigh
+from tests.storage.world import NOW, USD, keeper, opening
+
+
+def play(path: Path, scene: Any, **options: Any) -> None:
+    async def main() -> None:
+        books = await keeper(
+            path / "sluice.db", clock=lambda: NOW, clock_monotonic=lambda: 5.0, **options
+        )
+        try:
+            await scene(books)
+        finally:
+            await books.close()
+
+    asyncio.run(main())
+
+
+async def both(books: Any, call_id: int, **changes: Any) -> tuple[Weighed, Admission | Refusal]:
+    """What weighing says twice, and then admitting."""
+    asked = opening(call_id, **changes)
+    first = await books.weigh(asked)
+    assert await books.weigh(asked) == first
+    return first, await books.admit(asked)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hold": USD + 1, "ceiling": USD + 1}, "wallet"),
+        ({"model": "thinker", "ceiling": USD + 1}, "wallet"),
+        ({}, None),
+    ],
+)
+def test_a_wallet_is_asked_for_what_would_be_held(
+    tmp_path: Path, changes: dict[str, Any], reason: str | None
+) -> None:
+    async def scene(books: Any) -> None:
+        weighed, decision = await both(books, 1, **changes)
+        assert weighed.balance == USD
+        if reason is None:
+            assert isinstance(decision, Admission)
+            assert (weighed.held, weighed.ceiling_held) == (decision.held, decision.ceiling_held)
+            assert weighed.refusal is None
+        else:
+            assert isinstance(decision, Refusal)
+            assert weighed.refusal == decision
+            assert decision.reason == reason
+
+    play(tmp_path, scene)
+
+
+def test_a_careful_keeper_would_hold_the_ceiling(tmp_path: Path) -> None:
+    async def scene(books: Any) -> None:
+        weighed, decision = await both(books, 1, model="thinker", ceiling=200_000)
+        assert (weighed.held, weighed.ceiling_held) == (200_000, True)
+        assert isinstance(decision, Admission)
+        assert decision.held == 200_000
+        weighed, decision = await both(books, 2, ceiling=300_000)
+        assert (weighed.held, weighed.ceiling_held) == (100_000, False)
+
+    play(tmp_path, scene)
+    play(tmp_path, careful, expense_max=0)
+
+
+async def careful(books: Any) -> None:
+    weighed, decision = await both(books, 9, ceiling=300_000)
+    assert (weighed.held, weighed.ceiling_held) == (300_000, True)
+    assert isinstance(decision, Admission)
+    assert decision.held == 300_000
+
+
+def test_a_budget_and_the_limits_refuse_in_the_same_words(tmp_path: Path) -> None:
+    async def scene(books: Any) -> None:
+        of_bob = {"key_id": 2, "user_id": 2}
+        for call_id in (1, 2):
+            assert (await both(books, call_id, **of_bob))[0].refusal is None
+        weighed, refusal = await both(books, 3, **of_bob)
+        assert weighed.refusal == refusal
+        assert isinstance(refusal, Refusal)
+        assert (refusal.reason, refusal.limit) == ("concurrency", 2)
+        await books.change(
+            lambda connection: connection.execute("UPDATE key SET budget = 5 WHERE id = 1")
+        )
+        weighed, refusal = await both(books, 4)
+        assert weighed.refusal == refusal
+        assert isinstance(refusal, Refusal)
+        assert (refusal.reason, refusal.available) == ("key_budget", 5)
+
+    play(tmp_path, scene)
+
+
+def test_nothing_is_weighed_for_a_key_nobody_knows_nor_by_a_keeper_that_stops(
+    tmp_path: Path,
+) -> None:
+    async def scene(books: Any) -> None:
+        with pytest.raises(KeeperUnavailableError, match="no key 77"):
+            await books.weigh(opening(1, key_id=77))
+        await books.drain()
+        with pytest.raises(KeeperUnavailableError, match="shutting down"):
+            await books.weigh(opening(1))
+
+    play(tmp_path, scene)
+    assert weigh.__doc__
