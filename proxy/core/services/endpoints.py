@@ -1,16 +1,31 @@
 """Which reader each service endpoint's body has.
 
-Rules: one table; an endpoint that is not in it is no service. This module must not read bodies.
+Rules: one table for JSON, one for forms; an endpoint that is in neither is no service. This module
+must not read bodies.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.json_members import Watch
-from proxy.core.services import embeddings, images, moderations, rerank, speech, token_counts
-from proxy.core.services.fields import JsonFields, JsonReader
+from proxy.core.multipart import FilePart, Sink
+from proxy.core.services import (
+    embeddings,
+    images,
+    moderations,
+    rerank,
+    speech,
+    token_counts,
+    transcriptions,
+)
+from proxy.core.services.fields import JsonFields, JsonReader, invalid
+from proxy.core.services.forms import FormFields, FormReader
 from proxy.core.services.service import RequestReader, ServiceRequest
+from proxy.core.sound.length import SoundLength
+
+_FORM: Final = "multipart/form-data"
 
 
 def _images(endpoint: str, fields: JsonFields) -> ServiceRequest:
@@ -29,7 +44,36 @@ _JSON: Final[Mapping[str, _Reading]] = {
     "images_edits": (images.WATCHED, partial(_images, "images_edits")),
 }
 
-SERVICES: Final = frozenset(_JSON) | {"gemini_count_tokens"}
+
+def _recording(endpoint: str, content_type: str) -> RequestReader:
+    sound = SoundLength()
+
+    def watch(file: FilePart) -> Sink | None:
+        return sound if file.name == "file" else None
+
+    return FormReader(content_type, lambda form: transcriptions.read(form, endpoint, sound), watch)
+
+
+def _pictures(endpoint: str, content_type: str) -> RequestReader:
+    def read(form: FormFields) -> ServiceRequest:
+        files = [file for file in form.files if file.name.partition("[")[0] == "image"]
+        if not files:
+            raise invalid("image", "is required: send the image as a file")
+        if not all(file.size for file in files):
+            raise invalid("image", "is empty: send the whole file")
+        return images.read(form, endpoint, len(files))
+
+    return FormReader(content_type, read, lambda _file: None)
+
+
+_FORMS: Final[Mapping[str, Callable[[str, str], RequestReader]]] = {
+    "images_edits": _pictures,
+    "images_variations": _pictures,
+    "transcriptions": _recording,
+    "translations": _recording,
+}
+
+SERVICES: Final = frozenset({*_JSON, *_FORMS, "gemini_count_tokens"})
 """The endpoints this package reads, as values of `core/urls.py:Endpoint`."""
 
 
@@ -39,10 +83,17 @@ def open_request(endpoint: str, content_type: str, model: str = "") -> RequestRe
     `content_type`: the header, empty without one; `model`: the one in the path (Gemini).
     Raises RelayError for a content type the endpoint cannot be sent in.
     """
-    del content_type
     if endpoint == "gemini_count_tokens":
         return JsonReader(
             token_counts.GEMINI_WATCHED, lambda fields: token_counts.read_gemini(fields, model)
+        )
+    is_form = content_type.partition(";")[0].strip(" \t").lower() == _FORM
+    if endpoint in _FORMS and (is_form or endpoint not in _JSON):
+        return _FORMS[endpoint](endpoint, content_type)
+    if is_form:
+        raise RelayError(
+            ErrorCode.INVALID_REQUEST,
+            "This endpoint takes a JSON object, but the content type is multipart/form-data.",
         )
     watched, read = _JSON[endpoint]
     return JsonReader(watched, read)
