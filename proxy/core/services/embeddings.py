@@ -42,6 +42,7 @@ def read(fields: JsonFields) -> ServiceRequest:
         endpoint="embeddings",
         model=model.name,
         place=model.place,
+        model_given=model.given,
         usage_max=Usage(input_uncached=max(1, tokens + size.tokens_max)),
         usage_bound=Usage(input_uncached=bound),
         usage_known=Usage(input_uncached=max(1, tokens + size.tokens_known)),

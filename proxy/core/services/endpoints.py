@@ -45,16 +45,19 @@ _JSON: Final[Mapping[str, _Reading]] = {
 }
 
 
-def _recording(endpoint: str, content_type: str) -> RequestReader:
+def _recording(endpoint: str, content_type: str, model: str) -> RequestReader:
     sound = SoundLength()
 
     def watch(file: FilePart) -> Sink | None:
         return sound if file.name == "file" else None
 
-    return FormReader(content_type, lambda form: transcriptions.read(form, endpoint, sound), watch)
+    def read(form: FormFields) -> ServiceRequest:
+        return transcriptions.read(form, endpoint, sound)
+
+    return FormReader(content_type, read, watch, model)
 
 
-def _pictures(endpoint: str, content_type: str) -> RequestReader:
+def _pictures(endpoint: str, content_type: str, model: str) -> RequestReader:
     def read(form: FormFields) -> ServiceRequest:
         files = [file for file in form.files if file.name.partition("[")[0] == "image"]
         if not files:
@@ -63,10 +66,10 @@ def _pictures(endpoint: str, content_type: str) -> RequestReader:
             raise invalid("image", "is empty: send the whole file")
         return images.read(form, endpoint, len(files))
 
-    return FormReader(content_type, read, lambda _file: None)
+    return FormReader(content_type, read, lambda _file: None, model)
 
 
-_FORMS: Final[Mapping[str, Callable[[str, str], RequestReader]]] = {
+_FORMS: Final[Mapping[str, Callable[[str, str, str], RequestReader]]] = {
     "images_edits": _pictures,
     "images_variations": _pictures,
     "transcriptions": _recording,
@@ -80,7 +83,7 @@ SERVICES: Final = frozenset({*_JSON, *_FORMS, "gemini_count_tokens"})
 def open_request(endpoint: str, content_type: str, model: str = "") -> RequestReader:
     """Return the reader for a request body.
 
-    `content_type`: the header, empty without one; `model`: the one in the path (Gemini).
+    `content_type`: the header, empty without one; `model`: the one in the path (Gemini, Azure).
     Raises RelayError for a content type the endpoint cannot be sent in.
     """
     if endpoint == "gemini_count_tokens":
@@ -89,11 +92,11 @@ def open_request(endpoint: str, content_type: str, model: str = "") -> RequestRe
         )
     is_form = content_type.partition(";")[0].strip(" \t").lower() == _FORM
     if endpoint in _FORMS and (is_form or endpoint not in _JSON):
-        return _FORMS[endpoint](endpoint, content_type)
+        return _FORMS[endpoint](endpoint, content_type, model)
     if is_form:
         raise RelayError(
             ErrorCode.INVALID_REQUEST,
             "This endpoint takes a JSON object, but the content type is multipart/form-data.",
         )
     watched, read = _JSON[endpoint]
-    return JsonReader(watched, read)
+    return JsonReader(watched, read, model)

@@ -84,15 +84,18 @@ class Fields(Protocol):
 class JsonFields:
     """The watched members of a JSON object that was read to its end."""
 
-    __slots__ = ("first", "members")
+    __slots__ = ("first", "members", "named")
 
-    def __init__(self, members: Mapping[str, Member], first: int) -> None:
+    def __init__(self, members: Mapping[str, Member], first: int, named: str = "") -> None:
         self.members = members
         self.first = first
         """Where the first member begins, or could."""
+        self.named = named
+        """The model that the path names, for a body that names none."""
 
     def model(self, default: str | None = None) -> NamedModel:
         """Return the model; without a default it must be there. `null` is as good as none."""
+        default = self.named or default
         member = self.members.get("model")
         if member is not None and (default is None or member.kind != "null"):
             name = _text(member)
@@ -151,13 +154,17 @@ class JsonFields:
 class JsonReader:
     """Reads a JSON body member by member; a `RequestReader`."""
 
-    __slots__ = ("_read", "_scanner")
+    __slots__ = ("_named", "_read", "_scanner")
 
     def __init__(
-        self, watched: Mapping[str, Watch], read: Callable[[JsonFields], ServiceRequest]
+        self,
+        watched: Mapping[str, Watch],
+        read: Callable[[JsonFields], ServiceRequest],
+        named: str = "",
     ) -> None:
         self._scanner = MemberScanner(watched)
         self._read = read
+        self._named = named
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes. Raises RelayError."""
@@ -170,7 +177,7 @@ class JsonReader:
         self._scanner.finish()
         if self._scanner.fault is not None:
             raise refused(self._scanner.fault)
-        return self._read(JsonFields(self._scanner.members, self._scanner.first))
+        return self._read(JsonFields(self._scanner.members, self._scanner.first, self._named))
 
 
 def refused(fault: Fault) -> RelayError:

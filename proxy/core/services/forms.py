@@ -26,9 +26,10 @@ _FLAGS: Final = {"true": True, "false": False, "1": True, "0": False}
 class FormFields:
     """The fields and files of a form that was read to its end."""
 
-    __slots__ = ("_boundary", "_fields", "_first", "files")
+    __slots__ = ("_boundary", "_fields", "_first", "_named", "files")
 
-    def __init__(self, scanner: FormScanner, boundary: bytes) -> None:
+    def __init__(self, scanner: FormScanner, boundary: bytes, named: str = "") -> None:
+        self._named = named
         self.files = scanner.files
         self._fields = scanner.fields
         self._first = scanner.first
@@ -40,6 +41,7 @@ class FormFields:
         if field is not None:
             place = ModelPlace(field.start, field.end, quoted=False)
             return NamedModel(check_model(_text(field)), place, given=True)
+        default = self._named or default
         if default is None:
             raise missing_model()
         before = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n' % self._boundary
@@ -98,15 +100,17 @@ class FormFields:
 class FormReader:
     """Reads form data; a `RequestReader`."""
 
-    __slots__ = ("_boundary", "_read", "_scanner")
+    __slots__ = ("_boundary", "_named", "_read", "_scanner")
 
     def __init__(
         self,
         content_type: str,
         read: Callable[[FormFields], ServiceRequest],
         watch: Callable[[FilePart], Sink | None],
+        named: str = "",
     ) -> None:
         """Raise RelayError for a content type that is no form's."""
+        self._named = named
         boundary = read_boundary(content_type)
         if isinstance(boundary, str):
             raise RelayError(
@@ -126,7 +130,7 @@ class FormReader:
         """Say that the body has ended. Raises RelayError."""
         self._scanner.finish()
         self._check()
-        return self._read(FormFields(self._scanner, self._boundary))
+        return self._read(FormFields(self._scanner, self._boundary, self._named))
 
     def _check(self) -> None:
         if self._scanner.fault is not None:

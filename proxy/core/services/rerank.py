@@ -46,6 +46,7 @@ def read(fields: JsonFields) -> ServiceRequest:
         endpoint="rerank",
         model=model.name,
         place=model.place,
+        model_given=model.given,
         usage_max=Usage(
             input_uncached=query.tokens_max * count + texts.tokens_max + frames,
             searches=_units(parts_max),

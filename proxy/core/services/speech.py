@@ -48,6 +48,7 @@ def read(fields: JsonFields) -> ServiceRequest:
         endpoint="speech",
         model=model.name,
         place=model.place,
+        model_given=model.given,
         usage_max=Usage(
             input_uncached=asked.tokens_max, output=2 * spoken, characters=text.characters
         ),

@@ -44,6 +44,7 @@ def _request(endpoint: str, model: NamedModel) -> ServiceRequest:
         endpoint=endpoint,
         model=model.name,
         place=model.place,
+        model_given=model.given,
         usage_max=_NOTHING,
         usage_bound=_NOTHING,
         usage_known=_NOTHING,

@@ -47,6 +47,7 @@ def read(fields: FormFields, endpoint: str, sound: SoundLength) -> ServiceReques
         endpoint=endpoint,
         model=model.name,
         place=model.place,
+        model_given=model.given,
         usage_max=_usage(prompt.tokens_max, held, WRITTEN_A_SECOND_MAX, FRAME_TOKENS_MAX),
         usage_bound=_usage(
             prompt.tokens_bound, most, _BELIEVED * WRITTEN_A_SECOND_MAX, FRAME_TOKENS_MAX

@@ -15,7 +15,8 @@ SIZES = (1, 3, 61, 4_096, 1 << 30)
 
 def read(case: ServiceCase, size: int) -> ServiceRequest:
     body = case.body
-    reader = endpoints.open_request(case.endpoint, case.header, "in-the-path")
+    model = "in-the-path" if case.endpoint.startswith("gemini") else ""
+    reader = endpoints.open_request(case.endpoint, case.header, model)
     for start in range(0, len(body), size):
         reader.feed(body[start : start + size])
     return reader.finish()
@@ -117,3 +118,29 @@ def test_a_request_knows_its_endpoint(endpoint: str, body: bytes) -> None:
     reader = endpoints.open_request(endpoint, "application/json", "g")
     reader.feed(body)
     assert reader.finish().endpoint == endpoint
+
+
+FORM = b'--B\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nx\r\n'
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "content_type", "body"),
+    [
+        ("embeddings", "application/json", b'{"input":"x"}'),
+        ("images_generations", "application/json", b'{"prompt":"x"}'),
+        ("transcriptions", "multipart/form-data; boundary=B", FORM + b"--B--"),
+        (
+            "images_variations",
+            "multipart/form-data; boundary=B",
+            FORM.replace(b'"file"', b'"image"') + b"--B--",
+        ),
+    ],
+)
+def test_a_model_that_the_path_names_is_put_in(
+    endpoint: str, content_type: str, body: bytes
+) -> None:
+    reader = endpoints.open_request(endpoint, content_type, "deployed")
+    reader.feed(body)
+    request = reader.finish()
+    assert (request.model, request.model_given) == ("deployed", False)
+    assert len(request.edits("deployed")) == 1

@@ -118,3 +118,8 @@ def test_sizes_of_texts_lean_up() -> None:
     assert size.tokens_known == 5
     assert size.tokens_bound == 17
     assert size.tokens_max == 9
+
+
+def test_a_model_in_the_path_is_the_default_of_every_endpoint() -> None:
+    given = JsonFields({}, 1, "deployed")
+    assert given.model("d").name == given.model().name == "deployed"

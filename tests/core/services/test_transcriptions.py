@@ -4,7 +4,7 @@ import pytest
 
 from proxy.core.entities import Usage, UsageSource
 from proxy.core.errors import RelayError
-from proxy.core.services import endpoints
+from proxy.core.services import endpoints, transcriptions
 from proxy.core.services.service import ServiceRequest
 from tests.core.sound import samples
 
@@ -35,7 +35,7 @@ def test_a_recording_lasts_as_long_as_it_says() -> None:
 
 def test_an_unknown_recording_is_bounded_by_its_size() -> None:
     request = read(b"?" * 8_000)
-    assert request.usage_known.audio_ms == 2_000
+    assert request.usage_known.audio_ms == 8_000_000 // transcriptions.BYTES_A_SECOND
     assert request.usage_max.audio_ms == 8_000
     assert request.usage_bound.audio_ms == 76_000
     assert request.units_source is UsageSource.ESTIMATED
