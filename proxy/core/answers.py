@@ -30,7 +30,8 @@ from proxy.core.deltas import (
 )
 from proxy.core.entities import Wire
 from proxy.core.response_events import ANSWER_ID_CHARS_MAX, output_runs, reason_of
-from proxy.core.usage import AnthropicReport, OpenAIReport, UsageTally
+from proxy.core.usage import UsageTally
+from proxy.core.usage_reports import AnthropicReport, OpenAIReport
 
 
 class PlainReading(Struct, frozen=True):

@@ -83,9 +83,11 @@ def state(
         input_tokens_max=terms.input_tokens_max,
     )
     source = made.source
-    more = usage.output + usage.audio_output > delivered.output_tokens
+    more = usage.completion_total > delivered.output_tokens
     if delivered_only and delivered.content and more:
-        usage = replace(usage, output=delivered.output_tokens, reasoning=0, audio_output=0)
+        usage = replace(
+            usage, output=delivered.output_tokens, reasoning=0, audio_output=0, image_output=0
+        )
         source = _COUNTED if delivered.exact else _ESTIMATED
     if made.anomalies:
         anomalies = tuple(sorted({*made.anomalies, *anomalies}))

@@ -9,137 +9,35 @@ module must not know prices, nor where bytes come from.
 Sources: WIRE.md sections 1, 3, 5 and 6 rule 5; F21 of FAULTS.md; DESIGN.md section 3.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Final
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from proxy.core.entities import Usage, UsageSource
+from proxy.core.usage_reports import (
+    ANTHROPIC,
+    GEMINI,
+    NO_ALIASES,
+    OPENAI,
+    OPENAI_ALIASES,
+    TOKENS_MAX,
+    AnthropicReport,
+    Names,
+    OpenAIReport,
+)
 
-_Names = Mapping[str, "str | Mapping[str, str]"]
-
-TOKENS_MAX: Final = 1_000_000_000
-"""No call has so many tokens of a kind; a larger figure is a lie and counts as absent."""
 OUTPUT_SLACK_TOKENS: Final = 64
 """What a provider may report above the limit it was given: stop tokens, a template's frame."""
 DIGITS_MAX: Final = 10
 
-# Reported name to canonical field, nested objects as tables of their own. Aliases are read only
-# where the first table found nothing: relays send both, and zeroes under the second name.
-_OPENAI: Final[_Names] = {
-    "prompt_tokens": "input",
-    "completion_tokens": "output",
-    "total_tokens": "total",
-    "prompt_tokens_details": {
-        "cached_tokens": "cache_read",
-        "cache_write_tokens": "cache_write",
-        "audio_tokens": "audio_input",
-    },
-    "completion_tokens_details": {
-        "reasoning_tokens": "reasoning",
-        "audio_tokens": "audio_output",
-    },
-}
-_OPENAI_ALIASES: Final[_Names] = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "input_tokens_details": {"cached_tokens": "cache_read", "cache_write_tokens": "cache_write"},
-    "output_tokens_details": {"reasoning_tokens": "reasoning"},
-    "prompt_cache_hit_tokens": "cache_read",
-    "cached_tokens": "cache_read",
-}
-_ANTHROPIC: Final[_Names] = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "cache_read_input_tokens": "cache_read",
-    "cache_creation_input_tokens": "cache_write",
-    "cache_creation": {
-        "ephemeral_5m_input_tokens": "cache_write_5m",
-        "ephemeral_1h_input_tokens": "cache_write_1h",
-    },
-    "output_tokens_details": {"thinking_tokens": "reasoning"},
-}
-_GEMINI: Final[_Names] = {
-    "promptTokenCount": "prompt",
-    "toolUsePromptTokenCount": "tool_prompt",
-    "cachedContentTokenCount": "cache_read",
-    "candidatesTokenCount": "candidates",
-    "thoughtsTokenCount": "reasoning",
-    "totalTokenCount": "sum",
-    "promptTokensDetails": {"AUDIO": "audio_prompt"},
-    "cacheTokensDetails": {"AUDIO": "cache_read_audio"},
-    "candidatesTokensDetails": {"AUDIO": "audio_output", "IMAGE": "image_output"},
-}
-_NO_ALIASES: Final[_Names] = {}
-
 _INPUT_KINDS: Final = (
-    "cache_read", "cache_read_audio", "cache_read_image", "input_uncached", "image_input",
+    "cache_read", "cache_read_image", "cache_read_audio", "input_uncached", "image_input",
     "cache_write_5m", "cache_write_1h", "audio_input",
 )  # fmt: skip
-_OUTPUT_KINDS: Final = ("output", "image_output", "audio_output")
-"""From the cheapest to the dearest, as providers usually price them."""
+_OUTPUT_KINDS: Final = ("output", "audio_output", "image_output")
+"""Both from the cheapest kind to the dearest, as a rule."""
 _REPORTED: Final = UsageSource.REPORTED  # read at every call: a member of an enum costs 10 times it
-_Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
-
-
-class _PromptDetails(Struct, frozen=True, gc=False):
-    cached_tokens: _Tokens | None = None
-    cache_write_tokens: _Tokens | None = None
-    audio_tokens: _Tokens | None = None
-
-
-class _CompletionDetails(Struct, frozen=True, gc=False):
-    reasoning_tokens: _Tokens | None = None
-    audio_tokens: _Tokens | None = None
-
-
-class OpenAIReport(Struct, frozen=True, gc=False):
-    """A usage object as OpenAI documents it, for a typed decode of whole answers.
-
-    A decoder refuses every figure that cannot be a token count; the aliases are only told apart.
-    """
-
-    prompt_tokens: _Tokens | None = None
-    completion_tokens: _Tokens | None = None
-    total_tokens: _Tokens | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-    input_tokens: object = None
-    output_tokens: object = None
-    input_tokens_details: object = None
-    output_tokens_details: object = None
-    prompt_cache_hit_tokens: object = None
-    cached_tokens: object = None
-
-    @property
-    def aliased(self) -> bool:
-        """Whether something is said under a second name: for `UsageTally.openai` to weigh."""
-        return not (
-            self.input_tokens is self.output_tokens is self.prompt_cache_hit_tokens is None
-            and self.input_tokens_details is self.output_tokens_details is None
-            and self.cached_tokens is None
-        )
-
-
-class _CacheCreation(Struct, frozen=True, gc=False):
-    ephemeral_5m_input_tokens: _Tokens | None = None
-    ephemeral_1h_input_tokens: _Tokens | None = None
-
-
-class _OutputDetails(Struct, frozen=True, gc=False):
-    thinking_tokens: _Tokens | None = None
-
-
-class AnthropicReport(Struct, frozen=True, gc=False):
-    """A usage object as Anthropic documents it, for a typed decode of whole answers."""
-
-    input_tokens: _Tokens | None = None
-    output_tokens: _Tokens | None = None
-    cache_read_input_tokens: _Tokens | None = None
-    cache_creation_input_tokens: _Tokens | None = None
-    cache_creation: _CacheCreation | None = None
-    output_tokens_details: _OutputDetails | None = None
 
 
 class Bill(Struct, frozen=True, gc=False):
@@ -149,7 +47,8 @@ class Bill(Struct, frozen=True, gc=False):
     source: UsageSource
     anomalies: tuple[str, ...] = ()
     """Stable codes, sorted: negative, fractional, not_a_number, text, implausible, malformed,
-    fell_to_zero, decreased, zero_with_text, parts_exceed_total, output_bounded, input_bounded."""
+    fell_to_zero, decreased, zero_with_text, parts_exceed_total, output_bounded, input_bounded,
+    searches_bounded."""
 
 
 class UsageTally:
@@ -189,7 +88,7 @@ class UsageTally:
 
     def openai(self, usage: object) -> None:
         """Take the usage object of a chunk or plain body in the OpenAI dialect."""
-        self._take(usage, _OPENAI, _OPENAI_ALIASES)
+        self._take(usage, OPENAI, OPENAI_ALIASES)
         self._final = True
 
     def anthropic(self, usage: object, *, final: bool = True) -> None:
@@ -198,7 +97,7 @@ class UsageTally:
         The output in message_start is where the count begins, not what was used.
         """
         self._anthropic = True
-        self._take(usage, _ANTHROPIC, _NO_ALIASES)
+        self._take(usage, ANTHROPIC, NO_ALIASES)
         self._final |= final
 
     def gemini(self, usage: object) -> None:
@@ -208,7 +107,7 @@ class UsageTally:
         the candidates do not hold thoughts (with some models they do, and the sum tells). A
         figure of zero is not written, so a sum without candidates says that there were none.
         """
-        self._take(_by_modality(usage), _GEMINI, _NO_ALIASES)
+        self._take(_by_modality(usage), GEMINI, NO_ALIASES)
         self._final = True
         fields = self._fields
         if "prompt" not in fields:
@@ -220,13 +119,11 @@ class UsageTally:
             fields["output"] = made if total == given + made else made + thoughts
         elif total is not None:
             fields["output"] = max(0, total - given)
-        audio = fields.get("audio_prompt", 0) - fields.get("cache_read_audio", 0)
-        fields["audio_input"] = max(0, audio)
 
     def openai_report(self, report: OpenAIReport) -> bool:
         """Take the only report of a plain answer; False, nothing taken, if it is not that plain."""
         prompt, completion = report.prompt_tokens, report.completion_tokens
-        if prompt is None or completion is None or report.aliased or self._fields:
+        if prompt is None or completion is None or self._fields or not report.plain:
             return False
         # Of the parts a zero is as good as nothing: only prompt and completion can be missed.
         fields = self._fields = {"input": prompt, "output": completion}
@@ -268,7 +165,15 @@ class UsageTally:
             fields["cache_write_1h"] = creation.ephemeral_1h_input_tokens or 0
         if details is not None:
             fields["reasoning"] = details.thinking_tokens or 0
+        tools = report.server_tool_use
+        if tools is not None and tools.web_search_requests:
+            fields["searches"] = tools.web_search_requests
         return True
+
+    def searched(self, searches: int) -> None:
+        """Take how often the provider has searched by now, where its usage does not say so."""
+        self._set("searches", searches)
+        self._usage = None
 
     def usage(self) -> Usage:
         """Return what was reported as a vector; kinds nobody reported are 0."""
@@ -282,39 +187,45 @@ class UsageTally:
         hidden = fields.get("reasoning", 0)
         if hidden and fields.get("total") == fields.get("input", 0) + output + hidden:
             output += hidden  # some report reasoning beside the completion, not inside it
-        audio_output = min(fields.get("audio_output", 0), output)
-        cache_read = fields.get("cache_read", 0)
         if self._anthropic:
             long = fields.get("cache_write_1h", 0)
             short = max(fields.get("cache_write", 0) - long, fields.get("cache_write_5m", 0))
             return Usage(
                 input_uncached=fields.get("input", 0),
-                cache_read=cache_read,
+                cache_read=fields.get("cache_read", 0),
                 cache_write_5m=short,
                 cache_write_1h=long,
                 output=output,
                 reasoning=min(hidden, output),
+                searches=fields.get("searches", 0),
             )
+        # Each part is taken out of what is left of the whole, in the order of their certainty.
+        audio_output = min(fields.get("audio_output", 0), output)
+        image_output = min(fields.get("image_output", 0), output - audio_output)
+        output -= audio_output + image_output
         rest = fields.get("input", 0)
-        cache_read = min(cache_read, rest)
+        cache_read = min(fields.get("cache_read", 0), rest)
         rest -= cache_read
+        audio_cached = min(fields.get("audio_cached", 0), cache_read)
+        image_cached = min(fields.get("image_cached", 0), cache_read - audio_cached)
         cache_write = min(fields.get("cache_write", 0), rest)
         rest -= cache_write
-        audio_input = min(fields.get("audio_input", 0), rest)
-        audio_read = min(fields.get("cache_read_audio", 0), cache_read)
-        output -= audio_output
-        image_output = min(fields.get("image_output", 0), output)
-        output -= image_output
+        audio_input = min(max(0, fields.get("audio_input", 0) - audio_cached), rest)
+        rest -= audio_input
+        image_input = min(max(0, fields.get("image_input", 0) - image_cached), rest)
         return Usage(
-            input_uncached=rest - audio_input,
-            cache_read=cache_read - audio_read,
+            input_uncached=rest - image_input,
+            cache_read=cache_read - audio_cached - image_cached,
             cache_write_5m=cache_write,
             output=output,
             reasoning=min(hidden, output),
             audio_input=audio_input,
             audio_output=audio_output,
+            searches=fields.get("searches", 0),
+            image_input=image_input,
             image_output=image_output,
-            cache_read_audio=audio_read,
+            cache_read_audio=audio_cached,
+            cache_read_image=image_cached,
         )
 
     def bill(
@@ -337,8 +248,7 @@ class UsageTally:
             return Bill(usage, _REPORTED)
         fields = self._fields
         anomalies = set(self._anomalies)
-        parts = sum([fields.get(part, 0) for part in ("cache_read", "cache_write", "audio_input")])
-        if not self._anthropic and "input" in fields and parts > fields["input"]:
+        if not self._anthropic and "input" in fields and self._parts() > fields["input"]:
             anomalies.add("parts_exceed_total")
         known = self._final and "output" in fields and (complete or reported >= output_tokens)
         if not known:
@@ -352,7 +262,17 @@ class UsageTally:
         source = _REPORTED if known and "input" in fields else counted
         return Bill(usage, source, tuple(sorted(anomalies)))
 
-    def _take(self, usage: object, names: _Names, aliases: _Names) -> None:
+    def _parts(self) -> int:
+        """Tokens that were named as a part of the prompt, each once."""
+        fields = self._fields
+        kinds = ("audio", "image")
+        uncached = [
+            max(0, fields.get(f"{kind}_input", 0) - fields.get(f"{kind}_cached", 0))
+            for kind in kinds
+        ]
+        return fields.get("cache_read", 0) + fields.get("cache_write", 0) + sum(uncached)
+
+    def _take(self, usage: object, names: Names, aliases: Names) -> None:
         self._usage, self._clean = None, False
         if not isinstance(usage, dict):
             self._anomalies.add("malformed")
@@ -369,7 +289,7 @@ class UsageTally:
         for field, value in found.items():
             self._set(field, value)
 
-    def _find(self, report: dict[str, object], names: _Names, found: dict[str, int]) -> None:
+    def _find(self, report: dict[str, object], names: Names, found: dict[str, int]) -> None:
         for name, value in report.items():
             field = names.get(name)
             if field is None or value is None:
@@ -435,6 +355,7 @@ def bounded(
     output_tokens_max: int | None,
     *,
     input_tokens_max: int | None = None,
+    searches_max: int | None = None,
     slack: int = OUTPUT_SLACK_TOKENS,
 ) -> tuple[Usage, tuple[str, ...]]:
     """Cut a vector to what the request allowed; return it and the anomalies, if any.
@@ -445,16 +366,19 @@ def bounded(
     anomalies: tuple[str, ...] = ()
     if input_tokens_max is not None and usage.prompt_total > input_tokens_max:
         anomalies = ("input_bounded",)
-        usage = _within(usage, _INPUT_KINDS, input_tokens_max)
+        usage = _bounded_kinds(usage, _INPUT_KINDS, input_tokens_max)
     limit = None if output_tokens_max is None else output_tokens_max + slack
     if limit is not None and usage.completion_total > limit:
         anomalies += ("output_bounded",)
-        usage = _within(usage, _OUTPUT_KINDS, limit)
+        usage = _bounded_kinds(usage, _OUTPUT_KINDS, limit)
         usage = replace(usage, reasoning=min(usage.reasoning, usage.output))
+    if usage.searches and searches_max is not None and usage.searches > searches_max:
+        anomalies += ("searches_bounded",)
+        usage = replace(usage, searches=searches_max)
     return usage, anomalies
 
 
-def _within(usage: Usage, kinds: tuple[str, ...], limit: int) -> Usage:
+def _bounded_kinds(usage: Usage, kinds: tuple[str, ...], limit: int) -> Usage:
     """Keep the kinds that cost the caller least first: the excess is the provider's claim."""
     kept: dict[str, int] = {}
     for kind in kinds:

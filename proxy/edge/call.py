@@ -200,7 +200,7 @@ class Call(OpenCall[Exchange]):
 
     def _input_tokens(self, exchange: Exchange) -> int:
         tally = exchange.tally
-        known = tally.usage().input_total if tally.seen else 0
+        known = tally.usage().prompt_total if tally.seen else 0
         return known or self.offer.request.input_tokens_estimate
 
     @property

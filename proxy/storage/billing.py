@@ -282,7 +282,7 @@ class Keeper:
             opening.key_id,
             opening.user_id,
             opening.tokens,
-            usage.input_total + usage.output,
+            usage.prompt_total + usage.completion_total,
             self._monotonic(),
         )
         row = ended_row(opened.head, closing, settlement, opening.started_at)

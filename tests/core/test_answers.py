@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from proxy.core import answers
 from proxy.core.answers import plain_usage
 from proxy.core.entities import Usage, Wire
-from proxy.core.usage import AnthropicReport, OpenAIReport, UsageTally
+from proxy.core.usage import UsageTally
+from proxy.core.usage_reports import AnthropicReport, OpenAIReport
 
 FORMS = list(answers.READINGS)
 

@@ -2,17 +2,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
 
 from proxy.core.entities import Usage, UsageSource
-from proxy.core.usage import (
-    OUTPUT_SLACK_TOKENS,
-    TOKENS_MAX,
-    AnthropicReport,
-    Bill,
-    OpenAIReport,
-    UsageTally,
-    bounded,
-)
+from proxy.core.usage import OUTPUT_SLACK_TOKENS, Bill, UsageTally, bounded
+from proxy.core.usage_reports import TOKENS_MAX, AnthropicReport, OpenAIReport
 
 
 def openai(*reports: object) -> UsageTally:
@@ -93,6 +87,55 @@ def test_openai_kinds_are_disjoint() -> None:
             Usage(input_uncached=6, cache_read=1, cache_write_5m=2, output=7, reasoning=5),
         ),
         (
+            {
+                "input_tokens": 20,
+                "output_tokens": 7,
+                "input_tokens_details": {"text_tokens": 8, "image_tokens": 12},
+                "output_tokens_details": {"text_tokens": 1, "image_tokens": 6},
+            },
+            Usage(input_uncached=8, image_input=12, output=1, image_output=6),
+        ),
+        (
+            {
+                "input_tokens": 132,
+                "output_tokens": 121,
+                "input_token_details": {
+                    "text_tokens": 100,
+                    "audio_tokens": 20,
+                    "image_tokens": 12,
+                    "cached_tokens": 80,
+                    "cached_tokens_details": {
+                        "text_tokens": 65,
+                        "audio_tokens": 10,
+                        "image_tokens": 5,
+                    },
+                },
+                "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
+            },
+            Usage(
+                input_uncached=35,
+                cache_read=65,
+                cache_read_audio=10,
+                cache_read_image=5,
+                audio_input=10,
+                image_input=7,
+                output=30,
+                audio_output=91,
+            ),
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 2,
+                "server_tool_use": {"web_search_requests": 3},
+            },
+            Usage(input_uncached=9, output=2, searches=3),
+        ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 2, "num_search_queries": 4},
+            Usage(input_uncached=9, output=2, searches=4),
+        ),
+        (
             {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": None},
             Usage(input_uncached=9, output=2),
         ),
@@ -128,6 +171,40 @@ def test_parts_never_exceed_the_total() -> None:
     )
     assert tally.usage() == Usage(cache_read=10, audio_output=3)
     assert billed(tally).anomalies == ("parts_exceed_total",)
+
+
+def test_images_of_a_prompt_are_what_the_provider_says_they_are() -> None:
+    report = {
+        "prompt_tokens": 36_848,  # one picture, of gpt-4o-mini
+        "completion_tokens": 3,
+        "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": 36_839},
+    }
+    usage = openai(report).usage()
+    assert (usage.input_uncached, usage.image_input, usage.prompt_total) == (9, 36_839, 36_848)
+
+
+def test_searches_are_told_by_the_usage_or_counted_beside_it() -> None:
+    told = anthropic(
+        {"input_tokens": 9, "server_tool_use": {"web_search_requests": 0}},
+        {"output_tokens": 4, "server_tool_use": {"web_search_requests": 2, "x": 1}},
+    )
+    assert told.usage().searches == 2
+    assert told.anomalies == ()
+    beside = openai({"prompt_tokens": 9, "completion_tokens": 2})
+    assert beside.usage().searches == 0
+    beside.searched(1)
+    beside.searched(3)
+    assert beside.usage() == Usage(input_uncached=9, output=2, searches=3)
+    assert billed(beside, output=2).usage.searches == 3
+    lie = openai({"prompt_tokens": 9, "completion_tokens": 2, "num_search_queries": -1})
+    assert (lie.usage().searches, lie.anomalies) == (0, ("negative",))
+
+
+def test_searches_are_bounded() -> None:
+    usage = Usage(searches=5)
+    assert bounded(usage, None, searches_max=5) == (usage, ())
+    assert bounded(usage, None) == (usage, ())
+    assert bounded(usage, None, searches_max=2) == (Usage(searches=2), ("searches_bounded",))
 
 
 def test_cumulative_reports_are_never_added() -> None:
@@ -287,8 +364,10 @@ def test_output_is_bounded_by_the_limit_and_slack() -> None:
     cut, anomalies = bounded(usage, output_tokens_max=100, slack=0)
     assert (cut.output, cut.reasoning, cut.audio_output) == (100, 100, 0)
     assert anomalies == ("output_bounded",)
-    audio, _ = bounded(Usage(output=10, audio_output=500), output_tokens_max=50, slack=4)
-    assert (audio.output, audio.audio_output) == (10, 44)
+    audio, _ = bounded(
+        Usage(output=10, audio_output=500, image_output=3), output_tokens_max=50, slack=4
+    )
+    assert (audio.output, audio.audio_output, audio.image_output) == (10, 44, 0)
 
 
 def test_input_is_bounded_by_the_prompt() -> None:
@@ -296,6 +375,8 @@ def test_input_is_bounded_by_the_prompt() -> None:
         input_uncached=10, cache_read=20, cache_write_5m=5, cache_write_1h=5, audio_input=5
     )
     assert bounded(usage, output_tokens_max=None, input_tokens_max=45) == (usage, ())
+    seen = Usage(image_input=9, cache_read_audio=4, cache_read_image=3)
+    assert bounded(seen, None, input_tokens_max=10)[0] == replace(seen, image_input=3)
     cut, anomalies = bounded(usage, output_tokens_max=None, input_tokens_max=32)
     assert (cut.cache_read, cut.input_uncached, cut.cache_write_5m) == (20, 10, 2)
     assert (cut.cache_write_1h, cut.audio_input) == (0, 0)
@@ -317,13 +398,27 @@ NAMES = st.sampled_from(
 )
 DETAILS = st.dictionaries(
     st.sampled_from(
-        ["cached_tokens", "audio_tokens", "reasoning_tokens", "ephemeral_1h_input_tokens"]
+        [
+            "cached_tokens",
+            "audio_tokens",
+            "image_tokens",
+            "reasoning_tokens",
+            "ephemeral_1h_input_tokens",
+            "web_search_requests",
+        ]
     ),
     NUMBERS,
 )
 REPORTS = st.dictionaries(NAMES, NUMBERS).flatmap(
     lambda flat: st.dictionaries(
-        st.sampled_from(["prompt_tokens_details", "completion_tokens_details", "cache_creation"]),
+        st.sampled_from(
+            [
+                "prompt_tokens_details",
+                "completion_tokens_details",
+                "cache_creation",
+                "server_tool_use",
+            ]
+        ),
         DETAILS | NUMBERS,
     ).map(lambda nested: {**flat, **nested})
 )
@@ -347,19 +442,10 @@ def test_no_report_makes_an_impossible_bill(
             tally.anthropic(report)
     bill = tally.bill(complete=complete, input_tokens=3, output_tokens=4)
     usage, _ = bounded(bill.usage, output_tokens_max=output_max, input_tokens_max=input_max)
-    kinds = (
-        usage.input_uncached,
-        usage.cache_read,
-        usage.cache_write_5m,
-        usage.cache_write_1h,
-        usage.output,
-        usage.reasoning,
-        usage.audio_input,
-        usage.audio_output,
-    )
-    assert all(type(kind) is int and kind >= 0 for kind in kinds)
-    assert usage.output + usage.audio_output <= output_max + OUTPUT_SLACK_TOKENS
-    assert usage.input_total + usage.audio_input <= input_max
+    kinds = {name: count for name, count in asdict(usage).items() if name != "variant"}
+    assert all(type(kind) is int and kind >= 0 for kind in kinds.values())
+    assert usage.completion_total <= output_max + OUTPUT_SLACK_TOKENS
+    assert usage.prompt_total <= input_max
     assert usage.reasoning <= usage.output
 
 
@@ -374,6 +460,7 @@ BOTH = {"prompt_tokens": 100, "completion_tokens": 50}
         BOTH | {"prompt_tokens_details": {"cached_tokens": 30, "audio_tokens": 10}},
         BOTH | {"prompt_tokens_details": {"cached_tokens": 30, "cache_write_tokens": 90}},
         BOTH | {"completion_tokens_details": {"reasoning_tokens": 15, "audio_tokens": 5}},
+        BOTH | {"prompt_tokens_details": {"image_tokens": 0}, "completion_tokens_details": {}},
         BOTH | {"total_tokens": 170, "completion_tokens_details": {"reasoning_tokens": 20}},
         {"prompt_tokens": 0, "completion_tokens": 0},
     ],
@@ -403,8 +490,15 @@ def test_a_typed_openai_report_is_the_same_as_its_members(
             "cache_creation_input_tokens": 7,
             "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 5},
             "output_tokens_details": {"thinking_tokens": 2},
+            "server_tool_use": {"web_search_requests": 3, "web_fetch_requests": 1},
         },
-        {"input_tokens": 0, "output_tokens": 0, "cache_creation": {}, "output_tokens_details": {}},
+        {
+            "input_tokens": 0,
+            "output_tokens": 0,
+            "cache_creation": {},
+            "output_tokens_details": {},
+            "server_tool_use": {},
+        },
     ],
 )
 @pytest.mark.parametrize("delivered", [0, 2, 60])
@@ -494,6 +588,24 @@ def test_gemini_counts_thoughts_beside_candidates_and_caches_inside_the_prompt()
     )
     assert tally.final
     assert tally.anomalies == ()
+
+
+def test_pictures_a_gemini_prompt_holds_are_apart_from_its_text() -> None:
+    tally = gemini(
+        {
+            "promptTokenCount": 300,
+            "cachedContentTokenCount": 100,
+            "totalTokenCount": 300,
+            "promptTokensDetails": [
+                {"modality": "TEXT", "tokenCount": 42},
+                {"modality": "IMAGE", "tokenCount": 258},
+            ],
+            "cacheTokensDetails": [{"modality": "IMAGE", "tokenCount": 90}],
+        }
+    )
+    assert tally.usage() == Usage(
+        input_uncached=32, cache_read=10, cache_read_image=90, image_input=168
+    )
 
 
 @pytest.mark.parametrize(

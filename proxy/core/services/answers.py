@@ -26,7 +26,8 @@ from proxy.core.deltas import as_dict
 from proxy.core.entities import Usage
 from proxy.core.json_members import Member, MemberScanner, Watch
 from proxy.core.services.service import AnswerReader, Measured
-from proxy.core.usage import TOKENS_MAX, UsageTally
+from proxy.core.usage import UsageTally
+from proxy.core.usage_reports import TOKENS_MAX
 
 REPORT_BYTES_MAX: Final = 16_384
 """A usage object larger than this is none."""
@@ -214,22 +215,12 @@ def _usage(members: Mapping[str, Member], *, drawn: bool) -> tuple[Usage | None,
 
 
 def _with_images(usage: Usage, report: dict[str, object], *, drawn: bool) -> Usage:
-    """Tell tokens of images from those of text."""
-    given = as_dict(report.get("input_tokens_details"))
-    read = min(_count(given.get("image_tokens")) or 0, usage.input_uncached)
-    made = as_dict(report.get("output_tokens_details"))
-    output = min(_count(made.get("image_tokens")) or 0, usage.output)
-    if drawn and not output:
-        output = usage.output - min(_count(made.get("text_tokens")) or 0, usage.output)
-    if not read and not output:
+    """Count what an image call wrote as images, but for the text it says it wrote."""
+    if not drawn or usage.image_output:
         return usage
-    return replace(
-        usage,
-        input_uncached=usage.input_uncached - read,
-        image_input=read,
-        output=usage.output - output,
-        image_output=output,
-    )
+    made = as_dict(report.get("output_tokens_details"))
+    text = min(_count(made.get("text_tokens")) or 0, usage.output)
+    return replace(usage, output=text, image_output=usage.output - text)
 
 
 def _plain(report: dict[str, object]) -> dict[str, object]:
