@@ -29,7 +29,7 @@ from proxy.core.deltas import (
     openai_runs,
 )
 from proxy.core.entities import Wire
-from proxy.core.response_events import ANSWER_ID_CHARS_MAX, output_runs, reason_of
+from proxy.core.response_events import ANSWER_ID_CHARS_MAX, output_runs, reason_of, with_searches
 from proxy.core.usage import UsageTally
 from proxy.core.usage_reports import AnthropicReport, OpenAIReport
 
@@ -232,9 +232,12 @@ def _responses(body: bytes) -> PlainReading:
             value.get("usage"),
             value.get("error"),
         )
-    tally = UsageTally()
-    if figures.usage is not None:
-        tally.openai(figures.usage)
+    tally, usage = UsageTally(), figures.usage
+    if usage is not None:
+        if b"web_search" in body:
+            whole = as_dict(load_object(body))
+            usage = with_searches(usage, whole.get("tool_usage"), whole.get("output"))
+        tally.openai(usage)
     return PlainReading(
         readable=True,
         error=is_set(figures.error) or figures.status == "failed",

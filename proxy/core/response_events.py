@@ -25,6 +25,7 @@ from proxy.core.deltas import (
 )
 from proxy.core.metering import Meter
 from proxy.core.sights import FAILED, GARBAGE, Sight
+from proxy.core.usage_reports import SEARCHES
 
 EVENT_BYTES_MAX: Final = 32 << 20
 """The last event repeats the whole answer, and the first two what was asked: none passes in parts,
@@ -69,6 +70,7 @@ class _Response(Struct, frozen=True, gc=False):
     error: object = None
     usage: object = None
     output: object = None
+    tool_usage: object = None
 
 
 class ResponseEvent(Struct, frozen=True, gc=False):
@@ -147,7 +149,7 @@ class ResponseEvents:
         if kind in _ENDS:
             return Sight(
                 texts,
-                usage=response.usage,
+                usage=with_searches(response.usage, response.tool_usage, response.output),
                 finished=((0, _reason(response)),),
                 terminal=True,
                 answer_id=response.id[:ANSWER_ID_CHARS_MAX],
@@ -215,6 +217,26 @@ def reason_of(status: object, incomplete_details: object) -> str:
     return str(why or status or "completed")
 
 
+def with_searches(usage: object, tool_usage: object, output: object) -> object:
+    """An answer's `usage` with its web searches, which stand beside it or among its items.
+
+    They are written as another provider writes them there. A search is billed; to open a page or
+    to look for something on it is not.
+    """
+    searches = as_dict(as_dict(tool_usage).get("web_search")).get("num_requests")
+    if searches is None:
+        calls = [as_dict(item) for item in as_list(output)]
+        searches = sum(
+            [
+                call.get("type") == "web_search_call"
+                and call.get("status") != "failed"
+                and as_dict(call.get("action")).get("type", "search") == "search"
+                for call in calls
+            ]
+        )
+    return {**usage, SEARCHES: searches} if searches and isinstance(usage, dict) else usage
+
+
 def _reason(response: _Response) -> str:
     return reason_of(response.status, response.incomplete_details)
 
@@ -246,6 +268,7 @@ def _tolerant(data: bytes) -> ResponseEvent | None:
             answer.get("error"),
             answer.get("usage"),
             answer.get("output"),
+            answer.get("tool_usage"),
         )
         if isinstance(response, dict)
         else None,

@@ -20,6 +20,8 @@ Names: TypeAlias = Mapping[str, "str | Names"]
 TOKENS_MAX: Final = 1_000_000_000
 """No call has so many tokens of a kind; a larger figure is a lie and counts as absent."""
 
+SEARCHES: Final = "num_search_queries"
+"""Perplexity's member of a chat's usage."""
 _READ: Final[Names] = {
     "cached_tokens": "cache_read",
     "cache_write_tokens": "cache_write",
@@ -39,7 +41,7 @@ OPENAI: Final[Names] = {
     "prompt_tokens_details": _READ,
     "completion_tokens_details": _WRITTEN,
     "server_tool_use": {"web_search_requests": "searches"},
-    "num_search_queries": "searches",
+    SEARCHES: "searches",
 }
 # Relays send both, and zeroes under the second name.
 OPENAI_ALIASES: Final[Names] = {

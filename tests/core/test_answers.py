@@ -100,6 +100,15 @@ def test_how_a_response_may_end(change: dict[str, object], error: bool, reason: 
     assert read.tally.seen is ("usage" not in change)
 
 
+def test_searches_of_a_response_are_billed() -> None:
+    answer = {
+        "usage": {"input_tokens": 9, "output_tokens": 4},
+        "output": [{"type": "web_search_call", "action": {"type": "search", "query": "x"}}],
+    }
+    read = plain_usage(json.dumps(answer).encode(), Wire.RESPONSES)
+    assert read.tally.usage() == Usage(input_uncached=9, output=4, searches=1)
+
+
 def test_usage_may_be_missing() -> None:
     plain = plain_usage(b'{"choices":[{"message":{"content":"hi"}}]}', Wire.CHAT)
     assert (plain.tally.seen, plain.texts, plain.finish_reason) == (False, ("hi",), None)

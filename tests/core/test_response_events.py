@@ -257,3 +257,26 @@ def test_no_json_raises(value: object, kind: str) -> None:
     events.ends(kind, data)
     event = b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
     events.take(event, 0, len(event), Meter(len))
+
+
+SEARCH = {"type": "web_search_call", "status": "completed", "action": {"type": "search"}}
+USED = {"input_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("tool_usage", "output", "searches"),
+    [
+        (None, [SEARCH, SEARCH, {"type": "message"}], 2),
+        ({"web_search": {"num_requests": 1}}, [SEARCH, SEARCH], 1),
+        ({"web_search": {"num_requests": 0}}, [SEARCH], 0),
+        (None, [SEARCH | {"action": {"type": "open_page"}}, SEARCH | {"status": "failed"}], 0),
+        (None, [{"type": "web_search_call"}], 1),
+        ("odd", "odd", 0),
+    ],
+)
+def test_searches_stand_beside_the_usage_or_among_the_items(
+    tool_usage: object, output: object, searches: int
+) -> None:
+    expected = USED | ({"num_search_queries": searches} if searches else {})
+    assert response_events.with_searches(USED, tool_usage, output) == expected
+    assert response_events.with_searches(None, tool_usage, output) is None

@@ -143,7 +143,7 @@ def _server_tools() -> list[UpstreamStream]:
     return [
         search.message_delta(88, input_tokens=4300, cache_read_input_tokens=0, cache_creation_input_tokens=0,
                              server_tool_use={"web_search_requests": 1}).stop()
-        .record(Usage(input_uncached=4300, output=88)),
+        .record(Usage(input_uncached=4300, output=88, searches=1)),
         code.text("It printed 1.").message_delta(61, more={"container": {"id": "c1", "expires_at": "2027-01-01T00:00:00Z"}})
         .stop().record(Usage(input_uncached=50, output=61)),
         _ended(mcp.text("It said hi."), 31, read=20),

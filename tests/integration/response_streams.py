@@ -182,6 +182,7 @@ def vector(read: int, written: int, details: Mapping[str, object]) -> Usage:
         cache_write_5m=write,
         output=written,
         reasoning=figure(details, "reasoning"),
+        searches=figure(details, "searches"),
     )
 
 
@@ -232,7 +233,7 @@ def _rich() -> list[UpstreamStream]:
         .text("And then")
         .end(9, 2, "incomplete", reason="max_output_tokens"),
         W("filtered").start().text("The").end(9, 2, "incomplete", reason="content_filter"),
-        search.end(900, 3),
+        search.end(900, 3, searches=1),
         data.end(9, 3),
     ]
 
