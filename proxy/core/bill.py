@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from proxy.core import pricing
 from proxy.core.entities import Price, Usage, UsageSource
+from proxy.core.searches import SEARCHES_MAX
 from proxy.core.usage import UsageTally, bounded
 
 
@@ -46,13 +47,14 @@ class Terms(Struct, frozen=True, gc=False):
     """What prices a call: the price version, the group's multiplier, and what can be true.
 
     `output_tokens_max`: the limit sent upstream. `input_tokens_max`: what the prompt can have
-    come to, None where the provider may add to it (server tools).
+    come to, None where the provider may add to it (server tools). `searches_max`: its searches.
     """
 
     price: Price
     multiplier: int
     output_tokens_max: int
     input_tokens_max: int | None = None
+    searches_max: int = SEARCHES_MAX
 
 
 def state(
@@ -81,6 +83,7 @@ def state(
         made.usage,
         output_tokens_max=terms.output_tokens_max,
         input_tokens_max=terms.input_tokens_max,
+        searches_max=terms.searches_max,
     )
     source = made.source
     more = usage.completion_total > delivered.output_tokens

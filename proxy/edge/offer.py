@@ -1,8 +1,8 @@
 """What a call may cost before it starts: the price in force and the two amounts to hold.
 
 Rules: a stream holds its prompt and a first slice of output; a plain call, and one whose output
-is billed without being seen, holds its ceiling (DESIGN.md section 3). Nano-USD, tokens of all
-choices together. This module must not know wallets.
+is billed without being seen or whose provider may search, holds its ceiling (DESIGN.md section 3),
+searches included. Nano-USD, tokens of all choices together. This module must not know wallets.
 """
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from proxy.core.entities import Channel, Group, Key, Model, Price
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.money import format_usd
 from proxy.core.requests import CallRequest
+from proxy.core.searches import SEARCHES_HELD, SEARCHES_MAX, searches_max
 from proxy.core.translation.conversation import Wire
 from proxy.edge.models import model_named
 
@@ -35,6 +36,10 @@ class Offer(Struct, frozen=True, gc=False):
     tokens: int
     strict: bool
     """Output is billed that deltas do not show: hold the ceiling, always drain."""
+    searches: int = 0
+    """Searches of the provider's that are held for, where they have a price."""
+    searches_max: int = SEARCHES_MAX
+    """The most that are charged."""
     cost_max: int | None = None
     """What the caller will pay at most (`x-max-cost`); a stream is cut there."""
 
@@ -44,15 +49,25 @@ class Offer(Struct, frozen=True, gc=False):
         # Providers add to a prompt (templates, files and pages behind an id or URL), but not
         # beyond the window, unless their own tools read on in several turns.
         input_max = None if self.strict else self.model.context_window
-        return Terms(self.price, self.group.multiplier, self.output_tokens_max, input_max)
+        return Terms(
+            self.price,
+            self.group.multiplier,
+            self.output_tokens_max,
+            input_max,
+            self.searches_max,
+        )
 
     def tokens_affordable(self, input_tokens: int, held: int) -> int:
         """How many output tokens a hold of `held` covers."""
-        return pricing.output_affordable(self.price, self.group.multiplier, input_tokens, held)
+        return pricing.output_affordable(
+            self.price, self.group.multiplier, input_tokens, held, self.searches
+        )
 
     def quote(self, input_tokens: int, output_tokens: int) -> int:
         """The most so many tokens may cost."""
-        return pricing.quote(self.price, self.group.multiplier, input_tokens, output_tokens)
+        return pricing.quote(
+            self.price, self.group.multiplier, input_tokens, output_tokens, self.searches
+        )
 
 
 def callable_model(catalog: Catalog, key: Key, request: CallRequest) -> Model:
@@ -90,13 +105,14 @@ def make_offer(
     if group.output_tokens_max is not None and each > group.output_tokens_max:
         each = limit = group.output_tokens_max
     most = each * request.choices
-    strict = model.hidden_output or request.hidden_output
+    searches, most_searches = (0, SEARCHES_MAX) if not price.search else _searches(request)
+    strict = model.hidden_output or request.hidden_output or searches > 0
     estimate = request.input_tokens_estimate
     first = most if strict or not request.stream else min(most, slice_tokens)
-    ceiling = pricing.quote(price, group.multiplier, estimate, most)
+    ceiling = pricing.quote(price, group.multiplier, estimate, most, searches)
     hold = ceiling
     if first != most:
-        hold = pricing.quote(price, group.multiplier, estimate, first)
+        hold = pricing.quote(price, group.multiplier, estimate, first, searches)
     return Offer(
         key=key,
         group=group,
@@ -110,7 +126,18 @@ def make_offer(
         ceiling=ceiling,
         tokens=estimate + first,
         strict=strict,
+        searches=searches,
+        searches_max=most_searches,
     )
+
+
+def _searches(request: CallRequest) -> tuple[int, int]:
+    """How many searches to hold for, and how many to charge at most."""
+    allowed = searches_max(request.layout.members)
+    if not allowed:
+        # Some models search unasked, and say so; nobody could have held for that.
+        return 0 if allowed == 0 else SEARCHES_HELD, SEARCHES_MAX
+    return allowed, allowed
 
 
 def limit_field(request: CallRequest) -> str:

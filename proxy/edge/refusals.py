@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import orjson
 
-from proxy.core import pricing
 from proxy.core.entities import Channel, Dialect
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import Failure, FailureKind
@@ -45,12 +44,7 @@ def refused(refusal: Refusal, offer: Offer, quota_status: int) -> RelayError:
         f"This call may cost up to {format_usd(offer.hold)} USD; "
         f"{whose} has {format_usd(refusal.available)} USD left."
     )
-    fit = pricing.output_affordable(
-        offer.price,
-        offer.group.multiplier,
-        offer.request.input_tokens_estimate,
-        refusal.available,
-    )
+    fit = offer.tokens_affordable(offer.request.input_tokens_estimate, refusal.available)
     fit = min(fit // offer.request.choices, offer.output_tokens_max)
     field = limit_field(offer.request)
     if fit > 0 and (not offer.request.stream or offer.strict):

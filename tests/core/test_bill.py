@@ -179,3 +179,23 @@ def test_a_call_that_we_ended_is_charged_for_no_more_than_was_delivered() -> Non
     nothing = cut(reported(), delivered(0, content=False))
     assert (nothing.charge, nothing.usage.output) == (0, 4), "what was used is still known"
     assert nothing.forgiven == price(nothing.usage)
+
+
+def test_searches_are_charged_up_to_what_the_request_allowed() -> None:
+    dear = Terms(Price("m", 1, search=10_000_000), MULTIPLIER_ONE, 100, searches_max=2)
+    tally = reported()
+    tally.searched(2)
+    assert bill(tally, delivered(4), terms=dear).charge == 20_000_000
+    tally.searched(3)
+    cut = bill(tally, delivered(4), terms=dear)
+    assert (cut.charge, cut.anomalies) == (20_000_000, ("searches_bounded",))
+
+
+def test_tokens_of_images_the_client_did_not_get_are_not_charged_when_we_cut() -> None:
+    tally = UsageTally()
+    details = {"image_tokens": 50}
+    tally.openai(
+        {"prompt_tokens": 1, "completion_tokens": 60, "completion_tokens_details": details}
+    )
+    cut = state(TERMS, tally, delivered(4), never, complete=False, delivered_only=True)
+    assert (cut.usage.output, cut.usage.image_output) == (4, 0)

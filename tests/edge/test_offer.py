@@ -1,13 +1,26 @@
 """What a call may cost before it starts."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from proxy.core.catalog import Catalog, build_catalog
-from proxy.core.entities import Channel, ChannelKey, Dialect, Group, Key, Model, Plan, Price, User
+from proxy.core.entities import (
+    Channel,
+    ChannelKey,
+    Dialect,
+    Group,
+    Key,
+    Model,
+    Plan,
+    Price,
+    Tier,
+    User,
+)
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.requests import parse_call
+from proxy.core.searches import SEARCHES_HELD, SEARCHES_MAX
 from proxy.core.translation.conversation import Wire
 from proxy.edge.offer import Offer, callable_model, limit_cost, limit_field, make_offer
 from tests.edge.harness import body
@@ -72,6 +85,37 @@ def test_hidden_output_holds_its_ceiling_and_trusts_no_bound_of_the_prompt() -> 
     assert made.hold == made.ceiling
     assert made.terms.input_tokens_max is None
     assert offer().terms.input_tokens_max == 100_000
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+
+
+@pytest.mark.parametrize(
+    ("more", "held", "most"),
+    [
+        ({}, 0, SEARCHES_MAX),
+        ({"tools": [SEARCH]}, SEARCHES_HELD, SEARCHES_MAX),
+        ({"tools": [SEARCH | {"max_uses": 3}]}, 3, 3),
+        ({"web_search_options": {}}, SEARCHES_HELD, SEARCHES_MAX),
+    ],
+)
+def test_searches_that_have_a_price_are_held_for(
+    more: dict[str, Any], held: int, most: int
+) -> None:
+    free = offer(**more)
+    made = offer(catalog(price=replace(PRICE, search=10_000_000)), **more)
+    assert (made.searches, made.terms.searches_max) == (held, most)
+    assert made.ceiling == free.ceiling + held * 10_000_000
+    assert made.strict is bool(held), "what a search finds is billed unseen"
+    prompt = made.request.input_tokens_estimate
+    assert made.quote(prompt, 2_000) == made.ceiling
+    assert made.tokens_affordable(prompt, made.ceiling) == 2_000
+    assert free.searches == 0
+
+
+def test_a_long_prompt_holds_at_the_prices_of_its_tier() -> None:
+    tiers = (Tier(10, input=4 * 10**9, output=8 * 10**9),)
+    assert offer(catalog(price=replace(PRICE, tiers=tiers))).hold == 4 * offer().hold
 
 
 def test_a_group_lowers_the_limit_and_several_choices_multiply_it() -> None:
