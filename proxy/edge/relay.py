@@ -19,12 +19,13 @@ from proxy.edge.auth import identify, recognise
 from proxy.edge.call import Call
 from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
+from proxy.edge.dry_run import dry_run
 from proxy.edge.offer import Offer, callable_model, limit_cost, make_offer
 from proxy.edge.open_call import AnyCall
 from proxy.edge.refusals import refused
 from proxy.edge.settlement import Ended
 from proxy.edge.telling import asked, cost_rows
-from proxy.edge.translation import check
+from proxy.edge.translation import check, native
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Refusal
 
@@ -53,6 +54,9 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
             offer = limit_cost(offer, asks.cost_max)
         check(offer, body)
         opening = open_call(world, client, offer, call_id)
+        if asks.dry_run:
+            await rehearse(world, client, offer, opening)
+            return
         admission = await reserve(world, offer, opening)
     except RelayError as error:
         await refuse(world, client, key, error)
@@ -92,6 +96,22 @@ def open_call(world: World, client: Downstream, offer: Offer, call_id: int) -> O
         started_at=world.now(),
         client_reference=client.reference,
         charge_max=offer.cost_max,
+    )
+
+
+async def rehearse(world: World, client: Downstream, offer: Offer, opening: Opening) -> None:
+    """Say what the call would come to, and make none. Raises RelayError 503."""
+    await dry_run(
+        world,
+        client,
+        offer,
+        opening,
+        lambda refusal: refused(refusal, offer, world.bounds.insufficient_quota_status),
+        native=lambda channel: native(offer.request, channel),
+        more={
+            "output_tokens_max": offer.output_tokens_max,
+            "max_tokens_lowered": offer.output_limit,
+        },
     )
 
 
