@@ -11,8 +11,8 @@ size, quality), `image_gen_completed_event.py` and `image_edit_completed_event.p
 image tokens in the output image"), `audio/transcription.py` (usage of type tokens with
 input_token_details, or of type duration with seconds), `audio/transcription_verbose.py`
 (duration), `audio/transcription_text_done_event.py`; the OpenAI specification's
-SpeechAudioDoneEvent. Rerank: Cohere's `meta.billed_units.search_units` and Jina's
-`usage.total_tokens`, as their API references show them.
+SpeechAudioDoneEvent, and its guide to speech (`pcm` is 24 kHz, 16 bits, no header). Rerank:
+Cohere's `meta.billed_units.search_units` and Jina's `usage.total_tokens`.
 """
 
 import re
@@ -26,6 +26,8 @@ from proxy.core.deltas import as_dict
 from proxy.core.entities import Usage
 from proxy.core.json_members import Member, MemberScanner, Watch
 from proxy.core.services.service import AnswerReader, Measured
+from proxy.core.services.speech import MINUTE_TOKENS
+from proxy.core.sound.length import SoundLength
 from proxy.core.usage import UsageTally
 from proxy.core.usage_reports import TOKENS_MAX
 
@@ -53,6 +55,9 @@ _EVENT: Final = {
 }
 _PICTURES: Final = frozenset({"image_generation.completed", "image_edit.completed"})
 _TERMINAL: Final = _PICTURES | {"speech.audio.done", "transcript.text.done"}
+PLAIN_BYTES_A_SECOND: Final = 48_000
+"""`pcm` is 24,000 samples of 2 bytes a second."""
+_PLAIN: Final = frozenset({"audio/pcm", "audio/l16"})
 _LINE_END: Final = re.compile(rb"[\r\n]")
 _DATA: Final = b"data:"
 _SPACE, _LF, _CR = b" \n\r"
@@ -173,8 +178,30 @@ class EventAnswer:
         )
 
 
+class SpokenAnswer:
+    """Measures sound, for a price by tokens of it; an `AnswerReader`."""
+
+    __slots__ = ("_is_plain", "_sound")
+
+    def __init__(self, *, is_plain: bool) -> None:
+        self._sound = SoundLength()
+        self._is_plain = is_plain
+        """Samples without any header."""
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes of the body."""
+        self._sound.feed(piece)
+
+    def finish(self) -> Measured:
+        """Tell how much was spoken, if the sound says how long it is."""
+        length = self._sound.milliseconds()
+        if self._is_plain:
+            length = self._sound.size * 1_000 // PLAIN_BYTES_A_SECOND
+        return Measured(spoken=None if length is None else -(-length * MINUTE_TOKENS // 60_000))
+
+
 class OpaqueAnswer:
-    """Passes over an answer that says nothing of itself: audio, subtitles; an `AnswerReader`."""
+    """Passes over an answer that says nothing of itself: text, subtitles; an `AnswerReader`."""
 
     __slots__ = ()
 
@@ -194,6 +221,8 @@ def open_answer(endpoint: str, content_type: str) -> AnswerReader:
         return EventAnswer(drawn=drawn)
     if media == "application/json" or media.endswith("+json"):
         return BodyAnswer(drawn=drawn)
+    if endpoint == "speech":
+        return SpokenAnswer(is_plain=media in _PLAIN)
     return OpaqueAnswer()
 
 

@@ -41,6 +41,8 @@ class Measured(Struct, frozen=True):
     size: str = ""
     quality: str = ""
     """Of the images, as the provider made them."""
+    spoken: int | None = None
+    """Tokens of the sound that came, by its length."""
     error: bool = False
     """An error object inside a 2xx."""
     readable: bool = True
@@ -143,6 +145,8 @@ def bill(
     usage, source = known, _known_source(request, price)
     if measured.usage is not None:
         usage, source = measured.usage, UsageSource.REPORTED
+    elif measured.spoken is not None:
+        usage = replace(known, output=measured.spoken)
     images = known.images
     if images and measured.images is not None and (measured.images or not complete):
         images = measured.images

@@ -8,6 +8,7 @@ from proxy.core.entities import Usage
 from proxy.core.services import answers
 from proxy.core.services.answers import BodyAnswer, EventAnswer, OpaqueAnswer, open_answer
 from proxy.core.services.service import AnswerReader, Measured
+from tests.core.sound.samples import wave
 
 
 def measured(reader: AnswerReader, body: bytes, size: int = 1 << 20) -> Measured:
@@ -204,7 +205,6 @@ def test_an_opaque_answer_says_nothing() -> None:
         ("application/problem+json", BodyAnswer),
         ("text/event-stream", EventAnswer),
         ("text/event-stream; charset=utf-8", EventAnswer),
-        ("audio/mpeg", OpaqueAnswer),
         ("text/plain; charset=utf-8", OpaqueAnswer),
         ("", OpaqueAnswer),
     ],
@@ -212,7 +212,7 @@ def test_an_opaque_answer_says_nothing() -> None:
 def test_the_content_type_says_how_an_answer_is_read(
     content_type: str, kind: type[AnswerReader]
 ) -> None:
-    assert type(open_answer("speech", content_type)) is kind
+    assert type(open_answer("transcriptions", content_type)) is kind
 
 
 def test_what_an_image_endpoint_makes_are_tokens_of_images() -> None:
@@ -244,3 +244,12 @@ def test_odd_values_do_not_raise(value: str) -> None:
         plain(f'{{"{name}":{value}}}')
     plain(f'{{"usage":{{"seconds":{value},"input_tokens":{value}}}}}')
     assert answers.REPORT_BYTES_MAX > 0
+
+
+def test_speech_is_measured_by_its_sound() -> None:
+    sound = wave(60_000)
+    spoken = measured(open_answer("speech", "audio/wav"), sound, 5_000)
+    assert spoken == Measured(spoken=1_250)
+    assert measured(open_answer("speech", "audio/pcm"), bytes(48_000 * 6)) == Measured(spoken=125)
+    assert measured(open_answer("speech", "audio/mpeg"), b"?" * 99) == Measured()
+    assert type(open_answer("speech", "text/event-stream")) is EventAnswer

@@ -111,3 +111,10 @@ def test_where_tokens_cost_nothing_the_source_is_that_of_the_units() -> None:
     for price, source in cases.items():
         assert bill(asked, Measured(), price, complete=True).source is source
     assert bill(asked, Measured(Usage()), PRICE, complete=True).source is REPORTED
+
+
+def test_sound_that_came_replaces_what_was_guessed_of_it() -> None:
+    asked = request(Usage(input_uncached=2, output=9, characters=5))
+    billed = bill(asked, Measured(spoken=7), PRICE, complete=True)
+    assert billed.usage == Usage(input_uncached=2, output=7, characters=5)
+    assert billed.source is COUNTED
