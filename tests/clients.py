@@ -56,15 +56,17 @@ def need_agent(name: str) -> Path:
     return found[0]
 
 
-def versions() -> dict[str, str]:
-    """The version of each client by the name of its package, as the locks have it."""
-    found = dict(
-        re.findall(r"^([\w-]+)==([\w.]+)", (tree.ROOT / LOCKS["python"]).read_text(), re.MULTILINE)
-    )
-    found |= {f"python:{name}": version for name, version in found.items()}
-    for name in ("sdks", "agents"):
-        packages = json.loads((tree.ROOT / LOCKS[name]).read_text())["packages"]
-        for place, package in packages.items():
-            if place:
-                found[place.removeprefix("node_modules/")] = package["version"]
-    return found
+def version(package: str) -> str:
+    """The locked version of `sdks/openai`, `agents/...`, `python/llm`, or of the tests' own
+    environment, `development/anthropic`.
+    """
+    lock, _, name = package.partition("/")
+    place = Path("config/requirements-dev.lock") if lock == "development" else LOCKS[lock]
+    text = (tree.ROOT / place).read_text()
+    if place.suffix == ".json":
+        found: str = json.loads(text)["packages"][f"node_modules/{name}"]["version"]
+        return found.removesuffix("-linux-x64")
+    match = re.search(rf"^{re.escape(name)}==([\w.]+)", text, re.MULTILINE)
+    if match is None:
+        raise AssertionError(f"{place} has no {name}")
+    return match[1]

@@ -217,6 +217,10 @@ def wanted(case: Case) -> tuple[Told, str, str]:
     return Told(SENTENCE), "complete", "reported"
 
 
+@pytest.mark.client(name="openai for Python", package="development/openai", upstream="aimock",
+                    shows="chat and responses under its faults: errors, rate limits, cuts, garbage, delays")  # fmt: skip
+@pytest.mark.client(name="anthropic for Python", package="development/anthropic", upstream="aimock",
+                    shows="messages under its faults: errors, rate limits, cuts, garbage, delays")  # fmt: skip
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.model)
 def test_every_fault_is_told_and_billed_as_what_it_was(
     outcomes: dict[Case, Outcome], case: Case

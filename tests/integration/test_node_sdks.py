@@ -84,9 +84,9 @@ def body(caller: str, model: str, tokens: int = 40) -> dict[str, Any]:
     return given | {"input" if caller == "responses" else "messages": [QUESTION]}
 
 
-@pytest.mark.client(name="openai for Node", package="openai", upstream="llama.cpp",
+@pytest.mark.client(name="openai for Node", package="sdks/openai", upstream="llama.cpp",
                     shows="chat and responses, whole, streamed, by their helpers; models; abort; errors")  # fmt: skip
-@pytest.mark.client(name="@anthropic-ai/sdk for Node", package="@anthropic-ai/sdk",
+@pytest.mark.client(name="@anthropic-ai/sdk for Node", package="sdks/@anthropic-ai/sdk",
                     upstream="llama.cpp",
                     shows="messages, whole, streamed, by their helper; models; abort; errors")  # fmt: skip
 @callers
@@ -185,9 +185,9 @@ def tools(
             yield mock, process
 
 
-@pytest.mark.client(name="openai for Node", package="openai", upstream="aimock",
+@pytest.mark.client(name="openai for Node", package="sdks/openai", upstream="aimock",
                     shows="loops of tools by `runTools` and by hand, streamed and not")  # fmt: skip
-@pytest.mark.client(name="@anthropic-ai/sdk for Node", package="@anthropic-ai/sdk",
+@pytest.mark.client(name="@anthropic-ai/sdk for Node", package="sdks/@anthropic-ai/sdk",
                     upstream="aimock",
                     shows="loops of tools by `toolRunner`, streamed and not")  # fmt: skip
 @callers

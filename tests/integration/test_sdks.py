@@ -178,6 +178,11 @@ def test_one_call_of_each_kind_is_billed_what_the_meter_counted(bench: Bench) ->
         assert told in {None, grown}
 
 
+@pytest.mark.client(name="openai for Python", package="development/openai", upstream="llama.cpp",
+                    shows="chat and responses, whole, streamed, by their helpers, async; models; abort; errors")  # fmt: skip
+@pytest.mark.client(name="anthropic for Python", package="development/anthropic",
+                    upstream="llama.cpp",
+                    shows="messages, whole, streamed, by their helper, async; models; errors")  # fmt: skip
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_mixed_calls_of_many_threads_are_billed_what_the_meter_counted(bench: Bench) -> None:

@@ -100,6 +100,9 @@ def chat(client: genai.Client) -> Seen:
     return _seen(events)
 
 
+@pytest.mark.client(name="google-genai for Python", package="development/google-genai",
+                    upstream="golden transcripts",
+                    shows="every translation, whole, streamed, by its chat")  # fmt: skip
 @from_gemini
 @pytest.mark.parametrize("scenario", NAMED, ids=lambda scenario: scenario.name)
 def test_googles_sdk_holds_what_the_provider_said(

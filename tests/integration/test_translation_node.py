@@ -79,6 +79,11 @@ arrows = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.client(name="openai for Node", package="sdks/openai", upstream="golden transcripts",
+                    shows="every translation, whole, streamed, by the helpers; loops of tools by `runTools`; errors inside streams")  # fmt: skip
+@pytest.mark.client(name="@anthropic-ai/sdk for Node", package="sdks/@anthropic-ai/sdk",
+                    upstream="golden transcripts",
+                    shows="every translation, whole, streamed, by the helper; loops of tools by `toolRunner`; errors inside streams")  # fmt: skip
 @arrows
 @pytest.mark.parametrize("scenario", NAMED, ids=lambda scenario: scenario.name)
 def test_sdks_hold_what_the_provider_said(

@@ -276,6 +276,12 @@ arrows = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.client(name="openai for Python", package="development/openai",
+                    upstream="golden transcripts",
+                    shows="every translation, whole, streamed, by the helpers; loops of tools; errors inside streams")  # fmt: skip
+@pytest.mark.client(name="anthropic for Python", package="development/anthropic",
+                    upstream="golden transcripts",
+                    shows="every translation, whole, streamed, by the helper; loops of tools by `tool_runner`; errors inside streams")  # fmt: skip
 @arrows
 @pytest.mark.parametrize("scenario", NAMED, ids=lambda scenario: scenario.name)
 def test_sdks_hold_what_the_provider_said(

@@ -1,0 +1,157 @@
+"""Claude Code, Codex and opencode, unmodified, through the relay.
+
+To aimock they go round a loop: the model asks for a file, the agent reads it, the model answers by
+what it says. To the real llama.cpp they are billed what its meter counted. Each runs on a channel of
+either dialect, so that each of its calls is once native (or of its own dialect) and once translated;
+Codex, which speaks Responses, is translated on both.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.agents import AGENTS, Ended, Task
+from tests.integration.aimock import Aimock
+from tests.integration.llama import MODEL_NAME, LlamaServer
+from tests.integration.relay_process import Account, RelayProcess, UpstreamAt
+
+DIALECTS = {"chat": "openai", "messages": "anthropic"}
+NOTE = "The harbour is north of the old town.\n"
+QUESTION = "What does note.txt say about the harbour?"
+ANSWER = "It says: north."
+USAGE = {"prompt_tokens": 12, "completion_tokens": 7, "input_tokens": 12, "output_tokens": 7}
+CONTEXT_TOKENS = 60_000
+"""Of a slot of llama.cpp: what the agents say before the user does is up to 30,000 tokens."""
+
+agents = pytest.mark.parametrize("agent", AGENTS)
+upstreams = pytest.mark.parametrize("upstream", DIALECTS)
+
+
+def tool_of(agent: str, note: Path) -> dict[str, Any]:
+    """The call by which the agent would read the file."""
+    name, arguments = {
+        "claude": ("Read", {"file_path": str(note)}),
+        "codex": ("exec_command", {"cmd": f"cat {note}"}),
+        "opencode": ("read", {"filePath": str(note)}),
+    }[agent]
+    return {"id": "call_1", "name": name, "arguments": arguments}
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """A relay to aimock, and a directory with a note in it."""
+
+    relay: RelayProcess
+    note: Path
+
+    def run(self, agent: str, model: str, account: Account) -> Ended:
+        """Let the agent answer the question about the note."""
+        task = Task(self.note.parent, self.relay.url, account.key, model, QUESTION)
+        return AGENTS[agent](task)
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Models by agent, upstream and whether their first call fails."""
+    directory = tmp_path_factory.mktemp("agents")
+    note = directory / "project" / "note.txt"
+    note.parent.mkdir()
+    note.write_text(NOTE)
+    fixtures: list[dict[str, Any]] = []
+    models: dict[str, dict[str, str]] = {upstream: {} for upstream in DIALECTS}
+    for agent in AGENTS:
+        for upstream in DIALECTS:
+            for name in (f"{agent}-{upstream}", f"{agent}-{upstream}-faulty"):
+                models[upstream][name] = name
+                call = {"toolCalls": [tool_of(agent, note)], "usage": USAGE}
+                broken = {"error": {"message": "It broke.", "type": "server_error"}, "status": 500}
+                if name.endswith("faulty"):
+                    first = {"model": name, "sequenceIndex": 0}
+                    fixtures.append({"match": first, "response": broken})
+                fixtures += [
+                    {
+                        "match": {"model": name, "toolResultContains": "north"},
+                        "response": {"content": ANSWER, "usage": USAGE},
+                    },
+                    {"match": {"model": name, "hasToolResult": False}, "response": call},
+                ]
+    with Aimock(directory, fixtures) as mock:
+        channels = [
+            UpstreamAt(upstream, dialect, f"{mock.origin}/v1", models[upstream])
+            for upstream, dialect in DIALECTS.items()
+        ]
+        with RelayProcess(directory / "relay", channels) as relay:
+            yield Rig(relay, note)
+
+
+@pytest.mark.client(name="Claude Code", package="agents/@anthropic-ai/claude-code-linux-x64",
+                    upstream="aimock",
+                    shows="a loop of tools over messages, native and translated to chat; goes on after a failure")  # fmt: skip
+@pytest.mark.client(name="Codex", package="agents/@openai/codex-linux-x64", upstream="aimock",
+                    shows="a loop of tools over Responses, translated to chat and to messages; goes on after a failure")  # fmt: skip
+@pytest.mark.client(name="opencode", package="agents/opencode-linux-x64-baseline", upstream="aimock",
+                    shows="a loop of tools over chat, native and translated to messages; goes on after a failure")  # fmt: skip
+@pytest.mark.timeout(150)
+@agents
+@upstreams
+@pytest.mark.parametrize("fault", ["", "-faulty"], ids=["well", "faulty"])
+def test_an_agent_reads_a_file_and_answers_by_it(
+    rig: Rig, agent: str, upstream: str, fault: str
+) -> None:
+    account = rig.relay.account()
+    ended = rig.run(agent, f"{agent}-{upstream}{fault}", account)
+    assert ended.status == 0, ended
+    assert ANSWER in ended.output
+    rows = rig.relay.usage(account)
+    done = [row for row in rows if row["verdict"] == "complete"]
+    assert [(row["source"], row["input"], row["output"]) for row in done] == [
+        ("reported", USAGE["prompt_tokens"], USAGE["completion_tokens"])
+    ] * 2
+    failed = [row for row in rows if row["verdict"] != "complete"]
+    assert [(row["verdict"], row["charge_usd"]) for row in failed] == (
+        [("upstream_error", "0.00")] if fault else []
+    )
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[LlamaServer]:
+    with LlamaServer(CONTEXT_TOKENS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def relay(llama: LlamaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    channels = [
+        UpstreamAt(upstream, dialect, f"{llama.base_url}/v1", {f"by-{upstream}": MODEL_NAME})
+        for upstream, dialect in DIALECTS.items()
+    ]
+    with RelayProcess(tmp_path_factory.mktemp("agents-llama"), channels) as process:
+        yield process
+
+
+@pytest.mark.client(name="Claude Code", package="agents/@anthropic-ai/claude-code-linux-x64",
+                    upstream="llama.cpp", shows="messages, native and translated to chat")  # fmt: skip
+@pytest.mark.client(name="Codex", package="agents/@openai/codex-linux-x64", upstream="llama.cpp",
+                    shows="Responses, translated to chat and to messages")  # fmt: skip
+@pytest.mark.client(name="opencode", package="agents/opencode-linux-x64-baseline", upstream="llama.cpp",
+                    shows="chat, native and translated to messages")  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+@agents
+@upstreams
+def test_an_agent_is_billed_what_the_meter_counted(
+    relay: RelayProcess, llama: LlamaServer, tmp_path: Path, agent: str, upstream: str
+) -> None:
+    """It may ask again where an answer is too poor for it: the sums agree all the same."""
+    account = relay.account()
+    before = llama.tokens_predicted()
+    task = Task(tmp_path, relay.url, account.key, f"by-{upstream}", "Which way to the harbour?")
+    ended = AGENTS[agent](task)
+    assert ended.status == 0, ended
+    rows = relay.usage(account)
+    grown = llama.tokens_predicted() - before
+    assert {row["verdict"] for row in rows} == {"complete"}
+    assert sum(row["output"] for row in rows) == grown > 0
