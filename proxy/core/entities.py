@@ -173,6 +173,11 @@ class Usage(Struct, frozen=True, gc=False):
         )  # fmt: skip
 
     @property
+    def cached_total(self) -> int:
+        """All tokens read from a cache, those of audio and images among them."""
+        return self.cache_read + self.cache_read_audio + self.cache_read_image
+
+    @property
     def completion_total(self) -> int:
         """All tokens written, audio and images among them."""
         return self.output + self.audio_output + self.image_output

@@ -48,6 +48,7 @@ def test_input_kinds_exclude_each_other_and_add_up() -> None:
         audio_input=5000, audio_output=60,
     )  # fmt: skip
     assert (other.input_total, other.prompt_total, other.completion_total) == (0, 5431, 62)
+    assert (other.cached_total, usage.cached_total) == (430, 20)
 
 
 def test_one_call_that_used_nothing_is_still_one_call() -> None:

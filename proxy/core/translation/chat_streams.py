@@ -291,22 +291,28 @@ def completion_id(given: str) -> str:
 
 def usage_object(usage: Usage) -> dict[str, object]:
     """A usage report: cached tokens inside the prompt's here (WIRE.md section 6 rule 5)."""
-    written = usage.cache_write_5m + usage.cache_write_1h
-    prompt = usage.input_total + usage.audio_input
-    completion = usage.output + usage.audio_output
+    prompt, completion = usage.prompt_total, usage.completion_total
+    given: dict[str, object] = {
+        "cached_tokens": usage.cached_total,
+        "cache_write_tokens": usage.cache_write_5m + usage.cache_write_1h,
+        "audio_tokens": usage.audio_input + usage.cache_read_audio,
+    }
+    made = {"reasoning_tokens": usage.reasoning, "audio_tokens": usage.audio_output}
+    # OpenAI names these only where it counts images apart.
+    images = usage.image_input + usage.cache_read_image
+    if images:
+        given["image_tokens"] = images
+    if usage.image_output:
+        made["image_tokens"] = usage.image_output
+    if usage.cache_read_audio or usage.cache_read_image:
+        cached = {"audio_tokens": usage.cache_read_audio, "image_tokens": usage.cache_read_image}
+        given["cached_tokens_details"] = cached
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cache_read,
-            "cache_write_tokens": written,
-            "audio_tokens": usage.audio_input,
-        },
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning,
-            "audio_tokens": usage.audio_output,
-        },
+        "prompt_tokens_details": given,
+        "completion_tokens_details": made,
     }
 
 

@@ -136,8 +136,8 @@ def usage_object(usage: Usage) -> _Object:
         "candidatesTokenCount": made - usage.reasoning,
         "totalTokenCount": given + made,
     }
-    if usage.cache_read:
-        found["cachedContentTokenCount"] = usage.cache_read
+    if usage.cached_total:
+        found["cachedContentTokenCount"] = usage.cached_total
     if usage.reasoning:
         found["thoughtsTokenCount"] = usage.reasoning
     return found

@@ -258,10 +258,10 @@ def message_id(given: str) -> str:
 def usage_object(usage: Usage) -> dict[str, object]:
     """A usage report: cached tokens beside the input's here (WIRE.md section 6 rule 5)."""
     return {
-        "input_tokens": usage.input_uncached + usage.audio_input,
+        "input_tokens": usage.input_uncached + usage.audio_input + usage.image_input,
         "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
-        "cache_read_input_tokens": usage.cache_read,
-        "output_tokens": usage.output + usage.audio_output,
+        "cache_read_input_tokens": usage.cached_total,
+        "output_tokens": usage.completion_total,
     }
 
 

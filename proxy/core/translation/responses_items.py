@@ -195,12 +195,11 @@ def free_form_arguments(text: str) -> str:
 
 def usage_object(usage: Usage) -> _Object:
     """A usage report: cached tokens inside the input's here (WIRE.md section 6 rule 5)."""
-    given = usage.input_total + usage.audio_input
-    made = usage.output + usage.audio_output
+    given, made = usage.prompt_total, usage.completion_total
     return {
         "input_tokens": given,
         "input_tokens_details": {
-            "cached_tokens": usage.cache_read,
+            "cached_tokens": usage.cached_total,
             "cache_write_tokens": usage.cache_write_5m + usage.cache_write_1h,
         },
         "output_tokens": made,

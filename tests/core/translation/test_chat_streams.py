@@ -2,6 +2,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.entities import Usage
 from proxy.core.translation.chat_streams import ChunkReader, ChunkWriter, usage_object
@@ -18,6 +20,7 @@ from proxy.core.translation.conversation import (
     Signed,
     Started,
 )
+from proxy.core.usage import UsageTally
 
 
 def read(*chunks: dict[str, Any] | bytes) -> list[Event]:
@@ -215,6 +218,25 @@ def test_usage_counts_every_token_once() -> None:
     found = usage_object(usage)
     assert (found["prompt_tokens"], found["completion_tokens"]) == (47, 80)
     assert found["total_tokens"] == 127
+
+
+@given(
+    st.builds(
+        Usage,
+        **dict.fromkeys(
+            (
+                "input_uncached", "cache_read", "cache_write_5m", "output", "audio_input",
+                "audio_output", "image_input", "image_output", "cache_read_audio",
+                "cache_read_image",
+            ),
+            st.integers(0, 10**6),
+        ),
+    )
+)  # fmt: skip
+def test_a_usage_that_was_written_reads_back_the_same(usage: Usage) -> None:
+    tally = UsageTally()
+    tally.openai(usage_object(usage))
+    assert tally.usage() == usage
 
 
 def test_signatures_of_googles_chat_are_read_where_they_stand() -> None:
