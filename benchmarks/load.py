@@ -21,7 +21,14 @@ import uvloop
 
 from benchmarks.figures import percentiles
 from benchmarks.script import ANTHROPIC, OPENAI, Script, request_body
-from benchmarks.verify import Answer, Finding, check_plain, check_stream, response_end
+from benchmarks.verify import (
+    Answer,
+    Finding,
+    check_plain,
+    check_stream,
+    check_translated,
+    response_end,
+)
 
 ERRORS_SHOWN_MAX = 3
 LOOPBACK = "127.0.0.1"
@@ -42,6 +49,8 @@ class Job:
     path: str = "/v1/chat/completions"
     model: str = "gpt-4o"
     dialect: str = OPENAI
+    upstream: str = ""
+    """The mock's dialect, where the relay has to translate."""
     streams: int = 200
     events: int = 100
     size: int = 300
@@ -148,7 +157,8 @@ class Run:
             job.batch,
             job.hold,
             job.fault,
-            job.dialect,
+            job.upstream or job.dialect,
+            job.dialect if job.upstream else "",
         )
         self.before, self.after = _request(job, replace(self.first, call=0))
 
@@ -278,6 +288,8 @@ class Run:
         """Check every answer. Times in microseconds."""
         streaming = self.job.kind in STREAMING
         check = check_stream if streaming else check_plain
+        if self.job.upstream:
+            check = check_translated
         results: list[Finding] = [check(answer) for answer in self.answers]
         errors = self.problems + [finding.error for finding in results if finding.error]
         found: dict[str, object] = {

@@ -25,6 +25,7 @@ _TITLES = {
     "capacity": "Capacity, events a second on one core at p99 lateness 5 ms",
     "commit": "Wait for the commit (ms)",
     "money": "Money on against off",
+    "translation": "Translated events against events of the caller's own dialect",
     "workers": "Two workers against one process",
 }
 _NAMESPACE = "http://www.w3.org/2000/svg"

@@ -194,7 +194,7 @@ class Bench:
         for number in range(1, rounds + 1):
             for relay in (*relays, *(beside if number <= beside_rounds else ())):
                 result = self.measure(relay, case, number)
-                self.say(_line(result, case))
+                self.say(line(result, case))
                 found.append(result)
         return found
 
@@ -203,12 +203,15 @@ def expected_events(job: Mapping[str, Any]) -> int | None:
     """How many events a streaming job must deliver."""
     if job["kind"] not in ("streams", "sequence"):
         return None
+    if job.get("upstream"):
+        return int(job["streams"]) * int(job["events"])
     script = Script(0, job["events"], job.get("size", 300), dialect=job.get("dialect", OPENAI))
     frames = Frames(script, usage_asked=bool(job.get("include_usage")), chunked=False)
     return int(job["streams"]) * sum(1 for _ in frames.expected())
 
 
-def _line(result: Round, case: Case) -> str:
+def line(result: Round, case: Case) -> str:
+    """One round as it is printed."""
     findings = result.findings
     parts = [
         f"  round {result.number} {result.relay:9s}",

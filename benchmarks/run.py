@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks import report, targets, workers
+from benchmarks import report, targets, translation, workers
 from benchmarks.capacity import capacity
 from benchmarks.cases import BESIDE_ROUNDS, CASES, QUICK, Plan
 from benchmarks.commit_wait import commit_wait
@@ -48,7 +48,16 @@ from benchmarks.relays import (
 from benchmarks.rounds import Bench, Case, Generator, Round, summarise
 from benchmarks.targets import RESULTS
 
-STEPS = ("instructions", "syscalls", "memory", "capacity", "commit", "money", "workers")
+STEPS = (
+    "instructions",
+    "syscalls",
+    "memory",
+    "capacity",
+    "commit",
+    "money",
+    "workers",
+    "translation",
+)
 Section = dict[str, list[dict[str, Any]]]
 
 
@@ -233,6 +242,13 @@ def run_workers(rig: Rig) -> None:
     rig.sections["workers"] = [each.record() for each in found]
 
 
+def run_translation(rig: Rig) -> None:
+    """Streams of another dialect against streams of the caller's own."""
+    say("\ntranslation")
+    found = translation.compare(rig.bench, rig.relay("sluice"), rig.options.rounds)
+    rig.sections["translation"] = [each.record() for each in found]
+
+
 def guarded(rig: Rig, name: str, action: Callable[[], None]) -> None:
     """Let a part that cannot be measured not take the others' figures with it."""
     began = time.monotonic()
@@ -366,6 +382,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "commit": lambda: run_commit(rig),
             "money": lambda: run_money(rig),
             "workers": lambda: run_workers(rig),
+            "translation": lambda: run_translation(rig),
         }
         for step in steps:
             guarded(rig, step, actions[step])

@@ -50,6 +50,9 @@ class Script:
     hold: int = 0
     fault: str = ""
     dialect: str = OPENAI
+    """The mock's."""
+    caller: str = ""
+    """The caller's dialect, where it is another one."""
 
     def encode(self) -> str:
         """The directive as it stands in a JSON string."""
@@ -84,13 +87,13 @@ def parse(body: bytes, dialect: str) -> Script | None:
 
 
 def request_body(script: Script, *, stream: bool, model: str, include_usage: bool = False) -> bytes:
-    """The JSON body of the call in the script's dialect."""
+    """The JSON body of the call in the caller's dialect."""
     body: dict[str, object] = {
         "model": model,
         "messages": [{"role": "user", "content": _PROMPT}],
         "temperature": 0.7,
     }
-    if script.dialect == ANTHROPIC:
+    if (script.caller or script.dialect) == ANTHROPIC:
         body["max_tokens"] = max(1024, script.events * tokens_per_event(script.size))
         body["metadata"] = {"user_id": script.encode()}
     else:
@@ -255,6 +258,18 @@ class Frames:
         yield before, after
         for event in rest:
             yield event, None
+
+
+def texts(script: Script) -> tuple[str, ...]:
+    """What the 64 kinds of content events say; event `index` says the one at `index % 64`."""
+    opening, remainders = _shape(script.dialect, script.size)
+    found = []
+    for remainder in remainders:
+        event = opening + (call_id(script) if opening else b"") + remainder + b"0" + _CLOSE
+        data = json.loads(event.rpartition(b"data: ")[2])
+        delta = data["delta"] if script.dialect == ANTHROPIC else data["choices"][0]["delta"]
+        found.append(delta["text"] if script.dialect == ANTHROPIC else delta["content"])
+    return tuple(found)
 
 
 def openai_usage(tokens: int) -> bytes:

@@ -261,6 +261,14 @@ TARGETS = (
         _named("workers", "what", "CPU of two workers ÷ one process, per event", "ratio"),
         1.15,
     ),
+    *(
+        Target("–", f"CPC, {pair}", _named("translation", "what", pair, "ratio"), 3)
+        for pair in (
+            "chat, Anthropic channel ÷ messages, Anthropic channel",
+            "chat, Anthropic channel ÷ chat, OpenAI channel",
+            "messages, OpenAI channel ÷ chat, OpenAI channel",
+        )
+    ),
     Target("P14", "2 workers ÷ 1, per core (needs 4 cores)", _none, goal=0.95, most=False),
 )
 

@@ -5,10 +5,20 @@ with a reason. The only additions allowed are SSE comments and Anthropic pings b
 (heartbeats, which a relay may add). Runs after the measurement, never during it.
 """
 
+import json
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import Any
 
-from benchmarks.script import STAMP_BYTES, STAMP_MASK, Frames, Script, plain_answer
+from benchmarks.script import (
+    ANTHROPIC,
+    STAMP_BYTES,
+    STAMP_MASK,
+    Frames,
+    Script,
+    plain_answer,
+    texts,
+)
 
 _PING = b"event: ping\n"
 
@@ -100,6 +110,48 @@ def check_stream(answer: Answer) -> Finding:
     if position != len(body):
         return Finding(error=f"{len(body) - position} bytes too many: {body[position:][:120]!r}")
     return _timed(answer, raw, stamps, ends, (count, heartbeats))
+
+
+def check_translated(answer: Answer) -> Finding:
+    """A stream in the caller's dialect must say each of the mock's texts in an event of its own,
+    end once, and hold nothing else; the stamps do not survive a translation. Events are the content
+    events alone, which makes each of them rather too dear.
+    """
+    if answer.error:
+        return Finding(error=answer.error)
+    raw = b"".join(answer.pieces)
+    status, body, problem = _unframe(raw)
+    if problem or status != 200:
+        return Finding(error=problem or f"status {status}: {body[:200]!r}")
+    to_messages = answer.script.caller == ANTHROPIC
+    said, ends, last = [], [], b""
+    for event in body.removesuffix(b"\n\n").split(b"\n\n"):
+        last = event.rpartition(b"data: ")[2]
+        if event.startswith((b":", _PING)) or last == b"[DONE]":
+            continue
+        text, end = (_of_messages if to_messages else _of_chat)(json.loads(last))
+        said += [text] if text else []
+        ends += [end] if end else []
+    wanted = texts(answer.script)
+    if said != [wanted[index & 63] for index in range(answer.script.events)]:
+        return Finding(error=f"other texts: {len(said)} pieces, {said[:3]!r}")
+    if ends != ["end_turn" if to_messages else "stop"]:
+        return Finding(error=f"ended by {ends}")
+    if last != (b'{"type":"message_stop"}' if to_messages else b"[DONE]"):
+        return Finding(error=f"the last event is {last[:80]!r}")
+    return Finding(events=len(said), total_ttft=answer.arrivals[0] - answer.sent_at)
+
+
+def _of_chat(event: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The text and the reason to end in an event, if any."""
+    for choice in event["choices"]:
+        return choice["delta"].get("content"), choice["finish_reason"]
+    return None, None
+
+
+def _of_messages(event: dict[str, Any]) -> tuple[str | None, str | None]:
+    delta = event.get("delta", {})
+    return delta.get("text"), delta.get("stop_reason")
 
 
 def _timed(
