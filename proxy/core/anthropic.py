@@ -15,7 +15,8 @@ from functools import lru_cache
 import msgspec
 from msgspec import Raw
 
-from proxy.core import prompts
+from proxy.core import openai, prompts
+from proxy.core.bodies import invalid
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.prompts import Prompt
 
@@ -64,6 +65,14 @@ _CONTENT = msgspec.json.Decoder(str | list[_Block])
 _SOURCE = msgspec.json.Decoder(_Source)
 _TOOLS = msgspec.json.Decoder(list[_Typed])
 _TYPED = msgspec.json.Decoder(_Typed)
+
+
+def check(members: Mapping[str, Raw]) -> None:
+    """Refuse a body without messages, or what the relay cannot answer. Raises RelayError."""
+    if bytes(members.get("max_tokens", _NULL)) == b"null":
+        raise invalid("max_tokens", "is required: send a positive integer")
+    check_thread(members)
+    openai.check(members)
 
 
 def check_thread(members: Mapping[str, Raw]) -> None:

@@ -1,8 +1,8 @@
 """OpenAI chat requests: where the prompt's text is, and what makes output nobody sees.
 
-Rules: reads only the members named here; a shape it does not know is never an error, because
-the upstream judges it: its raw JSON then counts as text, which leans up. This module must not
-know how bodies are scanned or edited, or any socket.
+Rules: reads only the members named here; of a prompt that is there no shape is an error, because
+the upstream judges it: what is not known counts as text in its raw JSON, which leans up. This
+module must not know how bodies are scanned or edited, or any socket.
 
 Sources: the OpenAI specification's CreateChatCompletionRequest; WIRE.md section 1.
 """
@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from proxy.core import prompts
+from proxy.core.bodies import integer, invalid, is_array
 from proxy.core.prompts import Prompt
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -60,6 +61,21 @@ _DETAIL = msgspec.json.Decoder(_Detail)
 _TYPED = msgspec.json.Decoder(_Typed)
 _TOOLS = msgspec.json.Decoder(list[_Typed])
 _STRINGS = msgspec.json.Decoder(list[str])
+
+
+def check(members: Mapping[str, Raw]) -> None:
+    """Refuse a body without messages. Raises RelayError."""
+    if "messages" not in members:
+        raise invalid("messages", "is required: send an array of messages")
+    if not is_array(members["messages"]):
+        raise invalid("messages", "must be an array of at least one message")
+
+
+def choices(members: Mapping[str, Raw]) -> int:
+    """How many answers are asked for. Raises RelayError."""
+    if "n" not in members:
+        return 1
+    return integer(bytes(members["n"]), "n", CHOICES_MAX) or 1
 
 
 def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:

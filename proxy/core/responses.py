@@ -1,9 +1,9 @@
 """OpenAI Responses requests: where the prompt's text is, and what makes output nobody sees.
 
-Rules: reads only the members named here; a shape it does not know is never an error here: its raw
-JSON then counts as text, which leans up. What of it can be carried is judged elsewhere
-(core/translation/responses_incoming.py). This module must not know how bodies are scanned or
-edited, or any socket.
+Rules: reads only the members named here; of an input that is there no shape is an error here:
+what is not known counts as text in its raw JSON, which leans up. What can be carried to another
+form is judged elsewhere (core/translation/responses_incoming.py). This module must not know how
+bodies are scanned or edited, or any socket.
 
 Sources: `responses/response_create_params.py` and the input items of OpenAI's Python SDK 3.x;
 WIRE.md section 3.
@@ -15,13 +15,23 @@ import msgspec
 from msgspec import Raw
 
 from proxy.core import openai, prompts
+from proxy.core.bodies import flag, invalid, is_array
 from proxy.core.prompts import Prompt
+from proxy.core.response_events import ANSWER_ID_CHARS_MAX
 
 LIMIT_FIELDS = ("max_output_tokens",)
 SEALED_CHARS_PER_TOKEN = 4
 """Base64 characters per token of thoughts that only their maker can read."""
 
 _NULL = Raw(b"null")
+_TRUE = Raw(b"true")
+_CLIENT_TOOLS = frozenset(
+    {
+        "function", "custom", "namespace", "local_shell", "apply_patch", "computer",
+        "computer_use_preview", None,
+    }
+)  # fmt: skip
+"""Tools that the caller runs; every other type runs at the provider."""
 _TEXT_MEMBERS = ("tools", "text")
 """Top-level members that reach the model as prompt text."""
 _UNTHINKING = (None, "none")
@@ -54,9 +64,68 @@ class _Reasoning(msgspec.Struct, gc=False):
     effort: str | None = None
 
 
+class _Typed(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+_TOOLS = msgspec.json.Decoder(list[_Typed])
 _INPUT = msgspec.json.Decoder(str | list[_Item])
 _STRING = msgspec.json.Decoder(str)
 _REASONING = msgspec.json.Decoder(_Reasoning | None)
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """What of a request lives at the provider."""
+
+    previous: str | None
+    """The answer that this one goes on from."""
+    stored: bool
+    """Whether the provider is to keep the answer."""
+    server_tools: bool
+    """A tool runs at the provider, whose output nobody sees."""
+
+
+def check(members: Mapping[str, Raw]) -> None:
+    """Refuse a body without input, or whose answer could not be billed. Raises RelayError."""
+    if "input" not in members:
+        raise invalid("input", "is required: send a string or an array of items")
+    raw = members["input"]
+    if not (bytes(memoryview(raw)[:1]) == b'"' or is_array(raw)):
+        raise invalid("input", "must be a string, or an array of at least one item")
+    if bytes(members.get("background", _NULL)) not in {b"false", b"null"}:
+        raise invalid("background", "is not supported: an answer is billed while it is made")
+    if members.get("conversation", _NULL) != _NULL:
+        raise invalid(
+            "conversation",
+            "is not supported: conversations of all users would share one account; go on with "
+            "`previous_response_id`, or send the whole of it as `input`",
+        )
+
+
+def kept(members: Mapping[str, Raw]) -> Kept:
+    """Read what of a request that `check` accepted lives at the provider. Raises RelayError."""
+    previous = None
+    raw = members.get("previous_response_id", _NULL)
+    if raw != _NULL:
+        try:
+            previous = _STRING.decode(raw)
+        except msgspec.ValidationError:
+            previous = ""
+        if not previous or len(previous) > ANSWER_ID_CHARS_MAX:
+            raise invalid("previous_response_id", "must be the id of a response, or null")
+    stored = flag(members.get("store", _TRUE))
+    return Kept(previous, stored is not False, _has_server_tools(members.get("tools", _NULL)))
+
+
+def _has_server_tools(tools: Raw) -> bool:
+    if tools == _NULL:
+        return False
+    if len(tools) > prompts.SEARCHED_BYTES_MAX:
+        return True
+    try:
+        return any(tool.type not in _CLIENT_TOOLS for tool in _TOOLS.decode(tools))
+    except msgspec.ValidationError:
+        return True
 
 
 def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:

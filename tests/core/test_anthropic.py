@@ -24,6 +24,22 @@ def of_blocks(*blocks: object) -> prompts.Prompt:
     return read([{"role": "user", "content": list(blocks)}])
 
 
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"max_tokens": None}, "max_tokens"),
+        ({"thread": {"id": "t"}}, "thread"),
+        ({"messages": []}, "messages"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(change: dict[str, object], param: str) -> None:
+    body: dict[str, object] = {"max_tokens": 5, "messages": [{}]}
+    anthropic.check(MEMBERS.decode(json.dumps(body)))
+    with pytest.raises(RelayError) as caught:
+        anthropic.check(MEMBERS.decode(json.dumps(body | change)))
+    assert caught.value.param == param
+
+
 def test_texts_come_apart_and_in_order() -> None:
     prompt = read(
         [{"role": "user", "content": "u"}, {"content": None}, {"content": [{"text": "b"}]}],

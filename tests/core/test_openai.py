@@ -7,6 +7,7 @@ import pytest
 from msgspec import Raw
 
 from proxy.core import openai, prompts
+from proxy.core.errors import RelayError
 
 MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 FRAMING = 2 * prompts.MESSAGE_TOKENS
@@ -20,6 +21,22 @@ def read(messages: object, model: str = "gpt-4o", **others: object) -> prompts.P
 
 def of_parts(*parts: object, model: str = "gpt-4o") -> prompts.Prompt:
     return read([{"role": "user", "content": list(parts)}], model)
+
+
+@pytest.mark.parametrize("body", ["{}", '{"messages":[]}', '{"messages":{}}', '{"messages":7}'])
+def test_a_body_without_messages_is_refused(body: str) -> None:
+    with pytest.raises(RelayError) as caught:
+        openai.check(MEMBERS.decode(body))
+    assert caught.value.param == "messages"
+    openai.check(MEMBERS.decode('{"messages":[{}]}'))
+
+
+def test_how_many_answers_are_asked_for() -> None:
+    assert openai.choices({}) == 1
+    assert openai.choices({"n": Raw(b"null")}) == 1
+    assert openai.choices({"n": Raw(b"128")}) == openai.CHOICES_MAX
+    with pytest.raises(RelayError, match="from 1 to 128"):
+        openai.choices({"n": Raw(b"129")})
 
 
 def test_texts_come_apart_and_in_order() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core import prompts, requests
+from proxy.core import bodies, prompts, requests
 from proxy.core.entities import Dialect
 from proxy.core.errors import RelayError
 from proxy.core.requests import edit_body, parse_call
@@ -310,7 +310,7 @@ def test_more_objects_than_the_bound_count_as_text() -> None:
 
 
 def test_large_known_members_may_hold_many_names() -> None:
-    names = ",".join(f'"k{number}":0' for number in range(requests.NAMES_OUTSIDE_MAX))
+    names = ",".join(f'"k{number}":0' for number in range(bodies.NAMES_OUTSIDE_MAX))
     assert parse_call(chat(f',"tools":[{{{names}}}]'), Dialect.OPENAI).hidden_output is False
     with pytest.raises(RelayError, match="too many members"):
         parse_call(chat(f',"unknown":{{{names}}}'), Dialect.OPENAI)
@@ -404,6 +404,50 @@ def test_the_other_forms_are_those_of_their_dialects() -> None:
     assert parse_call(chat(',"max_tokens":1'), Dialect.ANTHROPIC).wire is Wire.MESSAGES
 
 
+def test_what_lives_at_the_provider_is_known_of_responses_alone() -> None:
+    call = of_input(',"previous_response_id":"resp_1","store":false')
+    assert call.kept is not None
+    assert (call.kept.previous, call.kept.stored) == ("resp_1", False)
+    assert parse_call(chat(""), Dialect.OPENAI).kept is None
+
+
+def test_a_responses_stream_is_never_asked_for_usage() -> None:
+    body = b'{"model":"m","input":"hi","stream":true}'
+    call = parse_call(body, Dialect.OPENAI, Wire.RESPONSES)
+    made = edit_body(body, call, upstream_model="m", include_usage=True, output_tokens_max=None)
+    assert made is body
+    lowered = edit_body(body, call, upstream_model="m", include_usage=True, output_tokens_max=5)
+    assert json.loads(lowered)["max_output_tokens"] == 5
+
+
+def of_prompt(extra: str, prompt: str = '"hello"') -> requests.CallRequest:
+    body = b'{"model":"m","prompt":%s%s}' % (prompt.encode(), extra.encode())
+    return parse_call(body, Dialect.OPENAI, Wire.COMPLETIONS)
+
+
+def test_a_completions_body_says_what_is_expected() -> None:
+    call = of_prompt(',"stream":true,"max_tokens":7,"n":3', '["ab","c"]')
+    assert (call.wire, call.stream, call.choices) == (Wire.COMPLETIONS, True, 6)
+    assert (call.output_tokens_max, call.output_limit_field) == (7, "max_tokens")
+    assert (call.hidden_output, call.include_usage, call.echoed) == (False, False, ())
+    assert of_prompt(',"best_of":4,"n":2').choices == 4
+    assert of_prompt(',"best_of":4,"n":2').hidden_output
+    assert of_prompt(',"echo":true', '["ab","c"]').echoed == (2, 1)
+    assert of_prompt(',"max_tokens":0').output_tokens_max == 0
+    asked = of_prompt(',"stream":true,"stream_options":{"include_usage":true}')
+    assert (asked.include_usage, asked.stream_options) == (True, True)
+
+
+def test_a_stream_of_completions_is_asked_for_usage() -> None:
+    body = b'{"model":"m","prompt":"hi","stream":true}'
+    call = parse_call(body, Dialect.OPENAI, Wire.COMPLETIONS)
+    made = edit_body(body, call, upstream_model="n", include_usage=True, output_tokens_max=None)
+    assert json.loads(made) == {
+        "model": "n", "prompt": "hi", "stream": True, "stream_options": {"include_usage": True}
+    }  # fmt: skip
+    assert requests.read_prompt(body, Dialect.OPENAI, Wire.COMPLETIONS).pieces == ("hi",)
+
+
 @pytest.mark.parametrize("wire", ["[]", "[ ]", "null", "7", "{}"])
 def test_an_input_that_is_none_is_refused(wire: str) -> None:
     with pytest.raises(RelayError, match="must be a string, or an array") as caught:
@@ -420,5 +464,5 @@ def test_a_responses_prompt_is_read_again_for_counting() -> None:
 
 
 def test_a_large_input_may_hold_many_names() -> None:
-    names = ",".join(f'"k{number}":0' for number in range(requests.NAMES_OUTSIDE_MAX + 1))
+    names = ",".join(f'"k{number}":0' for number in range(bodies.NAMES_OUTSIDE_MAX + 1))
     assert of_input("", f"[{{{names}}}]").wire is Wire.RESPONSES

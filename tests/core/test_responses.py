@@ -7,6 +7,7 @@ import pytest
 from msgspec import Raw
 
 from proxy.core import prompts, responses
+from proxy.core.errors import RelayError
 
 MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 FRAMING = 2 * prompts.MESSAGE_TOKENS
@@ -16,6 +17,66 @@ FRAMING = 2 * prompts.MESSAGE_TOKENS
 def read(wire: object, model: str = "gpt-5", **others: object) -> prompts.Prompt:
     body = json.dumps({"input": wire, **others}).encode()
     return responses.read_prompt(MEMBERS.decode(body), model)
+
+
+def members(**fields: object) -> dict[str, Raw]:
+    return MEMBERS.decode(json.dumps({"input": "hi", **fields}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": None}, "input"),
+        ({"input": []}, "input"),
+        ({"input": 7}, "input"),
+        ({"background": True}, "background"),
+        ({"background": "yes"}, "background"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"conversation": {"id": "conv_1"}}, "conversation"),
+    ],
+)
+def test_what_cannot_be_answered_or_billed_is_refused(
+    fields: dict[str, object], param: str
+) -> None:
+    with pytest.raises(RelayError) as caught:
+        responses.check(members(**fields))
+    assert caught.value.param == param
+
+
+def test_a_body_without_input_is_refused() -> None:
+    with pytest.raises(RelayError, match="`input` is required"):
+        responses.check({})
+    responses.check(members(background=False, conversation=None))
+    responses.check(members(input=[{"role": "user", "content": "hi"}], background=None))
+
+
+@pytest.mark.parametrize(
+    ("fields", "previous", "stored", "server_tools"),
+    [
+        ({}, None, True, False),
+        ({"previous_response_id": "resp_1"}, "resp_1", True, False),
+        ({"previous_response_id": None, "store": None}, None, False, False),
+        ({"store": False}, None, False, False),
+        ({"store": "odd"}, None, True, False),
+        ({"tools": [{"type": "function"}, {"type": "custom"}, {}]}, None, True, False),
+        ({"tools": [{"type": "web_search"}]}, None, True, True),
+        ({"tools": "odd"}, None, True, True),
+        ({"tools": [{"x": "y" * prompts.SEARCHED_BYTES_MAX}]}, None, True, True),
+        ({"tools": None}, None, True, False),
+    ],
+)
+def test_what_lives_at_the_provider(
+    fields: dict[str, object], previous: str | None, stored: bool, server_tools: bool
+) -> None:
+    found = responses.kept(members(**fields))
+    assert found == responses.Kept(previous, stored, server_tools)
+
+
+@pytest.mark.parametrize("odd", [7, "", "r" * 999, ["resp_1"]])
+def test_an_id_that_is_none_is_refused(odd: object) -> None:
+    with pytest.raises(RelayError) as caught:
+        responses.kept(members(previous_response_id=odd))
+    assert caught.value.param == "previous_response_id"
 
 
 def test_a_string_is_one_message() -> None:
