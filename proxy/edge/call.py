@@ -30,7 +30,7 @@ from proxy.edge.offer import Offer
 from proxy.edge.open_call import Notice, OpenCall
 from proxy.edge.settlement import Ended
 from proxy.edge.telling import foretell
-from proxy.edge.translation import Translation
+from proxy.edge.translation import Translation, failed_natively
 from proxy.edge.upstream import Origin
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, Closing, Opening, Progress
@@ -262,9 +262,12 @@ class Call(OpenCall[Exchange]):
         attempt = self.attempt
         if self.offer.request.wire is not Wire.RESPONSES or not self.client.begun:
             return None
-        if attempt is None or attempt.translation is None:
-            raise AssertionError("no channel speaks this form, and yet nothing is translated")
-        return attempt.translation.fail(error, anew=not self.shown)
+        if attempt is None:
+            raise AssertionError("a stream has begun without an attempt")
+        if attempt.translation is not None:
+            return attempt.translation.fail(error, anew=not self.shown)
+        name, created = self.offer.model.name, int(self.world.now())
+        return failed_natively(error, attempt.exchange, name, created, anew=not self.shown)
 
     def refuses(self) -> bool:
         """Whether a plain 200 holds an error, or nothing readable: a failure before content."""

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from proxy.core import pricing
 from proxy.core.bill import Terms
 from proxy.core.catalog import Catalog
-from proxy.core.entities import Channel, Group, Key, Model, Price
+from proxy.core.entities import WIRE_ENDPOINTS, Channel, Group, Key, Model, Price
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.money import format_usd
 from proxy.core.requests import CallRequest
@@ -106,7 +106,10 @@ def make_offer(
         each = limit = group.output_tokens_max
     most = each * request.choices
     searches, most_searches = (0, SEARCHES_MAX) if not price.search else _searches(request)
+    channels = catalog.channels_serving(key.group, model.name, request.wire)
     strict = model.hidden_output or request.hidden_output or searches > 0
+    if request.kept is not None:
+        strict |= request.kept.server_tools and _is_native(request, channels)
     estimate = request.input_tokens_estimate
     first = most if strict or not request.stream else min(most, slice_tokens)
     ceiling = pricing.quote(price, group.multiplier, estimate, most, searches)
@@ -119,7 +122,7 @@ def make_offer(
         model=model,
         price=price,
         request=request,
-        channels=catalog.channels_serving(key.group, model.name, request.wire),
+        channels=channels,
         output_tokens_max=most,
         output_limit=limit,
         hold=hold,
@@ -129,6 +132,12 @@ def make_offer(
         searches=searches,
         searches_max=most_searches,
     )
+
+
+def _is_native(request: CallRequest, channels: tuple[Channel, ...]) -> bool:
+    """Whether the provider is asked what the caller asked: a translation leaves its tools out."""
+    endpoint = WIRE_ENDPOINTS[request.wire]
+    return any(endpoint in channel.endpoints for channel in channels[:1])
 
 
 def _searches(request: CallRequest) -> tuple[int, int]:

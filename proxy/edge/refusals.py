@@ -18,6 +18,8 @@ from proxy.edge.attempt import AttemptEnd
 from proxy.edge.offer import Offer, limit_field
 from proxy.storage.ports import Refusal, RefusalReason
 
+_WORDS = ("error", "message", "detail", "response")
+"""Where error bodies and events hold the message, or what holds it."""
 _LIMITS = {
     RefusalReason.REQUESTS: (ErrorCode.RATE_LIMIT_EXCEEDED, "{} requests per minute"),
     RefusalReason.TOKENS: (ErrorCode.TOKEN_LIMIT_EXCEEDED, "{} tokens per minute"),
@@ -116,5 +118,5 @@ def upstream_message(body: bytes, secrets: Iterable[str]) -> str:
         return ""
     for _ in range(3):
         if isinstance(value, dict):
-            value = value.get("error") or value.get("message") or value.get("detail")
+            value = next((value[name] for name in _WORDS if value.get(name)), None)
     return redact(value, secrets) if isinstance(value, str) else ""

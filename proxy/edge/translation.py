@@ -16,7 +16,8 @@ from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import Exchange
 from proxy.core.requests import CallRequest
 from proxy.core.translation.conversation import Failed
-from proxy.core.translation.translator import Translator
+from proxy.core.translation.responses_writer import EventWriter
+from proxy.core.translation.translator import NOTHING_ASKED, Translator
 from proxy.edge.offer import Offer
 
 REMEMBERED_BYTES_MAX: Final = 4 << 20
@@ -126,6 +127,20 @@ class Translation:
         if not names:
             return []
         return [("x-sluice-left-out", ", ".join(dict.fromkeys(names[:NAMES_SHOWN_MAX])))]
+
+
+def failed_natively(
+    error: RelayError, exchange: Exchange, model: str, created: int, *, anew: bool
+) -> bytes:
+    """The last event of a Responses stream that passed as it came and does not go on.
+
+    `anew`: nothing of it has reached the caller.
+    """
+    writer = EventWriter(created, NOTHING_ASKED)
+    if not anew:
+        writer.resume(exchange.answer_id, model, exchange.events)
+    row = error.code.value
+    return writer.write(Failed(row.openai_type, error.message, row.code))
 
 
 def check(offer: Offer, body: bytes) -> None:

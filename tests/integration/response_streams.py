@@ -78,8 +78,9 @@ class ResponsesWriter:
         return self.of_item("response.output_item.added", item={"id": f"item_{self.item}", **item})
 
     def close(self, item: Mapping[str, object]) -> "ResponsesWriter":
-        self.output.append(item)
-        return self.of_item("response.output_item.done", item={"id": f"item_{self.item}", **item})
+        whole = {"id": f"item_{self.item}", **item}
+        self.output.append(whole)
+        return self.of_item("response.output_item.done", item=whole)
 
     def deltas(self, kind: str, text: str, **place: object) -> "ResponsesWriter":
         if not self.indexed:

@@ -74,6 +74,12 @@ class EventWriter:
         self._signature: str | None = None
         self._finished: Finished | None = None
 
+    def resume(self, answer_id: str, model: str, sequence: int) -> None:
+        """Go on where a stream stands that another has written: after `sequence` events."""
+        self._id = answer_id or response_id("")
+        self._frame = {"id": self._id, "model": model, **self._frame}
+        self._sequence = sequence
+
     def write(self, event: Event) -> bytes:
         """Return the bytes of what `event` becomes; nothing for what this dialect does not say.
 

@@ -196,6 +196,18 @@ def test_a_failure_at_the_start_begins_a_response_all_the_same() -> None:
     assert found[-1]["response"]["error"]["code"] == "server_error"
 
 
+def test_a_stream_that_another_wrote_ends_in_its_own_name_and_number() -> None:
+    writer = EventWriter(7, ASKED)
+    writer.resume("resp_theirs", "m", 5)
+    (told,) = documents(writer.write(Failed("overloaded_error", "Busy.")))
+    assert (told["type"], told["sequence_number"]) == ("response.failed", 5)
+    assert (told["response"]["id"], told["response"]["model"]) == ("resp_theirs", "m")
+    nameless = EventWriter(7, ASKED)
+    nameless.resume("", "m", 2)
+    (told,) = documents(nameless.write(Failed("overloaded_error", "Busy.")))
+    assert told["response"]["id"].startswith("resp_")
+
+
 def test_an_error_of_ours_keeps_its_code() -> None:
     """One that the SDK's types do not list, though OpenAI sends such too and clients act on it."""
     failure = Failed("insufficient_quota", "Add credit.", "insufficient_quota")
