@@ -17,7 +17,7 @@ def test_rows_are_as_wide_as_their_tables_and_of_plain_types() -> None:
     settlement = ledger.settle(1, 50_000, 0, [(1, 9)], NOW)
     call = ended_row(head, closing(1, anomalies=("a", "b")), settlement, NOW)
     attempt = attempt_row(1, 0, closing(1).attempts[0], USAGE)
-    assert len(head) + 3 == len(OPEN_COLUMNS)  # hold, ceiling_held, charge_max
+    assert len(head) + 3 == len(OPEN_COLUMNS)  # input_estimate, hold, charge_max
     assert len(call) == len(CALL_COLUMNS)
     assert len(attempt) == len(ATTEMPT_COLUMNS)
     # An Enum or a bool would be looked up among adapters, once per value and call.
