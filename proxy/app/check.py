@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from proxy.app.settings import Problem, Settings, SettingsError, load, toml_problem
-from proxy.storage.documents import SEALED_PREFIX
+from proxy.core.catalog_faults import faults
+from proxy.storage.documents import SEALED_PREFIX, read_document
 from proxy.storage.imports import apply_catalog
 from proxy.storage.secrets import SECRET_BYTES
 from proxy.storage.sqlite import Durability, open_writer
@@ -129,6 +130,10 @@ def _useless(text: str, document: Mapping[str, Any]) -> list[Problem]:
             line, _ = _entry_lines(text, "channel", channel["name"], None)
             reason = f"channel {channel['name']!r} has no keys, so it is never used"
             problems.append(Problem(line, reason, 'add keys = ["..."]'))
+    read = read_document(document)
+    for fault in faults(read.models, [entry.channel for entry in read.channels]):
+        line, _ = _entry_lines(text, "model", fault.model, None)
+        problems.append(Problem(line, fault.reason, fault.remedy))
     return problems
 
 

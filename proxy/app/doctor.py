@@ -23,6 +23,7 @@ from proxy.app.office import Secrets, load_secrets
 from proxy.app.selftest import Check, Finding, Outcome
 from proxy.app.settings import Settings, SettingsError, load
 from proxy.core.catalog import Catalog
+from proxy.core.catalog_faults import faults
 from proxy.core.ids import EPOCH_MS
 from proxy.storage import space
 from proxy.storage.backup import check_in_place, database_bytes
@@ -260,6 +261,9 @@ class Doctor:
             return Finding(
                 Outcome.WARNING, "no model is served yet", "`sluice channel add` names an upstream"
             )
+        fault = next(faults(catalog.models.values(), catalog.channels.values()), None)
+        if fault is not None:
+            return Finding(Outcome.WARNING, fault.reason, fault.remedy)
         counts = f"{len(served)} models, {len(channels)} channels, {len(catalog.users)} users"
         return Finding(Outcome.OK, f"{counts}, {len(catalog.keys_by_id)} keys; all models priced")
 

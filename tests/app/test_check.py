@@ -79,6 +79,30 @@ def test_each_mistake_is_found_with_its_line(
     assert "; " in found[0], "a remedy follows"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ('name = "m1"', 'name = "m1"\nendpoints = ["realtime"]', "no channel of it serves (main)"),
+        ('name = "m1"', 'name = "m1"\nendpoints = ["images_edits"]', None),
+        ('name = "m1"', 'name = "m1"\nendpoints = ["speech"]', None),
+        ('input = "1.00"', 'image = "0.04", input = "1.00"', None),
+    ],
+)
+def test_endpoints_and_prices_that_do_not_fit_are_found(
+    tmp_path: Path, before: str, after: str, words: str | None
+) -> None:
+    text = GOOD.replace(before, after, 1)
+    found = problems(tmp_path, text)
+    if words is None:
+        assert found == [], "output is a price of images and of speech"
+        found = problems(tmp_path, text.replace('output = "2.00"', 'call = "0"'))
+        assert bool(found) == ("endpoints" in after)
+        return
+    (problem,) = found
+    assert problem.startswith("line 8: ")
+    assert words in problem
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (problem,) = check_catalog(tmp_path / "none.toml")
     assert "cannot be read" in problem.reason

@@ -130,6 +130,13 @@ def unpriced(path: Path) -> None:
     connection.close()
 
 
+def misfit(path: Path) -> None:
+    connection = sqlite3.connect(path / "sluice.db")
+    connection.execute("UPDATE model SET endpoints = '[\"rerank\"]' WHERE name = 'tts-1'")
+    connection.commit()
+    connection.close()
+
+
 FAULTS: list[tuple[Callable[[Path], None], str, str, str, str]] = [
     (unready, "ledger", "failure", "I1: account 9", "ledger verify"),
     (other_pepper, "database", "failure", "another pepper", "restore the pepper"),
@@ -140,6 +147,7 @@ FAULTS: list[tuple[Callable[[Path], None], str, str, str, str]] = [
     (late_entry, "clock", "failure", "behind the newest entry", "NTP"),
     (lost_database, "data directory", "failure", "interrupted", "sluice restore"),
     (no_database, "database", "failure", "not a database", "sluice restore"),
+    (misfit, "catalog", "warning", "'tts-1' is for rerank, which no channel", "name rerank in"),
     (unpriced, "catalog", "warning", "free-lunch", "sluice models import"),
 ]
 
