@@ -38,6 +38,7 @@ _CONTENT_LENGTH: Final = re.compile(
 )
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\x21-\x7e \t]*)?\Z")
 _BODYLESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
+_QUESTION: Final = re.compile("%3f", re.IGNORECASE)
 
 
 class RequestHead:
@@ -66,7 +67,8 @@ class RequestHead:
     ) -> None:
         self.method = method
         path, _, self.query_string = target.partition("?")
-        self.path = unquote(path) if "%" in path else path
+        # A question mark inside a name stays encoded: behind a bare one there is a query.
+        self.path = unquote(_QUESTION.sub("%253F", path)) if "%" in path else path
         self.minor = minor
         """0 or 1: which HTTP/1.x."""
         self.rows = rows

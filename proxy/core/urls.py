@@ -110,7 +110,6 @@ NOT_YET: Final = frozenset(
         Endpoint.GEMINI_COUNT_TOKENS,
         Endpoint.GEMINI_MODELS,
         Endpoint.REALTIME,
-        Endpoint.OPENAPI,
     }
 )
 """Endpoints that have a name but no handler: they answer as `UNSUPPORTED` does."""
@@ -222,7 +221,7 @@ def model_name(path: str) -> str:
     endpoint, name = _resolve(path)
     if endpoint not in _WITH_MODEL:
         raise AssertionError(f"not a model path: {endpoint}")
-    return name
+    return _named(name)
 
 
 def deployment_name(path: str) -> str:
@@ -231,7 +230,7 @@ def deployment_name(path: str) -> str:
     It may contain slashes.
     """
     endpoint, name = _resolve(path)
-    return "" if endpoint in _WITH_MODEL or endpoint in _WITH_ANSWER else name
+    return "" if endpoint in _WITH_MODEL or endpoint in _WITH_ANSWER else _named(name)
 
 
 def answer_id(path: str) -> str:
@@ -239,7 +238,12 @@ def answer_id(path: str) -> str:
     endpoint, name = _resolve(path)
     if endpoint not in _WITH_ANSWER:
         raise AssertionError(f"not the path of an answer: {endpoint}")
-    return name
+    return _named(name)
+
+
+def _named(name: str) -> str:
+    """Undo what keeps a question mark in a name apart from a query (core/http1_request.py)."""
+    return name.replace("%3F", "?")
 
 
 def dialect_of(path: str, *, anthropic_version: bool) -> Dialect:

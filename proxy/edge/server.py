@@ -7,13 +7,16 @@ This module must not know what a call is.
 
 import asyncio
 import ipaddress
+from functools import cache
 from typing import Final
 
+from proxy import __version__
 from proxy.core.catalog import Catalog
 from proxy.core.entities import Dialect, Key
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.http1_request import RequestHead
 from proxy.core.ids import format_id
+from proxy.core.openapi.document import document
 from proxy.core.urls import CANONICAL, METHODS, NOT_YET, Endpoint, hint, model_name
 from proxy.edge import log, models
 from proxy.edge.auth import authenticate
@@ -100,6 +103,11 @@ class Server:
             if endpoint is not None and code is ErrorCode.METHOD_NOT_ALLOWED:
                 client.add_headers([("allow", ", ".join((*METHODS[endpoint], "OPTIONS")))])
             raise RelayError(code or ErrorCode.UNKNOWN_URL, hint(path, method))
+        if endpoint is Endpoint.OPENAPI:
+            await self._announce_limits(client)
+            self._world.metrics.observe_call(CallFigures(endpoint=client.endpoint))
+            client.answer(200, _openapi())
+            return
         await self._models(client, endpoint, path)
 
     async def _models(self, client: Downstream, endpoint: Endpoint, path: str) -> None:
@@ -170,6 +178,12 @@ class Server:
         except ValueError:
             return address
         return address
+
+
+@cache
+def _openapi() -> bytes:
+    """The same for everybody, made when somebody asks."""
+    return document(__version__)
 
 
 def _misdirected(endpoint: Endpoint | None, method: str) -> ErrorCode | None:

@@ -680,3 +680,10 @@ def test_any_bytes_are_a_chunked_body_or_a_refusal_the_same_however_cut(data: by
             return None
 
     assert outcome([data]) == outcome(each_byte(data))
+
+
+@pytest.mark.parametrize("sign", ["%3F", "%3f"])
+def test_an_encoded_question_mark_stays_apart_from_the_query(sign: str) -> None:
+    head = RequestHead("GET", f"/v1/models/a%20b{sign}c?limit=%3F", 1, ())
+    assert head.path == "/v1/models/a b%3Fc"
+    assert head.query == {"limit": "?"}

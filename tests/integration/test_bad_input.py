@@ -46,7 +46,7 @@ KEYS = {
     name: new_key(bytes([number + 1]) * KEY_RANDOM_BYTES)
     for number, name in enumerate(corpora.PLACEHOLDERS)
 }
-PLAIN_ENDPOINTS = ("chat", "messages", "responses", "models", "model")
+PLAIN_ENDPOINTS = ("chat", "messages", "responses", "models", "model", "openapi")
 CREDIT = 10**6 * USD
 """More than the dearest accepted body could cost."""
 LIMIT = 10**9

@@ -1,0 +1,143 @@
+"""The OpenAPI document against the relay: routes, the specification's own schema, generated requests.
+
+Schemathesis makes requests from the document, such as it allows and such as it forbids, and judges
+every answer by it: no fault of ours, no undocumented status, media type, header or body.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import openapi_spec_validator
+import pytest
+import requests
+import schemathesis
+from schemathesis import GenerationMode, checks
+from schemathesis.specs.openapi import checks as openapi_checks
+
+from proxy import __version__
+from proxy.core.openapi.document import ANSWER_HEADERS, REQUEST_HEADERS, document
+from proxy.core.urls import CANONICAL, METHODS, NOT_YET
+from proxy.edge.downstream import EXPOSED_HEADERS
+from proxy.edge.server import ROUTES
+from tests import tree
+from tests.integration.relay_process import RelayProcess, UpstreamAt, free_ports
+
+DOCUMENT: dict[str, Any] = json.loads(document(__version__))
+REFUSED = [400, 401, 402, 403, 404, 405, 413, 422, 429]
+CONFIG = {"checks": {"negative_data_rejection": {"expected-statuses": REFUSED}}}
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT, config=schemathesis.Config.from_dict(CONFIG))
+CHECKS = [
+    checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_headers_conformance,
+    openapi_checks.response_schema_conformance,
+    openapi_checks.negative_data_rejection,
+]
+GPT, CLAUDE = "demo-gpt", "demo-claude"
+EXAMPLES_MAX = 60
+CALL_SECONDS_MAX = 20.0
+
+
+def documented() -> set[str]:
+    """The document's operations, as `METHOD /path`."""
+    return {f"{method.upper()} {path}" for path, row in DOCUMENT["paths"].items() for method in row}
+
+
+def test_every_route_is_in_the_document_and_nothing_more() -> None:
+    served = {
+        f"{method} {path}"
+        for endpoint, path in CANONICAL.items()
+        if endpoint not in NOT_YET
+        for method in METHODS[endpoint]
+        if method != "HEAD"
+    }
+    assert documented() == served
+    assert set(ROUTES) <= served
+
+
+def test_the_specifications_own_schema_accepts_it() -> None:
+    openapi_spec_validator.validate(DOCUMENT)
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    assert DOCUMENT["info"]["version"] == __version__
+
+
+def test_every_header_that_callers_may_read_or_send_is_in_it() -> None:
+    exposed = {name.strip() for name in EXPOSED_HEADERS.split(",")}
+    assert exposed <= set(ANSWER_HEADERS), "say in core/openapi/document.py what a new one means"
+    assert set(ANSWER_HEADERS) - exposed <= {"retry-after-ms", "x-should-retry"}
+    readme = tree.text(Path("README.md"))
+    told = set(re.findall(r"^\| `(x-[a-z-]+): [^`]*`", readme, re.MULTILINE))
+    assert told == set(REQUEST_HEADERS), (
+        "the README's request headers, and core/openapi/document.py"
+    )
+
+
+@dataclass(frozen=True)
+class Bench:
+    url: str
+    key: str
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    (port,) = free_ports(1)
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "proxy.app.demo", "--listen", f"127.0.0.1:{port}", "--rate", "0"],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert demo.stdout is not None
+        assert demo.stdout.readline()
+        url = f"http://127.0.0.1:{port}/v1"
+        upstreams = [
+            UpstreamAt("gpt", "openai", url, {GPT: GPT}),
+            UpstreamAt("claude", "anthropic", url, {CLAUDE: CLAUDE}),
+        ]
+        with RelayProcess(tmp_path_factory.mktemp("openapi"), upstreams) as relay:
+            yield Bench(relay.url, relay.account().key)
+            assert relay.verify()["clean"]
+            assert "internal error" not in relay.log()
+    finally:
+        demo.kill()
+        demo.communicate()
+
+
+def test_it_is_served_without_a_key(bench: Bench) -> None:
+    answer = requests.get(f"{bench.url}/openapi.json", timeout=CALL_SECONDS_MAX)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json() == DOCUMENT
+    head = requests.head(f"{bench.url}/v1/openapi.json", timeout=CALL_SECONDS_MAX)
+    assert head.headers["content-length"] == answer.headers["content-length"]
+    refused = requests.post(f"{bench.url}/openapi.json", timeout=CALL_SECONDS_MAX)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+@SCHEMA.parametrize()
+@hypothesis.settings(
+    max_examples=EXAMPLES_MAX,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+def test_generated_requests_are_answered_as_documented(
+    case: schemathesis.Case, bench: Bench
+) -> None:
+    allowed = case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
+    if allowed and isinstance(case.body, dict) and "model" in case.body:
+        # Most of them reach an upstream: no generator guesses a model's name.
+        case.body["model"] = (GPT, CLAUDE, case.body["model"])[len(str(case.body)) % 3]
+    response = case.call(
+        base_url=bench.url,
+        headers={"authorization": f"Bearer {bench.key}"},
+        timeout=CALL_SECONDS_MAX,
+    )
+    case.validate_response(response, checks=CHECKS)
