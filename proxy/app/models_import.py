@@ -153,6 +153,8 @@ def _row(known: Mapping[str, Any] | None, table: Mapping[str, Any], listed: List
         status = Status.NEW
         if listed.context_window is None:
             notes.append("its context window is not listed and was assumed")
+        if "input" not in table["price"]:
+            notes.append("name its endpoints: it is for no conversation")
     else:
         same = before is not None and replace(after, version=before.version) == before
         moved = known["context_window"] != table["context_window"]

@@ -94,7 +94,7 @@ TOKENS = Metric(
     "sluice_tokens_total",
     "counter",
     ("direction", "model"),
-    "Tokens billed: input, cache_read, cache_write, output (reasoning inside output).",
+    "Tokens billed, of audio and images too: input, cache_read, cache_write, output.",
 )
 CHARGED = Metric(
     "sluice_charged_usd_total", "counter", ("model",), "Charged to wallets, in US dollars."

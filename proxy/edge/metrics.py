@@ -137,10 +137,10 @@ class Metrics:
         if call.first_byte is not None:
             series.first_byte.observe(FIRST_BYTE_BOUNDS, call.first_byte)
         if (usage := call.usage) is not None:
-            series.input += usage.input_uncached
-            series.cache_read += usage.cache_read
+            series.input += usage.input_uncached + usage.audio_input + usage.image_input
+            series.cache_read += usage.cached_total
             series.cache_write += usage.cache_write_5m + usage.cache_write_1h
-            series.output += usage.output
+            series.output += usage.completion_total
         if call.added is not None:
             _buckets(counted.added, call.endpoint, SHORT_BOUNDS).observe(SHORT_BOUNDS, call.added)
         if call.gaps is not None:

@@ -40,6 +40,9 @@ def test_a_new_model_gets_what_is_known_and_says_what_was_assumed() -> None:
     assert (first["tokenizer"], second["tokenizer"]) == ("o200k", "estimate")
     assert "was assumed" in made.rows[1].notes
     assert "assumed" not in made.rows[0].notes
+    assert "endpoints" not in made.rows[0].notes
+    (spoken,) = plan(DOCUMENT, [one("tts", {"character": "15"})]).rows
+    assert "name its endpoints" in spoken.notes
     assert [model["name"] for model in made.document["model"]] == ["known", "bare", "gpt-4o", "x"]
     assert made.document["version"] == 7, "what was shown is what is applied"
     read_document({**made.document, "channel": []})

@@ -88,3 +88,18 @@ def test_what_the_release_before_said_is_read_without_what_was_gained_since() ->
 def test_what_nobody_would_say_is_refused(frame: object) -> None:
     with pytest.raises(msgspec.DecodeError):
         messages.to_keeper.decode(msgspec.msgpack.encode(frame))
+
+
+def test_a_usage_of_another_release_is_understood() -> None:
+    known = ("input_uncached", "output", "calls")
+    usage = Usage(input_uncached=1, output=2, searches=3, variant="hd", cache_read_audio=4)
+    sent = msgspec.to_builtins(messages.Settle(closing(5, usage=usage)))
+    assert isinstance(sent[1], dict), "named members: a release may add some"
+    older = [sent[0], {**sent[1], "usage": {name: sent[1]["usage"][name] for name in known}}]
+    newer = [sent[0], {**sent[1], "usage": {**sent[1]["usage"], "holograms": 7}}]
+    heard = messages.to_keeper.decode(msgspec.msgpack.encode([sent, older, newer]))
+    assert [each.closing.usage for each in heard if isinstance(each, messages.Settle)] == [
+        usage,
+        Usage(input_uncached=1, output=2),
+        usage,
+    ]
