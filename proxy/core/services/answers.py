@@ -230,9 +230,9 @@ def _usage(members: Mapping[str, Member], *, drawn: bool) -> tuple[Usage | None,
     """Read what is reported in whatever place; None when nothing is."""
     tally = UsageTally()
     report = as_dict(_value(members, "usage"))
-    audio_ms = _milliseconds(report.get("seconds"))
+    audio_ms = milliseconds(report.get("seconds"))
     if audio_ms is None:
-        audio_ms = _milliseconds(_value(members, "duration"))
+        audio_ms = milliseconds(_value(members, "duration"))
     units = as_dict(as_dict(_value(members, "meta")).get("billed_units"))
     searches = _count(units.get("search_units"))
     if report:
@@ -273,7 +273,7 @@ def _sum(one: Usage, other: Usage) -> Usage:
     )
 
 
-def _milliseconds(value: object) -> int | None:
+def milliseconds(value: object) -> int | None:
     """Read seconds, which may have a fraction, rounding up; None for what cannot be a length."""
     if isinstance(value, str) and len(value) <= 16 and value.replace(".", "", 1).isdecimal():
         value = float(value)

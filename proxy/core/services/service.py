@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from proxy.core import usage as reports
 from proxy.core.entities import Formula, Price, Usage, UsageSource
 from proxy.core.pricing import image_variant
 
@@ -123,13 +124,7 @@ class AnswerReader(Protocol):
         """Tell what was seen; may be asked of an answer that was cut short."""
 
 
-# The dearest kinds first: what is too much in a report is the provider's claim.
-_PROMPT: Final = (
-    "image_input", "audio_input", "cache_write_1h", "cache_write_5m", "input_uncached",
-    "cache_read_image", "cache_read_audio", "cache_read",
-)  # fmt: skip
-_COMPLETION: Final = ("image_output", "audio_output", "output")
-_UNITS: Final = ("images", "characters", "audio_ms", "searches")
+_UNITS: Final = ("images", "characters", "audio_ms")
 
 
 def bill(
@@ -172,26 +167,14 @@ def _known_source(request: ServiceRequest, price: Price) -> UsageSource:
 
 def _bounded(usage: Usage, bound: Usage) -> tuple[Usage, tuple[str, ...]]:
     """Cut what is above its bound: no report costs what the request cannot have used."""
-    cuts: dict[str, int] = {}
-    anomalies: tuple[str, ...] = ()
-    if usage.prompt_total > bound.prompt_total:
-        anomalies += ("input_bounded",)
-        cuts |= _cut(usage, _PROMPT, usage.prompt_total - bound.prompt_total)
-    if usage.completion_total > bound.completion_total:
-        anomalies += ("output_bounded",)
-        cuts |= _cut(usage, _COMPLETION, usage.completion_total - bound.completion_total)
-    over = [kind for kind in _UNITS if getattr(usage, kind) > getattr(bound, kind)]
-    if over:
-        anomalies += ("units_bounded",)
-        cuts |= {kind: getattr(bound, kind) for kind in over}
-    return (replace(usage, **cuts), anomalies) if cuts else (usage, anomalies)
-
-
-def _cut(usage: Usage, kinds: tuple[str, ...], excess: int) -> dict[str, int]:
-    """Take `excess` tokens off, kind by kind."""
-    cuts: dict[str, int] = {}
-    for kind in kinds:
-        tokens: int = getattr(usage, kind)
-        cuts[kind] = tokens - min(tokens, excess)
-        excess -= tokens - cuts[kind]
-    return cuts
+    usage, anomalies = reports.bounded(
+        usage,
+        bound.completion_total,
+        input_tokens_max=bound.prompt_total,
+        searches_max=bound.searches,
+        slack=0,
+    )
+    over = {
+        kind: getattr(bound, kind) for kind in _UNITS if getattr(usage, kind) > getattr(bound, kind)
+    }
+    return (replace(usage, **over), (*anomalies, "units_bounded")) if over else (usage, anomalies)
