@@ -42,15 +42,17 @@ class Task:
     key: str
     model: str
     prompt: str
+    brief: bool = False
+    """Leave out what the agent would say before the user: a real model reads it slowly."""
 
 
 def claude(task: Task) -> Ended:
     """Claude Code: print mode. ANTHROPIC_BASE_URL is without `/v1`."""
+    brief = ("--system-prompt", "Be brief.", "--tools", "Read") if task.brief else ()
     return _run(
         [
             clients.need_agent("claude"), "-p", task.prompt, "--model", task.model,
-            "--output-format", "json", "--system-prompt", "Be brief.", "--tools", "Read",
-            "--no-session-persistence",
+            "--output-format", "json", "--no-session-persistence", *brief,
         ],
         task,
         {
@@ -70,8 +72,8 @@ def codex(task: Task) -> Ended:
     brief.write_text("Be brief.")
     home.joinpath("config.toml").write_text(
         f'model = "{task.model}"\nmodel_provider = "relay"\nweb_search = "disabled"\n'
-        f'model_instructions_file = "{brief}"\n'
-        "[model_providers.relay]\n"
+        + (f'model_instructions_file = "{brief}"\n' if task.brief else "")
+        + "[model_providers.relay]\n"
         f'name = "relay"\nbase_url = "{task.url}/v1"\nenv_key = "RELAY_KEY"\n'
         'wire_api = "responses"\n'
     )
@@ -98,7 +100,7 @@ def opencode(task: Task) -> Ended:
                 "model": f"relay/{task.model}",
                 "autoupdate": False,
                 "share": "disabled",
-                "agent": {"build": {"prompt": "Be brief."}},
+                **({"agent": {"build": {"prompt": "Be brief."}}} if task.brief else {}),
             }
         )
     )

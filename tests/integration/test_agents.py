@@ -148,7 +148,8 @@ def test_an_agent_is_billed_what_the_meter_counted(
     """It may ask again where an answer is too poor for it: the sums agree all the same."""
     account = relay.account()
     before = llama.tokens_predicted()
-    task = Task(tmp_path, relay.url, account.key, f"by-{upstream}", "Which way to the harbour?")
+    question = "Which way to the harbour?"
+    task = Task(tmp_path, relay.url, account.key, f"by-{upstream}", question, brief=True)
     ended = AGENTS[agent](task)
     assert ended.status == 0, ended
     rows = relay.usage(account)

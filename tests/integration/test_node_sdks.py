@@ -152,7 +152,13 @@ def test_errors_raise_the_classes_the_sdks_have_for_them(bench: Bench, caller: s
 
 
 TOOLS_USAGE = {"prompt_tokens": 30, "completion_tokens": 9, "input_tokens": 30, "output_tokens": 9}
-TOOL_FIXTURES: list[dict[str, Any]] = [
+SLOWLY = {"role": "user", "content": "Go slowly."}
+FIXTURES: list[dict[str, Any]] = [
+    {
+        "match": {"userMessage": "slowly"},
+        "response": {"content": "North, at last.", "usage": TOOLS_USAGE},
+        "latency": 600,
+    },
     {
         "match": {"userMessage": "harbour", "hasToolResult": False},
         "response": {
@@ -172,17 +178,16 @@ TOOL_FIXTURES: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def tools(
-    node: NodeSdks, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Aimock, RelayProcess]]:
+def tools(node: NodeSdks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
     directory = tmp_path_factory.mktemp("node-tools")
-    with Aimock(directory, TOOL_FIXTURES) as mock:
+    with Aimock(directory, FIXTURES) as mock:
         upstreams = [
             UpstreamAt("chat", "openai", f"{mock.origin}/v1", {OPENAI_MODEL: "up-o"}),
             UpstreamAt("messages", "anthropic", f"{mock.origin}/v1", {ANTHROPIC_MODEL: "up-a"}),
         ]
-        with RelayProcess(directory / "relay", upstreams) as process:
-            yield mock, process
+        beats = {"heartbeat_first_ms": 100, "heartbeat_ms": 100}
+        with RelayProcess(directory / "relay", upstreams, settings=beats) as process:
+            yield process
 
 
 @pytest.mark.client(name="openai for Node", package="sdks/openai", upstream="aimock",
@@ -194,10 +199,9 @@ def tools(
 @models
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_a_loop_of_tools_ends_with_an_answer(
-    tools: tuple[Aimock, RelayProcess], node: NodeSdks, caller: str, model: str, stream: bool
+    tools: RelayProcess, node: NodeSdks, caller: str, model: str, stream: bool
 ) -> None:
-    _, relay = tools
-    bench = Bench(relay, node, relay.account())
+    bench = Bench(tools, node, tools.account())
     asked = body(caller, model)
     if caller == "responses":
         asked["tools"] = [
@@ -214,3 +218,21 @@ def test_a_loop_of_tools_ends_with_an_answer(
     assert [(row["verdict"], row["input"], row["output"]) for row in rows] == [
         ("complete", TOOLS_USAGE["prompt_tokens"], TOOLS_USAGE["completion_tokens"])
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ("caller", "model"),
+    [("chat", ANTHROPIC_MODEL), ("messages", ANTHROPIC_MODEL), ("responses", OPENAI_MODEL)],
+)
+def test_heartbeats_between_events_are_read_past(
+    tools: RelayProcess, node: NodeSdks, caller: str, model: str
+) -> None:
+    bench = Bench(tools, node, tools.account())
+    asked = body(caller, model)
+    asked["input" if caller == "responses" else "messages"] = [SLOWLY]
+    path = {"chat": "/v1/chat/completions", "messages": "/v1/messages"}.get(caller, "/v1/responses")
+    raw = node.ask("streamed", url=tools.url, key=bench.account.key, path=path, body=asked)["text"]
+    assert raw.count("event: ping" if caller == "messages" else ": keep-alive") > 1
+    found = bench.ask(caller, "helper", body=asked)
+    assert found["text"] == FIXTURES[0]["response"]["content"]
+    assert {row["verdict"] for row in bench.rows()} == {"complete"}

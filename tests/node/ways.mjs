@@ -328,6 +328,15 @@ async function responsesAbort(given) {
   return aborted(stream, given.pieces, delta);
 }
 
+// The bytes of a stream as they came, to see what the SDKs read past
+
+async function streamed({ url, key, path, body }) {
+  const headers = { "content-type": "application/json", authorization: `Bearer ${key}` };
+  const asked = JSON.stringify({ ...body, stream: true });
+  const answer = await fetch(url + path, { method: "POST", headers, body: asked });
+  return { text: await answer.text() };
+}
+
 // The list of models, by each SDK, and one of them
 
 async function models(client, model) {
@@ -337,6 +346,7 @@ async function models(client, model) {
 }
 
 export const ways = {
+  streamed,
   chat_plain: chatPlain,
   chat_stream: chatStream,
   chat_helper: chatHelper,
