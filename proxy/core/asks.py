@@ -15,8 +15,10 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
+from proxy.core.bodies import cut
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.money import NANO, USD_MAX, parse_usd
+from proxy.core.requests import CallRequest, edit_body
 
 HEADERS: Final = (
     "x-max-cost",
@@ -87,6 +89,26 @@ def asks_for_usage(members: Mapping[str, Raw]) -> bool | None:
         return _USAGE.decode(members["usage"]).include
     except (msgspec.ValidationError, KeyError):
         return None
+
+
+def taken_out(body: bytes, request: CallRequest) -> bytes:
+    """Return `body` without its member `usage`, which was for us; every other byte stays.
+
+    `request` must be read from `body`.
+    """
+    start, end = cut(body, request.layout.spans(), "usage")
+    return body[:start] + body[end:]
+
+
+def with_report(body: bytes, request: CallRequest) -> bytes:
+    """Return `body` asking the stream for its usage event, where its form leaves that open."""
+    return edit_body(
+        body,
+        request,
+        upstream_model=request.model,
+        include_usage=True,
+        output_tokens_max=None,
+    )
 
 
 def _amount(text: str) -> int:

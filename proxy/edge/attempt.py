@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from proxy.core.exchange import Phase
 from proxy.core.http1 import ResponseHead
 from proxy.core.outcomes import Failure, FailureKind
-from proxy.edge.translation import Translation
+from proxy.edge.translation import Carrier
 from proxy.edge.upstream import Kept
 
 PENDING_BYTES_MAX: Final = 262_144
@@ -138,7 +138,7 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         exchange: EngineT_co,
         *,
         low_water: int,
-        translation: Translation | None = None,
+        translation: Carrier | None = None,
     ) -> None:
         self.exchange = exchange
         self.translation = translation

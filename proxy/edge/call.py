@@ -43,7 +43,9 @@ LOW_WATER_DIVISOR = 2
 
 
 class Call(OpenCall[Exchange]):
-    """See the module docstring."""
+    """See the module docstring. `tells`: its events are looked at on their way out."""
+
+    tells = False
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class Call(OpenCall[Exchange]):
                 world.calibration,
                 held=self._held,
                 omit_usage=omit_usage,
-                verbatim=self.client.chunked,
+                verbatim=self.client.chunked and not self.tells,
                 event_bytes_max=world.bounds.event_bytes_max,
                 unsent=self.unsent_bytes,
             )

@@ -16,7 +16,7 @@ from proxy.core.requests import edit_body
 from proxy.core.tokenizers import Calibration, new_meter
 from proxy.core.usage import UsageTally
 from proxy.edge.offer import Offer
-from proxy.edge.translation import Translation
+from proxy.edge.translation import Carrier
 
 _PLAIN: Final = {wire: Expectation(wire, stream=False) for wire in LOOKS}
 _NO_METER: Final = Meter(len)
@@ -63,7 +63,7 @@ def request_body(
     offer: Offer,
     body: bytes,
     channel: Channel,
-    translation: Translation | None,
+    translation: Carrier | None,
     *,
     omit_usage: bool,
 ) -> bytes:

@@ -8,12 +8,14 @@ are framed (core/exchange.py), how channels are chosen (edge/dispatch.py), nor S
 
 from typing import Final
 
+from proxy.core.asks import NOTHING
 from proxy.core.catalog import Catalog
 from proxy.core.deployments import with_model
 from proxy.core.entities import Key, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import parse_call
+from proxy.core.telling import TELLABLE
 from proxy.edge import settlement
 from proxy.edge.auth import identify, recognise
 from proxy.edge.call import Call
@@ -24,7 +26,8 @@ from proxy.edge.offer import Offer, callable_model, limit_cost, make_offer
 from proxy.edge.open_call import AnyCall
 from proxy.edge.refusals import refused
 from proxy.edge.settlement import Ended
-from proxy.edge.telling import asked, cost_rows
+from proxy.edge.telling import as_asked, asked, cost_rows
+from proxy.edge.told_call import ToldCall
 from proxy.edge.translation import check, native
 from proxy.edge.world import World
 from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Refusal
@@ -42,6 +45,9 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
         if client.visit.deployment:
             body = with_model(body, client.visit.deployment)
         request = parse_call(body, client.dialect, client.visit.wire)
+        asks = asked(client, request)
+        if asks is not NOTHING:
+            body, request = as_asked(body, request, asks)
         offer = make_offer(
             catalog,
             key,
@@ -49,7 +55,6 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
             request,
             world.bounds.slice_tokens,
         )
-        asks = asked(client)
         if asks.cost_max is not None:
             offer = limit_cost(offer, asks.cost_max)
         check(offer, body)
@@ -64,7 +69,8 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
     client.add_headers(rate_limit_headers(admission.limits, world.now()))
     if offer.output_limit is not None:
         client.add_headers([("x-sluice-max-tokens", str(offer.output_limit))])
-    await serve(Call(world, client, offer, opening, admission, body))
+    kind = ToldCall if asks.usage and request.wire in TELLABLE else Call
+    await serve(kind(world, client, offer, opening, admission, body))
 
 
 def authenticate(world: World, client: Downstream, catalog: Catalog) -> Key:

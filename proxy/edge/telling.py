@@ -9,8 +9,18 @@ was posted. This module must not know sockets.
 
 from typing import TYPE_CHECKING
 
-from proxy.core.asks import NOTHING, Asks, read_asks
+from msgspec.structs import replace
+
+from proxy.core.asks import (
+    NOTHING,
+    Asks,
+    asks_for_usage,
+    read_asks,
+    taken_out,
+    with_report,
+)
 from proxy.core.entities import Verdict
+from proxy.core.requests import CallRequest, parse_call
 from proxy.edge.downstream import Downstream
 
 if TYPE_CHECKING:
@@ -19,9 +29,23 @@ if TYPE_CHECKING:
 _COMPLETE = Verdict.COMPLETE._value_
 
 
-def asked(client: Downstream) -> Asks:
+def asked(client: Downstream, request: CallRequest) -> Asks:
     """Return what a request asks of the relay itself. Raises RelayError INVALID_REQUEST."""
-    return read_asks(client.head.values) if client.visit.asking else NOTHING
+    asks = read_asks(client.head.values) if client.visit.asking else NOTHING
+    if "usage" in request.layout.members and asks_for_usage(request.layout.members) is not None:
+        return replace(asks, usage=asks.usage or bool(asks_for_usage(request.layout.members)))
+    return asks
+
+
+def as_asked(body: bytes, request: CallRequest, asks: Asks) -> tuple[bytes, CallRequest]:
+    """Take what was meant for us out of a body, and ask for the usage that is to be told."""
+    before = body
+    if asks_for_usage(request.layout.members) is not None:
+        body = taken_out(body, request)
+        request = parse_call(body, request.dialect, request.wire)
+    if asks.usage and request.stream:
+        body = with_report(body, request)
+    return body, request if body is before else parse_call(body, request.dialect, request.wire)
 
 
 def cost_rows(verdict: str, cost: int, balance: int | None = None) -> list[tuple[str, str]]:
@@ -37,8 +61,13 @@ def cost_rows(verdict: str, cost: int, balance: int | None = None) -> list[tuple
     return rows
 
 
-def foretell(call: "Call", price: int) -> None:
-    """Put the price of a whole plain answer into its head."""
+def price_told(call: "Call", price: int) -> tuple[int, int]:
+    """Return what a whole plain answer costs its caller, and the balance that leaves."""
     limit = call.offer.cost_max
     cost = price if limit is None else min(price, limit)
-    call.client.add_headers(cost_rows(_COMPLETE, cost, max(0, call.admission.balance - cost)))
+    return cost, max(0, call.admission.balance - cost)
+
+
+def foretell(call: "Call", price: int) -> None:
+    """Put the price of a whole plain answer into its head."""
+    call.client.add_headers(cost_rows(_COMPLETE, *price_told(call, price)))

@@ -8,7 +8,7 @@ must not know money, sockets or channels' order.
 
 import re
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.core.catalog import spoken
 from proxy.core.entities import WIRE_ENDPOINTS, Channel
@@ -24,6 +24,36 @@ REMEMBERED_BYTES_MAX: Final = 4 << 20
 """Of translated events, the newest: more than a client's socket and our buffer hold."""
 NAMES_SHOWN_MAX: Final = 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class Carrier(Protocol):
+    """Who carries an answer's events on to the caller; `Translation` is one."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why the answer cannot be carried further, once that is so."""
+
+    @property
+    def last(self) -> bytes:
+        """What waits for the bill: the last event, or the whole of a plain answer."""
+
+    def request(self, body: bytes, offer: Offer, model: str) -> bytes:
+        """The upstream's request. Raises RelayError 400."""
+
+    def feed(self, events: bytes) -> bytes:
+        """Whole events of the upstream, as the caller's."""
+
+    def unsent(self, client_bytes: int) -> int:
+        """How many of the upstream's bytes the newest `client_bytes` of output stand for."""
+
+    def conclude(self, exchange: Exchange) -> bytes:
+        """End the answer. Raises RelayError 502."""
+
+    def fail(self, error: RelayError, *, anew: bool) -> bytes:
+        """The caller's last event in place of the end."""
+
+    def header(self) -> list[tuple[str, str]]:
+        """Say what of the request the upstream was not told."""
 
 
 def native(request: CallRequest, channel: Channel) -> bool:

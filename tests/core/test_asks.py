@@ -1,5 +1,7 @@
 """Our own request headers: read exactly, refused when they cannot be."""
 
+import json
+
 import pytest
 from msgspec import Raw
 
@@ -12,9 +14,13 @@ from proxy.core.asks import (
     asks_anything,
     asks_for_usage,
     read_asks,
+    taken_out,
+    with_report,
 )
+from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.money import NANO
+from proxy.core.requests import CallRequest, parse_call
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -100,3 +106,38 @@ def test_a_time_to_live_is_bounded_seconds() -> None:
 def test_a_body_asks_in_the_form_others_know(written: bytes, asked: bool | None) -> None:
     assert asks_for_usage({"usage": Raw(written)}) is asked
     assert asks_for_usage({}) is None
+
+
+def chat(**more: object) -> tuple[bytes, CallRequest]:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]} | more)
+    return body.encode(), parse_call(body.encode(), Dialect.OPENAI)
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        (
+            b'{"usage":{"include":true},"model":"m","messages":[{}]}',
+            b'{"model":"m","messages":[{}]}',
+        ),
+        (
+            b'{ "model":"m", "usage" : {"include": true} , "messages":[{}]}',
+            b'{ "model":"m" , "messages":[{}]}',
+        ),
+        (
+            b'{"model":"m","messages":[{}],"usage":{"include":true}}',
+            b'{"model":"m","messages":[{}]}',
+        ),
+    ],
+)
+def test_the_member_for_us_is_taken_out_wherever_it_stands(body: bytes, left: bytes) -> None:
+    assert taken_out(body, parse_call(body, Dialect.OPENAI)) == left
+
+
+def test_a_stream_is_asked_for_its_report_where_its_form_leaves_that_open() -> None:
+    body, request = chat(stream=True)
+    assert json.loads(with_report(body, request))["stream_options"] == {"include_usage": True}
+    body, request = chat(stream=True, stream_options={"include_usage": True})
+    assert with_report(body, request) == body
+    body = b'{"model":"m","max_tokens":5,"stream":true,"messages":[{}]}'
+    assert with_report(body, parse_call(body, Dialect.ANTHROPIC)) == body
