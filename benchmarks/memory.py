@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.machine import rss_bytes
 from benchmarks.relays import Relay
 from benchmarks.rounds import Bench, Case, Generator, expected_events
 
+T = TypeVar("T")
 SETTLE_SECONDS = 1.5
 OPEN_SECONDS_MAX = 60.0
 SAMPLE_SECONDS = 0.02
@@ -125,8 +127,9 @@ def idle_streams(bench: Bench, relay: Relay, second: Generator) -> Idle:
     return found
 
 
-def _peak(bench: Bench, relay: Relay, case: Case) -> tuple[int, float, list[str]]:
-    peak = 0
+def watched(relay: Relay, action: Callable[[], T]) -> tuple[int, T]:
+    """The relay's peak resident memory while `action` runs, and what it returned."""
+    peak = rss_bytes(relay.pids)
     over = threading.Event()
 
     def watch() -> None:
@@ -137,10 +140,15 @@ def _peak(bench: Bench, relay: Relay, case: Case) -> tuple[int, float, list[str]
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        result = bench.measure(relay, case, 1)
+        result = action()
     finally:
         over.set()
         watcher.join()
+    return peak, result
+
+
+def _peak(bench: Bench, relay: Relay, case: Case) -> tuple[int, float, list[str]]:
+    peak, result = watched(relay, lambda: bench.measure(relay, case, 1))
     return peak, result.findings["seconds"], result.void
 
 

@@ -316,13 +316,13 @@ class Sluice:
         """Trust the mock's authority; the documented malloc settings."""
         return {**MALLOC_SETTINGS, "SSL_CERT_FILE": str(self.mock.authority)}
 
-    def seed(self, *, tls: bool) -> str:
-        """Catalog, one user with plenty of credit, one key without limits; returns the key."""
+    def seed(self, *, tls: bool, more: str = "") -> str:
+        """Catalog (and `more` of it), one user with plenty of credit; its key, without limits."""
         origin = f"http://127.0.0.1:{self.mock.port}"
         if tls:
             origin = f"https://localhost:{self.mock.tls_port}"
         catalog = self.home / "catalog.toml"
-        catalog.write_text(_CATALOG.substitute(origin=origin))
+        catalog.write_text(_CATALOG.substitute(origin=origin) + more)
         at = ("--data", str(self.data))
         self.command("catalog", "apply", str(catalog), "--yes", *at)
         self.command("user", "add", "benchmark", "--plan", "unlimited", *at)
@@ -377,10 +377,11 @@ def start_sluice(
     *,
     tls: bool = False,
     workers: int = 1,
+    more: str = "",
 ) -> Relay:
-    """Sluice, seeded and serving."""
+    """Sluice, seeded and serving; `more` tables of its catalog."""
     sluice = Sluice(directory, mock, "sluice" if workers == 1 else TWO_WORKERS)
-    return sluice.start(sluice.seed(tls=tls), workers=workers)
+    return sluice.start(sluice.seed(tls=tls, more=more), workers=workers)
 
 
 def start_unbilled(directory: Path, mock: Mock) -> Relay:

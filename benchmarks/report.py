@@ -26,6 +26,7 @@ _TITLES = {
     "commit": "Wait for the commit (ms)",
     "money": "Money on against off",
     "translation": "Translated events against events of the caller's own dialect",
+    "services_memory": "Memory of large bodies (bytes)",
     "workers": "Two workers against one process",
 }
 _NAMESPACE = "http://www.w3.org/2000/svg"

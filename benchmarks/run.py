@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks import report, targets, translation, workers
+from benchmarks import report, services, targets, translation, workers
 from benchmarks.capacity import capacity
 from benchmarks.cases import BESIDE_ROUNDS, CASES, QUICK, Plan
 from benchmarks.commit_wait import commit_wait
@@ -49,15 +49,9 @@ from benchmarks.rounds import Bench, Case, Generator, Round, summarise
 from benchmarks.targets import RESULTS
 
 STEPS = (
-    "instructions",
-    "syscalls",
-    "memory",
-    "capacity",
-    "commit",
-    "money",
-    "workers",
-    "translation",
-)
+    "instructions", "syscalls", "memory", "capacity", "commit", "money", "workers", "translation",
+    "services_memory",
+)  # fmt: skip
 Section = dict[str, list[dict[str, Any]]]
 
 
@@ -249,6 +243,18 @@ def run_translation(rig: Rig) -> None:
     rig.sections["translation"] = [each.record() for each in found]
 
 
+def run_services(rig: Rig) -> None:
+    """Large bodies, on a relay of their own."""
+    say("\nmemory of large bodies")
+    home = Path(tempfile.mkdtemp(prefix="services-", dir=rig.directory))
+    relay, upstream = services.start(home, rig.mock)
+    rig.stack.callback(upstream.stop)
+    rig.stack.callback(relay.stop)
+    rig.sections["services_memory"] = [each.record() for each in services.compare(relay, say)]
+    relay.stop()
+    upstream.stop()
+
+
 def guarded(rig: Rig, name: str, action: Callable[[], None]) -> None:
     """Let a part that cannot be measured not take the others' figures with it."""
     began = time.monotonic()
@@ -383,6 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "money": lambda: run_money(rig),
             "workers": lambda: run_workers(rig),
             "translation": lambda: run_translation(rig),
+            "services_memory": lambda: run_services(rig),
         }
         for step in steps:
             guarded(rig, step, actions[step])

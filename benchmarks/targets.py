@@ -143,6 +143,19 @@ def _growth(results: Results) -> Measured | None:
     return Measured((long.value - short.value) / 1e6, void=long.void)
 
 
+def _larger(what: str) -> Find:
+    """How much more memory large bodies take than small ones, MB."""
+
+    def find(results: Results) -> Measured | None:
+        small = _named("services_memory", "what", what, "peak_small")(results)
+        large = _named("services_memory", "what", what, "peak_large")(results)
+        if small is None or large is None:
+            return None
+        return Measured((large.value - small.value) / 1e6, "4 at once", large.void)
+
+    return find
+
+
 def _peer(case: str, *, litellm: bool) -> Find:
     def peers(relay: str) -> bool:
         return relay not in RIG and relay.startswith("litellm") == litellm
@@ -268,6 +281,10 @@ TARGETS = (
             "chat, Anthropic channel ÷ chat, OpenAI channel",
             "messages, OpenAI channel ÷ chat, OpenAI channel",
         )
+    ),
+    *(
+        Target("–", f"MB more, {what}, than of small ones", _larger(what), FLAT_BYTES_MAX / 1e6)
+        for what in ("embeddings of 1 MB", "an audio upload of 20 MB")
     ),
     Target("P14", "2 workers ÷ 1, per core (needs 4 cores)", _none, goal=0.95, most=False),
 )
