@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from proxy.app import commands
-from proxy.app.demo import MODELS as DEMO_MODELS
+from proxy.app.demo_words import MODELS as DEMO_MODELS
 from proxy.app.office import Office
 from proxy.core.deployments import azure_address
 from proxy.core.entities import Dialect

@@ -9,25 +9,13 @@ import aiohttp
 import orjson
 import pytest
 
-from proxy.app.demo import (
-    ANSWER,
-    ECHO_WORDS_MAX,
-    MODELS,
-    Demo,
-    PromptError,
-    compose,
-    read_prompt,
-    start_demo,
-)
+from proxy.app.demo import Demo, start_demo
+from proxy.app.demo_words import ANSWER, MODELS, compose, read_prompt
 from proxy.core.entities import Tokenizer
 from proxy.core.tokenizers import exact_count
 
 COUNT = exact_count(Tokenizer.O200K)
 ASK = {"model": "demo-gpt", "messages": [{"role": "user", "content": "say something nice"}]}
-
-
-def words(text: str) -> int:
-    return len(text.split())
 
 
 def against_demo(
@@ -135,33 +123,11 @@ def test_a_token_limit_is_met_exactly_and_reported(limit: int) -> None:
     assert plain["usage"]["completion_tokens"] == limit
 
 
-def test_a_word_is_cut_where_its_tokens_no_longer_fit() -> None:
-    prompt = read_prompt(orjson.dumps({**ASK, "max_tokens": 3}))
-    answer = compose(prompt, len)
-    assert (answer.pieces, answer.output_tokens, answer.cut) == (("Slu",), 3, True)
-    nothing = compose(prompt, lambda text: 4 * bool(text))
-    assert (nothing.pieces, nothing.output_tokens, nothing.cut) == ((), 0, True)
-
-
-def test_the_prompt_is_echoed_from_every_kind_of_content() -> None:
-    parts = [{"type": "text", "text": "last part"}, {"type": "image_url"}, "odd"]
-    messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": None}]
-    prompt = read_prompt(orjson.dumps({"messages": messages}))
-    assert prompt.text == "last part"
-    assert prompt.model == MODELS[0]
-    many = read_prompt(orjson.dumps({"messages": [{"content": "zz " * 100}]}))
-    assert "".join(compose(many, words).pieces).count(" zz") == ECHO_WORDS_MAX
-    empty = read_prompt(b'{"messages": []}')
-    assert "".join(compose(empty, words).pieces).endswith("You asked nothing.")
-
-
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b"{}", b'{"messages": [1]}', b'{"messages": [], "max_tokens": "x"}']
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 def test_bad_requests_get_a_400_in_the_dialect(path: str, body: bytes) -> None:
-    with pytest.raises(PromptError):
-        read_prompt(body)
     status, answer = post(path, body)
     error = orjson.loads(answer)
     assert status == 400
@@ -219,3 +185,45 @@ def test_it_runs_as_a_program_of_its_own() -> None:
                 assert answer.status == 200
         finally:
             child.kill()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "shape"),
+    [
+        ("/v1/completions", {"prompt": 5}, "param"),
+        ("/v1/responses", {"input": None}, "param"),
+        ("/v1beta/models/demo-gpt:generateContent", {"contents": 5}, "status"),
+        ("/v1/embeddings", {}, "param"),
+        ("/v1/messages/count_tokens", {}, "type"),
+        ("/v1beta/models/org/demo:countTokens", {}, "status"),
+    ],
+)
+def test_every_endpoint_refuses_in_its_own_dialect(path: str, body: Any, shape: str) -> None:
+    status, answer = post(path, body)
+    assert status == 400
+    assert shape in orjson.loads(answer)["error"]
+
+
+def test_a_model_may_be_in_the_path() -> None:
+    ask = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
+    _, whole = post("/v1beta/models/org/demo-x:generateContent", ask)
+    assert orjson.loads(whole)["modelVersion"] == "org/demo-x"
+    _, streamed = post("/v1beta/models/demo-x:streamGenerateContent?alt=sse", ask)
+    assert streamed.count(b"\r\n\r\n") > 10
+    _, counted = post("/v1beta/models/demo-x:countTokens", ask)
+    assert orjson.loads(counted)["totalTokens"] > 1
+
+
+def test_files_come_in_forms() -> None:
+    async def client(session: aiohttp.ClientSession, demo: Demo) -> Any:
+        form = aiohttp.FormData()
+        form.add_field("model", "demo-hear")
+        form.add_field("file", b"0" * 16_000, filename="a.mp3", content_type="audio/mpeg")
+        async with session.post(f"{demo.base_url}/v1/audio/transcriptions", data=form) as answer:
+            assert answer.status == 200
+            return await answer.json()
+
+    assert against_demo(client) == {
+        "text": "This recording has 16000 bytes.",
+        "usage": {"type": "duration", "seconds": 1},
+    }
