@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 
 from proxy.app import seed
-from proxy.app.demo_words import MODELS, start_demo
+from proxy.app.demo import start_demo
+from proxy.app.demo_words import MODELS
 from proxy.app.directory import DataDirectory
 from proxy.app.office import open_office
 from proxy.app.seed import Seeded, Upstream, demo_upstreams, list_models, merged, tokenizer_of

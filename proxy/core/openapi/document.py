@@ -70,6 +70,9 @@ ANSWER_HEADERS: Final[Mapping[str, str]] = {
 REQUEST_HEADERS: Final[Mapping[str, str]] = {
     "x-max-cost": "What the call may cost at most: USD, or nano-USD as `50000 nano`.",
     "x-dry-run": "`true`: make no call, but say what it would hold and cost.",
+    "x-sluice-usage": "`include`: put the cost into the answer's usage.",
+    "x-sluice-cache": "`use`, `refresh` or `off`: what to do with kept answers.",
+    "x-sluice-cache-ttl": "How long this answer may be kept, seconds.",
 }
 """What a caller may ask of the relay itself, by header."""
 _PLAIN_HEADERS: Final = ("retry-after", "retry-after-ms", "x-should-retry")
