@@ -4,7 +4,7 @@ Rules: as for streams (`proxy.core.deltas`): typed first, tolerant second, never
 answer that reports its usage as documented is decoded for that alone; its texts are skipped, and
 read only when somebody has to count them. This module must not know prices or sockets.
 
-Sources: WIRE.md sections 1, 3 and 5.
+Sources: WIRE.md sections 1, 3 and 5; `proxy/core/gemini_events.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,6 +29,7 @@ from proxy.core.deltas import (
     openai_runs,
 )
 from proxy.core.entities import Wire
+from proxy.core.gemini_events import endings, event_runs, gemini_event, reported
 from proxy.core.response_events import ANSWER_ID_CHARS_MAX, output_runs, reason_of, with_searches
 from proxy.core.usage import UsageTally
 from proxy.core.usage_reports import AnthropicReport, OpenAIReport
@@ -298,9 +299,34 @@ def _tolerant_message(value: dict[str, object]) -> _Message:
     )
 
 
+def _gemini(body: bytes) -> PlainReading:
+    event = gemini_event(body)
+    if event is None:
+        return _unreadable(body)
+    tally = UsageTally()
+    usage = reported(event)
+    if usage is not None:
+        tally.gemini(usage)
+    ended = endings(event, 1)
+    return PlainReading(
+        readable=True,
+        error=is_set(event.error),
+        tally=tally,
+        finish_reason=ended[-1][1] if ended else None,
+        read_texts=_gemini_texts,
+        body=body,
+    )
+
+
+def _gemini_texts(body: bytes) -> tuple[str, ...]:
+    event = gemini_event(body)
+    return () if event is None else tuple([text for _, text in event_runs(event)])
+
+
 READINGS: Final[Mapping[Wire, Callable[[bytes], PlainReading]]] = {
     Wire.CHAT: _openai,
     Wire.MESSAGES: _anthropic,
     Wire.RESPONSES: _responses,
+    Wire.GEMINI: _gemini,
 }
 """What reads a plain answer, by its wire form."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 from proxy.core.entities import WIRE_ENDPOINTS, Channel, Group, Key, Model, Plan, User, Wire
 from proxy.core.limits import EffectiveLimits, RateLimits
 
-TRANSLATED = (Wire.CHAT, Wire.MESSAGES, Wire.RESPONSES)
+TRANSLATED = (Wire.CHAT, Wire.MESSAGES, Wire.RESPONSES, Wire.GEMINI)
 """Wire forms that are carried over into each other, in the order upstreams of them are asked."""
 SUGGESTIONS_MAX = 3
 SUGGEST_CANDIDATES_MAX = 2_000

@@ -485,7 +485,7 @@ class Exchange:
         if self.over or self._backlog:
             return out
         everyone = len(self._finished) >= self._expect.choices
-        if self._expect.terminal is _FINISH_REASON and everyone:
+        if everyone and (self._look.endless or self._expect.terminal is _FINISH_REASON):
             self._terminate(b"")
             return out
         self._fail(outcomes.truncated("the upstream ended its stream without a terminal event"))

@@ -20,6 +20,8 @@ from proxy.core.deltas import (
     openai_runs,
 )
 from proxy.core.entities import Wire
+from proxy.core.gemini_events import EVENT_BYTES_MAX as GEMINI_EVENT_BYTES_MAX
+from proxy.core.gemini_events import GeminiEvents
 from proxy.core.outcomes import Expectation
 from proxy.core.passthrough import LESSONS_MAX, Take, take_anthropic, take_openai
 from proxy.core.response_events import EVENT_BYTES_MAX as RESPONSES_EVENT_BYTES_MAX
@@ -43,6 +45,8 @@ class Look(Struct, frozen=True):
     """How the usage in a `Sight` is taken."""
     lessons: int = LESSONS_MAX
     """Patterns learnt in vain before giving up; 0 for events that never repeat themselves."""
+    endless: bool = False
+    """No event is the last: a stream is complete when every choice finished and its body ends."""
     event_bytes_max: int = 0
     """Events must be whole up to so many bytes, and fail beyond; 0: the exchange's own limit, and
     larger ones pass in parts."""
@@ -89,9 +93,24 @@ def _responses(_expect: Expectation) -> Look:
     )
 
 
+def _gemini(expect: Expectation) -> Look:
+    events = GeminiEvents(expect.choices)
+    return Look(
+        events.take,
+        events.runs,
+        events.ends,
+        events.see,
+        report=UsageTally.gemini,
+        lessons=0,  # every event brings usage
+        endless=True,
+        event_bytes_max=GEMINI_EVENT_BYTES_MAX,
+    )
+
+
 LOOKS: Final[Mapping[Wire, Callable[[Expectation], Look]]] = {
     Wire.CHAT: _chat,
     Wire.MESSAGES: _messages,
     Wire.RESPONSES: _responses,
+    Wire.GEMINI: _gemini,
 }
 """What makes the look of one stream, by its wire form."""

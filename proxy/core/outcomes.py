@@ -15,6 +15,10 @@ from proxy.core.sse import EVENT_BYTES_MAX
 
 RESPONSE_BYTES_MAX: Final = 64 << 20
 ERROR_BODY_BYTES_MAX: Final = 65_536
+_RETRY_DELAY: Final = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
+_BAD_REQUEST, _UNAUTHORIZED = 400, 401
+_KEY_INVALID: Final = b'"API_KEY_INVALID"'
+"""Google's reason (google.rpc.ErrorInfo) for refusing a key, which it does with a 400."""
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
@@ -127,17 +131,23 @@ def too_large(what: str) -> Failure:
 
 
 def _refused(head: ResponseHead, body: bytes) -> Failure:
-    message = f"the upstream answered {head.status}"
-    return Failure(FailureKind.STATUS, message, head.status, _pause_asked(head), body)
+    message, status = f"the upstream answered {head.status}", head.status
+    if status == _BAD_REQUEST and _KEY_INVALID in body:
+        status = _UNAUTHORIZED
+    return Failure(FailureKind.STATUS, message, status, _pause_asked(head, body), body)
 
 
-def _pause_asked(head: ResponseHead) -> str | None:
+def _pause_asked(head: ResponseHead, body: bytes) -> str | None:
     """How long an upstream asks to be left alone, as a `retry-after` would say it.
 
     OpenAI and Azure say it in milliseconds too, which SDKs believe first (WIRE.md section 4);
-    Azure's token limits at times in `x-rate-limit-reset-tokens` alone, as seconds.
+    Azure's token limits at times in `x-rate-limit-reset-tokens` alone, as seconds; Google says it
+    in the body, among the details of its error (google.rpc.RetryInfo).
     """
     wait = head.header("retry-after-ms")
     if wait is not None and _MILLISECONDS.fullmatch(wait):
         return f"{float(wait) / 1000:.3f}"
-    return head.header("retry-after") or head.header("x-rate-limit-reset-tokens")
+    said = head.header("retry-after") or head.header("x-rate-limit-reset-tokens")
+    if said is None and (found := _RETRY_DELAY.search(body)) is not None:
+        return found[1].decode()
+    return said

@@ -73,6 +73,7 @@ GEMINI: Final[Names] = {
     "candidatesTokenCount": "candidates",
     "thoughtsTokenCount": "reasoning",
     "totalTokenCount": "sum",
+    SEARCHES: "searches",
     "promptTokensDetails": {"AUDIO": "audio_input", "IMAGE": "image_input"},
     "cacheTokensDetails": {"AUDIO": "audio_cached", "IMAGE": "image_cached"},
     "candidatesTokensDetails": {"AUDIO": "audio_output", "IMAGE": "image_output"},

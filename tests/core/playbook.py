@@ -20,6 +20,7 @@ STREAM = Expectation(Wire.CHAT, stream=True)
 STRIPPED = replace(STREAM, strip_usage=True)
 PLAIN = Expectation(Wire.CHAT, stream=False)
 MESSAGES = Expectation(Wire.MESSAGES, stream=True)
+GEMINI = Expectation(Wire.GEMINI, stream=True)
 RESPONSES = Expectation(Wire.RESPONSES, stream=True)
 FINISH = replace(STREAM, terminal=TerminalRule.FINISH_REASON)
 
@@ -202,7 +203,9 @@ def anywhere(data: bytes, seed: int, longest: int) -> list[bytes]:
 def expectation(stream: UpstreamStream, **changes: object) -> Expectation:
     """What a relay expects of a generated stream."""
     wire = stream.wire or FORMS[stream.dialect]
-    expect = Expectation(wire, stream=True, terminal=TerminalRule(stream.terminal))
+    # To a form without a last event a channel's setting makes no difference.
+    rule = TerminalRule.DONE if wire is Wire.GEMINI else TerminalRule(stream.terminal)
+    expect = Expectation(wire, stream=True, terminal=rule)
     return replace(expect, **changes)  # type: ignore[arg-type]  # fields of Expectation
 
 

@@ -109,6 +109,22 @@ def test_searches_of_a_response_are_billed() -> None:
     assert read.tally.usage() == Usage(input_uncached=9, output=4, searches=1)
 
 
+def test_an_answer_of_gemini(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [{"text": "hm", "thought": True}, {"text": "hi"}, {"functionCall": {"name": "f"}}]
+    answer = {
+        "candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 3},
+    }
+    read = plain_usage(orjson.dumps(answer), Wire.GEMINI)
+    assert (read.readable, read.error, read.finish_reason) == (True, False, "STOP")
+    assert read.texts == ("hm", "hi", "f")
+    assert read.tally.usage() == Usage(input_uncached=9, output=3)
+    bare = plain_usage(b'{"error":{"code":503}}', Wire.GEMINI)
+    assert (bare.error, bare.finish_reason, bare.tally.seen) == (True, None, False)
+    monkeypatch.setattr(answers, "gemini_event", lambda _: None)
+    assert len(read.texts) == 0
+
+
 def test_usage_may_be_missing() -> None:
     plain = plain_usage(b'{"choices":[{"message":{"content":"hi"}}]}', Wire.CHAT)
     assert (plain.tally.seen, plain.texts, plain.finish_reason) == (False, ("hi",), None)
@@ -203,7 +219,12 @@ ANTHROPIC_REPORTS = st.fixed_dictionaries(
 )
 
 
-@given(OPENAI_REPORTS | ANTHROPIC_REPORTS, st.sampled_from(FORMS), st.booleans(), st.integers(0, 9))
+REPORTING = [wire for wire in FORMS if wire is not Wire.GEMINI]  # whose report has no typed reading
+
+
+@given(
+    OPENAI_REPORTS | ANTHROPIC_REPORTS, st.sampled_from(REPORTING), st.booleans(), st.integers(0, 9)
+)
 def test_the_typed_report_says_what_the_members_say(
     report: dict[str, object], wire: Wire, complete: bool, delivered: int
 ) -> None:

@@ -99,10 +99,12 @@ def test_a_form_that_a_channel_serves_itself_is_preferred_to_any_translation() -
         Wire.MESSAGES: (both,),
         Wire.RESPONSES: (both,),
         Wire.COMPLETIONS: (chat,),
-        Wire.GEMINI: (),
+        Wire.GEMINI: (chat,),
     }
     assert made.channels_serving("default", "gpt-4.1", Wire.CHAT) == ()
-    assert made.channels_serving("default", "gpt-4o-mini", Wire.GEMINI) == (gemini,)
+    for wire in (Wire.GEMINI, Wire.CHAT, Wire.MESSAGES, Wire.RESPONSES):
+        assert made.channels_serving("default", "gpt-4o-mini", wire) == (gemini,)
+    assert made.channels_serving("default", "gpt-4o-mini", Wire.COMPLETIONS) == ()
     assert [spoken(chat, wire) for wire in (Wire.CHAT, Wire.MESSAGES)] == [Wire.CHAT, Wire.CHAT]
     assert spoken(both, Wire.RESPONSES) is Wire.RESPONSES
     assert spoken(both, Wire.CHAT) is Wire.MESSAGES

@@ -18,6 +18,7 @@ from proxy.core.tokenizers import exact_count
 from tests.core.playbook import (
     END,
     FINISH,
+    GEMINI,
     MESSAGES,
     PLAIN,
     RESPONSES,
@@ -183,6 +184,37 @@ def test_an_answer_told_only_by_its_end_is_counted() -> None:
     exchange = begun(RESPONSES, end).exchange
     assert (exchange.terminal, exchange.shown) == (end, True)
     assert (exchange.meter.advance(), exchange.wire_bytes) == (5, 0)
+
+
+def generated(*parts: object, finish: str | None = None, index: int = 0) -> bytes:
+    candidate: dict[str, object] = {"content": {"parts": parts}, "index": index}
+    if finish is not None:
+        candidate["finishReason"] = finish
+    usage = {"promptTokenCount": 7, "totalTokenCount": 7}
+    return (
+        b"data: " + orjson.dumps({"candidates": [candidate], "usageMetadata": usage}) + b"\r\n\r\n"
+    )
+
+
+def test_a_gemini_stream_ends_with_its_body_when_every_candidate_has() -> None:
+    hello, last = generated({"text": "Hello"}), generated({"text": ""}, finish="STOP")
+    other = generated({"text": "a"}, finish="MAX_TOKENS", index=1)
+    connection = begun(replace(GEMINI, choices=2), generated({"text": ""}))
+    assert connection.at(Phase.PREAMBLE)
+    connection.feed(chunk(hello) + chunk(last))
+    assert connection.at(Phase.CONTENT)
+    assert connection.exchange.finishing
+    connection.feed(chunk(other) + END)
+    exchange = connection.exchange
+    assert (exchange.phase, exchange.terminal) == (Phase.TERMINAL, b"")
+    assert (exchange.finish_reason, exchange.reusable) == ("MAX_TOKENS", True)
+    assert connection.body == generated({"text": ""}) + hello + last + other
+    assert (exchange.events, exchange.meter.advance()) == (4, 6)
+    assert exchange.tally.usage().input_uncached == 7
+    one = begun(replace(GEMINI, choices=2), hello, last)
+    one.feed(END)
+    assert one.exchange.failure is not None
+    assert one.exchange.failure.kind is FailureKind.TRUNCATED
 
 
 @pytest.mark.parametrize("cut", [True, False])

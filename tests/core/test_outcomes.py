@@ -100,3 +100,17 @@ def test_the_others() -> None:
     assert (failure.kind, len(failure.body)) == (FailureKind.ERROR_EVENT, ERROR_BODY_BYTES_MAX)
     assert outcomes.truncated("it stopped").kind is FailureKind.TRUNCATED
     assert outcomes.too_large("an event").message == "an event"
+
+
+def test_google_says_in_the_body_what_others_say_in_the_head() -> None:
+    """A key it does not know is a 400, and how long to wait is a detail of the error."""
+    unknown = b'{"error":{"code":400,"details":[{"reason": "API_KEY_INVALID"}]}}'
+    for status, body, told in ((400, unknown, 401), (400, b"{}", 400), (404, unknown, 404)):
+        failure = outcomes.plain(head(status), body, stream=False, whole=True)
+        assert failure is not None
+        assert failure.status == told
+    delay = b'{"error":{"details":[{"retryDelay": "17.4s"}]}}'
+    for headers, wanted in (({}, "17.4"), ({"retry_after": "3"}, "3")):
+        failure = outcomes.plain(head(429, **headers), delay, stream=False, whole=True)
+        assert failure is not None
+        assert failure.retry_after == wanted

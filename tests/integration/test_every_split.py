@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.core.entities import Dialect
 from tests.core.playbook import (
     END,
     Connection,
@@ -22,9 +23,11 @@ from tests.core.playbook import (
 )
 from tests.corpora.framing import bytes_of
 from tests.corpora.sse import SseCase, sse
+from tests.integration import streams
+from tests.integration.gemini_streams import GEMINI_STREAMS
 from tests.integration.stream_record import UpstreamStream
-from tests.integration.streams import STREAMS
 
+STREAMS = streams.STREAMS + GEMINI_STREAMS
 EVERYWHERE_BYTES_MAX = 5_200
 """Streams up to here are cut at every place; of larger ones, the places around event ends."""
 
@@ -44,9 +47,9 @@ def whole(stream: UpstreamStream, wire: bytes, *, usage_asked: bool, verbatim: b
     return played
 
 
-def test_there_are_enough_small_streams_of_both_dialects() -> None:
+def test_there_are_enough_small_streams_of_every_dialect() -> None:
     assert len(SMALL) >= 60
-    assert len({stream.dialect for stream in SMALL}) == 2
+    assert {stream.dialect for stream in SMALL} == set(Dialect)
 
 
 @pytest.mark.parametrize("stream", SMALL, ids=name)
