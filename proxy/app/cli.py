@@ -284,6 +284,7 @@ def channel() -> None:
 @click.option("--weight", type=int, default=1, show_default=True)
 @click.option("--allow-private", is_flag=True, help="The address may be a private one.")
 @click.option("--api-version", metavar="VERSION", help="Of Azure OpenAI: a date, v1 or preview.")
+@click.option("--endpoint", "endpoints", multiple=True, help="If not those of its dialect.")
 def channel_add(target: Target, **options: Any) -> None:
     """Add a channel, or change the one of that name."""
     pairs = [text.partition("=") for text in options["models"]]
@@ -291,6 +292,9 @@ def channel_add(target: Target, **options: Any) -> None:
     options["keys"] = [read_key(text) for text in options["keys"]] or [NO_KEY]
     options |= address_of(options["base_url"], options.pop("api_version"))
     options["groups"] = list(options["groups"])
+    options["endpoints"] = list(options["endpoints"])
+    if not options["endpoints"]:
+        del options["endpoints"]
     target.show(target.do("channel add", {"table": options}))
 
 

@@ -19,7 +19,7 @@ import msgspec
 from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.app.trial import try_channel
-from proxy.core.entities import BudgetPeriod
+from proxy.core.entities import DIALECT_ENDPOINTS, BudgetPeriod
 from proxy.core.ids import format_id, parse_id
 from proxy.core.ledger import DAY_SECONDS
 from proxy.core.money import format_usd, parse_usd
@@ -245,6 +245,9 @@ async def channel_list(office: Office, _a: Arguments) -> object:
             "keys": len(channel.keys),
             "groups": sorted(channel.groups),
             "models": sorted(channel.models),
+            "endpoints": None
+            if channel.endpoints == DIALECT_ENDPOINTS[channel.dialect]
+            else sorted(channel.endpoints),
             "priority": channel.priority,
             "weight": channel.weight,
         }

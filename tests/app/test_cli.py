@@ -129,7 +129,15 @@ def test_channels_are_added_listed_and_tried(data: Path) -> None:
     assert "no connection" in broken.stdout
     assert "mine" in [row["name"] for row in done(data, "channel", "list")]
     at = "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"
-    done(data, "channel", "add", "mine", "--base-url", at, "--key", "k", "--model", "gpt-4o=d")
+    (plain,) = (row for row in done(data, "channel", "list") if row["name"] == "mine")
+    assert plain["endpoints"] is None, "those of its dialect"
+    only = ("--endpoint", "chat", "--endpoint", "responses")
+    again = ("channel", "add", "mine", "--base-url", at, "--key", "k", "--model", "gpt-4o=d")
+    done(data, *again, *only)
+    (mine,) = (row for row in done(data, "channel", "list") if row["name"] == "mine")
+    assert mine["endpoints"] == ["chat", "responses"]
+    refused = sluice(data, *again, "--endpoint", "chats")
+    assert "endpoints must be some of chat, " in refused.stderr
     (mine,) = (row for row in done(data, "catalog", "export")["channel"] if row["name"] == "mine")
     assert mine["base_url"] == "https://r.openai.azure.com"
     assert mine["api_version"] == "2024-10-21"
