@@ -34,10 +34,10 @@ class NodeSdks:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Self:
         node, sdks = clients.need_node(), clients.need("sdks")
+        self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [str(node), "tests/node/driver.mjs", str(sdks)],
             stdin=subprocess.PIPE,

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import clients
 from tests.integration.agents import AGENTS, Ended, Task
 from tests.integration.aimock import Aimock
 from tests.integration.llama import MODEL_NAME, LlamaServer
@@ -118,6 +119,7 @@ def test_an_agent_reads_a_file_and_answers_by_it(
 
 @pytest.fixture(scope="module")
 def llama() -> Iterator[LlamaServer]:
+    clients.need("agents")
     with LlamaServer(CONTEXT_TOKENS) as server:
         yield server
 
