@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from proxy.core.entities import DIALECT_ENDPOINTS, Dialect
 from proxy.core.examples.programs import LANGUAGES, render
 from proxy.core.examples.sample import ENDPOINTS, IMAGE_IN, SPEECH, STREAMED
 from proxy.core.urls import NOT_YET, Endpoint
@@ -24,6 +25,9 @@ RUN_SECONDS_MAX = 120
 """Go compiles its whole library the first time."""
 MODEL = "org/a'b\"c\\é`${x}#{y}%20<z>@:free"
 CLAUDE = f"claude/{MODEL}"
+GEMINI = f"gemini/{MODEL}"
+PRICE = {"input": "1.00", "output": "4.00", "image": "0.01", "character": "15.00",
+         "audio_hour": "0.36", "call": "0.0001"}  # fmt: skip
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -62,12 +66,17 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     try:
         assert demo.stdout is not None
         assert demo.stdout.readline()
-        url = f"http://127.0.0.1:{port}/v1"
+        url = f"http://127.0.0.1:{port}"
+        of_openai = sorted(DIALECT_ENDPOINTS[Dialect.OPENAI] | {"responses"})
         upstreams = [
-            UpstreamAt("gpt", "openai", url, {MODEL: "demo-gpt"}),
-            UpstreamAt("claude", "anthropic", url, {CLAUDE: "demo-claude"}),
+            UpstreamAt(
+                "gpt", "openai", f"{url}/v1", {MODEL: "demo-gpt"}, settings={"endpoints": of_openai}
+            ),
+            UpstreamAt("claude", "anthropic", f"{url}/v1", {CLAUDE: "demo-claude"}),
+            UpstreamAt("gemini", "gemini", f"{url}/v1beta", {GEMINI: "demo-gemini"}),
         ]
-        with RelayProcess(folder / "relay", upstreams) as relay:
+        models = {MODEL: {"endpoints": of_openai, "price": PRICE}}
+        with RelayProcess(folder / "relay", upstreams, models=models) as relay:
             yield Bench(relay, relay.account())
     finally:
         demo.kill()
@@ -80,7 +89,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def test_the_program_runs(
     bench: Bench, tmp_path: Path, language: str, endpoint: str, stream: bool
 ) -> None:
-    model = CLAUDE if endpoint == "messages" else MODEL
+    model = {"messages": CLAUDE, "gemini_generate": GEMINI}.get(endpoint, MODEL)
     program = render(endpoint, language, base_url=bench.relay.url, model=model, stream=stream)
     folder = tmp_path / "program"
     folder.mkdir()
