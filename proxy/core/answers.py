@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from proxy.core.deltas import (
     UNREADABLE,
@@ -219,6 +220,17 @@ def _anthropic_texts(body: bytes) -> tuple[str, ...]:
     return tuple([text for part in parts if (text := _part_text(part))])
 
 
+def _completions(body: bytes) -> PlainReading:
+    found = _openai(body)
+    return replace(found, read_texts=_completions_texts) if found.readable else found
+
+
+def _completions_texts(body: bytes) -> tuple[str, ...]:
+    """One text a choice, empty ones too."""
+    choices = as_list(as_dict(load_object(body)).get("choices"))
+    return tuple([countable_text(as_dict(choice).get("text")) for choice in choices])
+
+
 def _responses(body: bytes) -> PlainReading:
     try:
         figures = _decode_responses_figures(body)
@@ -327,6 +339,7 @@ READINGS: Final[Mapping[Wire, Callable[[bytes], PlainReading]]] = {
     Wire.CHAT: _openai,
     Wire.MESSAGES: _anthropic,
     Wire.RESPONSES: _responses,
+    Wire.COMPLETIONS: _completions,
     Wire.GEMINI: _gemini,
 }
 """What reads a plain answer, by its wire form."""

@@ -59,6 +59,12 @@ def echoed(members: Mapping[str, Raw]) -> tuple[int, ...]:
     return tuple([size for size in sizes for _ in range(_returned(members))])
 
 
+def without_echo(texts: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[str, ...]:
+    """The texts of an answer's choices without what `echoed` says of them."""
+    spare = (0,) * (len(texts) - len(sizes))
+    return tuple([text[size:] for text, size in zip(texts, sizes + spare, strict=False)])
+
+
 def read_prompt(members: Mapping[str, Raw], _model: str) -> Prompt:
     """Collect the prompts of a body, and what is to follow the insertion, from its `members`."""
     pieces: list[str] = []

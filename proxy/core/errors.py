@@ -44,6 +44,9 @@ class ErrorCode(Enum):
         400, "invalid_request", "invalid_request_error", "invalid_request_error"
     )
     INVALID_JSON = ErrorRow(400, "invalid_json", "invalid_request_error", "invalid_request_error")
+    MODEL_ENDPOINT_MISMATCH = ErrorRow(
+        400, "model_endpoint_mismatch", "invalid_request_error", "invalid_request_error"
+    )
     MAX_COST_EXCEEDED = ErrorRow(
         400, "max_cost_exceeded", "invalid_request_error", "invalid_request_error"
     )

@@ -27,6 +27,7 @@ from proxy.core.passthrough import LESSONS_MAX, Take, take_anthropic, take_opena
 from proxy.core.response_events import EVENT_BYTES_MAX as RESPONSES_EVENT_BYTES_MAX
 from proxy.core.response_events import ResponseEvents
 from proxy.core.sights import Sight
+from proxy.core.text_chunks import TextChunks
 from proxy.core.usage import UsageTally
 
 
@@ -93,6 +94,11 @@ def _responses(_expect: Expectation) -> Look:
     )
 
 
+def _completions(expect: Expectation) -> Look:
+    chunks = TextChunks(expect.echoed)
+    return Look(chunks.take, chunks.runs, chunks.ends, chunks.see)
+
+
 def _gemini(expect: Expectation) -> Look:
     events = GeminiEvents(expect.choices)
     return Look(
@@ -111,6 +117,7 @@ LOOKS: Final[Mapping[Wire, Callable[[Expectation], Look]]] = {
     Wire.CHAT: _chat,
     Wire.MESSAGES: _messages,
     Wire.RESPONSES: _responses,
+    Wire.COMPLETIONS: _completions,
     Wire.GEMINI: _gemini,
 }
 """What makes the look of one stream, by its wire form."""

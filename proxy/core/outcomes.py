@@ -68,6 +68,8 @@ class Expectation:
     verbatim: bool = True
     """The client takes chunked framing, so whole chunks may pass as they are."""
     event_bytes_max: int = EVENT_BYTES_MAX
+    echoed: tuple[int, ...] = ()
+    """Characters of the prompt that come back at the start of each choice, and are no output."""
 
 
 def is_good(head: ResponseHead) -> bool:

@@ -94,7 +94,6 @@ NOT_YET: Final = frozenset(
         Endpoint.RESPONSE,
         Endpoint.RESPONSE_CANCEL,
         Endpoint.RESPONSE_INPUT_ITEMS,
-        Endpoint.COMPLETIONS,
         Endpoint.EMBEDDINGS,
         Endpoint.IMAGES_GENERATIONS,
         Endpoint.IMAGES_EDITS,

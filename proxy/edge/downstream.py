@@ -51,6 +51,7 @@ _CALLS: Final = {
     Endpoint.CHAT: Wire.CHAT,
     Endpoint.MESSAGES: Wire.MESSAGES,
     Endpoint.RESPONSES: Wire.RESPONSES,
+    Endpoint.COMPLETIONS: Wire.COMPLETIONS,
 }
 """The form of the bodies of each endpoint that is a call."""
 

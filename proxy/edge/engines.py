@@ -51,6 +51,7 @@ def stream_exchange(
             choices=request.choices,
             verbatim=own and verbatim,
             event_bytes_max=event_bytes_max,
+            echoed=request.echoed,
         ),
         new_meter(offer.model, calibration),
         UsageTally(),

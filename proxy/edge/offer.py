@@ -5,6 +5,8 @@ is billed without being seen or whose provider may search, holds its ceiling (DE
 searches included. Nano-USD, tokens of all choices together. This module must not know wallets.
 """
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -17,7 +19,8 @@ from proxy.core.money import format_usd
 from proxy.core.requests import CallRequest
 from proxy.core.searches import SEARCHES_HELD, SEARCHES_MAX, searches_max
 from proxy.core.translation.conversation import Wire
-from proxy.edge.models import model_named
+from proxy.core.urls import CANONICAL, Endpoint
+from proxy.edge.models import endpoints_of, model_named
 
 
 class Offer(Struct, frozen=True, gc=False):
@@ -74,12 +77,12 @@ def callable_model(catalog: Catalog, key: Key, request: CallRequest) -> Model:
     """Return the model asked for. Raises RelayError when the key cannot call it this way."""
     name = request.model
     model = catalog.models.get(name)
-    if (
-        model is None
-        or (key.models is not None and name not in key.models)
-        or not catalog.channels_serving(key.group, name, request.wire)
-    ):
+    served = catalog.channels_serving(key.group, name, request.wire)
+    if model is None or (key.models is not None and name not in key.models) or not served:
         model = model_named(catalog, key, name)
+    if not served or (model.endpoints is not None and not _is_for(model, request.wire)):
+        endpoint = Endpoint(WIRE_ENDPOINTS[request.wire])
+        raise mismatch(name, endpoint, endpoints_of(catalog, key.group, model))
     if model.price is None:
         raise RelayError(
             ErrorCode.MODEL_NOT_PRICED,
@@ -87,6 +90,25 @@ def callable_model(catalog: Catalog, key: Key, request: CallRequest) -> Model:
             param="model",
         )
     return model
+
+
+def mismatch(name: str, endpoint: Endpoint, usable: Sequence[Endpoint]) -> RelayError:
+    """Say where a model works that does not at `endpoint`."""
+    works = " or ".join(f"POST {CANONICAL[one]}" for one in usable)
+    return RelayError(
+        ErrorCode.MODEL_ENDPOINT_MISMATCH,
+        f"The model `{name}` does not work with {CANONICAL[endpoint]}. "
+        + (f"Use {works}, or another model." if works else "Use another model."),
+        param="model",
+    )
+
+
+def _is_for(model: Model, wire: Wire) -> bool:
+    """Whether its operator lets callers use a model in the form `wire`."""
+    if model.endpoints is None:
+        return True
+    streamed = wire is Wire.GEMINI and Endpoint.GEMINI_STREAM in model.endpoints
+    return streamed or WIRE_ENDPOINTS[wire] in model.endpoints
 
 
 def make_offer(

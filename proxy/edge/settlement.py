@@ -12,6 +12,7 @@ from proxy.core import pricing
 from proxy.core.answers import PlainReading, plain_usage
 from proxy.core.bill import NOTHING, Delivered, Statement, state
 from proxy.core.catalog import spoken
+from proxy.core.completions import without_echo
 from proxy.core.entities import (
     MULTIPLIER_ONE,
     Attempt,
@@ -93,7 +94,10 @@ def _whole(call: "Call", exchange: Exchange, *, exact: bool) -> Delivered:
     answer = reading(call, exchange)
     if answer.tally.final:
         return Delivered(content=True, output_tokens=0, exact=exact)
-    counted = count_texts(answer.texts, call.offer.model, call.world.calibration)
+    texts, echoed = answer.texts, call.offer.request.echoed
+    if echoed:
+        texts = without_echo(texts, echoed)
+    counted = count_texts(texts, call.offer.model, call.world.calibration)
     return Delivered(content=True, output_tokens=counted.tokens, exact=counted.exact)
 
 

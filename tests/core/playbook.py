@@ -221,7 +221,7 @@ def check_stream(stream: UpstreamStream, played: Played, *, usage_asked: bool) -
         assert played.phase is Phase.FAILED
         assert not played.terminal
         assert most.startswith(played.body)
-        errors = b'"error"' if stream.wire is None else b'"error":{', b"event: error"
+        errors = (b'"error":{' if stream.wire is Wire.RESPONSES else b'"error"', b"event: error")
         if played.shown and not any(error in most for error in errors):
             assert played.body == most
     if stream.terminal == "done" and stream.complete:

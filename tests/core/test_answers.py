@@ -125,6 +125,26 @@ def test_an_answer_of_gemini(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read.texts) == 0
 
 
+def test_a_text_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {
+        "choices": [
+            {"text": "hi", "index": 0, "logprobs": None, "finish_reason": "length"},
+            {"text": "", "index": 1, "finish_reason": "stop"},
+            {"index": 2},
+        ],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12},
+    }
+    read = plain_usage(orjson.dumps(body), Wire.COMPLETIONS)
+    assert (read.readable, read.error, read.finish_reason) == (True, False, "stop")
+    assert read.texts == ("hi", "", "")
+    assert read.tally.usage() == Usage(input_uncached=9, output=3)
+    assert plain_usage(b'{"error":{"message":"no"}}', Wire.COMPLETIONS).error
+    odd = plain_usage(
+        b'{"choices":[{"text":["a"]}],"usage":{"prompt_tokens":"9"}}', Wire.COMPLETIONS
+    )
+    assert (odd.texts, odd.tally.usage().input_uncached) == (("a",), 9)
+
+
 def test_usage_may_be_missing() -> None:
     plain = plain_usage(b'{"choices":[{"message":{"content":"hi"}}]}', Wire.CHAT)
     assert (plain.tally.seen, plain.texts, plain.finish_reason) == (False, ("hi",), None)

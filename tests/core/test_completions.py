@@ -105,6 +105,11 @@ def test_how_much_of_each_choice_repeats_its_prompt(
     assert completions.echoed(members(**fields)) == sizes
 
 
+def test_an_answer_without_its_prompts() -> None:
+    assert completions.without_echo(("ab!", "c?", "d"), (2, 1)) == ("!", "?", "d")
+    assert completions.without_echo(("a",), (5, 5)) == ("",)
+
+
 def test_a_prompt_too_deep_to_read_counts_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     class Deep:
         def decode(self, _: object) -> None:

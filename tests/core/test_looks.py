@@ -39,6 +39,8 @@ def test_every_look_reads_the_texts_of_any_data_and_changes_nothing(wire: Wire) 
         (Wire.MESSAGES, "", b'{"type":"message_stop"}', True),
         (Wire.MESSAGES, "message_stop", b'{"type":"ping"}', False),
         (Wire.MESSAGES, "message_stop", b"{", False),
+        (Wire.COMPLETIONS, "", b"[DONE]", True),
+        (Wire.COMPLETIONS, "", b"{}", False),
         (Wire.RESPONSES, "response.completed", b"{}", True),
         (Wire.RESPONSES, "", b'{"type":"response.incomplete"}', True),
         (Wire.RESPONSES, "response.completed", b"[DONE]", False),
@@ -53,6 +55,7 @@ def test_what_ends_a_stream(wire: Wire, name: str, data: bytes, ends: bool) -> N
 def test_only_forms_that_repeat_themselves_are_worth_a_pattern() -> None:
     assert look(Wire.CHAT).lessons
     assert look(Wire.MESSAGES).lessons
+    assert look(Wire.COMPLETIONS).lessons
     assert not look(Wire.RESPONSES).lessons
     assert look(Wire.RESPONSES).event_bytes_max == EVENT_BYTES_MAX
     assert not look(Wire.GEMINI).lessons
@@ -78,6 +81,7 @@ ORDINARY = {
         b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
         b'"delta":{"type":"text_delta","text":"Hi"}}\n\n'
     ),
+    Wire.COMPLETIONS: b'data: {"choices":[{"text":"Hi","index":0,"finish_reason":null}]}\n\n',
     Wire.RESPONSES: (
         b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
         b'"output_index":1,"content_index":0,"delta":"Hi"}\n\n'

@@ -36,8 +36,9 @@ from tests.integration.scripts import (
     stream_head,
 )
 from tests.integration.stream_record import UpstreamStream
-from tests.integration.streams import COMPLETE_STREAMS, STREAMS
+from tests.integration.streams import CHAT_AND_MESSAGES as STREAMS
 
+COMPLETE_STREAMS = tuple(stream for stream in STREAMS if stream.complete)
 ONE_BYTE_WRITES_BYTES_MAX = 20_000
 ROW_SECONDS_MAX = 5.0
 HEARTBEATS = re.compile(rb': keep-alive\n\n|event: ping\ndata: \{"type": "ping"\}\n\n')
