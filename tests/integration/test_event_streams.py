@@ -155,7 +155,8 @@ def check_whole(relayed: Relayed, stream: UpstreamStream, script: Script, *, ask
     assert row["verdict"] == Verdict.COMPLETE
     if stream.usage is not None:
         assert row["source"] == "reported"
-        assert (row["input"], row["output"]) == (stream.usage.input_total, stream.usage.output)
+        usage = stream.usage
+        assert (row["input"], row["output"]) == (usage.prompt_total, usage.completion_total)
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["asked", "not-asked"])
