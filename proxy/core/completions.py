@@ -34,7 +34,9 @@ _STRING = msgspec.json.Decoder(str)
 
 def check(members: Mapping[str, Raw]) -> None:
     """Refuse what the relay cannot work with. Raises RelayError."""
-    raw = members.get("prompt", _NULL)
+    if "prompt" not in members:
+        raise invalid("prompt", "is required: send a string; messages go to /v1/chat/completions")
+    raw = members["prompt"]
     if raw != _NULL and not (bytes(memoryview(raw)[:1]) == b'"' or is_array(raw)):
         raise invalid("prompt", "must be a string, or an array of at least one string or token")
     if len(_read(raw)) > PROMPTS_MAX:

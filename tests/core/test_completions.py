@@ -80,8 +80,13 @@ def test_candidates_are_made_that_are_not_returned(
 )
 def test_what_cannot_be_worked_with_is_refused(fields: dict[str, object], param: str) -> None:
     with pytest.raises(RelayError) as caught:
-        completions.check(members(**fields))
+        completions.check(members(**({"prompt": "a"} | fields)))
     assert caught.value.param == param
+
+
+def test_a_body_of_messages_is_sent_where_they_are_read() -> None:
+    with pytest.raises(RelayError, match="messages go to /v1/chat/completions"):
+        completions.check(members(messages=[{}]))
 
 
 def test_as_many_prompts_as_there_may_be() -> None:
