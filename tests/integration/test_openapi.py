@@ -22,6 +22,7 @@ from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from proxy import __version__
+from proxy.core import asks
 from proxy.core.openapi.document import ANSWER_HEADERS, REQUEST_HEADERS, document
 from proxy.core.urls import CANONICAL, METHODS, NOT_YET
 from proxy.edge.downstream import EXPOSED_HEADERS
