@@ -13,6 +13,7 @@ from typing import Final
 
 import orjson
 
+from proxy.core.asks import CACHE_SECONDS_MAX, CacheMode
 from proxy.core.errors import ErrorCode
 from proxy.core.examples.sample import ENDPOINTS, sample
 from proxy.core.openapi.operations import EVENTS, JSON, OPERATIONS, Operation
@@ -67,12 +68,21 @@ ANSWER_HEADERS: Final[Mapping[str, str]] = {
     "age": "How old a kept answer is, seconds.",
 }
 """Every header of an answer that a caller may read, by its name."""
-REQUEST_HEADERS: Final[Mapping[str, str]] = {
-    "x-max-cost": "What the call may cost at most: USD, or nano-USD as `50000 nano`.",
-    "x-dry-run": "`true`: make no call, but say what it would hold and cost.",
-    "x-sluice-usage": "`include`: put the cost into the answer's usage.",
-    "x-sluice-cache": "`use`, `refresh` or `off`: what to do with kept answers.",
-    "x-sluice-cache-ttl": "How long this answer may be kept, seconds.",
+REQUEST_HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Json]]]] = {
+    "x-max-cost": (
+        "What the call may cost at most: USD, or nano-USD as `50000 nano`.",
+        {"type": "string", "pattern": r"^(\$?[0-9]{1,6}\.[0-9]{0,8}[1-9]|[1-9][0-9]{0,8} nano)$"},
+    ),
+    "x-dry-run": (
+        "`true`: make no call, but say what it would hold and cost.",
+        {"enum": ["true", "false", "1", "0"]},
+    ),
+    "x-sluice-usage": ("Put the cost into the answer's usage.", {"enum": ["include"]}),
+    "x-sluice-cache": ("What to do with kept answers.", {"enum": [*CacheMode]}),
+    "x-sluice-cache-ttl": (
+        "How long this answer may be kept, seconds.",
+        {"type": "integer", "minimum": 1, "maximum": CACHE_SECONDS_MAX},
+    ),
 }
 """What a caller may ask of the relay itself, by header."""
 _PLAIN_HEADERS: Final = ("retry-after", "retry-after-ms", "x-should-retry")
@@ -123,7 +133,8 @@ def document(version: str) -> bytes:
                 name: {"description": says, "schema": TEXT} for name, says in ANSWER_HEADERS.items()
             },
             "parameters": {
-                name: _parameter(name, "header", says) for name, says in REQUEST_HEADERS.items()
+                name: _parameter(name, "header", says, schema)
+                for name, (says, schema) in REQUEST_HEADERS.items()
             },
             "responses": _refusals(operations.values()),
             "securitySchemes": _SECURITY,
@@ -183,8 +194,10 @@ def _parameters(path: str, row: Operation) -> list[Json]:
     return found
 
 
-def _parameter(name: str, place: str, says: str) -> dict[str, Json]:
-    return {"name": name, "in": place, "description": says, "schema": TEXT}
+def _parameter(
+    name: str, place: str, says: str, schema: Mapping[str, Json] = TEXT
+) -> dict[str, Json]:
+    return {"name": name, "in": place, "description": says, "schema": schema}
 
 
 def _responses(row: Operation) -> dict[str, Json]:

@@ -52,6 +52,7 @@ ANY: Final[Schema] = {}
 """What passes through, to be judged by whoever serves the model."""
 _MESSAGES: Final[Schema] = {
     "type": "array",
+    "items": {"type": "object"},
     "minItems": 1,
     "description": "The whole conversation; nothing of it is kept between calls.",
 }
