@@ -21,6 +21,7 @@ from tests.integration.relay_process import (
 
 CALLERS = ("chat", "messages", "responses")
 MODELS = (OPENAI_MODEL, ANTHROPIC_MODEL)
+GEMINI_MODEL = "model-g"
 QUESTION = {"role": "user", "content": "Which way to the harbour?"}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 LIMIT = {"chat": "max_tokens", "messages": "max_tokens", "responses": "max_output_tokens"}
@@ -184,6 +185,7 @@ def tools(node: NodeSdks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         upstreams = [
             UpstreamAt("chat", "openai", f"{mock.origin}/v1", {OPENAI_MODEL: "up-o"}),
             UpstreamAt("messages", "anthropic", f"{mock.origin}/v1", {ANTHROPIC_MODEL: "up-a"}),
+            UpstreamAt("gemini", "gemini", f"{mock.origin}/v1beta", {GEMINI_MODEL: "up-g"}),
         ]
         beats = {"heartbeat_first_ms": 100, "heartbeat_ms": 100}
         with RelayProcess(directory / "relay", upstreams, settings=beats) as process:
@@ -191,12 +193,12 @@ def tools(node: NodeSdks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.mark.client(name="openai for Node", package="sdks/openai", upstream="aimock",
-                    shows="loops of tools by `runTools` and by hand, streamed and not")  # fmt: skip
+                    shows="loops of tools by `runTools` and by hand on chat, messages and Gemini channels; heartbeats")  # fmt: skip
 @pytest.mark.client(name="@anthropic-ai/sdk for Node", package="sdks/@anthropic-ai/sdk",
                     upstream="aimock",
-                    shows="loops of tools by `toolRunner`, streamed and not")  # fmt: skip
+                    shows="loops of tools by `toolRunner` on chat, messages and Gemini channels; heartbeats")  # fmt: skip
 @callers
-@models
+@pytest.mark.parametrize("model", [*MODELS, GEMINI_MODEL])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_a_loop_of_tools_ends_with_an_answer(
     tools: RelayProcess, node: NodeSdks, caller: str, model: str, stream: bool
