@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import jsonschema_rs
 import openapi_spec_validator
 import pytest
 import requests
@@ -24,8 +25,11 @@ from schemathesis.specs.openapi import checks as openapi_checks
 
 from proxy import __version__
 from proxy.core import asks
+from proxy.core.examples.sample import ENDPOINTS, STREAMED, sample
 from proxy.core.openapi.document import ANSWER_HEADERS, REQUEST_HEADERS, document
-from proxy.core.urls import CANONICAL, METHODS, NOT_YET
+from proxy.core.openapi.operations import OPERATIONS
+from proxy.core.openapi.schemas import REQUESTS
+from proxy.core.urls import CANONICAL, METHODS, NOT_YET, Endpoint
 from proxy.edge.downstream import EXPOSED_HEADERS
 from proxy.edge.server import ROUTES
 from tests import tree
@@ -77,6 +81,23 @@ def test_every_header_that_callers_may_read_or_send_is_in_it() -> None:
     readme = tree.text(Path("README.md"))
     told = set(re.findall(r"^\| `(x-[a-z-]+): [^`]*`", readme, re.MULTILINE))
     assert told <= set(REQUEST_HEADERS) == set(asks.HEADERS), "core/openapi/document.py names all"
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_what_the_example_programs_send_is_allowed(endpoint: str) -> None:
+    for stream in {False, endpoint in STREAMED}:
+        made = sample(endpoint, base_url="", model=GPT, stream=stream)
+        sent = dict(made.form) if made.body is None else made.body
+        (row,) = (
+            row for key, row in OPERATIONS.items() if key == (Endpoint(endpoint), made.method)
+        )
+        media = "multipart/form-data" if made.form else "application/json"
+        name = (row.takes or {}).get(media)
+        assert (name is None) == (made.method == "GET")
+        if made.file is not None:
+            sent = {**sent, made.file[0]: "the file's bytes"}
+        if name is not None:
+            jsonschema_rs.validate(dict(REQUESTS[name]), json.loads(json.dumps(sent)))
 
 
 @dataclass(frozen=True)
