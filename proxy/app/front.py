@@ -13,6 +13,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from proxy.app.directory import DataDirectory
@@ -216,7 +217,8 @@ class _Housekeeping:
 
 def bounds_of(settings: Settings) -> Bounds:
     """The settings of the request path as the edge knows them."""
-    return Bounds(**{name: getattr(settings, name) for name in Bounds.__dataclass_fields__})
+    bounds = Bounds(**{name: getattr(settings, name) for name in Bounds.__dataclass_fields__})
+    return replace(bounds, spool_dir=settings.spool_dir or str(settings.data_path))
 
 
 def used_tokenizers(catalog: Catalog) -> tuple[Tokenizer, ...]:

@@ -129,6 +129,38 @@ class Settings:
     body_bytes_max: Annotated[
         int, _bytes("Largest request body; above it 413.", 1024, 1 << 30, reloadable=True)
     ] = 32 << 20
+    upload_bytes_max: Annotated[
+        int,
+        _bytes(
+            "Largest multipart body (audio, images); above it 413.", 1024, 1 << 32, reloadable=True
+        ),
+    ] = 32 << 20
+    spool_memory_bytes_max: Annotated[
+        int,
+        _bytes(
+            "A larger body of a call that is no conversation waits in a file.",
+            4096,
+            1 << 26,
+            reloadable=True,
+        ),
+    ] = 262_144
+    spool_bytes_max: Annotated[
+        int,
+        _bytes(
+            "What such files take together, for each worker; above it 503.",
+            0,
+            1 << 44,
+            reloadable=True,
+        ),
+    ] = 1 << 30
+    spool_dir: Annotated[
+        str,
+        About(
+            "Where such files are; they have no names. Empty: the data directory.",
+            "path",
+            reloadable=True,
+        ),
+    ] = ""
     body_seconds_max: Annotated[float, _seconds("A request body must be in by then.", 1, 3600)] = (
         60.0
     )

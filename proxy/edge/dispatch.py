@@ -224,7 +224,10 @@ async def _try_once(
             failed = _Failed(AttemptFailure.CONNECT, refusals.ended(AttemptEnd.CLIENT_GONE))
         else:
             stream = call.flows
-            attempt.send(transport, head + request_length(len(body)) + body, stream=stream)
+            if body is None:
+                call.upload(transport, head)
+            else:
+                attempt.send(transport, head + request_length(len(body)) + body, stream=stream)
             if stream:
                 await _watch(call, attempt)
             else:

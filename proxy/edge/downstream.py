@@ -7,7 +7,7 @@ headers are on every answer. This module must not know money, limits or upstream
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -15,7 +15,8 @@ from proxy.core.asks import asks_anything
 from proxy.core.entities import Dialect, Wire
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
 from proxy.core.http1_request import RequestHead
-from proxy.core.urls import Endpoint, deployment_name, dialect_of, resolve
+from proxy.core.services.endpoints import SERVICES
+from proxy.core.urls import NOT_YET, Endpoint, deployment_name, dialect_of, resolve
 from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
 
@@ -70,13 +71,16 @@ class Visit:
 
     __slots__ = (
         "asking", "deployment", "dialect", "digest", "endpoint", "endpoint_name", "forwarded",
-        "is_call", "wire",
+        "is_call", "is_service", "wire",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead) -> None:
         self.endpoint = resolve(head.path)
         self.wire = None if self.endpoint is None else _CALLS.get(self.endpoint)
         self.is_call = head.method == "POST" and self.wire is not None
+        self.is_service = (
+            head.method == "POST" and self.endpoint in SERVICES and self.endpoint not in NOT_YET
+        )
         self.endpoint_name = "other" if self.endpoint is None else self.endpoint.value
         self.dialect = dialect_of(head.path, anthropic_version="anthropic-version" in head.values)
         self.deployment = deployment_name(head.path)
@@ -175,22 +179,32 @@ class Downstream:
             async with asyncio.timeout(seconds_max):
                 return await self._read_rest(bytes_max)
         except TimeoutError:
-            raise RelayError(
-                ErrorCode.REQUEST_TIMEOUT,
-                f"The request body did not arrive within {seconds_max:g} seconds.",
-            ) from None
+            raise body_too_slow(seconds_max) from None
 
     async def _read_rest(self, bytes_max: int) -> bytes:
-        request, pieces, size = self.request, [], 0
+        return b"".join([piece async for piece in self.body_pieces(bytes_max)])
+
+    async def body_pieces(self, bytes_max: int) -> AsyncIterator[bytes]:
+        """Give the body as it comes; who takes it slowly makes the client send slowly.
+
+        Raises RelayError 400, 413; ConnectionError if the client leaves.
+        """
+        request, size = self.request, 0
+        length = request.content_length
+        if length is not None and length > bytes_max:
+            raise _too_large(bytes_max)
         while True:
             done = request.complete
             piece = request.take()
             size += len(piece)
             if size > bytes_max:
                 raise _too_large(bytes_max)
-            pieces.append(piece)
+            if piece:
+                yield piece
             if done:
-                return b"".join(pieces)
+                return
+            if piece:
+                continue  # more may have come while this one was looked at
             if request.error is not None:
                 raise request.error
             if self.gone:
@@ -211,6 +225,28 @@ class Downstream:
         else:
             self.connection.last_response()
             self._send(self._head(200) + first)
+
+    def begin_answer(self, content_type: str, length: int | None, first: bytes) -> None:
+        """Send the 200 of an answer that follows as it comes, with its first bytes.
+
+        `length`: what its upstream announced. What is not a stream of events has no place for
+        an error from now on.
+        """
+        self.begun = True
+        self.owes_last_byte = not content_type.lower().startswith("text/event-stream")
+        self.headers.append(("content-type", content_type))
+        if not self.owes_last_byte:
+            self.headers.append(("cache-control", "no-cache"))
+            self.headers.append(("x-accel-buffering", "no"))
+        if length is not None:
+            self.chunked = False
+            self.headers.append(("content-length", str(length)))
+        elif self.chunked:
+            self.headers.append(("transfer-encoding", "chunked"))
+            first = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
+        else:
+            self.connection.last_response()
+        self._send(self._head(200) + first)
 
     def write(self, event: bytes) -> None:
         """Write one whole event of our own between the upstream's."""
@@ -315,6 +351,14 @@ def _names(channel: str, model: str) -> tuple[tuple[str, str], ...]:
     """Header rows that name who answers, as far as a header can hold the names."""
     rows = (("x-sluice-channel", channel), ("x-sluice-model", model))
     return tuple([row for row in rows if row[1].isprintable()])
+
+
+def body_too_slow(seconds_max: float) -> RelayError:
+    """Tell of a body that was not in by its deadline."""
+    return RelayError(
+        ErrorCode.REQUEST_TIMEOUT,
+        f"The request body did not arrive within {seconds_max:g} seconds.",
+    )
 
 
 def _too_large(bytes_max: int) -> RelayError:

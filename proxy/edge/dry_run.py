@@ -17,7 +17,7 @@ from proxy.core.money import format_usd
 from proxy.core.routing import plan
 from proxy.edge.downstream import Downstream
 from proxy.edge.metrics import CallFigures
-from proxy.edge.open_call import Priced
+from proxy.edge.offer import Priced
 from proxy.edge.prices import shown_price
 from proxy.edge.world import World
 from proxy.storage.ports import KeeperUnavailableError, Opening, Refusal

@@ -6,6 +6,7 @@ searches included. Nano-USD, tokens of all choices together. This module must no
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +22,49 @@ from proxy.core.searches import SEARCHES_HELD, SEARCHES_MAX, searches_max
 from proxy.core.translation.conversation import Wire
 from proxy.core.urls import CANONICAL, Endpoint
 from proxy.edge.models import endpoints_of, model_named
+
+
+class Priced(Protocol):
+    """What an offer says of any call. Amounts are nano-USD."""
+
+    @property
+    def key(self) -> Key:
+        """Who asks."""
+
+    @property
+    def group(self) -> Group:
+        """Under which contract."""
+
+    @property
+    def model(self) -> Model:
+        """For which model."""
+
+    @property
+    def price(self) -> Price:
+        """At which price."""
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Who may serve it, in order."""
+
+    @property
+    def hold(self) -> int:
+        """What is held before it starts."""
+
+    @property
+    def ceiling(self) -> int:
+        """The most it may cost."""
+
+    @property
+    def tokens(self) -> int:
+        """What the limit per minute is charged until it has ended."""
+
+    @property
+    def cost_max(self) -> int | None:
+        """What the caller will pay at most."""
+
+    def remedy(self, available: int) -> str | None:
+        """What would make the call fit `available`; None if nothing in it would."""
 
 
 class Offer(Struct, frozen=True, gc=False):
@@ -71,6 +115,15 @@ class Offer(Struct, frozen=True, gc=False):
         return pricing.quote(
             self.price, self.group.multiplier, input_tokens, output_tokens, self.searches
         )
+
+    def remedy(self, available: int) -> str | None:
+        """What would make the call fit `available` nano-USD; None if nothing in it would."""
+        request = self.request
+        fit = self.tokens_affordable(request.input_tokens_estimate, available) // request.choices
+        if fit <= 0 or (request.stream and not self.strict):
+            return None
+        fit = min(fit, self.output_tokens_max)
+        return f"It would fit with `{limit_field(request)}` of at most {fit}."
 
 
 def callable_model(catalog: Catalog, key: Key, request: CallRequest) -> Model:

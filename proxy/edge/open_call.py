@@ -11,16 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from enum import Enum, auto
 from time import perf_counter
-from typing import Generic, Protocol, Self
+from typing import Generic, Self
 
 from proxy.core.bill import Delivered
 from proxy.core.entities import Attempt as AttemptRecord
-from proxy.core.entities import Channel, ChannelKey, Group, Key, Model, Price, Usage, Verdict
+from proxy.core.entities import Channel, ChannelKey, Usage, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import UNLIMITED, Phase
 from proxy.edge import settlement
 from proxy.edge.attempt import Attempt, AttemptEnd, Engine, EngineT_co
 from proxy.edge.downstream import Downstream
+from proxy.edge.offer import Priced
 from proxy.edge.settlement import Ended
 from proxy.edge.upstream import Origin
 from proxy.edge.world import World
@@ -37,30 +38,6 @@ class Notice(Enum):
     UNBILLED = auto()
     BALANCE = auto()
     MAX_COST = auto()
-
-
-class Priced(Protocol):
-    """What an offer says of any call (edge/offer.py)."""
-
-    @property
-    def key(self) -> Key:
-        """Who asks."""
-
-    @property
-    def group(self) -> Group:
-        """Under which contract."""
-
-    @property
-    def model(self) -> Model:
-        """For which model."""
-
-    @property
-    def price(self) -> Price:
-        """At which price."""
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """Who may serve it, in order."""
 
 
 class OpenCall(ABC, Generic[EngineT_co]):
@@ -141,8 +118,12 @@ class OpenCall(ABC, Generic[EngineT_co]):
         """Return where the attempt in flight goes and its head but for the length."""
 
     @abstractmethod
-    def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes:
-        """Return what the attempt in flight sends. Raises RelayError 400."""
+    def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes | None:
+        """Return what the attempt in flight sends; None: `upload` does. Raises RelayError 400."""
+
+    def upload(self, transport: asyncio.Transport, head: bytes) -> None:  # noqa: ARG002 - for those that do
+        """Send the request with a body that may be too large for one write."""
+        raise AssertionError("the body was sent with its head")
 
     def refuses(self) -> bool:
         """Whether an answer that is whole is of no use after all; it is a failure then."""

@@ -15,7 +15,7 @@ from proxy.core.money import format_usd
 from proxy.core.redact import redact
 from proxy.core.routing import map_status, parse_retry_after
 from proxy.edge.attempt import AttemptEnd
-from proxy.edge.offer import Offer, limit_field
+from proxy.edge.offer import Priced
 from proxy.storage.ports import Refusal, RefusalReason
 
 _WORDS = ("error", "message", "detail", "response")
@@ -30,7 +30,7 @@ _LIMITS = {
 }
 
 
-def refused(refusal: Refusal, offer: Offer, quota_status: int) -> RelayError:
+def refused(refusal: Refusal, offer: Priced, quota_status: int) -> RelayError:
     """Explain why the keeper did not admit a call."""
     if refusal.reason in _LIMITS:
         code, limit = _LIMITS[refusal.reason]
@@ -46,13 +46,9 @@ def refused(refusal: Refusal, offer: Offer, quota_status: int) -> RelayError:
         f"This call may cost up to {format_usd(offer.hold)} USD; "
         f"{whose} has {format_usd(refusal.available)} USD left."
     )
-    fit = offer.tokens_affordable(offer.request.input_tokens_estimate, refusal.available)
-    fit = min(fit // offer.request.choices, offer.output_tokens_max)
-    field = limit_field(offer.request)
-    if fit > 0 and (not offer.request.stream or offer.strict):
-        message += f" It would fit with `{field}` of at most {fit}."
-    else:
-        message += " Raise the budget." if budget else " Add credit."
+    message += " " + (
+        offer.remedy(refusal.available) or ("Raise the budget." if budget else "Add credit.")
+    )
     code = ErrorCode.KEY_BUDGET_EXCEEDED if budget else ErrorCode.INSUFFICIENT_QUOTA
     # An SDK would retry a 429 for nothing: money does not come back by waiting (WIRE.md 4).
     return RelayError(code, message, status=quota_status, should_retry=False)

@@ -22,7 +22,7 @@ from proxy.edge.call import Call
 from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
 from proxy.edge.dry_run import dry_run
-from proxy.edge.offer import Offer, callable_model, limit_cost, make_offer
+from proxy.edge.offer import Offer, Priced, callable_model, limit_cost, make_offer
 from proxy.edge.open_call import AnyCall
 from proxy.edge.refusals import refused
 from proxy.edge.settlement import Ended
@@ -58,7 +58,14 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
         if asks.cost_max is not None:
             offer = limit_cost(offer, asks.cost_max)
         check(offer, body)
-        opening = open_call(world, client, offer, call_id)
+        opening = open_call(
+            world,
+            client,
+            offer,
+            call_id,
+            stream=request.stream,
+            input_estimate=request.input_tokens_estimate,
+        )
         if asks.dry_run:
             await rehearse(world, client, offer, opening)
             return
@@ -81,24 +88,31 @@ def authenticate(world: World, client: Downstream, catalog: Catalog) -> Key:
     return recognise(visit.digest, catalog, world.now(), client.peer_address)
 
 
-def open_call(world: World, client: Downstream, offer: Offer, call_id: int) -> Opening:
+def open_call(
+    world: World,
+    client: Downstream,
+    offer: Priced,
+    call_id: int,
+    *,
+    stream: bool,
+    input_estimate: int,
+) -> Opening:
     """Make the record that asks the keeper for admission."""
-    request = offer.request
     return Opening(
         call_id=call_id,
         key_id=offer.key.id,
         user_id=offer.key.user_id,
         endpoint=client.endpoint,
-        dialect=request.dialect,
+        dialect=client.dialect,
         model=offer.model.name,
         group=offer.group.name,
-        stream=request.stream,
+        stream=stream,
         price_version=offer.price.version,
         multiplier=offer.group.multiplier,
         hold=offer.hold,
         ceiling=offer.ceiling,
         tokens=offer.tokens,
-        input_estimate=request.input_tokens_estimate,
+        input_estimate=input_estimate,
         started_at=world.now(),
         client_reference=client.reference,
         charge_max=offer.cost_max,
@@ -121,7 +135,7 @@ async def rehearse(world: World, client: Downstream, offer: Offer, opening: Open
     )
 
 
-async def reserve(world: World, offer: Offer, opening: Opening) -> Admission:
+async def reserve(world: World, offer: Priced, opening: Opening) -> Admission:
     """Charge the limits and hold the money. Raises RelayError 402, 429, 503."""
     if world.draining:
         raise RelayError(

@@ -25,6 +25,7 @@ from proxy.edge.downstream import Downstream, Visit
 from proxy.edge.generation import generation
 from proxy.edge.metrics import CallFigures
 from proxy.edge.relay import announce_limits, relay
+from proxy.edge.service import serve_service
 from proxy.edge.world import World
 
 ROUTES: Final = tuple(
@@ -70,6 +71,8 @@ class Server:
         try:
             if visit.is_call:
                 await relay(world, client, call_id)
+            elif visit.is_service:
+                await serve_service(world, client, call_id)
             else:
                 await self._route(client, head.path)
         except RelayError as error:

@@ -171,6 +171,38 @@ def record(
     )
 
 
+def end(
+    call: "AnyCall",
+    ended: Ended,
+    made: Statement,
+    *,
+    delivered_bytes: int = 0,
+    delivered_events: int = 0,
+    finish_reason: str | None = None,
+) -> Closing:
+    """Return what the ledger records of any call that has just ended and costs what was `made`."""
+    channel, first = call.channel, call.first_byte_at
+    return Closing(
+        call_id=call.opening.call_id,
+        verdict=ended.verdict,
+        usage=made.usage,
+        source=made.source,
+        charge=made.charge,
+        forgiven=made.forgiven,
+        delivered_bytes=delivered_bytes if made.charge else 0,
+        delivered_events=delivered_events,
+        status=status(call, ended),
+        error_code=None if ended.error is None else ended.error.code.code,
+        finish_reason=finish_reason,
+        channel_id=None if channel is None else channel.id,
+        upstream_model=None if channel is None else channel.models[call.offer.model.name],
+        attempts=tuple(call.records),
+        ended_at=call.world.now(),
+        ttft_ms=None if first is None else (first - call.started) * 1000,
+        anomalies=made.anomalies,
+    )
+
+
 def closing(call: "Call", ended: Ended) -> Closing:
     """Return everything the ledger records of a call that has just ended."""
     exchange = None if call.attempt is None else call.attempt.exchange
@@ -188,25 +220,13 @@ def closing(call: "Call", ended: Ended) -> Closing:
         delivered_bytes = exchange.wire_bytes if stream else exchange.plain_bytes
         plain = call.reading
         finish_reason = exchange.finish_reason if plain is None else plain.finish_reason
-    channel, first = call.channel, call.first_byte_at
-    return Closing(
-        call_id=call.opening.call_id,
-        verdict=ended.verdict,
-        usage=made.usage,
-        source=made.source,
-        charge=made.charge,
-        forgiven=made.forgiven,
-        delivered_bytes=delivered_bytes if made.charge else 0,
+    return end(
+        call,
+        ended,
+        made,
+        delivered_bytes=delivered_bytes,
         delivered_events=0 if exchange is None else exchange.events,
-        status=status(call, ended),
-        error_code=None if ended.error is None else ended.error.code.code,
         finish_reason=finish_reason,
-        channel_id=None if channel is None else channel.id,
-        upstream_model=None if channel is None else channel.models[call.offer.model.name],
-        attempts=tuple(call.records),
-        ended_at=call.world.now(),
-        ttft_ms=None if first is None else (first - call.started) * 1000,
-        anomalies=made.anomalies,
     )
 
 

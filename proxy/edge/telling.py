@@ -24,14 +24,19 @@ from proxy.core.requests import CallRequest, parse_call
 from proxy.edge.downstream import Downstream
 
 if TYPE_CHECKING:
-    from proxy.edge.call import Call
+    from proxy.edge.open_call import AnyCall
 
 _COMPLETE = Verdict.COMPLETE._value_
 
 
+def asked_in_head(client: Downstream) -> Asks:
+    """Return what a request's head asks of the relay itself. Raises RelayError INVALID_REQUEST."""
+    return read_asks(client.head.values) if client.visit.asking else NOTHING
+
+
 def asked(client: Downstream, request: CallRequest) -> Asks:
     """Return what a request asks of the relay itself. Raises RelayError INVALID_REQUEST."""
-    asks = read_asks(client.head.values) if client.visit.asking else NOTHING
+    asks = asked_in_head(client)
     if "usage" in request.layout.members and asks_for_usage(request.layout.members) is not None:
         return replace(asks, usage=asks.usage or bool(asks_for_usage(request.layout.members)))
     return asks
@@ -61,13 +66,13 @@ def cost_rows(verdict: str, cost: int, balance: int | None = None) -> list[tuple
     return rows
 
 
-def price_told(call: "Call", price: int) -> tuple[int, int]:
+def price_told(call: "AnyCall", price: int) -> tuple[int, int]:
     """Return what a whole plain answer costs its caller, and the balance that leaves."""
     limit = call.offer.cost_max
     cost = price if limit is None else min(price, limit)
     return cost, max(0, call.admission.balance - cost)
 
 
-def foretell(call: "Call", price: int) -> None:
+def foretell(call: "AnyCall", price: int) -> None:
     """Put the price of a whole plain answer into its head."""
     call.client.add_headers(cost_rows(_COMPLETE, *price_told(call, price)))

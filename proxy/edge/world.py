@@ -19,6 +19,7 @@ from proxy.core.tokenizers import Calibration
 from proxy.edge.health import ChannelHealth
 from proxy.edge.metrics import Metrics
 from proxy.edge.sweep import Sweep
+from proxy.edge.upload import Spool
 from proxy.edge.upstream import Origin, UpstreamPool, origin_of
 from proxy.storage.ports import Billing, Records
 
@@ -32,6 +33,10 @@ class Bounds:
 
     body_bytes_max: int = 32 << 20
     body_seconds_max: float = 60.0
+    upload_bytes_max: int = 32 << 20
+    spool_memory_bytes_max: int = 262_144
+    spool_bytes_max: int = 1 << 30
+    spool_dir: str = ""
     event_bytes_max: int = 1 << 20
     header_seconds_max: float = 10.0
     heartbeat_first_ms: int = 10_000
@@ -72,6 +77,7 @@ class World:
     bounds: Bounds = field(default_factory=Bounds)
     calibration: Calibration = field(default_factory=Calibration)
     retries: RetryBudget = field(default_factory=RetryBudget)
+    spool: Spool = field(default_factory=Spool, repr=False)
     calls: "set[AnyCall]" = field(default_factory=set)
     draining: bool = False
     now: Callable[[], float] = time.time

@@ -76,8 +76,12 @@ def anthropic_channel(url: str, name: str = "main", **changes: Any) -> dict[str,
     return channel(url, name, **({"dialect": "anthropic"} | changes))
 
 
-def catalog(channels: tuple[dict[str, Any], ...], group: dict[str, Any]) -> dict[str, Any]:
-    """The catalog of these tests."""
+def catalog(
+    channels: tuple[dict[str, Any], ...],
+    group: dict[str, Any],
+    models: tuple[dict[str, Any], ...] = (),
+) -> dict[str, Any]:
+    """The catalog of these tests; `models` beside its own."""
     price = {"input": "1", "output": "2"}
     size = {"context_window": 100_000, "output_tokens_max": 2_000, "price": price}
     return {
@@ -88,6 +92,7 @@ def catalog(channels: tuple[dict[str, Any], ...], group: dict[str, Any]) -> dict
             {"name": "m", "tokenizer": "o200k"} | size,
             {"name": "thinker", "hidden_output": True, "tokenizer": "o200k"} | size,
             {"name": "guess", "tokenizer": "estimate"} | size,
+            *({"context_window": 100_000, "output_tokens_max": 2_000} | model for model in models),
         ],
         "channel": list(channels),
     }  # fmt: skip
@@ -172,6 +177,7 @@ class Relay:
         path: Path,
         *channels: dict[str, Any],
         group: dict[str, Any] | None = None,
+        models: tuple[dict[str, Any], ...] = (),
         credit: int = USD,
         plan: str = "limited",
         tls: ssl.SSLContext | None = None,
@@ -181,7 +187,7 @@ class Relay:
         self.port = 0
         self.complaints: list[str] = []
         self.fatal: list[BaseException] = []
-        self._catalog = catalog(channels, group or {})
+        self._catalog = catalog(channels, group or {}, models)
         self._credit = credit
         self._plan = plan
         self._tls = tls or ssl.create_default_context()

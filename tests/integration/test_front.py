@@ -270,7 +270,7 @@ KEPT: dict[str, tuple[bytes, int]] = {
     "no key": (request_bytes(CHAT, body()), 401),
     "a bad key": (request_bytes(MESSAGES, body(), key="sk-nobody"), 401),
     "an unknown url": (request_bytes("/x", b"{}", key=ANN), 404),
-    "an endpoint not served": (request_bytes("/v1/embeddings", b"{}", key=ANN), 404),
+    "an endpoint not served": (request_bytes("/v1/files", b"{}", key=ANN), 404),
     "an unknown model": (request_bytes(CHAT, body(model="nowhere"), key=ANN), 404),
     "a method not answered": (request_bytes(CHAT, key=ANN, method="GET"), 405),
     "a head of what is not answered": (request_bytes(CHAT, key=ANN, method="HEAD"), 405),
