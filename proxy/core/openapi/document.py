@@ -206,7 +206,8 @@ def _responses(row: Operation) -> dict[str, Json]:
         found["101"] = {"description": "The WebSocket is open."}
     else:
         content: dict[str, Json] = {}
-        for media, name in row.answers.items():
+        rehearsal: dict[str, str | None] = {JSON: "DryRun"} if row.is_call else {}
+        for media, name in {**rehearsal, **row.answers}.items():
             # Events have no schema before OpenAPI 3.2: one of each would be needed, not of all.
             events = media == EVENTS
             content[media] = {} if events else _answer(media, name, is_call=row.is_call)
@@ -223,7 +224,7 @@ def _responses(row: Operation) -> dict[str, Json]:
 def _answer(media: str, name: str | None, *, is_call: bool) -> dict[str, Json]:
     if name is None:
         return {"schema": TEXT if media.startswith("text/") else BINARY}
-    if is_call and media == JSON:
+    if is_call and media == JSON and name != "DryRun":
         return {"schema": {"anyOf": [ref(name), ref("DryRun")]}}
     return {"schema": ref(name)}
 
