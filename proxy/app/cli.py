@@ -186,6 +186,7 @@ def key() -> None:
 @click.option("--concurrency", type=int)
 @click.option("--model", "models", multiple=True, help="Allow only these models.")
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="Allow only from here.")
+@click.option("--cache-seconds", type=int, help="Keep its answers so long and give them again.")
 def key_add(target: Target, **options: Any) -> None:
     """Make a key and print it, once."""
     for name in ("models", "networks"):

@@ -80,6 +80,7 @@ class KeyAdd(Arguments, frozen=True):
     concurrency: int | None = None
     models: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
+    cache_seconds: int | None = None
 
 
 class KeyDisable(Arguments, frozen=True):
@@ -180,6 +181,7 @@ async def key_add(office: Office, a: KeyAdd) -> object:
         concurrency=a.concurrency,
         models=a.models,
         networks=a.networks,
+        cache_seconds=a.cache_seconds,
     )
     now = office.clock()
     key_id = await office.change(lambda c: accounts.add_key(c, new, now))

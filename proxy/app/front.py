@@ -25,6 +25,7 @@ from proxy.core.entities import Tokenizer
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.ids import IdSource
 from proxy.edge import log
+from proxy.edge.cache import limits
 from proxy.edge.client import ClientServer
 from proxy.edge.families import OTHER
 from proxy.edge.health import ChannelHealth
@@ -122,6 +123,7 @@ class Front:
     def reload(self, settings: Settings) -> None:
         """Put the reloadable settings in force for calls that begin from now on."""
         self.world.bounds = bounds_of(settings)
+        self.world.cache.trim(limits(self.world))
         self._drain_seconds = settings.drain_seconds
 
     async def retire(self) -> None:
@@ -218,7 +220,12 @@ class _Housekeeping:
 def bounds_of(settings: Settings) -> Bounds:
     """The settings of the request path as the edge knows them."""
     bounds = Bounds(**{name: getattr(settings, name) for name in Bounds.__dataclass_fields__})
-    return replace(bounds, spool_dir=settings.spool_dir or str(settings.data_path))
+    return replace(
+        bounds,
+        spool_dir=settings.spool_dir or str(settings.data_path),
+        # Each worker has a cache of its own, and its share of the memory for it.
+        cache_bytes_max=settings.cache_bytes_max // settings.workers,
+    )
 
 
 def used_tokenizers(catalog: Catalog) -> tuple[Tokenizer, ...]:

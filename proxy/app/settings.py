@@ -224,6 +224,24 @@ class Settings:
     slice_tokens: Annotated[
         int, _number("Output tokens a stream holds at a time.", 16, 1_000_000, "tokens")
     ] = 4096
+    cache_bytes_max: Annotated[
+        int,
+        _bytes(
+            "Answers kept to be given again, in memory; shared among the workers. 0: none.",
+            0,
+            1 << 40,
+            reloadable=True,
+        ),
+    ] = 64 << 20
+    cache_entry_bytes_max: Annotated[
+        int, _bytes("Largest answer that is kept.", 1024, 1 << 30, reloadable=True)
+    ] = 1 << 20
+    cache_entries_max: Annotated[
+        int, _number("Answers kept at once by each worker.", 1, 10_000_000, "")
+    ] = 10_000
+    cache_seconds: Annotated[
+        int, _number("How long an answer is kept, unless key or call say so.", 1, 604_800, "s")
+    ] = 300
     insufficient_quota_status: Annotated[
         int, About("Status of an empty wallet: 402 or 429.", reloadable=True, low=402, high=429)
     ] = 402

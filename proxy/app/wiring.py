@@ -104,7 +104,9 @@ def live_of(front: Front, keeper: Keeper | None = None) -> Live:
     """Where the gauges of a process with a front come from."""
     world = front.world
     live = Live(
-        streams=lambda: len(world.calls), breakers=lambda: world.health.breakers(world.catalog)
+        streams=lambda: len(world.calls),
+        breakers=lambda: world.health.breakers(world.catalog),
+        cache=lambda: world.cache,
     )
     if keeper is not None:
         live.keeper = keeper.statistics

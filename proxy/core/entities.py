@@ -89,6 +89,16 @@ class UsageSource(StrEnum):
     COUNTED = "counted"
     ESTIMATED = "estimated"
     NONE = "none"
+    CACHED = "cached"
+    """The vector of the call whose answer was kept and given again: no provider was asked."""
+
+
+class CacheScope(StrEnum):
+    """Among whose calls a kept answer is given again."""
+
+    KEY = "key"
+    USER = "user"
+    GROUP = "group"
 
 
 class DisconnectMode(StrEnum):
@@ -279,6 +289,9 @@ class Group:
     drain_seconds_max: float = 30.0
     retry_after_timeout: bool = False
     output_tokens_max: int | None = None
+    cache_scope: CacheScope = CacheScope.KEY
+    cache_multiplier: int = 0
+    """Share of the price that an answer costs when it is given again, in millionths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +379,8 @@ class Key:
     models: frozenset[str] | None = None
     networks: tuple[str, ...] | None = None
     """CIDR ranges the key may be used from; None means anywhere."""
+    cache_seconds: int | None = None
+    """Its answers are kept so long without being asked to; None: only where a call asks."""
 
 
 class Attempt(Struct, frozen=True, gc=False):

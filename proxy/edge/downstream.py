@@ -257,9 +257,9 @@ class Downstream:
         """Return this dialect's keep-alive event."""
         return HEARTBEATS[self.dialect]
 
-    def begin_plain(self, body: bytes) -> None:
+    def begin_plain(self, body: bytes, content_type: str = "application/json") -> None:
         """Send a plain answer, head and all, but for its last byte: `complete` lets that out."""
-        self.answer(200, body, held_bytes=1)
+        self.answer(200, body, content_type, held_bytes=1)
         self.owes_last_byte = True
 
     def complete(self, last: bytes, *, stream: bool) -> None:

@@ -129,6 +129,14 @@ RETRIES = Metric(
     ("outcome",),
     "Calls that needed another attempt: served, failed, or refused by the retry budget.",
 )
+CACHE = Metric(
+    "sluice_cache_answers_total",
+    "counter",
+    ("outcome",),
+    "Answers looked for (hit, miss), kept (stored), let go for room (evicted), or too_large.",
+)
+CACHE_BYTES = Metric("sluice_cache_bytes", "gauge", (), "Memory of kept answers.")
+CACHE_ENTRIES = Metric("sluice_cache_entries", "gauge", (), "Answers kept now.")
 COMMIT_WAIT = Metric(
     "sluice_commit_wait_seconds",
     "histogram",
@@ -224,6 +232,9 @@ METRICS: tuple[Metric, ...] = (
     ANOMALIES,
     UPSTREAM_ERRORS,
     RETRIES,
+    CACHE,
+    CACHE_BYTES,
+    CACHE_ENTRIES,
     COMMIT_WAIT,
     LOOP_LAG,
     STREAMS_ACTIVE,

@@ -61,10 +61,14 @@ class Merged:
     processes: dict[str, Processes] = field(default_factory=dict)
     workers: int = 0
     exits: int = 0
+    cache_bytes: int = 0
+    cache_entries: int = 0
 
     def add_gauges(self, state: State) -> None:
         """Add everything of a state but what it counted."""
         self.streams += state.streams
+        self.cache_bytes += state.cache_bytes
+        self.cache_entries += state.cache_entries
         self.exits += state.exits
         for name, number in state.breakers:
             self.breakers[name] = max(number, self.breakers.get(name, 0))
@@ -84,6 +88,7 @@ def nothing_counted() -> Counted:
         commit_wait=buckets(SHORT_BOUNDS),
         loop_lag=buckets(SHORT_BOUNDS),
         retries={"served": 0, "failed": 0, "refused": 0},
+        cache={"hit": 0, "miss": 0, "stored": 0, "evicted": 0, "too_large": 0},
     )
 
 
@@ -197,6 +202,7 @@ def add_counted(into: Counted, more: Counted) -> None:
     add_counts(into.upstream_errors, more.upstream_errors)
     add_counts(into.anomalies, more.anomalies)
     add_counts(into.retries, more.retries)
+    add_counts(into.cache, more.cache)
     _add_each(into.added, more.added)
     _add_each(into.gaps, more.gaps)
     add_buckets(into.commit_wait, more.commit_wait)

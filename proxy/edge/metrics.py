@@ -16,6 +16,7 @@ from time import time_ns
 from typing import TypeVar
 
 import proxy
+from proxy.core.cache import ResponseCache
 from proxy.core.entities import Attempt, Usage
 from proxy.edge.families import (
     DURATION_BOUNDS,
@@ -96,6 +97,7 @@ class Live:
     breakers: Callable[[], Iterable[tuple[str, int]]] = tuple
     storage: Callable[[], StorageFigures | None] = lambda: None
     process: Callable[[], ProcessFigures] = own_process
+    cache: Callable[[], ResponseCache | None] = lambda: None
 
 
 class Metrics:
@@ -164,6 +166,16 @@ class Metrics:
 
     def snapshot(self) -> State:
         """Return the same as a record that shares the counters with this object."""
+        cache = self.live.cache()
+        if cache is not None:
+            counts = cache.counts
+            self.counted.cache = {
+                "hit": counts.hits,
+                "miss": counts.misses,
+                "stored": counts.stored,
+                "evicted": counts.evicted,
+                "too_large": counts.too_large,
+            }
         return State(
             version=STATE_VERSION,
             identity=self._identity,
@@ -174,6 +186,8 @@ class Metrics:
             breakers=tuple(self.live.breakers()),
             cpu_seconds={self.role: own_cpu_seconds()},
             process=self.live.process(),
+            cache_bytes=0 if cache is None else cache.size,
+            cache_entries=0 if cache is None else len(cache),
         )
 
     def _channel(self, channel_id: int | None) -> str:

@@ -18,11 +18,12 @@ from proxy.core.requests import parse_call
 from proxy.core.telling import TELLABLE
 from proxy.edge import settlement
 from proxy.edge.auth import identify, recognise
+from proxy.edge.cache import Ticket, as_priced, give_again, look_up
 from proxy.edge.call import Call
 from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
 from proxy.edge.dry_run import dry_run
-from proxy.edge.offer import Offer, Priced, callable_model, limit_cost, make_offer
+from proxy.edge.offer import Offer, Priced, callable_model, make_offer
 from proxy.edge.open_call import AnyCall
 from proxy.edge.refusals import refused
 from proxy.edge.settlement import Ended
@@ -45,7 +46,7 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
         if client.visit.deployment:
             body = with_model(body, client.visit.deployment)
         request = parse_call(body, client.dialect, client.visit.wire)
-        asks = asked(client, request)
+        asks, ticket = asked(client, key, request), None
         if asks is not NOTHING:
             body, request = as_asked(body, request, asks)
         offer = make_offer(
@@ -55,8 +56,9 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
             request,
             world.bounds.slice_tokens,
         )
-        if asks.cost_max is not None:
-            offer = limit_cost(offer, asks.cost_max)
+        if asks is not NOTHING:
+            ticket = look_up(world, client, key, offer.group, asks, (body,))
+            offer = as_priced(offer, asks, ticket)
         check(offer, body)
         opening = open_call(
             world,
@@ -67,7 +69,7 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
             input_estimate=request.input_tokens_estimate,
         )
         if asks.dry_run:
-            await rehearse(world, client, offer, opening)
+            await rehearse(world, client, offer, opening, ticket)
             return
         admission = await reserve(world, offer, opening)
     except RelayError as error:
@@ -76,8 +78,13 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
     client.add_headers(rate_limit_headers(admission.limits, world.now()))
     if offer.output_limit is not None:
         client.add_headers([("x-sluice-max-tokens", str(offer.output_limit))])
-    kind = ToldCall if asks.usage and request.wire in TELLABLE else Call
-    await serve(kind(world, client, offer, opening, admission, body))
+    told = asks.usage and request.wire in TELLABLE
+    if ticket is None and not told:
+        await serve(Call(world, client, offer, opening, admission, body))
+    else:
+        await serve_asked(
+            ToldCall(world, client, offer, opening, admission, body, told=told, ticket=ticket)
+        )
 
 
 def authenticate(world: World, client: Downstream, catalog: Catalog) -> Key:
@@ -119,8 +126,11 @@ def open_call(
     )
 
 
-async def rehearse(world: World, client: Downstream, offer: Offer, opening: Opening) -> None:
+async def rehearse(
+    world: World, client: Downstream, offer: Offer, opening: Opening, ticket: Ticket | None
+) -> None:
     """Say what the call would come to, and make none. Raises RelayError 503."""
+    kept = None if ticket is None else "miss" if ticket.entry is None else "hit"
     await dry_run(
         world,
         client,
@@ -131,6 +141,7 @@ async def rehearse(world: World, client: Downstream, offer: Offer, opening: Open
         more={
             "output_tokens_max": offer.output_tokens_max,
             "max_tokens_lowered": offer.output_limit,
+            "cache": kept,
         },
     )
 
@@ -150,6 +161,16 @@ async def reserve(world: World, offer: Priced, opening: Opening) -> Admission:
     if isinstance(decision, Refusal):
         raise refused(decision, offer, world.bounds.insufficient_quota_status)
     return decision
+
+
+async def serve_asked(call: ToldCall) -> None:
+    """Carry a call that was asked for more to its end: kept before, served, or kept after."""
+    if call.kept is not None:
+        wire = call.offer.request.wire if call.told else None
+        await give_again(call.world, call.client, call.opening, call.admission, call.kept, wire)
+        return
+    await serve(call)
+    call.keep()
 
 
 async def serve(call: AnyCall) -> None:

@@ -43,7 +43,7 @@ async def _serve(world: World, client: Downstream, call_id: int, body: Upload) -
         request = await receive(world, client, endpoint, content_type, body)
         model = callable_at(catalog, key, request.model, endpoint)
         offer = make_service_offer(catalog, key, model, request, endpoint)
-        asks = asked_in_head(client)
+        asks = asked_in_head(client, key)
         if asks.cost_max is not None:
             offer = limit_service_cost(offer, asks.cost_max)
         opening = open_call(

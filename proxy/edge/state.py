@@ -73,6 +73,7 @@ class Counted(Struct, kw_only=True):
     upstream_errors: dict[tuple[str, str], int] = {}
     anomalies: dict[str, int] = {}
     retries: dict[str, int] = {}
+    cache: dict[str, int] = {}
 
 
 class ProcessFigures(Struct, array_like=True, frozen=True):
@@ -104,6 +105,8 @@ class State(Struct, kw_only=True, frozen=True):
     process: ProcessFigures | None = None
     exits: int = 0
     gone: tuple[str, ...] = ()
+    cache_bytes: int = 0
+    cache_entries: int = 0
 
 
 class StorageFigures(Struct, frozen=True):

@@ -14,12 +14,13 @@ from msgspec.structs import replace
 from proxy.core.asks import (
     NOTHING,
     Asks,
+    CacheMode,
     asks_for_usage,
     read_asks,
     taken_out,
     with_report,
 )
-from proxy.core.entities import Verdict
+from proxy.core.entities import Key, Verdict
 from proxy.core.requests import CallRequest, parse_call
 from proxy.edge.downstream import Downstream
 
@@ -29,17 +30,24 @@ if TYPE_CHECKING:
 _COMPLETE = Verdict.COMPLETE._value_
 
 
-def asked_in_head(client: Downstream) -> Asks:
-    """Return what a request's head asks of the relay itself. Raises RelayError INVALID_REQUEST."""
-    return read_asks(client.head.values) if client.visit.asking else NOTHING
+def asked(client: Downstream, key: Key, request: CallRequest) -> Asks:
+    """Return what a call asks of the relay itself, and what its key asks for all of them.
 
-
-def asked(client: Downstream, request: CallRequest) -> Asks:
-    """Return what a request asks of the relay itself. Raises RelayError INVALID_REQUEST."""
-    asks = asked_in_head(client)
+    `NOTHING` itself where that is nothing. Raises RelayError INVALID_REQUEST.
+    """
+    asks = asked_in_head(client, key)
     if "usage" in request.layout.members and asks_for_usage(request.layout.members) is not None:
         return replace(asks, usage=asks.usage or bool(asks_for_usage(request.layout.members)))
     return asks
+
+
+def asked_in_head(client: Downstream, key: Key) -> Asks:
+    """The same by headers and key alone. Raises RelayError INVALID_REQUEST."""
+    asks = read_asks(client.head.values) if client.visit.asking else NOTHING
+    if key.cache_seconds is None or asks.cache is not None:
+        return asks
+    seconds = asks.cache_seconds or key.cache_seconds
+    return replace(asks, cache=CacheMode.USE, cache_seconds=seconds)
 
 
 def as_asked(body: bytes, request: CallRequest, asks: Asks) -> tuple[bytes, CallRequest]:

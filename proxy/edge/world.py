@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from proxy.core.cache import ResponseCache
 from proxy.core.catalog import Catalog
 from proxy.core.entities import Channel
 from proxy.core.ids import IdSource
@@ -47,6 +48,10 @@ class Bounds:
     retry_attempts_max: int = 2
     slice_tokens: int = 4_096
     insufficient_quota_status: int = 402
+    cache_bytes_max: int = 64 << 20
+    cache_entry_bytes_max: int = 1 << 20
+    cache_entries_max: int = 10_000
+    cache_seconds: int = 300
     cors_allow_origins: str = "*"
     trusted_proxies: tuple[str, ...] = ()
 
@@ -79,6 +84,7 @@ class World:
     retries: RetryBudget = field(default_factory=RetryBudget)
     spool: Spool = field(default_factory=Spool, repr=False)
     calls: "set[AnyCall]" = field(default_factory=set)
+    cache: ResponseCache = field(default_factory=ResponseCache)
     draining: bool = False
     now: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)

@@ -48,6 +48,7 @@ class NewKey:
     concurrency: int | None = None
     models: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
+    cache_seconds: int | None = None
 
 
 class UserRow(NamedTuple):
@@ -169,16 +170,16 @@ def add_key(connection: sqlite3.Connection, key: NewKey, now: float) -> int:
     if _one(connection, "SELECT 1 FROM key WHERE digest = ?", key.digest) is not None:
         raise ValueError("this secret belongs to a key already; make a new one")
     _check_amount("a budget", key.budget)
-    for what in ("requests_per_minute", "tokens_per_minute", "concurrency"):
+    for what in ("requests_per_minute", "tokens_per_minute", "concurrency", "cache_seconds"):
         check_limit(what, getattr(key, what))
     cursor = connection.execute(
         "INSERT INTO key (user_id, digest, name, group_name, prefix, last4, expires_at, budget, "
         "budget_period, requests_per_minute, tokens_per_minute, concurrency, models, networks, "
-        "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "cache_seconds, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             user_id, key.digest, key.name, key.group, key.prefix, key.last4, key.expires_at,
             key.budget, key.budget_period.value, key.requests_per_minute, key.tokens_per_minute,
-            key.concurrency, _json(key.models), _json(key.networks), now,
+            key.concurrency, _json(key.models), _json(key.networks), key.cache_seconds, now,
         ),
     )  # fmt: skip
     touch_catalog(connection)

@@ -15,6 +15,7 @@ from proxy.core.entities import (
     DIALECT_ENDPOINTS,
     ENDPOINTS,
     MULTIPLIER_ONE,
+    CacheScope,
     Channel,
     Dialect,
     DisconnectMode,
@@ -95,6 +96,8 @@ def _read_group(fields: Fields) -> Group:
         drain_seconds_max=fields.seconds("drain_seconds_max", 30.0),
         retry_after_timeout=fields.flag("retry_after_timeout", default=False),
         output_tokens_max=fields.optional("output_tokens_max"),
+        cache_scope=fields.choice("cache_scope", CacheScope, CacheScope.KEY),
+        cache_multiplier=fields.ratio("cache_multiplier", 0),
     )
     fields.done()
     return group
@@ -230,6 +233,8 @@ def _write_group(group: Group) -> dict[str, Any]:
             "drain_seconds_max": group.drain_seconds_max,
             "retry_after_timeout": group.retry_after_timeout,
             "output_tokens_max": group.output_tokens_max,
+            "cache_scope": group.cache_scope.value,
+            "cache_multiplier": format_multiplier(group.cache_multiplier),
         }
     )
 

@@ -141,12 +141,14 @@ class _Session:
     def groups(self, current: Catalog, wanted: Document) -> None:
         for group in self._differing("group", current.groups, wanted.groups):
             self._write(
-                "INSERT INTO service_group VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
+                "INSERT INTO service_group VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) "
                 "ON CONFLICT (name) DO UPDATE SET multiplier = ?2, disconnect = ?3, "
-                "drain_seconds_max = ?4, retry_after_timeout = ?5, output_tokens_max = ?6",
+                "drain_seconds_max = ?4, retry_after_timeout = ?5, output_tokens_max = ?6, "
+                "cache_scope = ?7, cache_multiplier = ?8",
                 (
                     group.name, group.multiplier, group.disconnect.value, group.drain_seconds_max,
                     int(group.retry_after_timeout), group.output_tokens_max,
+                    group.cache_scope.value, group.cache_multiplier,
                 ),
             )  # fmt: skip
         for name in self._missing("group", current.groups, wanted.groups):

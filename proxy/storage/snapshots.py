@@ -13,6 +13,7 @@ import orjson
 from proxy.core.catalog import Catalog, build_catalog
 from proxy.core.entities import (
     BudgetPeriod,
+    CacheScope,
     Channel,
     ChannelKey,
     Dialect,
@@ -142,12 +143,15 @@ def _users(connection: sqlite3.Connection) -> list[User]:
 def _groups(connection: sqlite3.Connection) -> list[Group]:
     rows = connection.execute(
         "SELECT name, multiplier, disconnect, drain_seconds_max, retry_after_timeout, "
-        "output_tokens_max FROM service_group"
+        "output_tokens_max, cache_scope, cache_multiplier FROM service_group"
     )
     return [
-        Group(name, multiplier, DisconnectMode(mode), seconds, bool(retry), output_max)
-        for name, multiplier, mode, seconds, retry, output_max in rows
-    ]
+        Group(
+            name, multiplier, DisconnectMode(mode), seconds, bool(retry), output_max,
+            CacheScope(scope), share,
+        )
+        for name, multiplier, mode, seconds, retry, output_max, scope, share in rows
+    ]  # fmt: skip
 
 
 def _models(connection: sqlite3.Connection) -> list[Model]:
@@ -218,7 +222,7 @@ def _keys(connection: sqlite3.Connection) -> list[Key]:
     rows = connection.execute(
         "SELECT id, user_id, digest, name, group_name, prefix, last4, enabled, expires_at, "
         "budget, budget_period, requests_per_minute, tokens_per_minute, concurrency, models, "
-        "networks FROM key"
+        "networks, cache_seconds FROM key"
     )
     return [
         Key(
@@ -238,6 +242,7 @@ def _keys(connection: sqlite3.Connection) -> list[Key]:
             concurrency=row[13],
             models=None if row[14] is None else frozenset(orjson.loads(row[14])),
             networks=None if row[15] is None else tuple(orjson.loads(row[15])),
+            cache_seconds=row[16],
         )
         for row in rows
     ]

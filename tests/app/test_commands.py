@@ -97,12 +97,14 @@ def test_a_key_is_shown_once_and_only_its_digest_is_kept(tmp_path: Path) -> None
             expires="2030-01-31",
             models=["m"],
             networks=["10.0.0.0/8"],
+            cache_seconds=60,
         )
         secret: str = made["key"]
         assert key_well_formed(secret)
         key = office.keeper.catalog.key(key_digest(office.secrets.pepper, secret))
         assert key is not None
         assert (key.budget, key.models) == (3_000_000_000, frozenset({"m"}))
+        assert key.cache_seconds == 60
         (row,) = await do("key list", user="ann")
         assert row["expires"] == "2030-01-31T00:00:00Z"
         assert row["key"] == f"{secret[:8]}…{secret[-4:]}"

@@ -1,8 +1,10 @@
 import pytest
 
+from proxy.core.cache import ENTRY_OVERHEAD_BYTES, Entry, Limits, ResponseCache
 from proxy.core.entities import Attempt, Usage
 from proxy.edge import metrics
 from proxy.edge.families import BUILD, GAP_BOUNDS, LABEL_SETS_MAX, OTHER
+from proxy.edge.merging import merge
 from proxy.edge.metrics import GAP_SLOTS, CallFigures, Live, Metrics, gap_slot, new_gaps
 from proxy.edge.state import decode
 
@@ -139,3 +141,21 @@ def test_a_state_says_everything_another_process_needs() -> None:
     assert state.process is not None
     assert state.process.open_fds <= state.process.max_fds
     assert state.identity != Metrics().snapshot().identity
+
+
+def test_kept_answers_are_counted_and_weighed() -> None:
+    cache = ResponseCache()
+    entry = Entry(b"four", b"", False, "", Usage(), None, "main", "m", 0.0, 5.0)
+    cache.get(b"a", 1.0)
+    cache.put(b"a", entry, Limits(bytes_max=2_000))
+    cache.get(b"a", 1.0)
+    found = Metrics(Live(cache=lambda: cache))
+    state = found.snapshot()
+    assert state.counted.cache == {
+        "hit": 1, "miss": 1, "stored": 1, "evicted": 0, "too_large": 0,
+    }  # fmt: skip
+    assert (state.cache_bytes, state.cache_entries) == (4 + ENTRY_OVERHEAD_BYTES, 1)
+    merged = merge([state, state])
+    assert merged.counted.cache["hit"] == 2
+    assert (merged.cache_bytes, merged.cache_entries) == (2 * state.cache_bytes, 2)
+    assert Metrics().snapshot().cache_entries == 0

@@ -69,6 +69,7 @@ def test_a_key_is_kept_as_it_was_asked_for(connection: sqlite3.Connection) -> No
         concurrency=3,
         models=("m",),
         networks=("10.0.0.0/8",),
+        cache_seconds=60,
     )
     key_id = add_key(connection, wanted, NOW)
     stored = load_catalog(connection, MASTER).key(b"x" * 32)
@@ -79,7 +80,7 @@ def test_a_key_is_kept_as_it_was_asked_for(connection: sqlite3.Connection) -> No
     assert (stored.budget, stored.budget_period) == (700, BudgetPeriod.WEEKLY)
     assert (stored.requests_per_minute, stored.tokens_per_minute, stored.concurrency) == (1, 2, 3)
     assert (stored.models, stored.networks) == (frozenset({"m"}), ("10.0.0.0/8",))
-    assert stored.expires_at == NOW + 5
+    assert (stored.expires_at, stored.cache_seconds) == (NOW + 5, 60)
     assert list_keys(connection, "ann")[-1] == KeyRow(
         key_id, "ann", "laptop", "default", "sk-abc…wxyz", True, NOW + 5, 700, "weekly", 0, NOW
     )

@@ -22,6 +22,8 @@ disconnect = "drain"
 drain_seconds_max = 10
 retry_after_timeout = true
 output_tokens_max = 8192
+cache_scope = "user"
+cache_multiplier = "0.1"
 [[model]]
 name = "gpt-4o"
 context_window = 128000
@@ -119,6 +121,8 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("above 0", "group", {"drain_seconds_max": float("nan")}),
     ("above 0", "group", {"drain_seconds_max": 10**9}),
     ("true or false", "group", {"retry_after_timeout": 1}),
+    ("one of key, user, group", "group", {"cache_scope": "everybody"}),
+    ("not a ratio", "group", {"cache_multiplier": 0.1}),
     ("context_window must be a whole", "model", {"context_window": None}),
     ("must be a table", "model", {"price": "2.50"}),
     ("not a price", "model", {"price": {"input": 2.5}}),
