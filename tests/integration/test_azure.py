@@ -301,3 +301,50 @@ def test_a_body_without_a_model_elsewhere_is_refused_as_before(tmp_path: Path) -
         assert (response.status, error_of(response)["param"]) == (400, "model")
         broken = relay.ask(b"{", "/openai/deployments/m/chat/completions")
         assert error_of(broken)["code"] == "invalid_json"
+
+
+# Services
+
+
+VECTORS = json.dumps(
+    {"object": "list", "model": "up-m", "data": [{"index": 0, "embedding": [0.5, -0.5]}],
+     "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+).encode()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "target"),
+    [
+        (DATED, f"/openai/deployments/my%20gpt/embeddings?api-version={DATED}"),
+        ("v1", "/openai/v1/embeddings"),
+    ],
+)
+def test_a_service_goes_to_the_deployment_too(tmp_path: Path, version: str, target: str) -> None:
+    answered = plain_script(VECTORS, 200, [("apim-request-id", APIM_ID)])
+    with (
+        ScriptedUpstream(answered) as upstream,
+        Relay(tmp_path, azure(upstream.origin, version=version)) as relay,
+        client(relay) as ours,
+    ):
+        made = ours.embeddings.create(model="m", input="three words here")
+        assert made.data[0].embedding == [0.5, -0.5]
+        (asked,) = upstream.requests
+        assert (asked.target, asked.header("api-key")) == (target, "sk-upstream-main-0001")
+        assert json.loads(asked.body)["model"] == "my gpt"
+        (call,) = relay.calls()
+        assert (call["verdict"], call["endpoint"]) == ("complete", "embeddings")
+        assert call["charge"] == price_of(3, 0)
+        assert relay.attempts()[0]["upstream_request_id"] == APIM_ID
+
+
+def test_the_path_names_the_model_of_a_service_too(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(plain_script(VECTORS)) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        path = f"/openai/deployments/m/embeddings?api-version={DATED}"
+        response = relay.ask(b'{"input": "three words here"}', path)
+        assert response.status == 200, response.body
+        (asked,) = upstream.requests
+        assert asked.target == "/v1/embeddings"
+        assert json.loads(asked.body) == {"model": "up-m", "input": "three words here"}

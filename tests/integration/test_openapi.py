@@ -25,6 +25,7 @@ from schemathesis.specs.openapi import checks as openapi_checks
 
 from proxy import __version__
 from proxy.core import asks
+from proxy.core.entities import DIALECT_ENDPOINTS, Dialect
 from proxy.core.examples.sample import ENDPOINTS, STREAMED, sample
 from proxy.core.openapi.document import ANSWER_HEADERS, REQUEST_HEADERS, document
 from proxy.core.openapi.operations import OPERATIONS
@@ -46,7 +47,9 @@ CHECKS = [
     openapi_checks.response_headers_conformance,
     openapi_checks.response_schema_conformance,
 ]
-GPT, CLAUDE = "demo-gpt", "demo-claude"
+GPT, CLAUDE, GEMINI = "demo-gpt", "demo-claude", "demo-gemini"
+PRICE = {"input": "1.00", "output": "4.00", "image": "0.01", "character": "15.00",
+         "audio_hour": "0.36", "call": "0.0001"}  # fmt: skip
 EXAMPLES_MAX = 60
 CALL_SECONDS_MAX = 20.0
 
@@ -116,12 +119,16 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     try:
         assert demo.stdout is not None
         assert demo.stdout.readline()
-        url = f"http://127.0.0.1:{port}/v1"
+        url = f"http://127.0.0.1:{port}"
+        of_openai = sorted(DIALECT_ENDPOINTS[Dialect.OPENAI] | {"responses"})
         upstreams = [
-            UpstreamAt("gpt", "openai", url, {GPT: GPT}),
-            UpstreamAt("claude", "anthropic", url, {CLAUDE: CLAUDE}),
+            UpstreamAt("gpt", "openai", f"{url}/v1", {GPT: GPT}, settings={"endpoints": of_openai}),
+            UpstreamAt("claude", "anthropic", f"{url}/v1", {CLAUDE: CLAUDE}),
+            UpstreamAt("gemini", "gemini", f"{url}/v1beta", {GEMINI: GEMINI}),
         ]
-        with RelayProcess(tmp_path_factory.mktemp("openapi"), upstreams) as relay:
+        models = {GPT: {"endpoints": of_openai, "price": PRICE}}
+        folder = tmp_path_factory.mktemp("openapi")
+        with RelayProcess(folder, upstreams, models=models) as relay:
             yield Bench(relay.url, relay.account().key)
             assert relay.verify()["clean"]
             assert "internal error" not in relay.log()
@@ -163,7 +170,7 @@ def test_generated_requests_are_answered_as_documented(
     allowed = case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
     if allowed and isinstance(case.body, dict) and "model" in case.body:
         # Most of them reach an upstream: no generator guesses a model's name.
-        case.body["model"] = (GPT, CLAUDE, case.body["model"])[len(str(case.body)) % 3]
+        case.body["model"] = (GPT, GPT, CLAUDE, case.body["model"])[len(str(case.body)) % 4]
     response = case.call(
         base_url=bench.url,
         headers={"authorization": f"Bearer {bench.key}"},
