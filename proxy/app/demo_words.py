@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 MODELS = ("demo-gpt", "demo-claude")
+GEMINI_MODELS = ("demo-gemini",)
 OUTPUT_TOKENS_MAX = 4096
 ECHO_WORDS_MAX = 12
 # What chat formats add around each message and around the whole prompt.

@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 
 from proxy.app import commands
+from proxy.app.demo_words import GEMINI_MODELS as DEMO_GEMINI
 from proxy.app.demo_words import MODELS as DEMO_MODELS
 from proxy.app.office import Office
 from proxy.core.deployments import azure_address
@@ -34,6 +35,21 @@ CONTEXT_WINDOW: Final = 128_000
 OUTPUT_TOKENS_MAX: Final = 16_384
 NO_KEY: Final = "none"
 """Sent to upstreams that were given no key, such as a local llama.cpp."""
+DEMO_SERVICES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "demo-embedding": {"endpoints": ["embeddings"], "price": {"input": "0.02"}},
+    "demo-image": {
+        "endpoints": ["images_edits", "images_generations", "images_variations"],
+        "price": {"image": "0.04"},
+    },
+    "demo-speech": {"endpoints": ["speech"], "price": {"character": "15.00"}},
+    "demo-transcribe": {
+        "endpoints": ["transcriptions", "translations"],
+        "price": {"audio_minute": "0.006"},
+    },
+    "demo-moderation": {"endpoints": ["moderations"], "price": {"call": "0"}},
+    "demo-rerank": {"endpoints": ["rerank"], "price": {"call": "0.002"}},
+}
+"""What the demo upstream has beside its conversations: a model for each, priced as it is used."""
 USUAL_MODELS: Final = {
     Dialect.OPENAI: ("gpt-4o", "gpt-4o-mini"),
     Dialect.ANTHROPIC: ("claude-sonnet-4-5", "claude-haiku-4-5"),
@@ -84,11 +100,12 @@ def address_of(pasted: str, api_version: str | None) -> dict[str, str]:
 
 
 def demo_upstreams(base_url: str) -> tuple[Upstream, ...]:
-    """The demo upstream as two channels, one of each dialect."""
+    """The demo upstream as three channels, one of each dialect."""
     url = base_url + "/v1"
     return (
-        Upstream("demo-openai", Dialect.OPENAI, url, models=DEMO_MODELS),
+        Upstream("demo-openai", Dialect.OPENAI, url, models=(*DEMO_MODELS, *DEMO_SERVICES)),
         Upstream("demo-anthropic", Dialect.ANTHROPIC, url, models=DEMO_MODELS),
+        Upstream("demo-gemini", Dialect.GEMINI, base_url + "/v1beta", models=DEMO_GEMINI),
     )
 
 
@@ -168,6 +185,7 @@ def _model(name: str) -> dict[str, Any]:
         "output_tokens_max": OUTPUT_TOKENS_MAX,
         "tokenizer": tokenizer_of(name),
         "price": dict(PRICE),
+        **DEMO_SERVICES.get(name, {}),
     }
 
 

@@ -14,6 +14,7 @@ from proxy.app.directory import DataDirectory
 from proxy.app.office import open_office
 from proxy.app.seed import Seeded, Upstream, demo_upstreams, list_models, merged, tokenizer_of
 from proxy.core.catalog import Catalog
+from proxy.core.catalog_faults import faults
 from proxy.core.entities import Dialect, Wire
 from proxy.storage.documents import read_document
 from proxy.storage.secrets import key_well_formed
@@ -37,7 +38,7 @@ def test_a_first_seed_makes_all_a_first_call_needs(tmp_path: Path) -> None:
     assert done.key is not None
     assert key_well_formed(done.key)
     assert done.key not in repr(done)
-    assert done.models == MODELS
+    assert done.models == (*MODELS, *seed.DEMO_SERVICES, "demo-gemini")
     (key,) = catalog.keys_by_id.values()
     for wire in (Wire.CHAT, Wire.MESSAGES):
         for model in MODELS:
@@ -46,6 +47,10 @@ def test_a_first_seed_makes_all_a_first_call_needs(tmp_path: Path) -> None:
             assert channel.allow_private
             assert channel.keys
     assert all(model.price for model in catalog.models.values())
+    for name, rows in seed.DEMO_SERVICES.items():
+        for endpoint in rows["endpoints"]:
+            assert catalog.channels_for_endpoint(key.group, name, endpoint)
+    assert not list(faults(catalog.models.values(), catalog.channels.values()))
 
 
 def test_a_second_seed_changes_nothing_and_makes_no_key(tmp_path: Path) -> None:
