@@ -12,12 +12,14 @@ from proxy.core.limits import rate_limit_headers
 from proxy.core.services.endpoints import open_request
 from proxy.core.services.service import ServiceRequest
 from proxy.core.urls import Endpoint, model_name
+from proxy.edge.cache import give_again
 from proxy.edge.downstream import Downstream
 from proxy.edge.dry_run import dry_run
+from proxy.edge.kept_service import KeptServiceCall, as_priced_service, look_up_service
 from proxy.edge.refusals import refused
 from proxy.edge.relay import authenticate, open_call, refuse, reserve, serve
 from proxy.edge.service_call import ServiceCall
-from proxy.edge.service_offer import callable_at, limit_service_cost, make_service_offer
+from proxy.edge.service_offer import callable_at, make_service_offer
 from proxy.edge.telling import asked_in_head
 from proxy.edge.upload import Upload
 from proxy.edge.world import World
@@ -44,8 +46,8 @@ async def _serve(world: World, client: Downstream, call_id: int, body: Upload) -
         model = callable_at(catalog, key, request.model, endpoint)
         offer = make_service_offer(catalog, key, model, request, endpoint)
         asks = asked_in_head(client, key)
-        if asks.cost_max is not None:
-            offer = limit_service_cost(offer, asks.cost_max)
+        ticket = look_up_service(world, client, offer, asks, body, content_type)
+        offer = as_priced_service(offer, asks, ticket)
         opening = open_call(
             world,
             client,
@@ -65,7 +67,14 @@ async def _serve(world: World, client: Downstream, call_id: int, body: Upload) -
         await refuse(world, client, key, error)
         return
     client.add_headers(rate_limit_headers(admission.limits, world.now()))
-    await serve(ServiceCall(world, client, offer, opening, admission, body, content_type))
+    if ticket is None:
+        await serve(ServiceCall(world, client, offer, opening, admission, body, content_type))
+    elif ticket.entry is not None:
+        await give_again(world, client, opening, admission, ticket.entry, None)
+    else:
+        call = KeptServiceCall(world, client, offer, opening, admission, body, content_type, ticket)
+        await serve(call)
+        call.keep()
 
 
 async def receive(

@@ -12,7 +12,7 @@ from typing import Final
 from proxy.core import pricing
 from proxy.core.bill import NOTHING, Delivered, Statement
 from proxy.core.entities import Channel, ChannelKey, DisconnectMode, Usage, Verdict
-from proxy.core.http1 import Framing, request_length
+from proxy.core.http1 import Framing, ResponseHead, request_length
 from proxy.core.outcomes import Phase
 from proxy.core.services.delivery import Delivery
 from proxy.core.services.service import bill
@@ -115,9 +115,8 @@ class ServiceCall(OpenCall[Delivery]):
                 if (value := head.header(name)) is not None and _is_plain(value)
             ]
         )
-        kind = head.header("content-type") or "application/json"
         client.begin_answer(
-            kind if _is_plain(kind) else "application/octet-stream",
+            answer_type(head),
             head.length if head.framing is _LENGTH else None,
             first,
         )
@@ -180,6 +179,12 @@ class ServiceCall(OpenCall[Delivery]):
             made,
             delivered_bytes=delivery.passed_bytes + complete,
         )
+
+
+def answer_type(head: ResponseHead) -> str:
+    """Return the type an answer is passed on with."""
+    kind = head.header("content-type") or "application/json"
+    return kind if _is_plain(kind) else "application/octet-stream"
 
 
 def _is_plain(value: str) -> bool:
