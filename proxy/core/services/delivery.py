@@ -3,8 +3,9 @@
 Rules: bytes are neither changed nor kept; the last one is held (`terminal`) until its charge is
 committed, of a stream of events the last of its last event. Nothing is shown until it can no
 longer be an error in disguise: a JSON answer of some size, or whole; anything else with its first
-byte. A stream that ends without its last event was truncated, whatever its framing says. This
-module must not know sockets, money, or what was asked for.
+byte. A stream that ends without its last event, and JSON that ends before it is whole, were
+truncated, whatever their framing says. This module must not know sockets, money, or what was
+asked for.
 """
 
 from collections.abc import Callable
@@ -245,6 +246,10 @@ class Delivery:
                 self.reject(failure)
                 return b""
             out = self._show()
+        elif self._is_json and not self.measured.readable:
+            # Framing that ends does not make half an object whole; its last byte stays here.
+            self.reject(outcomes.truncated("the upstream's answer ended inside its JSON"))
+            return b""
         self.phase = _TERMINAL
         return out
 

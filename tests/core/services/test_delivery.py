@@ -90,6 +90,24 @@ def test_a_large_answer_is_shown_before_its_end() -> None:
     assert usage.completion_total == 9
 
 
+@pytest.mark.parametrize("tail", [b"", b'"}]', b'"}]},', b'"}]\n\ndata: {]}'])
+def test_json_that_ends_before_it_is_whole_was_truncated(tail: bytes) -> None:
+    body = b'{"data":[{"b64_json":"' + b"A" * EARLY_BYTES_MAX + tail
+    for wire in (head() + chunk(body) + b"0\r\n\r\n", plain(body)):
+        delivery = Delivery("images_generations")
+        assert body.startswith(delivery.receive(wire[:-5]) + delivery.receive(wire[-5:]))
+        assert delivery.phase is Phase.FAILED
+        assert delivery.failure is not None
+        assert delivery.failure.kind is FailureKind.TRUNCATED
+
+
+def test_white_space_after_a_large_answer_is_no_harm() -> None:
+    body = b'{"data":[{"b64_json":"' + b"A" * EARLY_BYTES_MAX + b'"}]}\r\n \n'
+    delivery = Delivery("images_generations")
+    delivery.receive(plain(body))
+    assert delivery.phase is Phase.TERMINAL
+
+
 @pytest.mark.parametrize("kind", ["audio/mpeg", "application/octet-stream", None])
 def test_sound_passes_with_its_first_byte(kind: str | None) -> None:
     delivery = Delivery("speech")
