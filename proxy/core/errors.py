@@ -111,6 +111,10 @@ class ErrorCode(Enum):
         return self.value.code
 
 
+FINAL_STATUSES = (401, 403)
+"""Clients are told not to try again: of itself Claude Code does so for minutes on a bad key."""
+
+
 class RelayError(Exception):
     """An outcome the caller is told about; carries everything its response needs.
 
@@ -138,6 +142,8 @@ class RelayError(Exception):
         self.status = code.status if status is None else status
         self.body = body
         """An upstream's own error body to pass on (already redacted); None renders ours."""
+        if should_retry is None and self.status in FINAL_STATUSES:
+            should_retry = False
         self.should_retry = should_retry
         self.details = details
         """What Anthropic's SDKs read from `error.details`; no other dialect has it."""

@@ -21,7 +21,7 @@ from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
 
 EXPOSED_HEADERS: Final = (
-    "x-request-id, request-id, retry-after, x-ratelimit-limit-requests, "
+    "x-request-id, request-id, retry-after, x-should-retry, x-ratelimit-limit-requests, "
     "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, anthropic-ratelimit-requests-limit, "
     "anthropic-ratelimit-requests-remaining, anthropic-ratelimit-requests-reset, "

@@ -147,5 +147,8 @@ def test_an_error_carries_what_its_response_needs() -> None:
     assert (plain.status, plain.retry_after, plain.should_retry) == (429, 1.5, None)
     assert str(plain) == "slow down"
     assert repr(plain) == "RelayError(TOKEN_LIMIT_EXCEEDED, 'slow down')"
+    assert RelayError(ErrorCode.INVALID_API_KEY, "").should_retry is False
+    assert RelayError(ErrorCode.MODEL_NOT_ALLOWED, "").should_retry is False
+    assert RelayError(ErrorCode.INVALID_API_KEY, "", should_retry=True).should_retry is True
     told = RelayError(ErrorCode.INSUFFICIENT_QUOTA, "empty", status=429, should_retry=False)
     assert (told.status, told.code.status, told.should_retry) == (429, 402, False)

@@ -6,7 +6,7 @@ every dialect, so that its calls are native on one and translated on the others.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,26 @@ def test_an_agent_reads_a_file_and_answers_by_it(
     assert [(row["verdict"], row["charge_usd"]) for row in failed] == (
         [("upstream_error", "0.00")] if fault else []
     )
+
+
+@agents
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [("key", "not a key of this service"), ("wallet", "Add credit"), ("model", "model-x")],
+)
+def test_an_agent_shows_at_once_why_it_was_refused(
+    rig: Rig, agent: str, trouble: str, told: str
+) -> None:
+    account = rig.relay.account(credit="0.000001" if trouble == "wallet" else "1.00")
+    if trouble == "key":
+        account = replace(account, key="sk-nobody")
+    model = "model-x" if trouble == "model" else f"{agent}-chat"
+    ended = rig.run(agent, model, account)
+    if (agent, trouble) == ("claude", "key"):
+        told = "Please run /login"  # in words of its own, but at once
+    assert ended.status != 0
+    assert told in ended.output
+    assert rig.relay.usage(account) == []
 
 
 @pytest.fixture(scope="module")
