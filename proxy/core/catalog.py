@@ -8,7 +8,6 @@ any channel (core/routing.py).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
 
 from proxy.core.entities import WIRE_ENDPOINTS, Channel, Group, Key, Model, Plan, User, Wire
@@ -16,11 +15,6 @@ from proxy.core.limits import EffectiveLimits, RateLimits
 
 TRANSLATED = (Wire.CHAT, Wire.MESSAGES, Wire.RESPONSES, Wire.GEMINI)
 """Wire forms that are carried over into each other, in the order upstreams of them are asked."""
-SUGGESTIONS_MAX = 3
-SUGGEST_CANDIDATES_MAX = 2_000
-"""Model names compared with a wrong one; a 404 must stay cheap."""
-SUGGEST_NAME_CHARS_MAX = 100
-_SIMILARITY_MIN = 0.3
 
 Name = TypeVar("Name")
 Row = TypeVar("Row")
@@ -84,17 +78,6 @@ class Catalog:
     def limits_of(self, key: Key) -> EffectiveLimits:
         """The limits that bind a call with `key`. Raises KeyError for a key of another catalog."""
         return self.limits_by_key[key.id]
-
-    def suggest(self, model: str, group: str) -> tuple[str, ...]:
-        """Up to 3 names served in `group` that resemble `model`, the likeliest first."""
-        wanted = _trigrams(model)
-        scored = [
-            (_similarity(wanted, _known_trigrams(known.name)), known.name)
-            for known in self.models_for(group)[:SUGGEST_CANDIDATES_MAX]
-        ]
-        close = [pair for pair in scored if pair[0] >= _SIMILARITY_MIN]
-        close.sort(key=_likeliest)
-        return tuple(name for _, name in close[:SUGGESTIONS_MAX])
 
 
 def build_catalog(
@@ -217,24 +200,3 @@ def _first(own: int | None, default: int | None) -> int | None:
 def _expect(exists: bool, claim: str) -> None:  # noqa: FBT001 - the claim reads as a sentence
     if not exists:
         raise ValueError(f"{claim}, which does not exist")
-
-
-def _trigrams(name: str) -> frozenset[str]:
-    """Letter groups of a name, so that case, separators and a vendor's prefix weigh little."""
-    text = name[:SUGGEST_NAME_CHARS_MAX].lower()
-    letters = "".join(letter for letter in text if letter.isalnum())
-    return frozenset(letters[at : at + 3] for at in range(max(1, len(letters) - 2)))
-
-
-@lru_cache(maxsize=SUGGEST_CANDIDATES_MAX)
-def _known_trigrams(name: str) -> frozenset[str]:
-    return _trigrams(name)
-
-
-def _similarity(one: frozenset[str], other: frozenset[str]) -> float:
-    """Jaccard index: 0 nothing in common, 1 the same groups."""
-    return len(one & other) / len(one | other)
-
-
-def _likeliest(scored: tuple[float, str]) -> tuple[float, str]:
-    return -scored[0], scored[1]

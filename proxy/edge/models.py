@@ -16,6 +16,7 @@ import orjson
 from proxy.core.catalog import Catalog
 from proxy.core.entities import WIRE_ENDPOINTS, Key, Model, Wire
 from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.names import similar
 from proxy.core.urls import CANONICAL, NOT_YET, Endpoint
 from proxy.edge.prices import shown_price
 
@@ -123,12 +124,26 @@ def model_named(catalog: Catalog, key: Key, name: str) -> Model:
             f"but in: {', '.join(groups)}.",
             param="model",
         )
-    allowed = {model.name for model in visible}
-    close = [like for like in catalog.suggest(name, key.group) if like in allowed]
-    remedy = f"Did you mean {_either(close)}?" if close else "GET /v1/models lists the models."
     raise RelayError(
-        ErrorCode.MODEL_NOT_FOUND, f"The model `{shown}` does not exist. {remedy}", param="model"
+        ErrorCode.MODEL_NOT_FOUND,
+        f"The model `{shown}` does not exist. {_meant(catalog, key, name, visible)}",
+        param="model",
     )
+
+
+def _meant(catalog: Catalog, key: Key, name: str, visible: Sequence[Model]) -> str:
+    """Ask whether a near miss was meant: what the key may call, else what other groups have."""
+    close = similar(name, [model.name for model in visible])
+    if close:
+        return f"Did you mean {_either(close)}?"
+    elsewhere = similar(name, catalog.groups_by_model) if key.models is None else ()
+    if elsewhere:
+        groups = ", ".join(catalog.groups_with(elsewhere[0]))
+        return (
+            f"Did you mean `{elsewhere[0]}`? It is not available in group `{key.group}`, "
+            f"but in: {groups}."
+        )
+    return "GET /v1/models lists the models."
 
 
 def _either(names: Iterable[str]) -> str:

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.core.catalog import SUGGESTIONS_MAX, Catalog, build_catalog, spoken
+from proxy.core.catalog import Catalog, build_catalog, spoken
 from proxy.core.entities import Channel, ChannelKey, Dialect, Group, Key, Model, Plan, User, Wire
 from proxy.core.limits import EffectiveLimits, RateLimits
 
@@ -166,40 +166,3 @@ def test_a_key_overrides_its_plan_for_itself_only() -> None:
 def test_rows_that_name_nothing_are_refused(build: Callable[[], Catalog], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "likely"),
-    [
-        ("gpt4o", "gpt-4o"),
-        ("GPT-4O", "gpt-4o"),
-        ("openai/gpt-4o-mini", "gpt-4o-mini"),
-        ("claude-4-5-sonnet", "claude-sonnet-4-5"),
-        ("claude-sonnet-4.5-20250929", "claude-sonnet-4-5"),
-        ("Ö", "ö"),
-    ],
-)
-def test_a_wrong_name_is_answered_with_the_likeliest(wrong: str, likely: str) -> None:
-    made = catalog((channel(1, models="gpt-4o gpt-4o-mini gpt-4.1 claude-sonnet-4-5 ö"),))
-    suggested = made.suggest(wrong, "default")
-    assert suggested[0] == likely
-    assert len(suggested) <= SUGGESTIONS_MAX
-
-
-def test_nothing_is_suggested_for_nonsense_or_from_other_groups() -> None:
-    made = catalog((channel(1, models="gpt-4o gpt-4.1"),))
-    assert made.suggest("zzzzzz", "default") == ()
-    assert made.suggest("", "default") == ()
-    assert made.suggest("gpt-4o", "cheap") == ()
-    assert made.suggest("x" * 10**6, "default") == ()
-
-
-def test_suggestions_are_few() -> None:
-    names = [f"model-family-{letter}" for letter in "abcdefgh"]
-    made = build_catalog(
-        1,
-        groups=[Group("default")],
-        models=[Model(name, 1, 1) for name in names],
-        channels=[channel(1, models=" ".join(names))],
-    )
-    assert made.suggest("model-family", "default") == tuple(names[:SUGGESTIONS_MAX])

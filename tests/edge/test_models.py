@@ -148,6 +148,11 @@ def test_an_allowlist_narrows_the_list() -> None:
         ("secret", ErrorCode.MODEL_NOT_IN_GROUP, "not available in group `half-more`, but in: vip"),
         ("gpt4o", ErrorCode.MODEL_NOT_FOUND, "Did you mean `gpt-4o`"),
         ("zzz", ErrorCode.MODEL_NOT_FOUND, "GET /v1/models lists"),
+        (
+            "Acme/SECRET-2025-01-31",
+            ErrorCode.MODEL_NOT_FOUND,
+            "Did you mean `secret`\\? It is not available in group `half-more`, but in: vip",
+        ),
     ],
 )
 def test_a_model_that_is_not_there(name: str, code: ErrorCode, words: str) -> None:
