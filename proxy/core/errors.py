@@ -73,6 +73,12 @@ class ErrorCode(Enum):
     GENERATION_NOT_FOUND = ErrorRow(
         404, "generation_not_found", "invalid_request_error", "not_found_error"
     )
+    RESPONSE_NOT_FOUND = ErrorRow(
+        404, "response_not_found", "invalid_request_error", "not_found_error"
+    )
+    PREVIOUS_RESPONSE_NOT_FOUND = ErrorRow(
+        400, "previous_response_not_found", "invalid_request_error", "invalid_request_error"
+    )
     UNKNOWN_URL = ErrorRow(404, "unknown_url", "invalid_request_error", "not_found_error")
     UNSUPPORTED_ENDPOINT = ErrorRow(
         404, "unsupported_endpoint", "invalid_request_error", "not_found_error"

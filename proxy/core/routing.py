@@ -72,9 +72,13 @@ class KeyPool:
         self._keys = tuple(keys) or (ANONYMOUS_KEY,)
         self._resting = {key: self._resting[key] for key in self._keys if key in self._resting}
 
-    def acquire(self, now: float) -> ChannelKey | None:
-        """The next key that is awake, or None."""
+    def acquire(self, now: float, only: int | None = None) -> ChannelKey | None:
+        """The next key that is awake, or None; `only` the one of that id, while there is one."""
         keys = self._keys
+        if only is not None:
+            for key in keys:
+                if key.id == only:
+                    return key if self._awake(key, now) else None
         for _ in keys:
             key = keys[self._next % len(keys)]
             self._next = (self._next + 1) % len(keys)

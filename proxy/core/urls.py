@@ -91,9 +91,6 @@ CANONICAL: Final = {
 
 NOT_YET: Final = frozenset(
     {
-        Endpoint.RESPONSE,
-        Endpoint.RESPONSE_CANCEL,
-        Endpoint.RESPONSE_INPUT_ITEMS,
         Endpoint.IMAGES_EDITS,
         Endpoint.IMAGES_VARIATIONS,
         Endpoint.TRANSCRIPTIONS,

@@ -59,6 +59,8 @@ class Call(OpenCall[Exchange]):
         super().__init__(world, client, offer, opening, admission, flows=offer.request.stream)
         self.offer: Offer = offer
         self.body = body
+        if offer.previous is not None:
+            self.pinned = offer.previous.channel_key_id
         self.reading: PlainReading | None = None
         self.made: Statement | None = None
         """What a plain answer costs, once its head says so."""

@@ -153,7 +153,7 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
     try:
         fresh = False
         for _ in range(TRIES_MAX):
-            key = world.health.pool(channel).acquire(world.loop.time())
+            key = world.health.pool(channel).acquire(world.loop.time(), call.pinned)
             if key is None:
                 return _Failed(AttemptFailure.CONNECT, refusals.unavailable())
             attempt, failed, reused = await _try_once(call, channel, key, fresh=fresh)
@@ -173,6 +173,7 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
                 if (
                     world.health.pool(channel).cool(key, failed.status, asked, world.loop.time())
                     and len(channel.keys) > 1
+                    and call.pinned is None
                     and world.health.pool(channel).ready(world.loop.time())
                 ):
                     continue

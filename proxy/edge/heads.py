@@ -7,7 +7,7 @@ are made once. This module must not know what is asked.
 from typing import Final
 
 from proxy.core.entities import Channel, ChannelKey
-from proxy.core.http1 import request_prefix
+from proxy.core.http1 import request_head, request_prefix
 from proxy.core.targets import credential, names_model, target
 from proxy.core.urls import Endpoint
 from proxy.edge.upstream import Origin
@@ -77,6 +77,28 @@ def new_head(
         _headers(channel, key, endpoint, forwarded, content_type=content_type, accept=accept),
     )
     return origin, head
+
+
+def item_head(
+    world: World,
+    channel: Channel,
+    key: ChannelKey,
+    endpoint: Endpoint,
+    upstream_model: str,
+    method: str,
+    item: str,
+    query: str,
+) -> tuple[Origin, bytes]:
+    """Return where a request about one kept thing goes, and the whole of it: it has no body."""
+    origin, prefix = world.origin(channel)
+    path = prefix + target(channel, endpoint, upstream_model, stream=False, item=item)
+    if query:
+        path += ("&" if "?" in path else "?") + query
+    rows = _headers(
+        channel, key, endpoint, (), content_type="application/json", accept="application/json"
+    )
+    # A body is not expected of GET and DELETE; a POST without one says so (RFC 9110 section 8.6).
+    return origin, request_head(method, path, origin.host_header, rows, 0)
 
 
 def _headers(

@@ -22,6 +22,7 @@ from proxy.core.searches import SEARCHES_HELD, SEARCHES_MAX, searches_max
 from proxy.core.translation.conversation import Wire
 from proxy.core.urls import CANONICAL, Endpoint
 from proxy.edge.models import endpoints_of, model_named
+from proxy.storage.ports import KeptAnswer
 
 
 class Priced(Protocol):
@@ -89,6 +90,8 @@ class Offer(Struct, frozen=True, gc=False):
     """The most that are charged."""
     cost_max: int | None = None
     """What the caller will pay at most (`x-max-cost`); a stream is cut there."""
+    previous: KeptAnswer | None = None
+    """The kept answer that the call goes on from, where it must go."""
 
     @property
     def terms(self) -> Terms:
@@ -170,11 +173,17 @@ def make_offer(
     model: Model,
     request: CallRequest,
     slice_tokens: int,
+    previous: KeptAnswer | None = None,
 ) -> Offer:
-    """Price a call of `model`, which the key may use and which has a price."""
+    """Price a call of `model`, which the key may use and which has a price.
+
+    `previous`: the kept answer that it goes on from. Raises RelayError 400 for one that the model
+    cannot go on from.
+    """
     group, price = catalog.groups[key.group], model.price
     if price is None:
         raise AssertionError("an unpriced model reached make_offer")
+    estimate = request.input_tokens_estimate
     each = request.output_tokens_max or model.output_tokens_max
     limit: int | None = None
     if group.output_tokens_max is not None and each > group.output_tokens_max:
@@ -182,10 +191,13 @@ def make_offer(
     most = each * request.choices
     searches, most_searches = (0, SEARCHES_MAX) if not price.search else _searches(request)
     channels = catalog.channels_serving(key.group, model.name, request.wire)
+    if previous is not None:
+        channels = _keeping(channels, previous, model)
+        estimate += previous.tokens  # the provider reads them all again
+        request = replace(request, input_tokens_estimate=estimate)
     strict = model.hidden_output or request.hidden_output or searches > 0
     if request.kept is not None:
         strict |= request.kept.server_tools and _is_native(request, channels)
-    estimate = request.input_tokens_estimate
     first = most if strict or not request.stream else min(most, slice_tokens)
     ceiling = pricing.quote(price, group.multiplier, estimate, most, searches)
     hold = ceiling
@@ -206,7 +218,22 @@ def make_offer(
         strict=strict,
         searches=searches,
         searches_max=most_searches,
+        previous=previous,
     )
+
+
+def _keeping(
+    channels: tuple[Channel, ...], previous: KeptAnswer, model: Model
+) -> tuple[Channel, ...]:
+    found = tuple([channel for channel in channels if channel.id == previous.channel_id])
+    if not found:
+        raise RelayError(
+            ErrorCode.PREVIOUS_RESPONSE_NOT_FOUND,
+            f"The provider that keeps this response does not serve `{model.name}` to you now; "
+            "send the whole conversation as `input`.",
+            param="previous_response_id",
+        )
+    return found
 
 
 def _is_native(request: CallRequest, channels: tuple[Channel, ...]) -> bool:

@@ -43,6 +43,9 @@ class Notice(Enum):
 class OpenCall(ABC, Generic[EngineT_co]):
     """See the module docstring. `flows`: the answer is passed on as it comes."""
 
+    pinned: int | None = None
+    """The one key of its channel that can serve the call; None: any."""
+
     def __init__(
         self,
         world: World,

@@ -23,6 +23,7 @@ from proxy.edge.call import Call
 from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
 from proxy.edge.dry_run import dry_run
+from proxy.edge.kept import trace
 from proxy.edge.offer import Offer, Priced, callable_model, make_offer
 from proxy.edge.open_call import AnyCall
 from proxy.edge.refusals import refused
@@ -55,6 +56,7 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
             callable_model(catalog, key, request),
             request,
             world.bounds.slice_tokens,
+            None if request.kept is None else await trace(world, catalog, key, request),
         )
         if asks is not NOTHING:
             ticket = look_up(world, client, key, offer.group, asks, (body,))

@@ -23,6 +23,7 @@ from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
 from proxy.edge.downstream import Downstream, Visit
 from proxy.edge.generation import generation
+from proxy.edge.kept import KEPT_ENDPOINTS, pass_on
 from proxy.edge.metrics import CallFigures
 from proxy.edge.relay import announce_limits, relay
 from proxy.edge.service import serve_service
@@ -111,7 +112,18 @@ class Server:
             self._world.metrics.observe_call(CallFigures(endpoint=client.endpoint))
             client.answer(200, _openapi())
             return
+        if endpoint in KEPT_ENDPOINTS:
+            await self._kept(client)
+            return
         await self._models(client, endpoint, path)
+
+    async def _kept(self, client: Downstream) -> None:
+        world = self._world
+        key = authenticate(
+            client.head, world.catalog, world.pepper, world.now(), client.peer_address
+        )
+        await announce_limits(world, client, key)
+        await pass_on(world, client, key)
 
     async def _models(self, client: Downstream, endpoint: Endpoint, path: str) -> None:
         world = self._world

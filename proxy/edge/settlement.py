@@ -121,6 +121,8 @@ def statement(
             prompt = read_prompt(call.body, request.dialect, request.wire)
             counted = count_texts(prompt.pieces, call.offer.model, call.world.calibration)
             call.prompt_tokens = prompt.fixed_tokens + counted.tokens
+            if call.offer.previous is not None:
+                call.prompt_tokens += call.offer.previous.tokens
         return call.prompt_tokens
 
     return state(
@@ -179,6 +181,7 @@ def end(
     delivered_bytes: int = 0,
     delivered_events: int = 0,
     finish_reason: str | None = None,
+    answer_id: str | None = None,
 ) -> Closing:
     """Return what the ledger records of any call that has just ended and costs what was `made`."""
     channel, first = call.channel, call.first_byte_at
@@ -200,6 +203,7 @@ def end(
         ended_at=call.world.now(),
         ttft_ms=None if first is None else (first - call.started) * 1000,
         anomalies=made.anomalies,
+        answer_id=answer_id,
     )
 
 
@@ -227,7 +231,19 @@ def closing(call: "Call", ended: Ended) -> Closing:
         delivered_bytes=delivered_bytes,
         delivered_events=0 if exchange is None else exchange.events,
         finish_reason=finish_reason,
+        answer_id=_kept(call, ended),
     )
+
+
+def _kept(call: "Call", ended: Ended) -> str | None:
+    """Return under which name the upstream keeps a complete answer of its own form."""
+    attempt, kept = call.attempt, call.offer.request.kept
+    if kept is None or not kept.stored or attempt is None or attempt.translation is not None:
+        return None
+    if ended.verdict is not Verdict.COMPLETE:
+        return None
+    plain = call.reading
+    return (attempt.exchange.answer_id if plain is None else plain.answer_id) or None
 
 
 def _learn(call: "Call", exchange: Exchange, usage: Usage) -> None:

@@ -35,9 +35,9 @@ CALL_COLUMNS = (
     "delivered_bytes", "delivered_events", "status", "error_code", "finish_reason",
     "channel_id", "upstream_model", "ttft_ms", "duration_ms", "anomalies",
     "audio_ms", "searches", "variant",
-    "image_input", "image_output", "cache_read_audio", "cache_read_image",
+    "image_input", "image_output", "cache_read_audio", "cache_read_image", "answer_id",
 )  # fmt: skip
-CALL_ADDED: Final[Row] = (0, 0, "", 0, 0, 0, 0)
+CALL_ADDED: Final[Row] = (0, 0, "", 0, 0, 0, 0, None)
 """What a row of `call` lacks that an older release made: columns are only added at the end."""
 ATTEMPT_COLUMNS = (
     "call_id", "number", "channel_id", "channel_key_id", "started_at", "status", "outcome",

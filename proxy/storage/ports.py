@@ -166,6 +166,8 @@ class Closing(Struct, frozen=True, gc=False):
     ended_at: float
     ttft_ms: float | None
     anomalies: tuple[str, ...] = ()
+    answer_id: str | None = None
+    """Under which name the upstream keeps the answer; None where it does not."""
 
 
 class Receipt(Struct):
@@ -283,8 +285,24 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     attempts: tuple[Tried, ...]
 
 
+class KeptAnswer(Struct, frozen=True, gc=False):
+    """Where an answer is kept that a call made. `tokens`: what going on from it reads again."""
+
+    model: str
+    channel_id: int
+    channel_key_id: int
+    tokens: int
+
+
 class Records(Protocol):
     """Ended calls, to be read by those who made them."""
+
+    async def find_answer(self, user_id: int, answer_id: str) -> KeptAnswer | None:
+        """Return where the answer of that name is kept, if a call of that user made it.
+
+        Raises KeeperUnavailableError when that cannot be known now.
+        """
+        ...
 
     async def find(self, user_id: int, call_id: int) -> "CallRecord | bool":
         """Return a call of that user; else whether it is still open.

@@ -15,7 +15,8 @@ from typing import Any, Final
 import orjson
 
 from proxy.core.entities import Usage
-from proxy.storage.ports import CallRecord, KeeperUnavailableError, Tried
+from proxy.storage.accounts import COMPLETION_TOTAL, PROMPT_TOTAL
+from proxy.storage.ports import CallRecord, KeeperUnavailableError, KeptAnswer, Tried
 from proxy.storage.reader import Reader
 from proxy.storage.snapshots import PRICE_COLUMNS, price_from_row
 
@@ -41,6 +42,11 @@ _PRICE: Final = (
     f"SELECT model, version, formula, {', '.join(PRICE_COLUMNS)} FROM price "  # noqa: S608 - the same
     "WHERE model = ? AND version = ?"
 )
+_ANSWER: Final = (
+    f"SELECT model, call.channel_id, channel_key_id, {PROMPT_TOTAL} + {COMPLETION_TOTAL} "  # noqa: S608 - the same
+    "FROM call JOIN attempt ON call_id = id WHERE answer_id = ? AND user_id = ? "
+    "ORDER BY id DESC, number DESC LIMIT 1"
+)
 _OPEN: Final = "SELECT 1 FROM open_call WHERE id = ? AND user_id = ?"
 
 
@@ -65,6 +71,17 @@ class LedgerRecords:
             return bool(await self._rows(_OPEN, call_id, user_id))
         except sqlite3.Error as error:
             raise KeeperUnavailableError(f"the ledger cannot be read: {error}") from error
+
+    async def find_answer(self, user_id: int, answer_id: str) -> KeptAnswer | None:
+        """Return where a user's answer is kept. See `ports.Records`."""
+        try:
+            rows = await self._rows(_ANSWER, answer_id, user_id)
+            if not rows:
+                await self._catch_up()
+                rows = await self._rows(_ANSWER, answer_id, user_id)
+        except sqlite3.Error as error:
+            raise KeeperUnavailableError(f"the ledger cannot be read: {error}") from error
+        return KeptAnswer(*rows[0]) if rows else None
 
     async def close(self) -> None:
         """End the reading connection, if there is one."""

@@ -41,7 +41,7 @@ def ended_row(head: Row, closing: Closing, settlement: Settlement, started_at: f
         closing.finish_reason, closing.channel_id, closing.upstream_model, closing.ttft_ms,
         duration * 1000.0 if duration > 0 else 0.0,
         ",".join(closing.anomalies) if closing.anomalies else None,
-        *used[_FIRST_USAGE:],
+        *used[_FIRST_USAGE:], closing.answer_id,
     )  # fmt: skip
 
 

@@ -108,6 +108,16 @@ def test_weight_zero_is_a_reserve() -> None:
 KEYS = tuple(ChannelKey(number, f"secret-{number}") for number in (1, 2, 3))
 
 
+def test_one_key_may_be_asked_for_by_its_id() -> None:
+    pool = KeyPool(KEYS)
+    wanted = KEYS[1]
+    assert [pool.acquire(0.0, wanted.id) for _ in range(2)] == [wanted, wanted]
+    assert pool.acquire(0.0) == KEYS[0], "and nobody else's turn is taken"
+    assert pool.cool(wanted, 429, None, 0.0)
+    assert pool.acquire(0.0, wanted.id) is None
+    assert pool.acquire(0.0, 999) is not None, "replaced meanwhile: any"
+
+
 def taken(pool: KeyPool, now: float, times: int) -> list[int | None]:
     keys = [pool.acquire(now) for _ in range(times)]
     return [None if key is None else key.id for key in keys]

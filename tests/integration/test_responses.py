@@ -408,13 +408,3 @@ def test_thinking_asked_for_holds_the_ceiling(tmp_path: Path) -> None:
         upstream.release("end")
         events(client.read_response())
     assert json.loads(upstream.requests[0].body)["reasoning_effort"] == "low"
-
-
-def test_answers_that_were_made_are_not_kept(tmp_path: Path) -> None:
-    with Relay(tmp_path, channel("http://127.0.0.1:9")) as relay, relay.client() as client:
-        target = f"{RESPONSES}/resp_1"
-        client.send(request_bytes(target, key=ANN, method="GET"))
-        response = client.read_response("GET")
-        assert response.status == 404
-        assert error_of(response)["code"] == "unsupported_endpoint"
-        assert "send the whole conversation" in error_of(response)["message"]

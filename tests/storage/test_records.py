@@ -10,7 +10,7 @@ import pytest
 
 from proxy.core.entities import Attempt, Usage, UsageSource, Verdict
 from proxy.core.pricing import charge
-from proxy.storage.ports import CallRecord, KeeperUnavailableError
+from proxy.storage.ports import CallRecord, KeeperUnavailableError, KeptAnswer
 from proxy.storage.records import LedgerRecords
 from tests.storage.world import NOW, USD, closing, keeper, opening
 
@@ -92,6 +92,30 @@ def test_a_call_is_open_ended_or_nobodys(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+@pytest.mark.parametrize("redo", [False, True])
+def test_an_answer_is_found_where_it_was_made_by_who_made_it(tmp_path: Path, redo: bool) -> None:
+    async def scene(books: Any, records: LedgerRecords) -> None:
+        first = Attempt(1, 7, NOW, 503, "upstream_error", None, "m-2", Usage(calls=0), 0, 3.0)
+        served = Attempt(1, 8, NOW + 0.5, 200, "served", "up-1", "m-2", USAGE, 7, 12.0)
+        for call_id in (1, 2, 3):
+            await books.admit(opening(call_id))
+        books.settle(closing(1, usage=USAGE, attempts=(first, served), answer_id="resp_1"))
+        tokens = USAGE.prompt_total + USAGE.completion_total
+        kept = KeptAnswer("m", 1, 8, tokens)
+        assert await records.find_answer(1, "resp_1") == kept
+        assert await records.find_answer(2, "resp_1") is None, "somebody else's"
+        assert await records.find_answer(1, "resp_2") is None
+        books.settle(closing(2))
+        # A provider may say a name twice: the newest call is meant.
+        books.settle(closing(3, answer_id="resp_1"))
+        await books.catch_up()
+        again = await records.find_answer(1, "resp_1")
+        assert again is not None
+        assert again.tokens == 30
+
+    play(tmp_path, scene, redo=redo)
+
+
 def test_a_call_without_a_price_any_more_is_told_without(tmp_path: Path) -> None:
     async def scene(books: Any, records: LedgerRecords) -> None:
         await books.admit(opening(1, price_version=9))
@@ -123,6 +147,8 @@ def test_a_file_that_cannot_be_read_is_an_outage(tmp_path: Path) -> None:
         records = LedgerRecords(tmp_path / "none.db", nothing)
         with pytest.raises(KeeperUnavailableError, match="cannot be read") as raised:
             await records.find(1, 1)
+        with pytest.raises(KeeperUnavailableError, match="cannot be read"):
+            await records.find_answer(1, "resp_1")
         assert isinstance(raised.value.__cause__, sqlite3.Error)
 
     asyncio.run(main())
