@@ -10,6 +10,7 @@ references for rerank; Anthropic's and Google's for token counts.
 
 import base64
 import hashlib
+import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -143,9 +144,9 @@ def rerank(asked: Asked, count: Count) -> tuple[str, bytes]:
     """Documents by how many words they share with the query."""
     documents = _texts(asked, "documents")
     query = str(asked.members.get("query", ""))
-    wanted = set(query.lower().split())
+    wanted = _stems(query)
     scored = [
-        (len(wanted & set(text.lower().split())) / max(1, len(wanted)), index)
+        (round(len(wanted & _stems(text)) / max(1, len(wanted)), 4), index)
         for index, text in enumerate(documents)
     ]
     best = sorted(scored, key=lambda row: (-row[0], row[1]))
@@ -172,6 +173,11 @@ def count_gemini(asked: Asked, count: Count) -> tuple[str, bytes]:
         text for one in contents if isinstance(one, dict) for text in texts_of(one.get("parts"))
     ]
     return _json({"totalTokens": count("\n".join(texts)) + MESSAGE_TOKENS * len(contents)})
+
+
+def _stems(text: str) -> set[str]:
+    """Words by how they begin, so that barks is like bark."""
+    return {word[:4] for word in re.findall(r"\w+", text.lower())}
 
 
 def _texts(asked: Asked, name: str) -> list[str]:
