@@ -81,7 +81,7 @@ def test_nothing_is_found_and_documents_are_ordered() -> None:
     assert len(ask("/moderations", input=["a", "b"])["results"]) == 2
     documents = ["Cats meow.", "Dogs bark loudly", {"text": "dogs"}]
     made = ask("/rerank", query="dogs bark", documents=documents, top_n=2)
-    assert [row["index"] for row in made["results"]] == [1, 0]
+    assert [row["index"] for row in made["results"]] == [1, 2]
     assert made["usage"]["total_tokens"] == 8
 
 
