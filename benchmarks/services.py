@@ -1,9 +1,9 @@
 """Memory of calls that are no conversation: embeddings of 1 MB, and an audio upload of 20 MB.
 
-Rules: peak resident memory of the whole process tree while several such calls are under way, and
-while as many small ones are; what large bodies cost is the difference, and it must be nothing
-(`targets.py`). Every answer names the SHA-256 of what the upstream received, which must be that of
-what was sent; answers come in whole, and each call is on the bill.
+Rules: peak resident memory of the whole process tree while such calls are under way, one at a time
+and several at once, and while small ones are; what large bodies cost is the difference, and it must
+be no more than a few buffers (`targets.py`). Every answer names the SHA-256 of what the upstream
+received, which must be that of what was sent; answers come in whole, and each call is on the bill.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import http.client
 import json
 import struct
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,10 +21,10 @@ from typing import Any
 from benchmarks.machine import Child, free_ports, listening
 from benchmarks.memory import watched
 from benchmarks.relays import Mock, Relay, start_sluice
-from benchmarks.rounds import Say
+from benchmarks.rounds import BILL_SECONDS_MAX, Say
 from benchmarks.service_mock import embedding_answer
 
-AT_ONCE = 4
+AT_ONCE = (1, 4)
 CALLS = 12
 WARM_UP_CALLS = 8
 SAMPLES_A_SECOND = 16_000
@@ -123,48 +124,56 @@ def call(relay: Relay, ask: Ask) -> str | None:
     return None if len(body) >= ask.answer_bytes else f"only {len(body)} bytes came back"
 
 
-def _calls(relay: Relay, ask: Ask, count: int) -> list[str]:
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+def _calls(relay: Relay, ask: Ask, count: int, at_once: int) -> list[str]:
+    with ThreadPoolExecutor(at_once) as threads:
         found = threads.map(lambda _: call(relay, ask), range(count))
         return [problem for problem in found if problem is not None]
 
 
-def _measure(relay: Relay, what: str, small: Ask, large: Ask) -> Services:
-    rows = relay.rows()
-    before, problems = watched(relay, partial(_calls, relay, small, WARM_UP_CALLS))
-    peak_small, wrong_small = watched(relay, partial(_calls, relay, small, CALLS))
-    peak_large, wrong_large = watched(relay, partial(_calls, relay, large, CALLS))
+def _measure(relay: Relay, what: str, small: Ask, large: Ask, at_once: int) -> Services:
+    rows, wanted = relay.rows(), WARM_UP_CALLS + 2 * CALLS
+    before, problems = watched(relay, partial(_calls, relay, small, WARM_UP_CALLS, at_once))
+    peak_small, wrong_small = watched(relay, partial(_calls, relay, small, CALLS, at_once))
+    peak_large, wrong_large = watched(relay, partial(_calls, relay, large, CALLS, at_once))
     problems = [*problems, *wrong_small, *wrong_large]
-    billed = relay.rows() - rows
-    if billed != WARM_UP_CALLS + 2 * CALLS:
-        problems.append(f"{billed} rows billed")
-    return Services(what, before, peak_small, peak_large, tuple(dict.fromkeys(problems)))
+    deadline = time.monotonic() + BILL_SECONDS_MAX
+    while relay.rows() - rows != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if relay.rows() - rows != wanted:
+        problems.append(f"{relay.rows() - rows} rows billed for {wanted} calls")
+    void = tuple(dict.fromkeys(problems))
+    return Services(f"{what}, {at_once} at once", before, peak_small, peak_large, void)
 
 
-def compare(relay: Relay, say: Say) -> list[Services]:
-    """Both kinds of call."""
+def compare(directory: Path, mock: Mock, say: Say) -> list[Services]:
+    """Both kinds of call, each on a relay started for it; `directory` is empty."""
+    (port,) = free_ports(1)
+    upstream = Child(
+        [sys.executable, "-m", "benchmarks.service_mock", "--port", str(port)],
+        directory / "service-mock.log",
+    )
     kinds = (
         ("embeddings of 1 MB", embeddings(10_000), embeddings(1_000_000)),
         ("an audio upload of 20 MB", transcription(200_000), transcription(20_000_000)),
     )
     found = []
-    for what, small, large in kinds:
-        one = _measure(relay, what, small, large)
-        found.append(one)
-        say(
-            f"  {what}: {one.before / 1e6:.1f} MB before, peak {one.peak_small / 1e6:.1f} MB with "
-            f"small ones, {one.peak_large / 1e6:.1f} MB"
-            + (f"  VOID: {one.void}" if one.void else "")
-        )
+    try:
+        upstream.wait_until(lambda: listening(port), "the upstream of services")
+        for at_once in AT_ONCE:
+            for what, small, large in kinds:
+                home = directory / f"{len(found)}"
+                home.mkdir()
+                relay = start_sluice(home, mock, more=_CATALOG.format(port=port))
+                try:
+                    one = _measure(relay, what, small, large, at_once)
+                finally:
+                    relay.stop()
+                found.append(one)
+                say(
+                    f"  {one.what}: {one.before / 1e6:.1f} MB before, peak "
+                    f"{one.peak_small / 1e6:.1f} MB with small ones, {one.peak_large / 1e6:.1f} MB"
+                    + (f"  VOID: {one.void}" if one.void else "")
+                )
+    finally:
+        upstream.stop()
     return found
-
-
-def start(directory: Path, mock: Mock) -> tuple[Relay, Child]:
-    """A relay of its own, and the upstream of these calls."""
-    (port,) = free_ports(1)
-    child = Child(
-        [sys.executable, "-m", "benchmarks.service_mock", "--port", str(port)],
-        directory / "service-mock.log",
-    )
-    child.wait_until(lambda: listening(port), "the upstream of services")
-    return start_sluice(directory, mock, more=_CATALOG.format(port=port)), child

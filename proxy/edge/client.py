@@ -32,8 +32,8 @@ LINGER_SECONDS_MAX: Final = 2.0
 """How long the rest of a refused body is read and dropped, so that the answer is not reset."""
 AHEAD_BYTES_MAX: Final = 65_536
 """Bytes a client may send ahead of its next request's turn; more, and it is cut off."""
-BODY_PAUSE_BYTES: Final = 1 << 20
-"""Body bytes nobody has taken yet above which reading pauses."""
+BODY_PAUSE_BYTES: Final = 1 << 18
+"""Body bytes nobody has taken yet above which reading pauses; so much may each upload take."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
