@@ -91,11 +91,6 @@ CANONICAL: Final = {
 
 NOT_YET: Final = frozenset(
     {
-        Endpoint.IMAGES_EDITS,
-        Endpoint.IMAGES_VARIATIONS,
-        Endpoint.TRANSCRIPTIONS,
-        Endpoint.TRANSLATIONS,
-        Endpoint.COUNT_TOKENS,
         Endpoint.GEMINI_GENERATE,
         Endpoint.GEMINI_STREAM,
         Endpoint.GEMINI_COUNT_TOKENS,

@@ -28,7 +28,7 @@ EXPOSED_HEADERS: Final = (
     "anthropic-ratelimit-tokens-limit, anthropic-ratelimit-tokens-remaining, "
     "anthropic-ratelimit-tokens-reset, x-sluice-channel, x-sluice-model, x-sluice-max-tokens, "
     "x-sluice-left-out, x-sluice-verdict, x-sluice-cost, x-sluice-cost-usd, x-sluice-balance, "
-    "x-sluice-dry-run, x-sluice-cache, age"
+    "x-sluice-dry-run, x-sluice-cache, x-sluice-estimate, age"
 )
 REFERENCE_CHARS_MAX: Final = 128
 HEARTBEATS: Final = {

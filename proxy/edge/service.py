@@ -6,11 +6,15 @@ its answer is passed on as it comes but for the last byte. This module must not 
 read (core/services), how channels are chosen, nor SQL.
 """
 
-from proxy.core.entities import Key
+import orjson
+
+from proxy.core.entities import Key, Wire
 from proxy.core.errors import RelayError
 from proxy.core.limits import rate_limit_headers
+from proxy.core.requests import read_prompt
 from proxy.core.services.endpoints import open_request
 from proxy.core.services.service import ServiceRequest
+from proxy.core.tokenizers import count_texts
 from proxy.core.urls import Endpoint, model_name
 from proxy.edge.cache import give_again
 from proxy.edge.downstream import Downstream
@@ -20,6 +24,7 @@ from proxy.edge.refusals import refused
 from proxy.edge.relay import authenticate, open_call, refuse, reserve, serve
 from proxy.edge.service_call import ServiceCall
 from proxy.edge.service_offer import callable_at, make_service_offer
+from proxy.edge.settlement import COMPLETE, INTERNAL_ERROR
 from proxy.edge.telling import asked_in_head
 from proxy.edge.upload import Upload
 from proxy.edge.world import World
@@ -67,7 +72,11 @@ async def _serve(world: World, client: Downstream, call_id: int, body: Upload) -
         await refuse(world, client, key, error)
         return
     client.add_headers(rate_limit_headers(admission.limits, world.now()))
-    if ticket is None:
+    if not offer.channels:
+        await count_here(
+            ServiceCall(world, client, offer, opening, admission, body, content_type), body
+        )
+    elif ticket is None:
         await serve(ServiceCall(world, client, offer, opening, admission, body, content_type))
     elif ticket.entry is not None:
         await give_again(world, client, opening, admission, ticket.entry, None)
@@ -75,6 +84,28 @@ async def _serve(world: World, client: Downstream, call_id: int, body: Upload) -
         call = KeptServiceCall(world, client, offer, opening, admission, body, content_type, ticket)
         await serve(call)
         call.keep()
+
+
+async def count_here(call: ServiceCall, body: Upload) -> None:
+    """Count a prompt's tokens for callers of a model whose channels speak another dialect.
+
+    An estimate, and called one: the channel's own template around the prompt is not known.
+    """
+    world, client = call.world, call.client
+    with call:
+        try:
+            prompt = read_prompt(await body.whole(), client.dialect, Wire.MESSAGES)
+            counted = count_texts(prompt.pieces, call.offer.model, world.calibration)
+            call.settle(COMPLETE)
+            ended = await call.committed(COMPLETE)
+            if ended.error is not None:
+                client.fail(ended.error)
+                return
+            client.add_headers([("x-sluice-estimate", "true")])
+            tokens = prompt.fixed_tokens + counted.tokens
+            client.answer(200, orjson.dumps({"input_tokens": tokens}))
+        finally:
+            call.settle(INTERNAL_ERROR)
 
 
 async def receive(

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from proxy.core import pricing
 from proxy.core.catalog import Catalog
-from proxy.core.entities import MULTIPLIER_ONE, Channel, Group, Key, Model, Price, Usage
+from proxy.core.entities import MULTIPLIER_ONE, Channel, Group, Key, Model, Price, Usage, Wire
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.money import format_usd
 from proxy.core.services.service import ServiceRequest
@@ -55,7 +55,12 @@ def callable_at(catalog: Catalog, key: Key, name: str, endpoint: Endpoint) -> Mo
     """Return the model asked for at `endpoint`. Raises RelayError when the key cannot call it."""
     model = model_named(catalog, key, name)
     allowed = model.endpoints is None or endpoint in model.endpoints
-    if not allowed or not catalog.channels_for_endpoint(key.group, name, endpoint):
+    served = catalog.channels_for_endpoint(key.group, name, endpoint) or (
+        # A count is made here where no channel makes one.
+        endpoint is Endpoint.COUNT_TOKENS
+        and catalog.channels_serving(key.group, name, Wire.MESSAGES)
+    )
+    if not allowed or not served:
         raise mismatch(name, endpoint, endpoints_of(catalog, key.group, model))
     if model.price is None:
         raise RelayError(

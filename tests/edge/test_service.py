@@ -339,6 +339,165 @@ def test_an_upstreams_refusal_is_told_in_its_words(tmp_path: Path) -> None:
     assert (call["verdict"], call["charge"]) == ("upstream_error", 0)
 
 
+COUNT = "/v1/messages/count_tokens"
+PROMPT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "hello " * 50}],
+    "system": "Be brief.",
+}
+
+
+def test_a_count_of_tokens_is_the_providers_and_free(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(plain_script(b'{"input_tokens": 61}')) as upstream,
+        service_relay(tmp_path, service_channel(upstream.base_url, dialect="anthropic")) as relay,
+    ):
+        response = relay.ask(asked(**PROMPT), COUNT)
+        assert json.loads(response.body) == {"input_tokens": 61}
+        assert response.header("x-sluice-estimate") is None
+        assert upstream.requests[0].header("anthropic-version") == "2023-06-01"
+        (call,) = relay.calls()
+        assert (call["charge"], call["calls"], call["endpoint"]) == (0, 0, "count_tokens")
+
+
+@pytest.mark.parametrize("model", ["m", "writer"])
+def test_where_nobody_counts_the_count_is_made_here(tmp_path: Path, model: str) -> None:
+    response, call, sent = one(tmp_path, answered(), asked(model, **PROMPT), COUNT)
+    assert sent == []
+    assert response.header("x-sluice-estimate") == "true"
+    assert response.header("x-ratelimit-remaining-requests") is not None
+    assert 50 < json.loads(response.body)["input_tokens"] < 120
+    assert (call["charge"], call["verdict"], call["source"]) == (0, "complete", "none")
+    assert call["channel_id"] is None
+
+
+def test_a_count_that_cannot_be_recorded_is_not_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        service_relay(
+            tmp_path, service_channel("http://127.0.0.1:9"), commit_wait_ms_max=1
+        ) as relay,
+        relay.client() as client,
+    ):
+        relay.fail_commits(monkeypatch)
+        client.send(request_bytes(COUNT, asked(**PROMPT), key=ANN))
+        response = client.read_response()
+        assert response.status == 503
+        assert json.loads(response.body)["type"] == "error", "in Anthropic's words"
+
+
+def test_a_count_of_nothing_is_refused_in_anthropics_words(tmp_path: Path) -> None:
+    response, call, _ = one(tmp_path, answered(), asked(messages=[]), COUNT)
+    assert (response.status, call) == (400, None)
+    assert json.loads(response.body)["error"]["type"] == "invalid_request_error"
+
+
+FORM = (
+    b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n'
+    b"Content-Type: audio/mpeg\r\n\r\n%b\r\n"
+    b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\near\r\n--B--\r\n'
+)
+HEARD = "/v1/audio/transcriptions"
+
+
+def form_bytes(body: bytes, content_type: str = "multipart/form-data; boundary=B") -> bytes:
+    wire = request_bytes(HEARD, body, key=ANN)
+    return wire.replace(b"application/json", content_type.encode(), 1)
+
+
+@pytest.mark.parametrize("memory", [4_096, 1 << 26])
+def test_a_forms_model_is_changed_in_its_place_and_nothing_else(
+    tmp_path: Path, memory: int
+) -> None:
+    sound = bytes(range(256)) * 4_000 + b"\r\n--C\r\n"
+    with (
+        ScriptedUpstream(
+            answered({"text": "hi", "usage": {"type": "duration", "seconds": 60}})
+        ) as upstream,
+        service_relay(
+            tmp_path, service_channel(upstream.base_url), spool_memory_bytes_max=memory
+        ) as relay,
+        relay.client() as client,
+    ):
+        client.send(form_bytes(FORM % sound))
+        assert json.loads(client.read_response().body)["text"] == "hi"
+        (sent,) = upstream.requests
+        assert sent.target == HEARD
+        assert sent.header("content-type") == "multipart/form-data; boundary=B"
+        assert sent.body == (FORM % sound).replace(b"\r\near\r\n", b"\r\nup-ear\r\n")
+        (call,) = relay.calls()
+        assert (call["audio_ms"], call["charge"]) == (60_000, 6_000_000)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "says"),
+    [
+        (b"{}", "application/json", "form data"),
+        (FORM % b"", "multipart/form-data; boundary=B", "is empty"),
+        (b"--B--\r\n", "multipart/form-data; boundary=B", "`model`"),
+        (FORM % b"x", "multipart/form-data", "boundary"),
+        ((FORM % b"x")[:-12], "multipart/form-data; boundary=B", ""),
+    ],
+)
+def test_a_form_that_is_none_is_refused(
+    tmp_path: Path, body: bytes, content_type: str, says: str
+) -> None:
+    with (
+        ScriptedUpstream(answered()) as upstream,
+        service_relay(tmp_path, service_channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        client.send(form_bytes(body, content_type))
+        response = client.read_response()
+        assert response.status == 400
+        assert says in error_of(response)["message"]
+        assert (relay.calls(), upstream.requests) == ([], [])
+
+
+def test_uploads_have_a_limit_of_their_own(tmp_path: Path) -> None:
+    bounds = {"upload_bytes_max": 5_000, "body_bytes_max": 2_000}
+    with (
+        ScriptedUpstream(answered({"text": "hi"})) as upstream,
+        service_relay(tmp_path, service_channel(upstream.base_url), **bounds) as relay,
+    ):
+        wires = (
+            form_bytes(FORM % (b"x" * 4_000)),
+            form_bytes(FORM % (b"x" * 6_000)),
+            request_bytes(EMBEDDINGS, asked(input="x" * 3_000), key=ANN),
+        )
+        for wire, status in zip(wires, (200, 413, 413), strict=True):
+            with relay.client() as client:
+                client.send(wire)
+                assert client.read_response().status == status
+        assert len(relay.calls()) == 1
+
+
+def test_a_body_that_drips_has_a_deadline(tmp_path: Path) -> None:
+    with (
+        service_relay(
+            tmp_path, service_channel("http://127.0.0.1:9"), body_seconds_max=0.05
+        ) as relay,
+        relay.client() as client,
+    ):
+        client.send(form_bytes(FORM % (b"x" * 4_000))[:-500])
+        response = client.read_response()
+        assert response.status == 408
+        assert relay.calls() == []
+
+
+def test_a_rehearsal_says_what_it_would_hold(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(answered()) as upstream,
+        service_relay(tmp_path, service_channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        body = asked("painter", prompt="x", n=3)
+        client.send(request_bytes(IMAGES, body, key=ANN, headers={"X-Dry-Run": "true"}))
+        told = json.loads(client.read_response().body)
+        assert (told["object"], told["hold_usd"], told["admitted"]) == ("dry_run", "0.24", True)
+        assert (relay.calls(), upstream.requests) == ([], [])
+
+
 def test_a_service_has_an_endpoint(tmp_path: Path) -> None:
     class Visit:
         endpoint = None

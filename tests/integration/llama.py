@@ -207,9 +207,14 @@ def cached_model() -> Path:
 
 def tokens_predicted(metrics: str) -> int:
     """Read `llamacpp:tokens_predicted_total` from a metrics page."""
-    match = re.search(r"^llamacpp:tokens_predicted_total (\S+)$", metrics, re.MULTILINE)
+    return tokens_of("tokens_predicted_total", metrics)
+
+
+def tokens_of(meter: str, metrics: str) -> int:
+    """Read one of the server's counters from a metrics page."""
+    match = re.search(rf"^llamacpp:{meter} (\S+)$", metrics, re.MULTILINE)
     if match is None:
-        raise AssertionError(f"no llamacpp:tokens_predicted_total in {metrics!r}")
+        raise AssertionError(f"no llamacpp:{meter} in {metrics!r}")
     value = float(match[1])
     if value != int(value):
         raise AssertionError(f"the meter lost precision: {match[1]}")
@@ -219,8 +224,10 @@ def tokens_predicted(metrics: str) -> int:
 class LlamaServer:
     """A running server: `with LlamaServer() as llama: llama.base_url`."""
 
-    def __init__(self, context_tokens: int = CONTEXT_TOKENS) -> None:
+    def __init__(self, context_tokens: int = CONTEXT_TOKENS, *, embeds: bool = False) -> None:
+        """`embeds`: it answers with embeddings, and with nothing else (llama-server's own rule)."""
         self._context_tokens = context_tokens
+        self._embeds = embeds
         self.base_url = ""
         """`http://127.0.0.1:PORT`, without `/v1`."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -236,6 +243,7 @@ class LlamaServer:
                 "tests.integration.llama",
                 str(cached_model()),
                 str(self._context_tokens),
+                *(["embeds"] if self._embeds else []),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -281,8 +289,16 @@ class LlamaServer:
         a complete answer no waiting is needed. Two facts of this server's own figures: with
         `n` > 1 its usage covers one choice only, and `tool_choice` does not bind this model.
         """
+        return tokens_predicted(self._metrics())
+
+    def prompt_tokens(self) -> int:
+        """Tokens of prompts read since the start."""
+        return tokens_of("prompt_tokens_total", self._metrics())
+
+    def _metrics(self) -> str:
         with urllib.request.urlopen(f"{self.base_url}/metrics", timeout=10) as response:
-            return tokens_predicted(response.read().decode())
+            text: bytes = response.read()
+        return text.decode()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -296,7 +312,7 @@ class LlamaServer:
         self.stop()
 
 
-def _serve(model: Path, context_tokens: int) -> None:
+def _serve(model: Path, context_tokens: int, *, embeds: bool) -> None:
     """Run the server, with that many tokens of context a slot, until standard input ends; print its address first."""
     import xllamacpp
 
@@ -316,6 +332,9 @@ def _serve(model: Path, context_tokens: int) -> None:
     parameters.ui = False
     parameters.warmup = False
     parameters.fit_params = False
+    parameters.embedding = embeds
+    if embeds:
+        parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
     with contextlib.suppress(KeyboardInterrupt):
@@ -326,4 +345,4 @@ def _serve(model: Path, context_tokens: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]), int(sys.argv[2]))
+    _serve(Path(sys.argv[1]), int(sys.argv[2]), embeds="embeds" in sys.argv[3:])

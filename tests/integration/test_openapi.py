@@ -148,7 +148,12 @@ def test_it_is_served_without_a_key(bench: Bench) -> None:
 
 
 def is_broken(case: schemathesis.Case) -> bool:
-    """Whether the body breaks its schema: headers and queries nobody knows are no fault."""
+    """Whether the body breaks its schema: headers and queries nobody knows are no fault.
+
+    Not a form's: all its values are texts, so what is of a wrong type may be right once written.
+    """
+    if case.media_type != "application/json":
+        return False
     parts = {} if case.meta is None else case.meta.components
     return any(
         place is ParameterLocation.BODY and part.mode is GenerationMode.NEGATIVE

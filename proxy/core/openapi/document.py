@@ -58,6 +58,7 @@ ANSWER_HEADERS: Final[Mapping[str, str]] = {
     "x-sluice-channel": "Who answered.",
     "x-sluice-model": "The name the model has there.",
     "x-sluice-max-tokens": "The token limit that was put into the request.",
+    "x-sluice-estimate": "`true`: tokens counted here, because no channel of the model counts.",
     "x-sluice-left-out": "What of the request its upstream could not be told.",
     "x-sluice-verdict": "How the call ended.",
     "x-sluice-cost": "What it costs, nano-USD.",

@@ -89,9 +89,10 @@ class ServiceRequest(Struct, frozen=True):
 
         A body without a model gets one in any case: an upstream's own default may be another.
         """
-        if self.model_given and upstream_model == self.model:
-            return ()
         place = self.place
+        in_path = place.end == 0 and not place.before
+        if in_path or (self.model_given and upstream_model == self.model):
+            return ()
         name = msgspec.json.encode(upstream_model) if place.quoted else upstream_model.encode()
         return ((place.start, place.end, place.before + name + place.after),)
 
