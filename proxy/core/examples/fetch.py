@@ -3,8 +3,7 @@
 Rules: ES modules, so files end in `.mjs`. This module must not know the other languages.
 """
 
-from proxy.core.examples.literals import literal, quoted
-from proxy.core.examples.node import STYLE
+from proxy.core.examples.literals import JAVASCRIPT, literal, quoted
 from proxy.core.examples.sample import KEY_VARIABLE, Reply, Sample
 
 
@@ -18,7 +17,7 @@ def render(sample: Sample) -> str:
     lines += [f"const response = await fetch({quoted(sample.url)}, {{"]
     lines += [f'  method: "{sample.method}",', *_headers(sample)]
     if sample.body is not None:
-        lines.append(f"  body: JSON.stringify({literal(sample.body, STYLE, 2, 2)}),")
+        lines.append(f"  body: JSON.stringify({literal(sample.body, JAVASCRIPT, 2, 2)}),")
     elif sample.file is not None:
         lines.append("  body: form,")
     lines += ["});", "if (!response.ok) {"]

@@ -8,6 +8,7 @@ quotes would not bear are written as JSON escapes. This module must not know wha
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.core.examples.sample import Json
 
@@ -102,3 +103,9 @@ def indented(text: str, columns: int) -> str:
         f"{' ' * columns}{line}" if line.strip() else line
         for line in text.splitlines(keepends=True)
     )
+
+
+PYTHON: Final = Style(quoted, '"{key}": {value}', true="True", false="False")
+JAVASCRIPT: Final = Style(quoted, "{key}: {value}", padding=" ")
+PHP: Final = Style(single_quoted, "'{key}' => {value}", map_ends=("[", "]"))
+RUBY: Final = Style(single_quoted, "{key}: {value}", last_comma=False, padding=" ")

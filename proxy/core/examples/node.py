@@ -8,10 +8,9 @@ other languages.
 from collections.abc import Mapping
 from typing import Final
 
-from proxy.core.examples.literals import Style, literal, quoted
+from proxy.core.examples.literals import JAVASCRIPT, literal, quoted
 from proxy.core.examples.sample import KEY_VARIABLE, QUESTION, Json, Reply, Sample
 
-STYLE: Final = Style(quoted, "{key}: {value}", padding=" ")
 _KEY: Final = f"process.env.{KEY_VARIABLE}"
 _CALLS: Final[Mapping[str, tuple[str, str]]] = {
     "chat": ("chat.completions.create", "response.choices[0].message.content"),
@@ -54,7 +53,7 @@ def _openai(sample: Sample) -> list[str]:
         ]
     arguments = _arguments(sample)
     if sample.endpoint == "rerank":
-        body = literal({"body": sample.body or {}}, STYLE, 0, 2)
+        body = literal({"body": sample.body or {}}, JAVASCRIPT, 0, 2)
         return [f'const response = await client.post("/rerank", {body});', "console.log(response);"]
     method, shown = _CALLS[sample.endpoint]
     if sample.stream:
@@ -76,7 +75,7 @@ def _openai(sample: Sample) -> list[str]:
 
 def _arguments(sample: Sample) -> str:
     values: Mapping[str, Json] = dict(sample.form) if sample.body is None else sample.body
-    rows = [f"  {name}: {literal(value, STYLE, 2, 2)}," for name, value in values.items()]
+    rows = [f"  {name}: {literal(value, JAVASCRIPT, 2, 2)}," for name, value in values.items()]
     if sample.file is not None:
         rows.append(f'  {sample.file[0]}: fs.createReadStream("{sample.file[1]}"),')
     return "\n".join(["{", *rows, "}"])

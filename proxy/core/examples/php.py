@@ -3,19 +3,15 @@
 Rules: PHP 8.0 or later. This module must not know the other languages.
 """
 
-from typing import Final
-
-from proxy.core.examples.literals import Style, indented, literal, single_quoted
+from proxy.core.examples.literals import PHP, indented, literal, single_quoted
 from proxy.core.examples.sample import KEY_VARIABLE, Reply, Sample
-
-STYLE: Final = Style(single_quoted, "'{key}' => {value}", map_ends=("[", "]"))
 
 
 def render(sample: Sample) -> str:
     """Return the program."""
     options = [f"CURLOPT_HTTPHEADER => {_headers(sample)},"]
     if sample.body is not None:
-        body = literal(sample.body, STYLE)
+        body = literal(sample.body, PHP)
         options.append(f"CURLOPT_POSTFIELDS => json_encode({body}),")
     elif sample.file is not None:
         field, name, kind = sample.file

@@ -4,10 +4,8 @@ Rules: an error status prints what was said and ends the program. This module mu
 other languages.
 """
 
-from proxy.core.examples.literals import Style, literal, quoted
+from proxy.core.examples.literals import PYTHON, literal, quoted
 from proxy.core.examples.sample import KEY_VARIABLE, Reply, Sample
-
-STYLE = Style(quoted, '"{key}": {value}', true="True", false="False")
 
 
 def render(sample: Sample) -> str:
@@ -20,9 +18,9 @@ def render(sample: Sample) -> str:
     lines.append(f"    {quoted(sample.url)},")
     lines.append(f"    headers={_headers(sample)},")
     if sample.body is not None:
-        lines.append(f"    json={literal(sample.body, STYLE, 4)},")
+        lines.append(f"    json={literal(sample.body, PYTHON, 4)},")
     if sample.form:
-        lines.append(f"    data={literal(dict(sample.form), STYLE, 4)},")
+        lines.append(f"    data={literal(dict(sample.form), PYTHON, 4)},")
     if sample.file is not None:
         field, name, kind = sample.file
         lines.append(f'    files={{"{field}": ("{name}", open("{name}", "rb"), "{kind}")}},')

@@ -7,9 +7,8 @@ module must not know the other languages.
 from collections.abc import Mapping
 from typing import Final
 
+from proxy.core.examples.literals import PYTHON, quoted
 from proxy.core.examples.literals import literal as write
-from proxy.core.examples.literals import quoted
-from proxy.core.examples.python_requests import STYLE
 from proxy.core.examples.sample import KEY_VARIABLE, QUESTION, Json, Reply, Sample
 
 _KEY: Final = f'os.environ["{KEY_VARIABLE}"]'
@@ -47,7 +46,7 @@ def _openai(sample: Sample) -> list[str]:
     if sample.endpoint == "models":
         return ["for model in client.models.list():", "    print(model.id)"]
     if sample.endpoint == "rerank":
-        body = write(sample.body or {}, STYLE, 0)
+        body = write(sample.body or {}, PYTHON, 0)
         return [
             f'response = client.post("/rerank", cast_to=object, body={body})',
             "print(response)",
@@ -80,7 +79,7 @@ def _openai(sample: Sample) -> list[str]:
 
 def _arguments(sample: Sample) -> list[str]:
     values: Mapping[str, Json] = dict(sample.form) if sample.body is None else sample.body
-    lines = [f"    {name}={write(value, STYLE, 4)}," for name, value in values.items()]
+    lines = [f"    {name}={write(value, PYTHON, 4)}," for name, value in values.items()]
     if sample.file is not None:
         lines.append(f'    {sample.file[0]}=open("{sample.file[1]}", "rb"),')
     return lines

@@ -5,10 +5,9 @@ Rules: Ruby 2.7 or later, the standard library alone. This module must not know 
 
 from typing import Final
 
-from proxy.core.examples.literals import Style, indented, literal, single_quoted
+from proxy.core.examples.literals import RUBY, indented, literal, single_quoted
 from proxy.core.examples.sample import KEY_VARIABLE, Reply, Sample
 
-STYLE: Final = Style(single_quoted, "{key}: {value}", last_comma=False, padding=" ")
 _ABORT: Final = 'abort "#{response.code} #{response.body}" unless response.is_a?(Net::HTTPSuccess)'
 
 
@@ -26,7 +25,7 @@ def render(sample: Sample) -> str:
     lines += [f"request['{name}'] = {single_quoted(value)}" for name, value in sample.headers]
     if sample.body is not None:
         lines.append("request['content-type'] = 'application/json'")
-        lines.append(f"request.body = JSON.generate({literal(sample.body, STYLE, 0, 2)})")
+        lines.append(f"request.body = JSON.generate({literal(sample.body, RUBY, 0, 2)})")
     elif sample.file is not None:
         lines += _form(sample)
     lines.append("http = Net::HTTP.new(uri.host, uri.port)")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.examples.literals import (
-    Style,
+    PYTHON,
+    RUBY,
     indented,
     json_text,
     literal,
@@ -15,7 +16,6 @@ from proxy.core.examples.literals import (
     quoted_ascii,
     single_quoted,
 )
-from proxy.core.examples.python_requests import STYLE
 from tests.core.examples import ODD
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -24,12 +24,11 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["a", "bc", "model"]), inner),
     max_leaves=12,
 )
-RUBY = Style(single_quoted, "{key}: {value}", last_comma=False, padding=" ")
 
 
 @given(VALUES, st.integers(0, 8))
 def test_python_reads_back_what_was_written(value: Any, indent: int) -> None:
-    assert ast.literal_eval(literal(value, STYLE, indent)) == value
+    assert ast.literal_eval(literal(value, PYTHON, indent)) == value
 
 
 @given(VALUES)
