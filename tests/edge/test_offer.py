@@ -1,5 +1,6 @@
 """What a call may cost before it starts."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +61,54 @@ def offer(known: Catalog | None = None, *, slice_tokens: int = 100, **fields: An
     request = parse_call(body(**fields), Dialect.OPENAI)
     model = callable_model(known, KEY, request)
     return make_offer(known, KEY, model, request, slice_tokens)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "wire", "remedy"),
+    [
+        ({"chat"}, Wire.MESSAGES, "does not work with /v1/messages. Use POST /v1/chat/completions"),
+        ({"chat", "messages"}, Wire.RESPONSES, "/v1/chat/completions or POST /v1/messages"),
+        ({"messages"}, Wire.CHAT, "Use POST /v1/messages, or another model"),
+        ({"gemini_stream"}, Wire.CHAT, "does not work with /v1/chat/completions"),
+        ({"realtime"}, Wire.CHAT, "Use another model"),
+    ],
+)
+def test_a_model_is_used_where_its_operator_says(
+    endpoints: set[str], wire: Wire, remedy: str
+) -> None:
+    known = catalog(endpoints=frozenset(endpoints))
+    asked = {"input": "hi"} if wire is Wire.RESPONSES else {"messages": [{}], "max_tokens": 5}
+    dialect = Dialect.ANTHROPIC if wire is Wire.MESSAGES else Dialect.OPENAI
+    request = parse_call(json.dumps({"model": "m"} | asked).encode(), dialect, wire)
+    with pytest.raises(RelayError) as raised:
+        callable_model(known, KEY, request)
+    assert raised.value.code is ErrorCode.MODEL_ENDPOINT_MISMATCH
+    assert remedy in raised.value.message
+    chat = parse_call(body(), Dialect.OPENAI)
+    if "chat" in endpoints:
+        assert callable_model(known, KEY, chat).name == "m"
+
+
+def test_a_form_that_no_channel_serves_is_a_mismatch_and_a_wrong_name_is_not() -> None:
+    request = parse_call(b'{"model":"m","prompt":"hi"}', Dialect.OPENAI, Wire.COMPLETIONS)
+    assert callable_model(catalog(), KEY, request).name == "m"
+    only_chat = catalog()
+    (channel,) = only_chat.channels.values()
+    known = build_catalog(
+        1,
+        users=only_chat.users.values(),
+        plans=only_chat.plans.values(),
+        groups=only_chat.groups.values(),
+        models=only_chat.models.values(),
+        channels=[replace(channel, endpoints=frozenset({"chat"}))],
+        keys=[KEY],
+    )
+    with pytest.raises(RelayError, match="Use POST /v1/chat/completions"):
+        callable_model(known, KEY, request)
+    wrong = parse_call(b'{"model":"mm","prompt":"hi"}', Dialect.OPENAI, Wire.COMPLETIONS)
+    with pytest.raises(RelayError) as raised:
+        callable_model(known, KEY, wrong)
+    assert raised.value.code is ErrorCode.MODEL_NOT_FOUND
 
 
 def test_a_stream_holds_its_prompt_and_a_slice() -> None:
