@@ -151,14 +151,14 @@ class Front:
         self._stop_accepting()
         self.world.draining = True
         self._server.close_idle()
-        for call in tuple(self.world.calls):
+        for call in self.world.open:
             call.cut(notice)
         await self._until_idle(self.world.loop.time() + CUT_SECONDS_MAX)
 
     async def stop(self) -> None:
         """Close every connection; whatever was open is settled when this returns."""
         self._stop_accepting()
-        for call in tuple(self.world.calls):
+        for call in self.world.open:
             call.cut(Notice.SHUTDOWN)
         await self._server.shutdown(CUT_SECONDS_MAX)
         self._unsubscribe()
@@ -169,7 +169,7 @@ class Front:
 
     async def _until_idle(self, deadline: float) -> None:
         """Wait until no call is open, or until `deadline` (loop time)."""
-        while self.world.calls and self.world.loop.time() < deadline:  # noqa: ASYNC110 - as above
+        while self.world.open and self.world.loop.time() < deadline:  # noqa: ASYNC110 - as above
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     def _stop_accepting(self) -> None:
@@ -189,7 +189,7 @@ class Front:
             catalog.models, {one.id: one.name for one in catalog.channels.values()}
         )
         world.health.adopt(catalog)
-        for call in tuple(world.calls):
+        for call in world.open:
             key = catalog.keys_by_id.get(call.opening.key_id)
             user = catalog.users.get(call.opening.user_id)
             if key is None or user is None or not (key.enabled and user.enabled):

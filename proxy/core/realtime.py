@@ -190,6 +190,7 @@ class RealtimeMeter:
             self._context = self.input_max + self.output_max
         self._pending = self._sent = self._audio_chars = self._text_bytes = 0
         self._response = False
+        self.status = ""
         self._tally = UsageTally()
 
     def _delta(self, kind: str, delta: Raw) -> Moment:

@@ -95,7 +95,6 @@ NOT_YET: Final = frozenset(
         Endpoint.GEMINI_STREAM,
         Endpoint.GEMINI_COUNT_TOKENS,
         Endpoint.GEMINI_MODELS,
-        Endpoint.REALTIME,
     }
 )
 """Endpoints that have a name but no handler: they answer as `UNSUPPORTED` does."""

@@ -37,9 +37,11 @@ _DATA: Final = frozenset({CONTINUATION, TEXT, BINARY})
 
 
 class Passing(Struct, frozen=True):
-    """Bytes of data frames that nobody has to look at."""
+    """Bytes of data frames that nobody has to look at; up to where in a frame or message."""
 
     raw: bytes
+    in_frame: bool = False
+    in_message: bool = False
 
 
 class Message(Struct, frozen=True):
@@ -110,8 +112,13 @@ class FrameScanner:
         """What came of messages that are not held, since the last that is."""
 
     @property
+    def in_frame(self) -> bool:
+        """Whether a frame was passed on in part: none of another may come now."""
+        return self._remaining > 0 and self._held is None
+
+    @property
     def in_message(self) -> bool:
-        """Whether a data message was begun and passed on in part: none of ours may come now."""
+        """Whether a message was passed on in part: none of another may begin now."""
         return self._in_message and self._held is None
 
     def feed(self, data: bytes) -> list[Seen]:
@@ -169,7 +176,7 @@ class FrameScanner:
                 self.fault = FrameFault(PROTOCOL_ERROR, "a length written longer than need be")
                 return None
         before = self._size if self._in_message and opcode == CONTINUATION else 0
-        if before + length > self._message_bytes_max:
+        if opcode in _DATA and before + length > self._message_bytes_max:
             reason = f"a message larger than {self._message_bytes_max} bytes"
             self.fault = FrameFault(TOO_BIG, reason)
             return None
@@ -228,7 +235,8 @@ class FrameScanner:
 
     def _flush(self, seen: list[Seen]) -> None:
         if self._passing:
-            seen.append(Passing(b"".join(self._passing)))
+            raw = b"".join(self._passing)
+            seen.append(Passing(raw, self.in_frame, self.in_message))
             self._passing.clear()
 
 

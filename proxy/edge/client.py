@@ -138,21 +138,9 @@ class ClientConnection(asyncio.Protocol):
     """One client connection; `listener` is the call it carries now, if any."""
 
     __slots__ = (
-        "_buffer",
-        "_drained",
-        "_keep_alive",
-        "_loop",
-        "_request",
-        "_server",
-        "_since",
-        "_socket",
-        "_task",
-        "closing",
-        "listener",
-        "lost",
-        "peername",
-        "transport",
-    )
+        "_buffer", "_drained", "_keep_alive", "_loop", "_request", "_server", "_since", "_socket",
+        "_task", "_tunnel", "closing", "listener", "lost", "peername", "transport",
+    )  # fmt: skip
 
     def __init__(self, server: "ClientServer", loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -168,6 +156,8 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""
         self._request: Request | None = None
         self._task: asyncio.Task[None] | None = None
+        self._tunnel: Callable[[bytes], None] | None = None
+        """Who takes what comes when it is no HTTP any more."""
         self._keep_alive = True
         self._since = loop.time()
 
@@ -204,7 +194,10 @@ class ClientConnection(asyncio.Protocol):
         if request.wants_more:
             data = request.feed(data)
             if request.is_overfull():
-                self._pause_reading()
+                self.pause_reading()
+        elif self._tunnel is not None:
+            self._tunnel(data)
+            return
         self._buffer += data
         if len(self._buffer) > AHEAD_BYTES_MAX:
             self.abort()
@@ -265,8 +258,8 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_reading():
             self.transport.resume_reading()
 
-    def _pause_reading(self) -> None:
-        # Never once a body is complete: while a call is in flight its client is listened to.
+    def pause_reading(self) -> None:
+        """Read no more for now: of a call whose body is complete never, for it is listened to."""
         if self.transport is not None and self.transport.is_reading():
             self.transport.pause_reading()
 
@@ -288,6 +281,13 @@ class ClientConnection(asyncio.Protocol):
     def task(self) -> "asyncio.Task[None] | None":
         """The handler in progress, if any."""
         return self._task
+
+    def tunnel(self, receiver: Callable[[bytes], None]) -> None:
+        """Give all that comes from now on to `receiver`, with what came ahead of its turn."""
+        self._tunnel = receiver
+        early, self._buffer = self._buffer, b""
+        if early:
+            receiver(early)
 
     def last_response(self) -> None:
         """Close the connection after the response in hand."""

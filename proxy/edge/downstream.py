@@ -253,6 +253,18 @@ class Downstream:
         if self.begun and event:
             self._send(b"%x\r\n%b\r\n" % (len(event), event) if self.chunked else event)
 
+    def switch_protocols(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Answer 101: what follows on this connection is no HTTP any more."""
+        self.begun = True
+        self.connection.last_response()
+        lines = ["HTTP/1.1 101 Switching Protocols"]
+        lines.extend([f"{name}: {value}" for name, value in (*rows, *self.headers)])
+        self._send("\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n")
+
+    def raw(self, data: bytes) -> None:
+        """Write bytes as they are, on a connection that has switched."""
+        self._send(data)
+
     def heartbeat(self) -> bytes:
         """Return this dialect's keep-alive event."""
         return HEARTBEATS[self.dialect]

@@ -25,6 +25,7 @@ from proxy.edge.downstream import Downstream, Visit
 from proxy.edge.generation import generation
 from proxy.edge.kept import KEPT_ENDPOINTS, pass_on
 from proxy.edge.metrics import CallFigures
+from proxy.edge.realtime import serve_realtime
 from proxy.edge.relay import announce_limits, relay
 from proxy.edge.service import serve_service
 from proxy.edge.world import World
@@ -75,7 +76,7 @@ class Server:
             elif visit.is_service:
                 await serve_service(world, client, call_id)
             else:
-                await self._route(client, head.path)
+                await self._route(client, head.path, call_id)
         except RelayError as error:
             world.metrics.observe_call(client.figures(error))
             client.fail(error)
@@ -94,7 +95,7 @@ class Server:
             message = "An internal error occurred; nothing more was charged."
             client.fail(RelayError(ErrorCode.INTERNAL_ERROR, message))
 
-    async def _route(self, client: Downstream, path: str) -> None:
+    async def _route(self, client: Downstream, path: str, call_id: int) -> None:
         """Answer what is no call."""
         method = client.head.method
         if method == "OPTIONS":
@@ -102,6 +103,9 @@ class Server:
             return
         endpoint = client.visit.endpoint
         code = _misdirected(endpoint, method)
+        if endpoint is Endpoint.REALTIME and code is None:
+            await serve_realtime(self._world, client, call_id)
+            return
         if endpoint is None or code is not None:
             await self._announce_limits(client)
             if endpoint is not None and code is ErrorCode.METHOD_NOT_ALLOWED:

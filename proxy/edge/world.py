@@ -26,6 +26,7 @@ from proxy.storage.ports import Billing, Records
 
 if TYPE_CHECKING:
     from proxy.edge.open_call import AnyCall
+    from proxy.edge.realtime_session import RealtimeSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class World:
     spool: Spool = field(default_factory=Spool, repr=False)
     calls: "set[AnyCall]" = field(default_factory=set)
     cache: ResponseCache = field(default_factory=ResponseCache)
+    sessions: "set[RealtimeSession]" = field(default_factory=set)
     draining: bool = False
     now: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
@@ -96,6 +98,11 @@ class World:
     def catalog(self) -> Catalog:
         """The current snapshot; read it once per request."""
         return self.source.catalog
+
+    @property
+    def open(self) -> "tuple[AnyCall | RealtimeSession, ...]":
+        """Everything that is cut when its key or this process goes."""
+        return (*self.calls, *self.sessions)
 
     def origin(self, channel: Channel) -> tuple[Origin, str]:
         """Return a channel's origin and path prefix, parsed once per version of the channel."""

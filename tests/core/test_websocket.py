@@ -35,7 +35,8 @@ def joined(seen: list[Seen]) -> list[Seen]:
     result: list[Seen] = []
     for one in seen:
         if isinstance(one, Passing) and result and isinstance(result[-1], Passing):
-            result[-1] = Passing(result[-1].raw + one.raw)
+            raw = result[-1].raw + one.raw
+            result[-1] = Passing(raw, one.in_frame, one.in_message)
         else:
             result.append(one)
     return result
@@ -98,10 +99,21 @@ def test_a_message_too_large_to_hold_passes_by() -> None:
     assert scanner.feed(begun) == []
     assert not scanner.in_message
     more = websocket.frame(websocket.CONTINUATION, b"y" * 5)
-    assert joined(scanner.feed(more[:3])) == [Passing(begun + more[:3])]
+    assert joined(scanner.feed(more[:3])) == [
+        Passing(begun + more[:3], in_frame=True, in_message=True)
+    ]
     assert scanner.in_message
+    assert scanner.in_frame
     assert joined(scanner.feed(more[3:])) == [Passing(more[3:])]
     assert not scanner.in_message
+    assert not scanner.in_frame
+
+
+def test_between_the_frames_of_a_message_another_frame_may_stand() -> None:
+    scanner = client()
+    raw = websocket.frame(websocket.TEXT, b"x", MASK)
+    raw = bytes([raw[0] & 0x7F]) + raw[1:]
+    assert scanner.feed(raw) == [Passing(raw, in_frame=False, in_message=True)]
 
 
 FAULTS = {
