@@ -7,7 +7,7 @@ with, less that price; calls that ended meanwhile are not in it. `GET /v1/genera
 was posted. This module must not know sockets.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from proxy.core.asks import (
     with_report,
 )
 from proxy.core.entities import Key, Verdict
+from proxy.core.money import NANO
 from proxy.core.requests import CallRequest, parse_call
 from proxy.edge.downstream import Downstream
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from proxy.edge.open_call import AnyCall
 
 _COMPLETE = Verdict.COMPLETE._value_
+_Rows: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def asked(client: Downstream, key: Key, request: CallRequest) -> Asks:
@@ -61,17 +63,16 @@ def as_asked(body: bytes, request: CallRequest, asks: Asks) -> tuple[bytes, Call
     return body, request if body is before else parse_call(body, request.dialect, request.wire)
 
 
-def cost_rows(verdict: str, cost: int, balance: int | None = None) -> list[tuple[str, str]]:
+def cost_rows(verdict: str, cost: int, balance: int | None = None) -> _Rows:
     """Header rows that tell how a call ended, what it costs, and what the wallet then has."""
-    digits = f"{cost:010d}"
-    rows = [
+    # One branch and no list: every plain answer has them.
+    usd = f"0.{cost:09d}" if cost < NANO else f"{cost // NANO}.{cost % NANO:09d}"
+    told = (
         ("x-sluice-verdict", verdict),
-        ("x-sluice-cost", str(cost)),
-        ("x-sluice-cost-usd", f"{digits[:-9]}.{digits[-9:]}"),
-    ]
-    if balance is not None:
-        rows.append(("x-sluice-balance", str(balance)))
-    return rows
+        ("x-sluice-cost", f"{cost}"),
+        ("x-sluice-cost-usd", usd),
+    )
+    return told if balance is None else (*told, ("x-sluice-balance", f"{balance}"))
 
 
 def price_told(call: "AnyCall", price: int) -> tuple[int, int]:

@@ -261,13 +261,17 @@ class Writer:
         return commit
 
     def follow(self) -> Commit:
-        """Let the file have what was decided so far; returns the commit with which it does."""
+        """Return the commit with which the file has what was decided so far: within a tick.
+
+        Not sooner, or whoever asks often would make many small commits of few.
+        """
         if self.failed is not None:
             lost = Commit(self._loop)
             lost.finish(self.failed)
             return lost
         if len(self.batch):
-            self.flush()
+            if self._tick_handle is None and self._pace_handle is None:
+                self.flush()
             return self.commit
         return self._in_flight if self._busy else self.durable
 

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.asks import HEADERS
+from proxy.edge.downstream import EXPOSED_HEADERS
+from proxy.edge.server import CORS_ALLOW_HEADERS
 from proxy.edge.telling import cost_rows
 from tests.edge.harness import (
     CHAT,
@@ -132,3 +135,10 @@ def test_a_header_of_ours_that_cannot_be_read_is_refused(
         assert response.status == 400
         assert error_of(response)["param"] == next(iter(headers))
         assert not upstream.visits
+
+
+def test_browsers_may_send_and_read_all_of_it() -> None:
+    assert {*HEADERS} <= {*CORS_ALLOW_HEADERS.split(", ")}
+    told = {name for name, _ in cost_rows("complete", 1, 2)}
+    told |= {"x-sluice-cache", "age", "x-sluice-dry-run", "x-sluice-channel", "x-sluice-model"}
+    assert told <= {*EXPOSED_HEADERS.split(", ")}

@@ -33,9 +33,17 @@ from tests.edge.harness import (
     plain_answer,
     price_of,
 )
-from tests.integration.raw_client import RawResponse
+from tests.integration.raw_client import RawResponse, request_bytes
 from tests.integration.scripted import ScriptedUpstream
-from tests.integration.scripts import Flood, Send, chunk, plain_script, stream_head, stream_script
+from tests.integration.scripts import (
+    Flood,
+    Pause,
+    Send,
+    chunk,
+    plain_script,
+    stream_head,
+    stream_script,
+)
 
 INCLUDE = {"x-sluice-usage": "include"}
 RESPONSES = "/v1/responses"
@@ -199,6 +207,31 @@ def test_a_limit_of_cost_cuts_a_stream_that_tells(tmp_path: Path) -> None:
         assert error_of(response)["code"] == "max_cost_exceeded"
         (call,) = relay.calls()
         assert call["output"] == response.body.count(CONTENT[1])
+
+
+@pytest.mark.parametrize("asks", [{}, INCLUDE, {"x-sluice-cache": "use"}])
+def test_who_leaves_in_the_middle_pays_the_same_whatever_was_asked_for(
+    tmp_path: Path, asks: dict[str, str]
+) -> None:
+    head, rest = [ROLE, *CONTENT[:3]], [*CONTENT[3:], STOP, DONE]
+    script = [
+        Send(stream_head()),
+        *[Send(chunk(event)) for event in head],
+        Pause("rest"),
+        *[Send(chunk(event)) for event in rest],
+    ]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        with relay.client() as client:
+            client.send(request_bytes(CHAT, body(), key=harness_key(), headers=asks))
+            client.read_until(CONTENT[2])
+        relay.until(relay.handler.lost)
+        upstream.release("rest")
+        (call,) = relay.calls()
+        assert (call["verdict"], call["output"]) == ("client_gone", 3)
+        assert len(relay.world.cache) == 0
 
 
 def test_usage_comes_with_a_cost_also_over_http_1_0(tmp_path: Path) -> None:

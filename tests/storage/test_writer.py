@@ -164,6 +164,18 @@ def test_the_file_follows_what_was_decided_when_somebody_wants_to_read_it(tmp_pa
     run(tmp_path, scene)
 
 
+def test_whoever_reads_often_makes_no_commits_of_their_own(tmp_path: Path) -> None:
+    async def scene(desk: Desk) -> None:
+        writer = desk.writer
+        writer.open_lazily(1, open_row(1))
+        assert writer.open_now(1) is not None
+        await asyncio.gather(*[writer.follow() for _ in range(50)])
+        assert desk.ids("open_call") == [1]
+        assert writer.commits == 1
+
+    run(tmp_path, scene)
+
+
 def test_a_file_that_cannot_be_written_follows_no_more(tmp_path: Path) -> None:
     async def scene(desk: Desk) -> None:
         desk.connection.execute("DROP TABLE call")
