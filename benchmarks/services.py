@@ -156,7 +156,7 @@ def compare(directory: Path, mock: Mock, say: Say) -> list[Services]:
         ("embeddings of 1 MB", embeddings(10_000), embeddings(1_000_000)),
         ("an audio upload of 20 MB", transcription(200_000), transcription(20_000_000)),
     )
-    found = []
+    found: list[Services] = []
     try:
         upstream.wait_until(lambda: listening(port), "the upstream of services")
         for at_once in AT_ONCE:
