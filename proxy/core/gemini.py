@@ -2,8 +2,9 @@
 
 Rules: reads only the members named here, in camel case and in snake case, as Google does; a shape
 it does not know is never an error, because the upstream judges it: its raw JSON then counts as
-text, which leans up. The model and whether to stream are in the path. This module must not know
-how bodies are scanned or edited, or any socket.
+text, which leans up. What bounds the answer is refused if it is not understood, because the hold
+rests on it. The model and whether to stream are in the path, so that nothing of a body is changed
+but a limit that is lowered. This module must not know how bodies are scanned, or any socket.
 
 Sources: `types.py` and `models.py` of Google's Python SDK google-genai 3.x; Google's guides to
 tokens (`ai.google.dev/gemini-api/docs/tokens`: 258 a tile of 768 px, 32 a second of audio, 263 a
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from proxy.core import prompts
+from proxy.core.bodies import Edit, Layout, apply, integer, invalid, is_array, is_dense, walk
 from proxy.core.prompts import Prompt
 
 CONFIG_FIELDS: Final = ("generationConfig", "generation_config")
@@ -28,6 +30,8 @@ IMAGE_TOKENS: Final = 4_128
 MEDIA_CHARS_PER_TOKEN: Final = 150
 """Base64 characters: 32 tokens a second at 28 kbit/s of sound, 263 at 230 kbit/s of pictures."""
 
+OUTPUT_TOKENS_MAX: Final = 2**31 - 1
+_COUNT_FIELDS: Final = ("candidateCount", "candidate_count")
 _NULL: Final = Raw(b"null")
 _NOTHING: Final = (b"", b"null", b"[]", b"{}")
 
@@ -78,6 +82,7 @@ _CONTENTS: Final = msgspec.json.Decoder(list[_Content])
 _CONTENT: Final = msgspec.json.Decoder(_Content)
 _CONFIG: Final = msgspec.json.Decoder(_Config)
 _TOOLS: Final = msgspec.json.Decoder(list[dict[str, Raw]])
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _CLIENT_TOOLS: Final = ("functionDeclarations", "function_declarations")
 
 
@@ -102,6 +107,88 @@ def read_prompt(members: Mapping[str, Raw], _model: str) -> Prompt:
         pieces.append(_raw_text(members["tools"]))
         fixed += prompts.TOOLS_TOKENS
     return Prompt(tuple(pieces), fixed)
+
+
+def check(members: Mapping[str, Raw]) -> None:
+    """Refuse a body without contents. Raises RelayError INVALID_REQUEST."""
+    if "contents" not in members:
+        raise invalid("contents", "is required: send an array of contents")
+    if not is_array(members["contents"]):
+        raise invalid("contents", "must be an array of at least one content")
+
+
+def choices(members: Mapping[str, Raw]) -> int:
+    """How many candidates are asked for. Raises RelayError INVALID_REQUEST."""
+    return _figure(_config(members), _COUNT_FIELDS, CHOICES_MAX) or 1
+
+
+def output_tokens_max(members: Mapping[str, Raw]) -> int | None:
+    """The limit of each candidate, thoughts included. Raises RelayError INVALID_REQUEST."""
+    return _figure(_config(members), LIMIT_FIELDS, OUTPUT_TOKENS_MAX)
+
+
+def lowered(body: bytes, layout: Layout, maximum: int) -> bytes:
+    """Return `body` with a limit of no more than `maximum`, every other byte as it was sent."""
+    limit = str(maximum).encode()
+    name = _one_of(layout.members, CONFIG_FIELDS)
+    if name is None:
+        # A body has contents, so that a comma is always right.
+        start = body.index(b"{") + 1
+        insert = b'"%b":{"%b":%b},' % (CONFIG_FIELDS[0].encode(), LIMIT_FIELDS[0].encode(), limit)
+        return apply(body, [(start, start, insert)])
+    start, end = layout.span(name)
+    text = body[start:end]
+    if text == b"null":
+        return apply(body, [(start, end, b'{"%b":%b}' % (LIMIT_FIELDS[0].encode(), limit))])
+    inner = _MEMBERS.decode(text)
+    spans = walk(text, inner)
+    field = _one_of(inner, LIMIT_FIELDS)
+    if field is None:
+        comma = b"," if inner else b""
+        insert = b'"%b":%b%b' % (LIMIT_FIELDS[0].encode(), limit, comma)
+        at = start + text.index(b"{") + 1
+        return apply(body, [(at, at, insert)])
+    given = _integer(inner[field], field, OUTPUT_TOKENS_MAX)
+    if given is not None and given <= maximum:
+        return body
+    first, last = spans[field]
+    edit: Edit = (start + first, start + last, limit)
+    return apply(body, [edit])
+
+
+def _config(members: Mapping[str, Raw]) -> Mapping[str, Raw]:
+    name = _one_of(members, CONFIG_FIELDS)
+    if name is None or members[name] == _NULL:
+        return {}
+    text = bytes(members[name])
+    try:
+        found = _MEMBERS.decode(text)
+    except msgspec.ValidationError:
+        raise invalid(name, "must be an object or null") from None
+    if not is_dense(text, found):
+        walk(text, found)
+    return found
+
+
+def _figure(config: Mapping[str, Raw], names: tuple[str, str], maximum: int) -> int | None:
+    name = _one_of(config, names)
+    return None if name is None else _integer(config[name], name, maximum)
+
+
+def _integer(raw: Raw, name: str, maximum: int) -> int | None:
+    """Read an integer, which Google also takes as text (the JSON mapping of protocol buffers)."""
+    text = bytes(raw)
+    if text[:1] == b'"' == text[-1:]:
+        text = text[1:-1]
+    return integer(text, f"{CONFIG_FIELDS[0]}.{name}", maximum)
+
+
+def _one_of(members: Mapping[str, Raw], names: tuple[str, str]) -> str | None:
+    """Which of a member's two names is there. Raises RelayError where both are."""
+    found = [name for name in names if name in members]
+    if len(found) > 1:
+        raise invalid(found[0], f"is there twice, also as `{found[1]}`: send it once")
+    return found[0] if found else None
 
 
 def hidden_output(members: Mapping[str, Raw]) -> bool:

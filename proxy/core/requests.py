@@ -1,8 +1,9 @@
 """One request body: what the relay must know of it, and the few bytes it may change.
 
 Rules: of the top level only the members named here and in the modules of the wire forms
-(openai.py, anthropic.py, responses.py, completions.py) are read; every other byte reaches the
-upstream as it was sent (core/bodies.py). This module must not know sockets, prices or models.
+(openai.py, anthropic.py, responses.py, completions.py, gemini.py) are read; every other byte
+reaches the upstream as it was sent (core/bodies.py). This module must not know sockets, prices or
+models.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from proxy.core import anthropic, completions, openai, prompts, responses
+from proxy.core import anthropic, completions, gemini, openai, prompts, responses
 from proxy.core.bodies import (
     Edit,
     Layout,
@@ -76,6 +77,7 @@ _STRING: Final = msgspec.json.Decoder(str)
 _OPENAI: Final = Dialect.OPENAI
 _RESPONSES: Final = Wire.RESPONSES
 _COMPLETIONS: Final = Wire.COMPLETIONS
+_GEMINI: Final = Wire.GEMINI
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -92,6 +94,10 @@ class _Form(msgspec.Struct, frozen=True):
     asks_usage: bool = False
     """Whether a stream reports usage only where `stream_options` asks for it."""
     limit_least: int = 1
+    limit: Callable[[Mapping[str, Raw]], int | None] | None = None
+    """The limit of a form that has it within another member."""
+    in_path: bool = False
+    """Whether the path names the model and says whether to stream."""
 
 
 _CHAT: Final = _Form(
@@ -130,6 +136,16 @@ _FORMS: Final[Mapping[Wire, _Form]] = {
         asks_usage=True,
         limit_least=0,
     ),
+    Wire.GEMINI: _Form(
+        Wire.GEMINI,
+        (),
+        gemini.read_prompt,
+        gemini.hidden_output,
+        gemini.check,
+        choices=gemini.choices,
+        limit=gemini.output_tokens_max,
+        in_path=True,
+    ),
 }
 
 
@@ -140,30 +156,41 @@ def _form(dialect: Dialect, wire: Wire | None) -> _Form:
     return _CHAT if dialect is _OPENAI else _MESSAGES
 
 
-def parse_call(body: bytes, dialect: Dialect, wire: Wire | None = None) -> CallRequest:
+def parse_call(
+    body: bytes,
+    dialect: Dialect,
+    wire: Wire | None = None,
+    *,
+    model: str = "",
+    stream: bool = False,
+) -> CallRequest:
     """Read the body of a conversation in the form `wire`; without, in its dialect's first.
 
-    Raises RelayError: INVALID_JSON for bytes that are not one clear JSON object,
-    INVALID_REQUEST, naming the member in `param`, for a value the relay cannot work with.
+    `model` and `stream` are what the path says, in a form that says it there. Raises RelayError:
+    INVALID_JSON for bytes that are not one clear JSON object, INVALID_REQUEST, naming the member
+    in `param`, for a value the relay cannot work with.
     """
     members = read_members(body)
     layout = layout_of(body, members)
-    model = _model(members)
-    stream = _stream(members)
     form = _form(dialect, wire)
+    if form.in_path:
+        check_model(model)
+    else:
+        model, stream = _model(members), _stream(members)
     limits = _limits(members, form)
     largest: Limit | None = None
     for limit in limits:
         if limit.value is not None and (largest is None or limit.value > (largest.value or 0)):
             largest = limit
     form.check(members)
+    inner = None if form.limit is None else form.limit(members)
     options = form.asks_usage and "stream_options" in members
     return CallRequest(
         dialect=dialect,
         wire=form.wire,
         model=model,
         stream=stream,
-        output_tokens_max=None if largest is None else largest.value,
+        output_tokens_max=inner if largest is None else largest.value,
         output_limit_field=None if largest is None else largest.field,
         include_usage=options and stream and _asks_for_usage(members["stream_options"]),
         choices=1 if form.choices is None else form.choices(members),
@@ -195,6 +222,9 @@ def edit_body(
     the dialect's own name). `strip_stream_options` takes the whole member out, for a channel
     that refuses it, and wins over `include_usage`. `body` must be what `call` was read from.
     """
+    if call.wire is _GEMINI:
+        limit = output_tokens_max
+        return body if limit is None else gemini.lowered(body, call.layout, limit)
     rename = upstream_model != call.model
     strip = strip_stream_options and call.stream_options
     ask = include_usage and not strip_stream_options and _may_ask(call)
@@ -230,7 +260,8 @@ def read_prompt(body: bytes, dialect: Dialect, wire: Wire | None = None) -> Prom
         members = _MEMBERS.decode(body)
     except RecursionError:
         return Prompt((body.decode(),), 0)
-    return _prompt(body, members, _form(dialect, wire), _model(members))
+    form = _form(dialect, wire)
+    return _prompt(body, members, form, "" if form.in_path else _model(members))
 
 
 def _prompt(body: bytes, members: Mapping[str, Raw], form: _Form, model: str) -> Prompt:
@@ -246,13 +277,18 @@ def _model(members: Mapping[str, Raw]) -> str:
         model = _STRING.decode(members["model"])
     except msgspec.ValidationError:
         model = ""
+    check_model(model)
+    return model
+
+
+def check_model(model: str) -> None:
+    """Refuse what can be no model's name. Raises RelayError INVALID_REQUEST."""
     if not model or len(model) > MODEL_CHARS_MAX or not model.isprintable():
         raise invalid(
             "model",
             f"must be a string of 1 to {MODEL_CHARS_MAX} printable characters "
             "(GET /v1/models lists the models)",
         )
-    return model
 
 
 def _stream(members: Mapping[str, Raw]) -> bool:

@@ -91,10 +91,7 @@ CANONICAL: Final = {
 
 NOT_YET: Final = frozenset(
     {
-        Endpoint.GEMINI_GENERATE,
-        Endpoint.GEMINI_STREAM,
         Endpoint.GEMINI_COUNT_TOKENS,
-        Endpoint.GEMINI_MODELS,
     }
 )
 """Endpoints that have a name but no handler: they answer as `UNSUPPORTED` does."""
@@ -159,6 +156,7 @@ _WITH_MODEL = (
 )
 _WITH_ANSWER = (Endpoint.RESPONSE, Endpoint.RESPONSE_CANCEL, Endpoint.RESPONSE_INPUT_ITEMS)
 _ANTHROPIC_CALLS = (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS)
+_GEMINI = _WITH_MODEL[1:]
 _EITHER = (None, Endpoint.UNSUPPORTED, Endpoint.MODELS, Endpoint.MODEL, Endpoint.GENERATION)
 """Endpoints whose dialect the path does not tell."""
 
@@ -231,21 +229,29 @@ def _named(name: str) -> str:
     return name.replace("%3F", "?")
 
 
-def dialect_of(path: str, *, anthropic_version: bool) -> Dialect:
+def dialect_of(path: str, *, anthropic_version: bool, google_key: bool = False) -> Dialect:
     """Choose the dialect of an answer, errors included, before anything else is known.
 
-    Each call endpoint speaks its own; elsewhere the `anthropic-version` header,
-    which every Anthropic SDK sends, decides (`anthropic_version`: it was there).
+    Each call endpoint speaks its own; elsewhere a header decides that every SDK of Anthropic's
+    (`anthropic-version`) or of Google's sends (`x-goog-api-key`): whether it was there.
     """
     endpoint, _ = _resolve(path)
     if endpoint in _ANTHROPIC_CALLS:
         return Dialect.ANTHROPIC
+    if endpoint in _GEMINI:
+        return Dialect.GEMINI
     if endpoint not in _EITHER:
         return Dialect.OPENAI
     if anthropic_version:
         return Dialect.ANTHROPIC
-    if endpoint in (None, Endpoint.UNSUPPORTED) and "messages" in _words(path.lower()):
-        return Dialect.ANTHROPIC
+    if google_key:
+        return Dialect.GEMINI
+    if endpoint in (None, Endpoint.UNSUPPORTED):
+        words = _words(path.lower())
+        if "messages" in words:
+            return Dialect.ANTHROPIC
+        if not _GEMINI_BASE_WORDS.isdisjoint(words) and "openai" not in words:
+            return Dialect.GEMINI
     return Dialect.OPENAI
 
 
@@ -261,7 +267,8 @@ def hint(path: str, method: str) -> str:
     if endpoint is Endpoint.UNSUPPORTED or endpoint in NOT_YET:
         return (
             f"{shown} is not supported here{_reason(path)}. Use POST /v1/chat/completions or "
-            "/v1/responses (OpenAI), POST /v1/messages (Anthropic) or GET /v1/models."
+            "/v1/responses (OpenAI), POST /v1/messages (Anthropic), "
+            "POST /v1beta/models/{model}:generateContent (Gemini) or GET /v1/models."
         )
     allowed = METHODS[endpoint]
     if method in allowed:
@@ -287,8 +294,8 @@ def _guess(path: str) -> str:
         meant = tails[close[0]]
         return f"Use {METHODS[meant][0]} {CANONICAL[meant]}."
     return (
-        "Use POST /v1/chat/completions or /v1/responses (OpenAI), POST /v1/messages (Anthropic) "
-        "or GET /v1/models."
+        "Use POST /v1/chat/completions or /v1/responses (OpenAI), POST /v1/messages (Anthropic), "
+        "POST /v1beta/models/{model}:generateContent (Gemini) or GET /v1/models."
     )
 
 
@@ -386,8 +393,9 @@ def _resolve_gemini(rest: Sequence[str]) -> tuple[Endpoint | None, str]:
     while names and names[0].lower() == "models":  # a model given as `models/{model}`
         names = names[1:]
     for index, word in enumerate(names):
-        if word.lower() in _GEMINI_BASE_WORDS:  # all before was a pasted base
-            return _resolve_gemini(names[index + 1 :])
+        again = word.lower()
+        if again in _GEMINI_BASE_WORDS or (again in _BASE_WORDS and _verb(names[:index])):
+            return _resolve_gemini(names[index + 1 :])  # all before was a pasted base
     verb = _verb(names)
     return verb if verb is not None else (Endpoint.GEMINI_MODELS, "/".join(names))
 

@@ -1,11 +1,12 @@
 """Who is calling: from request headers to a `Key`, or to an error that yields no principal.
 
 Rules: `Authorization: Bearer`, `x-api-key`, Azure's `api-key` and Google's `x-goog-api-key` count
-on every path; the slips that people paste (doubled scheme, quotes, no scheme) are forgiven, two
-different keys are not. What does not have the form of a key is refused by its checksum, before
-any cryptography or look-up. A missing snapshot or an unreadable row is 503, never 401, and never
-a caller. Nothing here logs, and no message repeats what was sent. This module must not know
-aiohttp: headers are any mapping-like object whose `items` may repeat names.
+on every path, and on Google's own also `?key=`, which is never logged; the slips that people paste
+(doubled scheme, quotes, no scheme) are forgiven, two different keys are not. What does not have
+the form of a key is refused by its checksum, before any cryptography or look-up. A missing
+snapshot or an unreadable row is 503, never 401, and never a caller. Nothing here logs, and no
+message repeats what was sent. This module must not know aiohttp: headers are any mapping-like
+object whose `items` may repeat names.
 
 Sources: DESIGN.md promise 7, FAULTS.md's security baseline, WIRE.md section 5.
 """
@@ -40,6 +41,19 @@ class Headers(Protocol):
     def items(self) -> Iterable[tuple[str, str]]:
         """Name and value of every header, repeated names included."""
         ...
+
+
+class QueryKey:
+    """Headers beside which the query has a key, as Google's own examples send it."""
+
+    def __init__(self, headers: Headers, key: str) -> None:
+        self._headers = headers
+        self._key = key
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """The headers, and the key under Google's own name for it."""
+        yield from self._headers.items()
+        yield "x-goog-api-key", self._key
 
 
 def authenticate(

@@ -59,6 +59,8 @@ def look_up(
     """
     if asks.cache in {None, CacheMode.OFF} or not world.bounds.cache_bytes_max:
         return None
+    if client.as_array:
+        return None  # what is kept of a stream are its events
     digest = fingerprint(_parts(client, key, group, asks, body))
     entry = None
     if asks.cache is CacheMode.USE:
@@ -74,6 +76,7 @@ def _parts(
     yield f"{scope} {owner} {group.name}".encode()
     visit = client.visit
     yield f"{client.endpoint} {client.dialect} {visit.wire} {visit.deployment}".encode()
+    yield visit.model.encode()
     yield b"usage" if asks.usage else b""
     for name, value in visit.forwarded:
         yield f"{name}: {value}".encode()

@@ -16,7 +16,8 @@ from proxy.core.entities import Dialect, Wire
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
 from proxy.core.http1_request import RequestHead
 from proxy.core.services.endpoints import SERVICES
-from proxy.core.urls import NOT_YET, Endpoint, deployment_name, dialect_of, resolve
+from proxy.core.urls import NOT_YET, Endpoint, deployment_name, dialect_of, model_name, resolve
+from proxy.edge.auth import Headers, QueryKey
 from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
 
@@ -53,6 +54,8 @@ _CALLS: Final = {
     Endpoint.MESSAGES: Wire.MESSAGES,
     Endpoint.RESPONSES: Wire.RESPONSES,
     Endpoint.COMPLETIONS: Wire.COMPLETIONS,
+    Endpoint.GEMINI_GENERATE: Wire.GEMINI,
+    Endpoint.GEMINI_STREAM: Wire.GEMINI,
 }
 """The form of the bodies of each endpoint that is a call."""
 
@@ -71,7 +74,7 @@ class Visit:
 
     __slots__ = (
         "asking", "deployment", "dialect", "digest", "endpoint", "endpoint_name", "forwarded",
-        "is_call", "is_service", "wire",
+        "is_call", "is_service", "model", "streams", "wire",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead) -> None:
@@ -82,7 +85,14 @@ class Visit:
             head.method == "POST" and self.endpoint in SERVICES and self.endpoint not in NOT_YET
         )
         self.endpoint_name = "other" if self.endpoint is None else self.endpoint.value
-        self.dialect = dialect_of(head.path, anthropic_version="anthropic-version" in head.values)
+        self.dialect = dialect_of(
+            head.path,
+            anthropic_version="anthropic-version" in head.values,
+            google_key="x-goog-api-key" in head.values,
+        )
+        self.model = model_name(head.path) if self.wire is Wire.GEMINI else ""
+        """What a path names that also says whether to stream (`streams`)."""
+        self.streams = self.endpoint is Endpoint.GEMINI_STREAM
         self.deployment = deployment_name(head.path)
         """The model an Azure client's path names, for a body that names none."""
         self.digest: bytes | None = None
@@ -113,6 +123,7 @@ class Downstream:
         "peer_address",
         "request",
         "request_id",
+        "stream_type",
         "visit",
     )
 
@@ -134,6 +145,7 @@ class Downstream:
         self.request_id = request_id
         self.peer_address = peer_address
         self.begun = False
+        self.stream_type = "text/event-stream; charset=utf-8"
         self.owes_last_byte = False
         """A plain answer has begun: there is no place for an error in it."""
         self.chunked = head.minor == 1
@@ -155,6 +167,19 @@ class Downstream:
         """The caller's own id for this call, stored and never trusted."""
         value = self.head.get("x-request-id")
         return None if value is None else value[:REFERENCE_CHARS_MAX]
+
+    @property
+    def as_array(self) -> bool:
+        """Whether a stream is to be a JSON array: Google's is unless events are asked for."""
+        return self.visit.streams and self.head.query.get("alt") != "sse"
+
+    @property
+    def credentials(self) -> Headers:
+        """Where this caller's key may be: Google's may also be in the query."""
+        head = self.head
+        if self.dialect is Dialect.GEMINI and "key=" in head.query_string:
+            return QueryKey(head, head.query.get("key", ""))
+        return head
 
     def add_headers(self, rows: Iterable[tuple[str, str]]) -> None:
         """Add response headers, for whatever answer this request gets."""
@@ -214,7 +239,7 @@ class Downstream:
     def begin(self, first: bytes) -> None:
         """Send the 200 of a stream with its first bytes, in one write."""
         self.begun = True
-        self.headers.append(("content-type", "text/event-stream; charset=utf-8"))
+        self.headers.append(("content-type", self.stream_type))
         self.headers.append(("cache-control", "no-cache"))
         self.headers.append(("x-accel-buffering", "no"))
         if self.chunked:

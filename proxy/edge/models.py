@@ -59,7 +59,7 @@ def page_of(query: Mapping[str, str]) -> Page:
 
 def openai_list(catalog: Catalog, key: Key) -> bytes:
     """Render every model the key may call as OpenAI's list, which has no pages."""
-    rows = [_openai_row(catalog, key, model) for model in _visible(catalog, key)]
+    rows = [_openai_row(catalog, key, model) for model in visible(catalog, key)]
     return orjson.dumps({"object": "list", "data": rows})
 
 
@@ -70,7 +70,7 @@ def openai_model(catalog: Catalog, key: Key, name: str) -> bytes:
 
 def anthropic_list(catalog: Catalog, key: Key, page: Page) -> bytes:
     """Render one page of Anthropic's list. Raises RelayError for an id that is not listed."""
-    models = _visible(catalog, key)
+    models = visible(catalog, key)
     names = [model.name for model in models]
     if page.before_id is not None:
         end = _position(names, page.before_id, "before_id")
@@ -98,15 +98,16 @@ def anthropic_model(catalog: Catalog, key: Key, name: str) -> bytes:
     return orjson.dumps(_anthropic_row(catalog, key, model_named(catalog, key, name)))
 
 
-def _visible(catalog: Catalog, key: Key) -> list[Model]:
+def visible(catalog: Catalog, key: Key) -> list[Model]:
+    """The models the key may call."""
     served = catalog.models_for(key.group)
     return [model for model in served if key.models is None or model.name in key.models]
 
 
 def model_named(catalog: Catalog, key: Key, name: str) -> Model:
     """Return a model the key may call. Raises RelayError MODEL_NOT_FOUND, _IN_GROUP, _ALLOWED."""
-    visible = _visible(catalog, key)
-    for model in visible:
+    listed = visible(catalog, key)
+    for model in listed:
         if model.name == name:
             return model
     shown = name[:_NAME_CHARS_MAX]
@@ -126,14 +127,14 @@ def model_named(catalog: Catalog, key: Key, name: str) -> Model:
         )
     raise RelayError(
         ErrorCode.MODEL_NOT_FOUND,
-        f"The model `{shown}` does not exist. {_meant(catalog, key, name, visible)}",
+        f"The model `{shown}` does not exist. {_meant(catalog, key, name, listed)}",
         param="model",
     )
 
 
-def _meant(catalog: Catalog, key: Key, name: str, visible: Sequence[Model]) -> str:
+def _meant(catalog: Catalog, key: Key, name: str, listed: Sequence[Model]) -> str:
     """Ask whether a near miss was meant: what the key may call, else what other groups have."""
-    close = similar(name, [model.name for model in visible])
+    close = similar(name, [model.name for model in listed])
     if close:
         return f"Did you mean {_either(close)}?"
     elsewhere = similar(name, catalog.groups_by_model) if key.models is None else ()
@@ -163,7 +164,7 @@ def _openai_row(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
         "created": 0,
         "owned_by": _OWNER,
     }
-    return row | _facts(catalog, key, model)
+    return row | facts(catalog, key, model)
 
 
 def _anthropic_row(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
@@ -176,7 +177,7 @@ def _anthropic_row(catalog: Catalog, key: Key, model: Model) -> dict[str, object
         "max_input_tokens": model.context_window,
         "max_tokens": model.output_tokens_max,
     }
-    return row | _facts(catalog, key, model)
+    return row | facts(catalog, key, model)
 
 
 def endpoints_of(catalog: Catalog, group: str, model: Model) -> list[Endpoint]:
@@ -199,8 +200,8 @@ def endpoints_of(catalog: Catalog, group: str, model: Model) -> list[Endpoint]:
     ]
 
 
-def _facts(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
-    """Return the extra fields of both shapes."""
+def facts(catalog: Catalog, key: Key, model: Model) -> dict[str, object]:
+    """Return the extra fields of every shape."""
     multiplier = catalog.groups[key.group].multiplier
     return {
         "context_window": model.context_window,

@@ -17,6 +17,7 @@ from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import parse_call
 from proxy.core.telling import TELLABLE
 from proxy.edge import settlement
+from proxy.edge.array_call import ArrayCall
 from proxy.edge.auth import identify, recognise
 from proxy.edge.cache import Ticket, as_priced, give_again, look_up
 from proxy.edge.call import Call
@@ -46,7 +47,10 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
         body = await client.read_body(world.bounds.body_bytes_max, world.bounds.body_seconds_max)
         if client.visit.deployment:
             body = with_model(body, client.visit.deployment)
-        request = parse_call(body, client.dialect, client.visit.wire)
+        visit = client.visit
+        request = parse_call(
+            body, client.dialect, visit.wire, model=visit.model, stream=visit.streams
+        )
         asks, ticket = asked(client, key, request), None
         if asks is not NOTHING:
             body, request = as_asked(body, request, asks)
@@ -81,7 +85,9 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
     if offer.output_limit is not None:
         client.add_headers([("x-sluice-max-tokens", str(offer.output_limit))])
     told = asks.usage and request.wire in TELLABLE
-    if ticket is None and not told:
+    if client.as_array:
+        await serve(ArrayCall(world, client, offer, opening, admission, body))
+    elif ticket is None and not told:
         await serve(Call(world, client, offer, opening, admission, body))
     else:
         await serve_asked(
@@ -93,7 +99,7 @@ def authenticate(world: World, client: Downstream, catalog: Catalog) -> Key:
     """Say whose call this is. Raises RelayError 401, 403."""
     visit = client.visit
     if visit.digest is None:
-        visit.digest = identify(client.head, world.pepper)
+        visit.digest = identify(client.credentials, world.pepper)
     return recognise(visit.digest, catalog, world.now(), client.peer_address)
 
 

@@ -18,7 +18,7 @@ from proxy.core.http1_request import RequestHead
 from proxy.core.ids import format_id
 from proxy.core.openapi.document import document
 from proxy.core.urls import CANONICAL, METHODS, NOT_YET, Endpoint, hint, model_name
-from proxy.edge import log, models
+from proxy.edge import google_models, log, models
 from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
 from proxy.edge.downstream import Downstream, Visit
@@ -46,6 +46,12 @@ CORS_ALLOW_HEADERS: Final = (
     "x-sluice-cache-ttl"
 )
 PREFLIGHT_SECONDS: Final = 86_400
+_ONE_MODEL: Final = {
+    Dialect.OPENAI: models.openai_model,
+    Dialect.ANTHROPIC: models.anthropic_model,
+    Dialect.GEMINI: google_models.google_model,
+}
+_NAMELESS: Final = frozenset({Endpoint.MODELS, Endpoint.GENERATION})
 
 
 class Server:
@@ -133,18 +139,18 @@ class Server:
         world = self._world
         catalog: Catalog = world.catalog
         key: Key = authenticate(
-            client.head, catalog, world.pepper, world.now(), client.peer_address
+            client.credentials, catalog, world.pepper, world.now(), client.peer_address
         )
         await announce_limits(world, client, key)
-        anthropic = client.dialect is Dialect.ANTHROPIC
-        if endpoint is Endpoint.MODEL:
-            name = model_name(path)
-            one = models.anthropic_model if anthropic else models.openai_model
-            body = one(catalog, key, name)
-        elif endpoint is Endpoint.GENERATION:
+        name = "" if endpoint in _NAMELESS else model_name(path)
+        if endpoint is Endpoint.GENERATION:
             body = await generation(world.records, key, client.head.query)
-        elif anthropic:
+        elif name:
+            body = _ONE_MODEL[client.dialect](catalog, key, name)
+        elif client.dialect is Dialect.ANTHROPIC:
             body = models.anthropic_list(catalog, key, models.page_of(client.head.query))
+        elif client.dialect is Dialect.GEMINI:
+            body = google_models.google_list(catalog, key, client.head.query)
         else:
             body = models.openai_list(catalog, key)
         world.metrics.observe_call(CallFigures(endpoint=client.endpoint))
@@ -155,7 +161,7 @@ class Server:
         world = self._world
         try:
             key = authenticate(
-                client.head, world.catalog, world.pepper, world.now(), client.peer_address
+                client.credentials, world.catalog, world.pepper, world.now(), client.peer_address
             )
         except RelayError:
             return

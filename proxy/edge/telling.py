@@ -57,10 +57,14 @@ def as_asked(body: bytes, request: CallRequest, asks: Asks) -> tuple[bytes, Call
     before = body
     if asks_for_usage(request.layout.members) is not None:
         body = taken_out(body, request)
-        request = parse_call(body, request.dialect, request.wire)
+        request = _read(body, request)
     if asks.usage and request.stream:
         body = with_report(body, request)
-    return body, request if body is before else parse_call(body, request.dialect, request.wire)
+    return body, request if body is before else _read(body, request)
+
+
+def _read(body: bytes, before: CallRequest) -> CallRequest:
+    return parse_call(body, before.dialect, before.wire, model=before.model, stream=before.stream)
 
 
 def cost_rows(verdict: str, cost: int, balance: int | None = None) -> _Rows:

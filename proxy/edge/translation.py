@@ -61,13 +61,37 @@ def native(request: CallRequest, channel: Channel) -> bool:
     return WIRE_ENDPOINTS[request.wire] in channel.endpoints
 
 
+class Stretches:
+    """How much of the upstream's each stretch of what was made of it stands for."""
+
+    __slots__ = ("_sizes", "_total")
+
+    def __init__(self) -> None:
+        self._sizes: deque[tuple[int, int]] = deque()
+        self._total = 0
+
+    def add(self, read: int, written: int) -> None:
+        """So many bytes of the upstream's became so many of the caller's."""
+        self._sizes.append((read, written))
+        self._total += written
+        while self._total > REMEMBERED_BYTES_MAX:
+            self._total -= self._sizes.popleft()[1]
+
+    def unsent(self, client_bytes: int) -> int:
+        """How many of the upstream's bytes the newest `client_bytes` of output stand for."""
+        upstream_bytes = 0
+        for read, written in reversed(self._sizes):
+            if client_bytes <= 0:
+                break
+            client_bytes -= written
+            upstream_bytes += read
+        return upstream_bytes
+
+
 class Translation:
-    """One attempt's translator, and how much of the upstream's each stretch of output stands for.
+    """One attempt's translator. `left_out`: what the upstream's request could not say."""
 
-    `left_out`: what the upstream's request could not say, for a response header.
-    """
-
-    __slots__ = ("_failing", "_last", "_sizes", "_total", "_translator", "left_out")
+    __slots__ = ("_failing", "_last", "_stretches", "_translator", "left_out")
 
     def __init__(self, offer: Offer, channel: Channel, created: int) -> None:
         request = offer.request
@@ -80,8 +104,7 @@ class Translation:
             created,
             include_usage=request.include_usage,
         )
-        self._sizes: deque[tuple[int, int]] = deque()
-        self._total = 0
+        self._stretches = Stretches()
 
     @property
     def failure(self) -> str | None:
@@ -96,6 +119,7 @@ class Translation:
             model=model,
             output_tokens_max=offer.output_limit,
             limit=offer.model.output_tokens_max,
+            stream=offer.request.stream,
         )
         return written
 
@@ -105,21 +129,12 @@ class Translation:
         if self._translator.failure is not None:
             self._failing += out
             return b""
-        self._sizes.append((len(events), len(out)))
-        self._total += len(out)
-        while self._total > REMEMBERED_BYTES_MAX:
-            self._total -= self._sizes.popleft()[1]
+        self._stretches.add(len(events), len(out))
         return out
 
     def unsent(self, client_bytes: int) -> int:
         """How many of the upstream's bytes the newest `client_bytes` of output stand for."""
-        upstream_bytes = 0
-        for read, written in reversed(self._sizes):
-            if client_bytes <= 0:
-                break
-            client_bytes -= written
-            upstream_bytes += read
-        return upstream_bytes
+        return self._stretches.unsent(client_bytes)
 
     def conclude(self, exchange: Exchange) -> bytes:
         """End the answer: what a stream's caller is told before the end, which is then in `last`.

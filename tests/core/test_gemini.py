@@ -6,7 +6,17 @@ import pytest
 from msgspec import Raw
 
 from proxy.core import prompts
-from proxy.core.gemini import IMAGE_TOKENS, hidden_output, read_prompt
+from proxy.core.bodies import layout_of, read_members
+from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.gemini import (
+    IMAGE_TOKENS,
+    check,
+    choices,
+    hidden_output,
+    lowered,
+    output_tokens_max,
+    read_prompt,
+)
 from proxy.core.prompts import Prompt
 
 
@@ -84,3 +94,92 @@ def test_what_is_not_understood_counts_as_text() -> None:
 )
 def test_what_nobody_sees(fields: dict[str, Any], *, hidden: bool) -> None:
     assert hidden_output(members(**fields)) is hidden
+
+
+def configured(*fields: bytes) -> dict[str, Raw]:
+    body = b'{"contents":[{}],"generationConfig":{%b}}' % b",".join(fields)
+    return read_members(body)
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit", "wanted"),
+    [
+        ((), None, 1),
+        ((b'"maxOutputTokens":9', b'"candidateCount":2'), 9, 2),
+        ((b'"max_output_tokens":"9"', b'"candidate_count":"2"'), 9, 2),
+        ((b'"maxOutputTokens":null', b'"candidateCount":null'), None, 1),
+    ],
+)
+def test_what_bounds_an_answer(fields: tuple[bytes, ...], limit: int | None, wanted: int) -> None:
+    found = configured(*fields)
+    assert (output_tokens_max(found), choices(found)) == (limit, wanted)
+    assert output_tokens_max(members(generation_config=None)) is None
+    assert output_tokens_max({}) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"generationConfig":7}',
+        b'{"generationConfig":{},"generation_config":{}}',
+        b'{"generationConfig":{"maxOutputTokens":0}}',
+        b'{"generationConfig":{"maxOutputTokens":1.5}}',
+        b'{"generationConfig":{"maxOutputTokens":"many"}}',
+        b'{"generationConfig":{"maxOutputTokens":1,"max_output_tokens":2}}',
+        b'{"generationConfig":{"maxOutputTokens":1,"maxOutputTokens":2}}',
+    ],
+)
+def test_a_bound_that_is_not_understood_is_refused(body: bytes) -> None:
+    with pytest.raises(RelayError) as caught:
+        output_tokens_max(read_members(body))
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert "eneration" in str(caught.value.param) or "max" in str(caught.value.param)
+
+
+def test_too_many_candidates_are_refused() -> None:
+    with pytest.raises(RelayError):
+        choices(configured(b'"candidateCount":9'))
+
+
+def test_a_body_has_contents() -> None:
+    check(members(contents=[{}]))
+    bodies: list[dict[str, Any]] = [{}, {"contents": []}, {"contents": "hi"}]
+    for body in bodies:
+        with pytest.raises(RelayError):
+            check(members(**body))
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (b'{ "contents":[1]}', b'{"generationConfig":{"maxOutputTokens":7}, "contents":[1]}'),
+        (
+            b'{"contents":[1],"generation_config": null}',
+            b'{"contents":[1],"generation_config": {"maxOutputTokens":7}}',
+        ),
+        (
+            b'{"contents":[1],"generationConfig":{ }}',
+            b'{"contents":[1],"generationConfig":{"maxOutputTokens":7 }}',
+        ),
+        (
+            b'{"contents":[1],"generationConfig":{"topK":1}}',
+            b'{"contents":[1],"generationConfig":{"maxOutputTokens":7,"topK":1}}',
+        ),
+        (
+            b'{"generationConfig":{"topK":1, "maxOutputTokens": 8 },"contents":[1]}',
+            b'{"generationConfig":{"topK":1, "maxOutputTokens": 7 },"contents":[1]}',
+        ),
+        (
+            b'{"generationConfig":{"max_output_tokens":"8"},"contents":[1]}',
+            b'{"generationConfig":{"max_output_tokens":7},"contents":[1]}',
+        ),
+        (
+            b'{"generationConfig":{"maxOutputTokens":null},"contents":[1]}',
+            b'{"generationConfig":{"maxOutputTokens":7},"contents":[1]}',
+        ),
+        (b'{"generationConfig":{"maxOutputTokens":6},"contents":[1]}', None),
+    ],
+)
+def test_a_limit_is_lowered_and_nothing_else_changed(body: bytes, wanted: bytes | None) -> None:
+    found = lowered(body, layout_of(body, read_members(body)), 7)
+    assert found == (body if wanted is None else wanted)

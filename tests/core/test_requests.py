@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from proxy.core import bodies, prompts, requests
 from proxy.core.entities import Dialect
-from proxy.core.errors import RelayError
-from proxy.core.requests import edit_body, parse_call
+from proxy.core.errors import ErrorCode, RelayError
+from proxy.core.requests import CallRequest, edit_body, parse_call
 from proxy.core.translation.conversation import Wire
 from tests import corpora
 
@@ -466,3 +467,38 @@ def test_a_responses_prompt_is_read_again_for_counting() -> None:
 def test_a_large_input_may_hold_many_names() -> None:
     names = ",".join(f'"k{number}":0' for number in range(bodies.NAMES_OUTSIDE_MAX + 1))
     assert of_input("", f"[{{{names}}}]").wire is Wire.RESPONSES
+
+
+GENERATE = b'{"contents":[{"parts":[{"text":"hi"}]}],"generationConfig":{"maxOutputTokens":9}}'
+
+
+def generate(body: bytes = GENERATE, model: str = "m", **more: Any) -> CallRequest:
+    return parse_call(body, Dialect.GEMINI, Wire.GEMINI, model=model, **more)
+
+
+def test_the_path_of_gemini_names_the_model_and_says_whether_to_stream() -> None:
+    call = generate(stream=True)
+    assert (call.dialect, call.wire) == (Dialect.GEMINI, Wire.GEMINI)
+    assert (call.model, call.stream, call.output_tokens_max) == ("m", True, 9)
+    assert (call.choices, call.include_usage, call.hidden_output) == (1, False, False)
+    assert not generate().stream
+    assert requests.read_prompt(GENERATE, Dialect.GEMINI, Wire.GEMINI).pieces[0] == "hi"
+
+
+def test_a_body_of_gemini_is_changed_by_a_limit_alone() -> None:
+    call = generate()
+    same = edit_body(
+        GENERATE, call, upstream_model="up", include_usage=True, output_tokens_max=None
+    )
+    assert same is GENERATE
+    lowered = edit_body(
+        GENERATE, call, upstream_model="up", include_usage=True, output_tokens_max=7
+    )
+    assert lowered == GENERATE.replace(b"9", b"7")
+
+
+@pytest.mark.parametrize("model", ["", "x" * 300, "a\n"])
+def test_a_path_must_name_a_model(model: str) -> None:
+    with pytest.raises(RelayError) as caught:
+        generate(model=model)
+    assert (caught.value.code, caught.value.param) == (ErrorCode.INVALID_REQUEST, "model")

@@ -27,7 +27,7 @@ def test_every_form_of_url(case: corpora.UrlCase) -> None:
 @pytest.mark.parametrize("case", corpora.urls(), ids=lambda case: case.name)
 def test_every_hint_names_a_url_to_use(case: corpora.UrlCase) -> None:
     text = urls.hint(case.path, case.method)
-    assert "/v1/" in text or "/openapi.json" in text
+    assert "/v1/" in text or "/v1beta/" in text or "/openapi.json" in text
     assert text.isprintable()
     assert len(text) < 500
 
@@ -128,6 +128,8 @@ def test_gemini_paths() -> None:
     assert urls.resolve("/v1beta/models/:generateContent") is Endpoint.GEMINI_MODELS
     assert urls.model_name("/v1beta/models/m%3AgenerateContent") == "m"
     assert urls.resolve("/v1/models/m:predict") is Endpoint.UNSUPPORTED
+    assert urls.model_name("/v1beta/models/x:generateContent/v1/models/m:countTokens") == "m"
+    assert urls.model_name("/v1beta/models/org/v1:generateContent") == "org/v1"
     assert urls.model_name("/v1/models/m:latest") == "m:latest"
 
 
@@ -165,3 +167,21 @@ def test_a_question_mark_inside_a_name_is_no_query() -> None:
     assert urls.model_name("/v1/models/a%3Fb?c=d") == "a?b"
     assert urls.deployment_name("/openai/deployments/a%3Fb/chat/completions?x") == "a?b"
     assert urls.answer_id("/v1/responses/resp%3F1") == "resp?1"
+
+
+@pytest.mark.parametrize(
+    ("path", "google_key", "dialect"),
+    [
+        ("/v1/models", True, Dialect.GEMINI),
+        ("/v1/models/m", True, Dialect.GEMINI),
+        ("/v1/models", False, Dialect.OPENAI),
+        ("/v1/chat/completions", True, Dialect.OPENAI),
+        ("/v1/models/m:generateContent", False, Dialect.GEMINI),
+        ("/v1beta/nothing", False, Dialect.GEMINI),
+        ("/v1beta/openai/nothing", False, Dialect.OPENAI),
+    ],
+)
+def test_googles_header_decides_where_the_path_does_not(
+    path: str, google_key: bool, dialect: Dialect
+) -> None:
+    assert urls.dialect_of(path, anthropic_version=False, google_key=google_key) is dialect

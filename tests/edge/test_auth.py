@@ -155,3 +155,13 @@ def test_credential_is_bare_or_none() -> None:
     assert auth.credential({"Authorization": "Bearer one", "X-Api-Key": "two"}) == "one"
     longest = "k" * (auth.CREDENTIAL_CHARS_MAX + 99)
     assert auth.credential({"x-api-key": longest}) == longest[: auth.CREDENTIAL_CHARS_MAX + 1]
+
+
+def test_googles_callers_may_have_their_key_in_the_query() -> None:
+    key = KEYS["key"]
+    assert auth.credential(auth.QueryKey(Sent([]), key)) == key
+    assert auth.credential(auth.QueryKey(Sent([("x-goog-api-key", key)]), key)) == key
+    with pytest.raises(RelayError) as caught:
+        auth.credential(auth.QueryKey(Sent([("x-api-key", KEYS["other"])]), key))
+    assert caught.value.code is ErrorCode.INVALID_API_KEY
+    assert key not in caught.value.message
