@@ -18,7 +18,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
@@ -176,6 +176,8 @@ class Writer:
         self._busy = False
         self._in_flight = self.commit
         """The commit of the batch the thread works on, while `_busy`."""
+        self._opening: Mapping[int, Row] = {}
+        """The open rows in that batch."""
         self._flushing = False
         self._stopping = False
         self._ended = Commit(loop)
@@ -232,7 +234,7 @@ class Writer:
         if call_id in self.batch.opens:
             self.flush_together()
             return self.commit
-        return self._in_flight if self._busy else None
+        return self._in_flight if call_id in self._opening else None
 
     def is_opening(self, call_id: int) -> bool:
         """Whether the open row may not be durable yet."""
@@ -241,7 +243,8 @@ class Writer:
         if call_id in self._lazy or call_id in self._lazy_older:
             return True
         logged = self._redo is not None and not self._redo.suspended
-        return not logged and (self._busy or call_id in self.batch.opens)
+        # Not whether any batch is under way: the next one may be before this one is announced.
+        return not logged and (call_id in self._opening or call_id in self.batch.opens)
 
     def end(
         self,
@@ -391,11 +394,12 @@ class Writer:
         self._work = []
         self._busy = True
         self._in_flight = handed[1]
+        self._opening = handed[0].opens
         self._handed_at = self._loop.time()
         self._queue.put(handed)
 
     def _committed(self, commit: Commit, work: list[Work[object]]) -> None:
-        self._busy = False
+        self._busy, self._opening = False, {}
         if self._redo is not None and self._redo.suspended and not len(self.batch):
             self._redo.suspended = False  # the database has all that was decided
         if self._flushing:
@@ -408,7 +412,7 @@ class Writer:
 
     def _fail(self, error: BaseException, commit: Commit, work: list[Work[object]]) -> None:
         failed = self._failed_with(error)
-        self._busy = False
+        self._busy, self._opening = False, {}
         commit.finish(failed)
         for each in work:
             each.finish(failed)

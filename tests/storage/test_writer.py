@@ -11,7 +11,7 @@ from proxy.storage import writer as module
 from proxy.storage.batch import Row
 from proxy.storage.ports import KeeperUnavailableError
 from proxy.storage.sqlite import Durability, open_writer
-from proxy.storage.writer import Commit, Writer, imbalance
+from proxy.storage.writer import Commit, OpenRow, Writer, imbalance
 from tests.storage.test_batch import call_row, open_row
 
 
@@ -254,6 +254,27 @@ def test_a_lazy_row_is_written_by_itself_and_taken_back_in_time(tmp_path: Path) 
 
     desk = run(tmp_path, scene)
     assert desk.ids("open_call") == []
+
+
+def test_a_lazy_row_that_is_committed_waits_for_no_batch_after_it(tmp_path: Path) -> None:
+    async def scene(desk: Desk) -> None:
+        writer = desk.writer
+        writer.open_lazily(1, open_row(1))
+        row = OpenRow(writer, 1)
+        said: list[tuple[bool, bool]] = []
+        row.add_done_callback(lambda _: said.append((row.done(), writer._busy)))
+        await asyncio.sleep(0)  # its batch is with the thread, and not yet announced
+        assert not row.done()
+        assert writer.open_now(1) is not None
+        writer.open(2, open_row(2))
+        while not said:
+            await asyncio.sleep(0)
+        assert said == [(True, True)], "durable, though the next batch is under way"
+        assert row.exception() is None
+        assert writer.open_now(1) is None
+        await row
+
+    run(tmp_path, scene)
 
 
 def test_an_open_row_not_yet_handed_over_is_taken_back_too(tmp_path: Path) -> None:
