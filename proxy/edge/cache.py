@@ -204,8 +204,10 @@ class _Giving:
         """The bill: all of the answer, or nothing where nothing of it left."""
         entry, begun = self._entry, self._client.begun
         size = len(entry.body) + len(entry.last)
-        delivered = begun and self._unsent < len(entry.body) - (not entry.stream)
         failed = verdict is Verdict.INTERNAL_ERROR
+        # What we broke off ourselves is nobody's to pay.
+        left = self._unsent < len(entry.body) - (not entry.stream)
+        delivered = begun and left and not failed
         return Closing(
             call_id=self._opening.call_id,
             verdict=verdict,

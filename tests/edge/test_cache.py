@@ -427,6 +427,33 @@ def test_a_client_that_takes_nothing_is_cut_and_billed_for_what_left(tmp_path: P
         assert call["charge"] == PLAIN_COST
 
 
+def test_what_a_shutdown_breaks_off_is_not_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        ScriptedUpstream(plain_script(plain_answer("x" * 3_000_000))) as upstream,
+        Relay(
+            tmp_path,
+            channel(upstream.base_url),
+            group={"cache_multiplier": "1"},
+            cache_entry_bytes_max=8 << 20,
+        ) as relay,
+    ):
+        relay.ask(PLAIN, headers=USE)
+        with relay.client(receive_buffer_bytes=4_096) as client:
+            client.send(request_bytes(CHAT, PLAIN, key=ANN, headers=USE))
+            relay.until(lambda: len(relay.keeper.open_calls()) == 1)
+
+            def cancel() -> None:
+                for connection in tuple(relay.server._connections):
+                    if connection.task is not None:
+                        connection.task.cancel()
+
+            relay.do(cancel)
+            call = relay.calls()[-1]
+        assert (call["verdict"], call["charge"], call["source"]) == ("internal_error", 0, "none")
+
+
 def test_what_is_kept_is_a_call_like_any_other(tmp_path: Path) -> None:
     with (
         ScriptedUpstream(plain_script(plain_answer())) as upstream,
