@@ -154,7 +154,8 @@ def _body(endpoint: Endpoint, media: str, name: str) -> dict[str, Json]:
     """The schema of a body, with the one that the example programs send."""
     found: dict[str, Json] = {"schema": ref(name)}
     if endpoint in ENDPOINTS and media == JSON:
-        found["example"] = sample(endpoint, base_url="", model=MODEL_SHOWN).body
+        body = sample(endpoint, base_url="", model=MODEL_SHOWN).body
+        found |= {} if body is None else {"example": body}
     return found
 
 

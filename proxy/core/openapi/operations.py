@@ -157,7 +157,7 @@ OPERATIONS: Final[Mapping[tuple[Endpoint, str], Operation]] = {
         "createImageEdit",
         "Change images",
         "Images",
-        "",
+        "ImagesEditRequest",
         "Images",
         stream=True,
         form="ImagesEditForm",

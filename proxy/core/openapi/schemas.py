@@ -120,8 +120,12 @@ REQUESTS: Final[Mapping[str, Schema]] = {
             "stream": MAYBE_FLAG,
         },
     ),
-    "ImagesEditForm": obj(
+    "ImagesEditRequest": obj(
         ["prompt"],
+        {"model": MODEL, "prompt": TEXT, "images": ANY, "n": _limit(10), "stream": MAYBE_FLAG},
+    ),
+    "ImagesEditForm": obj(
+        ["prompt", "image"],
         {"model": MODEL, "prompt": TEXT, "image": _FILE, "mask": _FILE, "size": TEXT},
     ),
     "ImagesVariationForm": obj(["image"], {"model": MODEL, "image": _FILE, "size": TEXT}),

@@ -74,6 +74,9 @@ def test_bodies_have_an_example_where_there_is_a_program(whole: Any) -> None:
     chat = whole["paths"]["/v1/chat/completions"]["post"]
     content = chat["requestBody"]["content"]["application/json"]
     assert content["example"]["model"] == module.MODEL_SHOWN
+    edits = whole["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]
+    assert set(edits) == {"application/json", "multipart/form-data"}
+    assert not any("example" in row for row in edits.values())
     counting = whole["paths"]["/v1/messages/count_tokens"]["post"]
     assert "example" not in counting["requestBody"]["content"]["application/json"]
     audio = whole["paths"]["/v1/audio/speech"]["post"]["responses"]["200"]["content"]
