@@ -26,6 +26,7 @@ from proxy.edge.upstream import (
     origin_of,
 )
 from tests.edge.harness import CONTENT, DONE, ROLE, STOP, Relay, answer, body, channel
+from tests.edge.services import EMBEDDINGS, answered, asked, service_channel, service_relay
 from tests.integration.scripted import ScriptedUpstream, blackhole_port, refused_port
 from tests.integration.scripts import (
     AtOnce,
@@ -123,6 +124,21 @@ def refusal(origin: Origin, seconds_max: float = 5.0, tls: ssl.SSLContext | None
         return caught.value.failure
 
     return pooled(connect, tls)
+
+
+def test_a_large_body_over_tls_waits_for_the_network(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    body = asked(input="x" * 5_000_000)
+    with (
+        ScriptedUpstream(answered(), tls=authority.server()) as upstream,
+        service_relay(
+            tmp_path, service_channel(upstream.base_url), tls=authority.client()
+        ) as relay,
+    ):
+        for _ in range(2):
+            assert relay.ask(body, EMBEDDINGS).status == 200
+        assert upstream.requests[1].body == body.replace(b'"m"', b'"up-m"')
+        assert len(upstream.visits) == 1
 
 
 def test_a_stream_over_tls_with_an_authority_of_our_own(tmp_path: Path) -> None:
