@@ -15,6 +15,7 @@ from typing import IO, Final, Protocol
 
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.services.service import Edit
+from proxy.edge import log
 from proxy.edge.downstream import Downstream, body_too_slow
 
 PIECE_BYTES: Final = 65_536
@@ -122,6 +123,12 @@ class Upload:
         try:
             await asyncio.shield(self.in_thread(lambda: self._append(data, limits.spool_dir)))
         except OSError as error:
+            log.get().error(
+                "a large request body cannot be kept",
+                directory=limits.spool_dir,
+                reason=str(error),
+                remedy="make spool_dir a directory this user may write to, with room",
+            )
             raise RelayError(
                 ErrorCode.SERVICE_UNAVAILABLE,
                 f"The request body cannot be kept: {os.strerror(error.errno or 0)}.",

@@ -1,6 +1,7 @@
 """The life of a service call over real sockets: what is asked, held, passed on and billed."""
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -470,6 +471,39 @@ def test_uploads_have_a_limit_of_their_own(tmp_path: Path) -> None:
                 client.send(wire)
                 assert client.read_response().status == status
         assert len(relay.calls()) == 1
+
+
+def test_a_disk_that_is_slow_makes_the_client_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody has written yet is bounded, however fast the client sends."""
+    begun, go_on = threading.Event(), threading.Event()
+    write = os.write
+
+    def slow(descriptor: int, data: bytes) -> int:
+        begun.set()
+        go_on.wait(20)
+        return write(descriptor, data)
+
+    with (
+        ScriptedUpstream(answered()) as upstream,
+        service_relay(tmp_path, service_channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        monkeypatch.setattr(os, "write", slow)
+        wire = request_bytes(EMBEDDINGS, asked(input="x" * 10_000_000), key=ANN)
+        sender = threading.Thread(target=client.send, args=(wire,))
+        sender.start()
+        assert begun.wait(20)
+        (connection,) = relay.do(lambda: tuple(relay.server._connections))
+        transport, request = connection.transport, connection._request
+        assert transport is not None
+        assert request is not None
+        relay.until(lambda: not transport.is_reading())
+        assert relay.do(lambda: sum(len(piece) for piece in request._pieces)) < 2 << 20
+        go_on.set()
+        sender.join(20)
+        assert client.read_response().status == 200
 
 
 def test_a_body_that_drips_has_a_deadline(tmp_path: Path) -> None:
