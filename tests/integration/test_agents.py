@@ -18,8 +18,9 @@ from tests.integration.aimock import Aimock
 from tests.integration.llama import MODEL_NAME, LlamaServer
 from tests.integration.relay_process import Account, RelayProcess, UpstreamAt
 
-DIALECTS = {"chat": "openai", "messages": "anthropic", "gemini": "gemini"}
-BASES = {"chat": "/v1", "messages": "/v1", "gemini": "/v1beta"}
+DIALECTS = {"chat": "openai", "messages": "anthropic", "responses": "openai", "gemini": "gemini"}
+BASES = {"chat": "/v1", "messages": "/v1", "responses": "/v1", "gemini": "/v1beta"}
+ENDPOINTS = {"responses": {"endpoints": ["responses"]}}
 NOTE = "The harbour is north of the old town.\n"
 QUESTION = "What does note.txt say about the harbour?"
 ANSWER = "It says: north."
@@ -80,7 +81,13 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
                 ]
     with Aimock(directory, fixtures) as mock:
         channels = [
-            UpstreamAt(upstream, dialect, mock.origin + BASES[upstream], models[upstream])
+            UpstreamAt(
+                upstream,
+                dialect,
+                mock.origin + BASES[upstream],
+                models[upstream],
+                settings=ENDPOINTS.get(upstream, {}),
+            )
             for upstream, dialect in DIALECTS.items()
         ]
         with RelayProcess(directory / "relay", channels) as relay:
@@ -89,11 +96,11 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.mark.client(name="Claude Code", package="agents/@anthropic-ai/claude-code-linux-x64",
                     upstream="aimock",
-                    shows="a loop of tools over messages, native and translated to chat and Gemini; goes on after a failure")  # fmt: skip
+                    shows="a loop of tools over messages, native and translated to chat, Responses and Gemini; goes on after a failure")  # fmt: skip
 @pytest.mark.client(name="Codex", package="agents/@openai/codex-linux-x64", upstream="aimock",
-                    shows="a loop of tools over Responses, translated to chat, messages and Gemini; goes on after a failure")  # fmt: skip
+                    shows="a loop of tools over Responses, native and translated to chat, messages and Gemini; goes on after a failure")  # fmt: skip
 @pytest.mark.client(name="opencode", package="agents/opencode-linux-x64-baseline", upstream="aimock",
-                    shows="a loop of tools over chat, native and translated to messages and Gemini; goes on after a failure")  # fmt: skip
+                    shows="a loop of tools over chat, native and translated to messages, Responses and Gemini; goes on after a failure")  # fmt: skip
 @pytest.mark.timeout(150)
 @agents
 @pytest.mark.parametrize("upstream", DIALECTS)
@@ -146,7 +153,13 @@ def llama() -> Iterator[LlamaServer]:
 @pytest.fixture(scope="module")
 def relay(llama: LlamaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
     channels = [
-        UpstreamAt(upstream, dialect, f"{llama.base_url}/v1", {f"by-{upstream}": MODEL_NAME})
+        UpstreamAt(
+            upstream,
+            dialect,
+            f"{llama.base_url}/v1",
+            {f"by-{upstream}": MODEL_NAME},
+            settings=ENDPOINTS.get(upstream, {}),
+        )
         for upstream, dialect in DIALECTS.items()
         if upstream != "gemini"
     ]
@@ -155,15 +168,15 @@ def relay(llama: LlamaServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.client(name="Claude Code", package="agents/@anthropic-ai/claude-code-linux-x64",
-                    upstream="llama.cpp", shows="messages, native and translated to chat")  # fmt: skip
+                    upstream="llama.cpp", shows="messages, native and translated to chat and Responses")  # fmt: skip
 @pytest.mark.client(name="Codex", package="agents/@openai/codex-linux-x64", upstream="llama.cpp",
-                    shows="Responses, translated to chat and to messages")  # fmt: skip
+                    shows="Responses, native and translated to chat and messages")  # fmt: skip
 @pytest.mark.client(name="opencode", package="agents/opencode-linux-x64-baseline", upstream="llama.cpp",
-                    shows="chat, native and translated to messages")  # fmt: skip
+                    shows="chat, native and translated to messages and Responses")  # fmt: skip
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 @agents
-@pytest.mark.parametrize("upstream", ["chat", "messages"])
+@pytest.mark.parametrize("upstream", ["chat", "messages", "responses"])
 def test_an_agent_is_billed_what_the_meter_counted(
     relay: RelayProcess, llama: LlamaServer, tmp_path: Path, agent: str, upstream: str
 ) -> None:

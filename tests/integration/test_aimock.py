@@ -39,8 +39,15 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 SLOW_CHANNEL = {"late": {"first_byte_seconds_max": 1.0}}
 CALLERS = ("chat", "messages", "responses")
-UPSTREAMS = {"chat": ("openai", 3), "messages": ("anthropic", 4), "gemini": ("gemini", 2)}
+UPSTREAMS = {
+    "chat": ("openai", 3),
+    "messages": ("anthropic", 4),
+    "responses": ("openai", 6),
+    "gemini": ("gemini", 2),
+}
 """The dialect, and after how many events of it a second piece of text is cut off."""
+ENDPOINTS = {"responses": {"endpoints": ["responses"]}}
+"""Of channels that do not serve what their dialect usually has."""
 VERSIONS = {"gemini": "v1beta"}
 THREADS = 8
 
@@ -170,7 +177,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Case, Ou
                 UPSTREAMS[case.upstream][0],
                 f"{mock.origin}/{VERSIONS.get(case.upstream, 'v1')}",
                 {case.model: case.model},
-                settings=SLOW_CHANNEL.get(case.fault, {}),
+                settings={**SLOW_CHANNEL.get(case.fault, {}), **ENDPOINTS.get(case.upstream, {})},
             )
             for case in CASES
         ]
