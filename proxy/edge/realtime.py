@@ -22,14 +22,17 @@ from proxy.core.urls import Endpoint
 from proxy.edge import settlement
 from proxy.edge.auth import identify, recognise
 from proxy.edge.downstream import Downstream
+from proxy.edge.dry_run import dry_run
 from proxy.edge.realtime_account import RealtimeAccount
 from proxy.edge.realtime_ends import failed_with
 from proxy.edge.realtime_session import RealtimeSession
 from proxy.edge.realtime_turn import Turn, make_realtime_offer, opening_of
 from proxy.edge.realtime_upstream import Connecting, UpstreamLine
+from proxy.edge.refusals import refused
 from proxy.edge.relay import refuse, reserve
 from proxy.edge.service_offer import callable_at
 from proxy.edge.settlement import Ended
+from proxy.edge.telling import asked_in_head
 from proxy.edge.world import World
 
 PROTOCOL: Final = "realtime"
@@ -46,8 +49,17 @@ async def serve_realtime(world: World, client: Downstream, call_id: int) -> None
         nonce, protocols = handshake(client)
         key = _authenticate(world, client, catalog, protocols)
         model = callable_at(catalog, key, _model_name(client), Endpoint.REALTIME)
-        offer = make_realtime_offer(catalog, key, model, CONTEXT_TOKENS, world.bounds.slice_tokens)
+        asks = asked_in_head(client, key)
+        offer = make_realtime_offer(
+            catalog, key, model, CONTEXT_TOKENS, world.bounds.slice_tokens, asks.cost_max
+        )
         opening = opening_of(world, offer, call_id, client.reference or client.request_id)
+        if asks.dry_run:
+            status = world.bounds.insufficient_quota_status
+            await dry_run(
+                world, client, offer, opening, lambda refusal: refused(refusal, offer, status)
+            )
+            return
         turn = Turn(world, offer, opening, await reserve(world, offer, opening))
     except RelayError as error:
         await refuse(world, client, key, error)

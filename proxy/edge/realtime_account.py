@@ -13,6 +13,7 @@ from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.realtime import RealtimeMeter, TurnBill
 from proxy.edge import settlement
 from proxy.edge.downstream import Downstream
+from proxy.edge.open_call import Notice
 from proxy.edge.realtime_turn import RealtimeOffer, Served, Turn, make_realtime_offer, opening_of
 from proxy.edge.relay import reserve
 from proxy.edge.settlement import Ended
@@ -63,7 +64,12 @@ class RealtimeAccount:
         self.meter.next()
         slice_tokens = self._world.bounds.slice_tokens
         offer = make_realtime_offer(
-            self._catalog, self._key, self._model, self.meter.input_max, slice_tokens
+            self._catalog,
+            self._key,
+            self._model,
+            self.meter.input_max,
+            slice_tokens,
+            self.turn.offer.cost_max,
         )
         self.turn = await self._admitted(offer)
 
@@ -115,6 +121,11 @@ class RealtimeAccount:
         turn.extend(meter.input_max, meter.output_max, decided)
         self.at_edge = meter.output_max >= turn.tokens_allowed(meter.input_max)
         return not self.at_edge or turn.extending
+
+    @property
+    def shortage(self) -> Notice:
+        """Why there was no more to be had."""
+        return Notice.MAX_COST if self.turn.limited else Notice.BALANCE
 
     async def durable(self, commit: Durable) -> None:
         """Wait for a commit. Raises RelayError when it fails or takes too long."""

@@ -236,7 +236,7 @@ class RealtimeSession:
             self.account.turn.delivered(len(message.raw))
         self.client.raw(message.raw)
         if moment is not Moment.NOTHING and not self.account.watch_hold(self._extended):
-            self.cut(Notice.BALANCE)
+            self.cut(self.account.shortage)
 
     def _line_control(self, control: Control) -> None:
         if control.opcode == websocket.CLOSE:
@@ -252,7 +252,7 @@ class RealtimeSession:
         if account.watch_hold(self._extended):
             self._pump()
         else:
-            self.cut(Notice.BALANCE)
+            self.cut(self.account.shortage)
 
     def _breathe(self) -> None:
         """Read the upstream while what it says can pass."""

@@ -27,7 +27,9 @@ from proxy.core.entities import (
     UsageSource,
     Verdict,
 )
+from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import UNLIMITED
+from proxy.core.money import format_usd
 from proxy.core.realtime import CONTEXT_TOKENS, TurnBill
 from proxy.core.urls import Endpoint
 from proxy.edge.metrics import CallFigures
@@ -58,9 +60,18 @@ class RealtimeOffer(Struct, frozen=True, gc=False):
 
 
 def make_realtime_offer(
-    catalog: Catalog, key: Key, model: Model, input_tokens: int, slice_tokens: int
+    catalog: Catalog,
+    key: Key,
+    model: Model,
+    input_tokens: int,
+    slice_tokens: int,
+    cost_max: int | None = None,
 ) -> RealtimeOffer:
-    """Price a response that reads `input_tokens`; hold for them and a first slice of output."""
+    """Price a response that reads `input_tokens`; hold for them and a first slice of output.
+
+    `cost_max`: what the caller will pay for it at most. Raises RelayError MAX_COST_EXCEEDED when
+    that is less than what it reads and one token cost.
+    """
     group, price = catalog.groups[key.group], model.price
     if price is None:
         raise AssertionError("an unpriced model reached make_realtime_offer")
@@ -68,6 +79,17 @@ def make_realtime_offer(
     first = min(slice_tokens, model.output_tokens_max)
     hold = pricing.quote(price, group.multiplier, input_tokens, first)
     most = pricing.quote(price, group.multiplier, model.context_window, model.output_tokens_max)
+    ceiling = max(hold, most)
+    if cost_max is not None:
+        least = pricing.quote(price, group.multiplier, input_tokens, 1)
+        if least > cost_max:
+            raise RelayError(
+                ErrorCode.MAX_COST_EXCEEDED,
+                f"A response may cost at least {format_usd(least)} USD, above the "
+                f"{format_usd(cost_max)} USD of `x-max-cost`. Raise the limit.",
+                param="x-max-cost",
+            )
+        hold, ceiling = min(hold, cost_max), min(ceiling, cost_max)
     return RealtimeOffer(
         key=key,
         group=group,
@@ -75,8 +97,9 @@ def make_realtime_offer(
         price=price,
         channels=catalog.channels_for_endpoint(key.group, model.name, Endpoint.REALTIME),
         hold=hold,
-        ceiling=max(hold, most),
+        ceiling=ceiling,
         tokens=input_tokens + first,
+        cost_max=cost_max,
     )
 
 
@@ -122,7 +145,8 @@ class Turn:
     def tokens_allowed(self, input_tokens: int) -> int:
         """How many output tokens the hold covers after so much input."""
         offer = self.offer
-        if self.admission.ceiling_held or self._held >= offer.ceiling:
+        full = self.admission.ceiling_held or self._held >= offer.ceiling
+        if full and offer.cost_max is None:
             return UNLIMITED
         input_tokens = min(input_tokens, offer.model.context_window)
         tokens = pricing.output_affordable(
@@ -153,6 +177,11 @@ class Turn:
             answer()
 
         self.world.billing.extend(self.opening.call_id, amount, granted)
+
+    @property
+    def limited(self) -> bool:
+        """Whether all is held that the caller will pay: more is not to be asked for."""
+        return self.offer.cost_max is not None and self._held >= self.offer.cost_max
 
     @property
     def extending(self) -> bool:

@@ -130,6 +130,25 @@ def test_without_money_there_is_no_session(tmp_path: Path) -> None:
         assert not upstream.opened
 
 
+def test_a_limit_below_any_response_is_told_before(tmp_path: Path) -> None:
+    with RealtimeStandIn() as upstream, Relay(tmp_path, serving(upstream)) as relay:
+        status, error = refusal(relay, headers={"x-max-cost": "5 nano"})
+        assert (status, error["code"]) == (400, "max_cost_exceeded")
+        assert not upstream.opened
+
+
+def test_a_session_can_be_rehearsed(tmp_path: Path) -> None:
+    with RealtimeStandIn() as upstream, Relay(tmp_path, serving(upstream)) as relay:
+        with pytest.raises(InvalidStatus) as caught:
+            open_session(relay, headers={"x-dry-run": "true"})
+        told = json.loads(caught.value.response.body or b"")
+        assert caught.value.response.status_code == 200
+        assert (told["object"], told["admitted"]) == ("dry_run", True)
+        assert told["hold_nano_usd"] == 1_024 * 1_000 + 2_000 * 2_000
+        assert not upstream.opened
+        assert relay.calls() == []
+
+
 def test_without_an_upstream_there_is_no_session_and_no_charge(tmp_path: Path) -> None:
     with (
         RealtimeStandIn(refuse=lambda _: (500, b"{}")) as upstream,

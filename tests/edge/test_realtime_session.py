@@ -245,6 +245,27 @@ def test_a_session_is_cut_when_the_balance_is_used_up_and_never_overdrawn(tmp_pa
         assert call["overrun"] == 0
 
 
+def test_a_response_is_cut_at_what_its_caller_will_pay(tmp_path: Path) -> None:
+    async def flood(session: Session) -> None:
+        await session.respond()
+        for _ in range(1_000):
+            await session.say("response.output_text.delta", delta="word " * 20)
+        await session.connection.wait_closed()
+
+    with (
+        RealtimeStandIn(flood) as upstream,
+        Relay(tmp_path, serving(upstream), slice_tokens=100) as relay,
+    ):
+        limit = {"x-max-cost": "1500000 nano"}
+        with open_session(relay, headers=limit) as session:
+            code, events = closing(session)
+        assert (code, events[-1]["error"]["code"]) == (1008, "max_cost_exceeded")
+        first, second = relay.calls()
+        assert first["charge"] == PRICE
+        assert second["verdict"] == "cut_for_max_cost"
+        assert 0 < second["charge"] <= 1_500_000
+
+
 def test_a_response_goes_on_when_there_is_more_money(tmp_path: Path) -> None:
     async def speak(session: Session) -> None:
         await session.say("response.created", response={})

@@ -7,6 +7,7 @@ It waits for nothing but what the script waits for. This module must not know th
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -81,6 +82,7 @@ class RealtimeStandIn:
         self,
         script: Script = greet_and_answer,
         *,
+        tls: ssl.SSLContext | None = None,
         refuse: Callable[[Request], tuple[int, bytes] | None] = lambda _: None,
     ) -> None:
         self.opened: list[Request] = []
@@ -88,6 +90,7 @@ class RealtimeStandIn:
         self.closed: list[tuple[int | None, str]] = []
         self._script = script
         self._refuse = refuse
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: Server | None = None
@@ -96,7 +99,7 @@ class RealtimeStandIn:
     @property
     def base_url(self) -> str:
         """Where a channel finds it."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -121,6 +124,7 @@ class RealtimeStandIn:
             0,
             process_request=self._process,
             compression=None,
+            ssl=self._tls,
             max_size=None,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]

@@ -38,7 +38,7 @@ from tests.edge.harness import (
     usage,
 )
 from tests.integration.nginx_process import EXAMPLE, NginxProcess, prepare
-from tests.integration.nginx_site import LIST, Site, open_site, scripted_answer
+from tests.integration.nginx_site import LIST, TARGETS, Site, open_site, scripted_answer
 from tests.integration.raw_client import RawClient, request_bytes
 from tests.integration.scripted import ScriptedUpstream
 from tests.integration.scripts import (
@@ -66,7 +66,7 @@ def site(built: Site) -> Site:
     return replace(built, account=built.relay.account())
 
 
-@pytest.fixture(params=Dialect)
+@pytest.fixture(params=list(TARGETS))
 def dialect(request: pytest.FixtureRequest) -> Dialect:
     return Dialect(request.param)
 
