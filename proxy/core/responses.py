@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from proxy.core import openai, prompts
-from proxy.core.bodies import flag, invalid, is_array
+from proxy.core.bodies import invalid, is_array
 from proxy.core.prompts import Prompt
 from proxy.core.response_events import ANSWER_ID_CHARS_MAX
 
@@ -24,7 +24,6 @@ SEALED_CHARS_PER_TOKEN = 4
 """Base64 characters per token of thoughts that only their maker can read."""
 
 _NULL = Raw(b"null")
-_TRUE = Raw(b"true")
 _CLIENT_TOOLS = frozenset(
     {
         "function", "custom", "namespace", "local_shell", "apply_patch", "computer",
@@ -113,8 +112,8 @@ def kept(members: Mapping[str, Raw]) -> Kept:
             previous = ""
         if not previous or len(previous) > ANSWER_ID_CHARS_MAX:
             raise invalid("previous_response_id", "must be the id of a response, or null")
-    stored = flag(members.get("store", _TRUE))
-    return Kept(previous, stored is not False, _has_server_tools(members.get("tools", _NULL)))
+    stored = bytes(members.get("store", _NULL)) != b"false"  # null: the default, which is to keep
+    return Kept(previous, stored, _has_server_tools(members.get("tools", _NULL)))
 
 
 def _has_server_tools(tools: Raw) -> bool:

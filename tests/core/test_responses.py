@@ -55,7 +55,7 @@ def test_a_body_without_input_is_refused() -> None:
     [
         ({}, None, True, False),
         ({"previous_response_id": "resp_1"}, "resp_1", True, False),
-        ({"previous_response_id": None, "store": None}, None, False, False),
+        ({"previous_response_id": None, "store": None}, None, True, False),
         ({"store": False}, None, False, False),
         ({"store": "odd"}, None, True, False),
         ({"tools": [{"type": "function"}, {"type": "custom"}, {}]}, None, True, False),
