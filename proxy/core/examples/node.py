@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxy.core.examples.literals import JAVASCRIPT, literal, quoted
-from proxy.core.examples.sample import KEY_VARIABLE, QUESTION, Json, Reply, Sample
+from proxy.core.examples.sample import KEY_VARIABLE, QUESTION, Json, Reply, Sample, in_path
 
 _KEY: Final = f"process.env.{KEY_VARIABLE}"
 _CALLS: Final[Mapping[str, tuple[str, str]]] = {
@@ -121,7 +121,7 @@ def _gemini(sample: Sample) -> str:
             f"  httpOptions: {{ baseUrl: {quoted(sample.base_url)} }},",
             "});",
             "const response = await client.models.generateContent({",
-            f"  model: {quoted(sample.model)},",
+            f"  model: {quoted(in_path(sample.model))},",
             f"  contents: {quoted(QUESTION)},",
             "});",
             "console.log(response.text);",

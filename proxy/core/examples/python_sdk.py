@@ -9,7 +9,7 @@ from typing import Final
 
 from proxy.core.examples.literals import PYTHON, quoted
 from proxy.core.examples.literals import literal as write
-from proxy.core.examples.sample import KEY_VARIABLE, QUESTION, Json, Reply, Sample
+from proxy.core.examples.sample import KEY_VARIABLE, QUESTION, Json, Reply, Sample, in_path
 
 _KEY: Final = f'os.environ["{KEY_VARIABLE}"]'
 _CALLS: Final[Mapping[str, tuple[str, str]]] = {
@@ -129,7 +129,7 @@ def _gemini(sample: Sample) -> str:
             f'    http_options={{"base_url": {quoted(sample.base_url)}}},',
             ")",
             "response = client.models.generate_content(",
-            f"    model={quoted(sample.model)},",
+            f"    model={quoted(in_path(sample.model))},",
             f"    contents={quoted(QUESTION)},",
             ")",
             "print(response.text)",

@@ -109,6 +109,11 @@ def sample(endpoint: str, *, base_url: str, model: str, stream: bool = False) ->
     )
 
 
+def in_path(model: str) -> str:
+    """A model's name as it is written in a URL; Google's SDKs put it there as they are given it."""
+    return quote(model, safe="/")
+
+
 _ASKED: Final[Sequence[Json]] = ({"role": "user", "content": QUESTION},)
 _BODIES: Final[Mapping[str, tuple[str, Mapping[str, Json], Reply, tuple[str | int, ...]]]] = {
     "chat": (
@@ -197,7 +202,7 @@ def _gemini(root: str, model: str) -> Sample:
     contents: Sequence[Json] = ({"role": "user", "parts": ({"text": QUESTION},)},)
     return Sample(
         "gemini_generate",
-        f"{root}/v1beta/models/{quote(model, safe='/')}:generateContent",
+        f"{root}/v1beta/models/{in_path(model)}:generateContent",
         root,
         model,
         key_header="x-goog-api-key",

@@ -67,7 +67,12 @@ _AUDIO: Final[Mapping[str, str | None]] = {
 }
 _ANTHROPIC: Final = ("Anthropic",)
 _GEMINI: Final = ("Gemini",)
-_EITHER: Final = ("OpenAI", "Anthropic")
+_ANY: Final = ("OpenAI", "Anthropic", "Gemini")
+
+_GOOGLE_PAGES: Final[Mapping[str, str]] = {
+    "pageSize": "Google's list: models a page.",
+    "pageToken": "Google's list: the `nextPageToken` of the page before.",
+}
 
 OPERATIONS: Final[Mapping[tuple[Endpoint, str], Operation]] = {
     (Endpoint.CHAT, "POST"): _openai(
@@ -219,12 +224,13 @@ OPERATIONS: Final[Mapping[tuple[Endpoint, str], Operation]] = {
         "listModels",
         "The models the key can use, with price and context window, in the caller's dialect",
         "Models",
-        _EITHER,
+        _ANY,
         answers={JSON: "Models"},
         query={
             "limit": "Anthropic's list: models a page.",
             "after_id": "Anthropic's list: those after this one.",
             "before_id": "Anthropic's list: those before this one.",
+            **_GOOGLE_PAGES,
         },
         is_call=False,
     ),
@@ -232,7 +238,7 @@ OPERATIONS: Final[Mapping[tuple[Endpoint, str], Operation]] = {
         "getModel",
         "One of them",
         "Models",
-        _EITHER,
+        _ANY,
         answers={JSON: "Model"},
         is_call=False,
     ),
@@ -242,12 +248,14 @@ OPERATIONS: Final[Mapping[tuple[Endpoint, str], Operation]] = {
         "Models",
         _GEMINI,
         answers={JSON: "GeminiModels"},
+        query=_GOOGLE_PAGES,
         is_call=False,
     ),
     (Endpoint.GENERATION, "GET"): Operation(
         "getGeneration",
         "What one call was and cost",
         "Models",
+        dialects=_ANY,
         answers={JSON: "Generation"},
         query={"id": "The call's id, as its answer's headers name it."},
         needed=("id",),

@@ -177,15 +177,19 @@ ANSWERS: Final[Mapping[str, Schema]] = {
     "TokenCount": obj(["input_tokens"], {"input_tokens": {"type": "integer", "minimum": 0}}),
     "GeminiAnswer": obj([], {"candidates": _WORDS, "usageMetadata": OBJECT}),
     "GeminiTokenCount": obj(["totalTokens"], {"totalTokens": {"type": "integer", "minimum": 0}}),
-    "GeminiModels": obj(["models"], {"models": _WORDS}),
+    "GeminiModels": obj(
+        ["models"],
+        {"models": {"type": "array", "items": ref("GeminiModel")}, "nextPageToken": TEXT},
+    ),
     "DryRun": obj(["object"], {"object": {"const": "dry_run"}}),
     "Generation": obj(["data"], {"data": OBJECT}),
     "Document": obj(["openapi", "info", "paths"], {"openapi": TEXT, "info": OBJECT}),
     "Deleted": obj(["id", "deleted"], {"id": TEXT, "deleted": {"type": "boolean"}}),
     "Items": obj(["data"], {"data": _WORDS, "has_more": {"type": "boolean"}}),
     "GeminiAnswers": {"type": "array", "items": ref("GeminiAnswer")},
-    "Models": {"oneOf": [ref("OpenAIModels"), ref("AnthropicModels")]},
-    "Model": {"oneOf": [ref("OpenAIModel"), ref("AnthropicModel")]},
+    "Models": {"oneOf": [ref("OpenAIModels"), ref("AnthropicModels"), ref("GeminiModels")]},
+    "Model": {"oneOf": [ref("OpenAIModel"), ref("AnthropicModel"), ref("GeminiModel")]},
+    "GeminiModel": obj(["name", "displayName"], {"name": TEXT, "displayName": TEXT}),
     "OpenAIModel": obj(
         ["id", "object", "created", "owned_by", "context_window", "endpoints", "pricing"],
         {

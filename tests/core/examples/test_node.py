@@ -2,7 +2,7 @@ import pytest
 
 from proxy.core.examples import node
 from proxy.core.examples.literals import quoted
-from proxy.core.examples.sample import Sample
+from proxy.core.examples.sample import Sample, in_path
 from tests.core.examples import ODD, chat, named, samples
 
 
@@ -30,7 +30,8 @@ def test_all_there_is_to_say_is_said(sample: Sample) -> None:
     program = node.render(sample)
     assert quoted(sample.base_url) in program
     assert "process.env.SLUICE_API_KEY" in program
-    assert (quoted(ODD) in program) == (sample.endpoint != "models")
+    name = in_path(ODD) if sample.endpoint == "gemini_generate" else ODD
+    assert (quoted(name) in program) == (sample.endpoint != "models")
     assert (sample.file is None) == ("createReadStream" not in program)
     assert (sample.save_as in program) == bool(sample.save_as) or not sample.save_as
     packages = {"messages": '"@anthropic-ai/sdk"', "gemini_generate": '"@google/genai"'}

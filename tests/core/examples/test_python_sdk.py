@@ -3,7 +3,7 @@ import ast
 import pytest
 
 from proxy.core.examples import python_sdk
-from proxy.core.examples.sample import Sample
+from proxy.core.examples.sample import Sample, in_path
 from tests.core.examples import ODD, chat, named, samples
 
 
@@ -29,6 +29,7 @@ def test_python_reads_what_is_meant(sample: Sample) -> None:
     }
     assert "SLUICE_API_KEY" in constants
     assert sample.base_url in constants
-    assert (ODD in constants) == (sample.endpoint != "models")
+    name = in_path(ODD) if sample.endpoint == "gemini_generate" else ODD
+    assert (name in constants) == (sample.endpoint != "models")
     package = {"messages": "anthropic", "gemini_generate": "google"}.get(sample.endpoint, "openai")
     assert f"from {package} import" in program
