@@ -31,6 +31,7 @@ MEDIA_CHARS_PER_TOKEN: Final = 150
 """Base64 characters: 32 tokens a second at 28 kbit/s of sound, 263 at 230 kbit/s of pictures."""
 
 OUTPUT_TOKENS_MAX: Final = 2**31 - 1
+_WHOLE_FIELDS: Final = ("generateContentRequest", "generate_content_request")
 _COUNT_FIELDS: Final = ("candidateCount", "candidate_count")
 _NULL: Final = Raw(b"null")
 _NOTHING: Final = (b"", b"null", b"[]", b"{}")
@@ -189,6 +190,16 @@ def _one_of(members: Mapping[str, Raw], names: tuple[str, str]) -> str | None:
     if len(found) > 1:
         raise invalid(found[0], f"is there twice, also as `{found[1]}`: send it once")
     return found[0] if found else None
+
+
+def asked_inside(body: bytes) -> bytes:
+    """The request whose tokens a count is asked of: the body itself, or one within it."""
+    try:
+        found = _MEMBERS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body
+    inner = next((found[name] for name in _WHOLE_FIELDS if name in found), None)
+    return body if inner is None or not bytes(inner).startswith(b"{") else bytes(inner)
 
 
 def hidden_output(members: Mapping[str, Raw]) -> bool:

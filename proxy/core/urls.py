@@ -89,11 +89,7 @@ CANONICAL: Final = {
 }
 """The one path each endpoint is documented under."""
 
-NOT_YET: Final = frozenset(
-    {
-        Endpoint.GEMINI_COUNT_TOKENS,
-    }
-)
+NOT_YET: Final[frozenset[Endpoint]] = frozenset()
 """Endpoints that have a name but no handler: they answer as `UNSUPPORTED` does."""
 
 _READ = ("GET", "HEAD")

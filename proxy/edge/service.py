@@ -10,6 +10,7 @@ import orjson
 
 from proxy.core.entities import Key, Wire
 from proxy.core.errors import RelayError
+from proxy.core.gemini import asked_inside
 from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import read_prompt
 from proxy.core.services.endpoints import open_request
@@ -23,7 +24,7 @@ from proxy.edge.kept_service import KeptServiceCall, as_priced_service, look_up_
 from proxy.edge.refusals import refused
 from proxy.edge.relay import authenticate, open_call, refuse, reserve, serve
 from proxy.edge.service_call import ServiceCall
-from proxy.edge.service_offer import callable_at, make_service_offer
+from proxy.edge.service_offer import COUNTED_HERE, callable_at, make_service_offer
 from proxy.edge.settlement import COMPLETE, INTERNAL_ERROR
 from proxy.edge.telling import asked_in_head
 from proxy.edge.upload import Upload
@@ -94,7 +95,11 @@ async def count_here(call: ServiceCall, body: Upload) -> None:
     world, client = call.world, call.client
     with call:
         try:
-            prompt = read_prompt(await body.whole(), client.dialect, Wire.MESSAGES)
+            form = COUNTED_HERE[Endpoint(client.endpoint)]
+            said = await body.whole()
+            if form is Wire.GEMINI:
+                said = asked_inside(said)
+            prompt = read_prompt(said, client.dialect, form)
             counted = count_texts(prompt.pieces, call.offer.model, world.calibration)
             call.settle(COMPLETE)
             ended = await call.committed(COMPLETE)
@@ -103,7 +108,8 @@ async def count_here(call: ServiceCall, body: Upload) -> None:
                 return
             client.add_headers([("x-sluice-estimate", "true")])
             tokens = prompt.fixed_tokens + counted.tokens
-            client.answer(200, orjson.dumps({"input_tokens": tokens}))
+            name = "totalTokens" if form is Wire.GEMINI else "input_tokens"
+            client.answer(200, orjson.dumps({name: tokens}))
         finally:
             call.settle(INTERNAL_ERROR)
 

@@ -51,14 +51,21 @@ class ServiceOffer(Struct, frozen=True, gc=False):
         return None
 
 
+COUNTED_HERE: Final = {
+    Endpoint.COUNT_TOKENS: Wire.MESSAGES,
+    Endpoint.GEMINI_COUNT_TOKENS: Wire.GEMINI,
+}
+"""Where a count is made for callers of channels that make none, and in which form they ask."""
+
+
 def callable_at(catalog: Catalog, key: Key, name: str, endpoint: Endpoint) -> Model:
     """Return the model asked for at `endpoint`. Raises RelayError when the key cannot call it."""
     model = model_named(catalog, key, name)
     allowed = model.endpoints is None or endpoint in model.endpoints
     served = catalog.channels_for_endpoint(key.group, name, endpoint) or (
         # A count is made here where no channel makes one.
-        endpoint is Endpoint.COUNT_TOKENS
-        and catalog.channels_serving(key.group, name, Wire.MESSAGES)
+        COUNTED_HERE.get(endpoint) is not None
+        and catalog.channels_serving(key.group, name, COUNTED_HERE[endpoint])
     )
     if not allowed or not served:
         raise mismatch(name, endpoint, endpoints_of(catalog, key.group, model))

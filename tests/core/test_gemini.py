@@ -10,6 +10,7 @@ from proxy.core.bodies import layout_of, read_members
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.gemini import (
     IMAGE_TOKENS,
+    asked_inside,
     check,
     choices,
     hidden_output,
@@ -183,3 +184,17 @@ def test_a_body_has_contents() -> None:
 def test_a_limit_is_lowered_and_nothing_else_changed(body: bytes, wanted: bytes | None) -> None:
     found = lowered(body, layout_of(body, read_members(body)), 7)
     assert found == (body if wanted is None else wanted)
+
+
+@pytest.mark.parametrize(
+    ("body", "inside"),
+    [
+        (b'{"contents":[]}', None),
+        (b'{"generateContentRequest":{"contents":[1]}}', b'{"contents":[1]}'),
+        (b'{"generate_content_request":{"contents":[1]}}', b'{"contents":[1]}'),
+        (b'{"generateContentRequest":7}', None),
+        (b"nonsense", None),
+    ],
+)
+def test_a_count_may_be_asked_of_a_whole_request(body: bytes, inside: bytes | None) -> None:
+    assert asked_inside(body) == (body if inside is None else inside)

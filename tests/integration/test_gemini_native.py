@@ -514,3 +514,41 @@ def test_googles_sdk_lists_the_models(tmp_path: Path) -> None:
         response = relay.get("/v1beta/models?pageSize=-1")
         assert (response.status, error_of(response)["status"]) == (400, "INVALID_ARGUMENT")
         assert json.loads(relay.get("/v1/models").body)["object"] == "list"
+
+
+# Counts
+
+
+def test_googles_sdk_counts_tokens_free_of_charge(tmp_path: Path) -> None:
+    counted = b'{"totalTokens": 31, "promptTokensDetails": [{"modality": "TEXT"}]}'
+    with (
+        ScriptedUpstream(plain_script(counted)) as upstream,
+        Relay(tmp_path, google(upstream.base_url)) as relay,
+        client(relay) as sdk,
+    ):
+        assert sdk.models.count_tokens(model="m", contents="Hi").total_tokens == 31
+        (request,) = upstream.requests
+        assert request.target == "/v1beta/models/up-m:countTokens"
+        assert request.header("x-goog-api-key") == "sk-upstream-main-0001"
+        (call,) = relay.calls()
+        assert (call["endpoint"], call["charge"], call["calls"]) == ("gemini_count_tokens", 0, 0)
+        assert relay.ask(counted, "/v1beta/models/m:countTokens").body == counted
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["contents", "whole-request"])
+def test_where_nobody_counts_as_google_does_the_count_is_made_here(
+    tmp_path: Path, inside: bool
+) -> None:
+    said = {"contents": [{"parts": [{"text": "hello " * 50}]}]}
+    body = json.dumps({"generateContentRequest": said} if inside else said).encode()
+    with (
+        ScriptedUpstream(plain_script(b"{}")) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        response = relay.ask(body, "/v1beta/models/m:countTokens")
+        assert response.header("x-sluice-estimate") == "true"
+        assert 50 < json.loads(response.body)["totalTokens"] < 80
+        assert not upstream.requests
+        assert relay.calls()[0]["charge"] == 0
+        refused = relay.ask(b"{}", "/v1beta/models/m:countTokens")
+        assert (refused.status, error_of(refused)["status"]) == (400, "INVALID_ARGUMENT")
