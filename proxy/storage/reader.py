@@ -1,8 +1,10 @@
 """A connection that reads the database beside its writer, for pages and reports.
 
 Rules: it never writes, never checkpoints and never creates the file (storage/sqlite.py says why);
-statements run in aiosqlite's thread, so the event loop does not wait for a disk. No secret is
-read here. This module must not know who shows what.
+statements run in aiosqlite's thread, so the event loop does not wait for a disk. Each runs to its
+end in one trip: one left half-way would keep its view of the file for all who share the connection,
+and while they overlap nobody would see what was committed since. No secret is read here. This
+module must not know who shows what.
 """
 
 import asyncio
@@ -44,14 +46,10 @@ class Reader:
 
     async def rows(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Return every row of a query that answers with few."""
-        async with self._connection.execute(query, values) as cursor:
-            return [tuple(row) for row in await cursor.fetchall()]
+        return [tuple(row) for row in await self._connection.execute_fetchall(query, values)]
 
     async def open_calls(self) -> OpenCalls:
         """Count the calls that are open in the file, and what is held for them."""
         query = "SELECT count(*), coalesce(sum(hold), 0), min(started_at) FROM open_call"
-        async with self._connection.execute(query) as cursor:
-            row = await cursor.fetchone()
-        if row is None:
-            raise AssertionError("an aggregate without a row")
+        (row,) = await self.rows(query, ())
         return OpenCalls(*row)

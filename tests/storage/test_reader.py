@@ -64,3 +64,25 @@ def test_another_file_is_an_error_and_leaves_no_thread(tmp_path: Path) -> None:
     before = threading.active_count()
     asyncio.run(main())
     assert threading.active_count() == before
+
+
+def test_who_shares_a_reader_sees_what_was_committed_before_he_asked(tmp_path: Path) -> None:
+    path = tmp_path / "any.db"
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("CREATE TABLE one (id INTEGER PRIMARY KEY)")
+    writer.executemany("INSERT INTO one VALUES (?)", [(-1,), (-2,)])
+
+    async def main() -> None:
+        reader = await Reader.open(path)
+        for number in range(1, 201):
+            others = [asyncio.ensure_future(reader.rows("SELECT id FROM one", ())) for _ in "four"]
+            for _ in range(number % 50):
+                await asyncio.sleep(0)  # let the others come to different places
+            writer.execute("INSERT INTO one VALUES (?)", (number,))
+            assert await reader.rows("SELECT id FROM one WHERE id = ?", (number,))
+            await asyncio.gather(*others)
+        await reader.close()
+
+    asyncio.run(main())
+    writer.close()
