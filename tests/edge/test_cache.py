@@ -34,6 +34,7 @@ from tests.edge.harness import (
     plain_answer,
     price_of,
 )
+from tests.integration import test_gemini_channel as gemini
 from tests.integration.raw_client import RawResponse, request_bytes
 from tests.integration.scripted import ScriptedUpstream
 from tests.integration.scripts import plain_script, stream_script
@@ -301,6 +302,31 @@ def test_another_attempt_is_kept_alone(tmp_path: Path) -> None:
         again = relay.ask(body(), headers=USE)
         assert again.body == b"".join([ROLE, *CONTENT, STOP, DONE])
         assert again.header("x-sluice-channel") == "second"
+
+
+@pytest.mark.parametrize("verb", ["generateContent", "streamGenerateContent?alt=sse"])
+def test_a_path_that_names_the_model_is_part_of_the_request(tmp_path: Path, verb: str) -> None:
+    sse = "alt=sse" in verb
+    script = stream_script(gemini.answer()) if sse else plain_script(gemini.whole())
+    asked = b'{"contents":[{"parts":[{"text":"Say hello."}]}]}'
+    both = USE | {"x-sluice-usage": "include"}
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, gemini.google(upstream.base_url)) as relay,
+    ):
+        first, again = (
+            relay.ask(asked, f"/v1beta/models/m:{verb}", headers=both) for _ in range(2)
+        )
+        assert again.header("x-sluice-cache") == "hit"
+        assert again.body == first.body == (b"".join(gemini.answer()) if sse else gemini.whole())
+        other = relay.ask(asked, f"/v1beta/models/guess:{verb}", headers=both)
+        assert (other.status, other.header("x-sluice-cache")) == (
+            200,
+            first.header("x-sluice-cache"),
+        )
+        array = relay.ask(asked, "/v1beta/models/m:streamGenerateContent", headers=USE)
+        assert array.header("x-sluice-cache") is None
+        assert len(upstream.requests) == 3
 
 
 def test_limits_of_cost_and_empty_wallets_hold_here_too(tmp_path: Path) -> None:
