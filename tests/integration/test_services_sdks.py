@@ -37,21 +37,32 @@ PRICES: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 
+CALLS: dict[str, int] = {}
+"""How many calls an account has made, as tests see them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The parts of a test; `account` is fresh for each."""
+    """The parts of a test; `before`: how many calls the account had made before it."""
 
     provider: StandIn
     relay: RelayProcess
     account: Account
     openai: openai.OpenAI
     anthropic: anthropic.Anthropic
+    before: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The calls of this test as their user sees them, all of them complete."""
+        rows = self.relay.usage(self.account)
+        made = rows[: len(rows) - self.before]
+        CALLS[self.account.user] = len(rows)
+        assert {row["verdict"] for row in made} == {"complete"}
+        return made
 
     def billed(self) -> dict[str, Any]:
-        """The one call of this test, as its user sees it; the ledger is clean."""
-        (row,) = self.relay.usage(self.account)
-        assert self.relay.verify()["clean"]
-        assert row["verdict"] == "complete"
+        """The one call of this test."""
+        (row,) = self.rows()
         return row
 
     def sent(self) -> dict[str, Any]:
@@ -85,16 +96,21 @@ def relay(
     directory = tmp_path_factory.mktemp("services")
     with RelayProcess(directory, upstreams, models=PRICES) as process:
         yield process
+        assert process.verify()["clean"], "every charge recomputes"
+
+
+@pytest.fixture(scope="module")
+def account(relay: RelayProcess) -> Account:
+    return relay.account()
 
 
 @pytest.fixture
-def bench(provider: StandIn, relay: RelayProcess) -> Iterator[Bench]:
-    account = relay.account()
+def bench(provider: StandIn, relay: RelayProcess, account: Account) -> Iterator[Bench]:
     with (
         openai.OpenAI(base_url=f"{relay.url}/v1", api_key=account.key) as ours,
         anthropic.Anthropic(base_url=relay.url, api_key=account.key) as theirs,
     ):
-        yield Bench(provider, relay, account, ours, theirs)
+        yield Bench(provider, relay, account, ours, theirs, CALLS.get(account.user, 0))
 
 
 def recording(seconds: float, rate: int = 8_000) -> bytes:
@@ -123,7 +139,7 @@ def test_embeddings_by_a_real_server_are_billed_by_its_own_meter(
     plain = bench.openai.embeddings.create(model="llama", input=texts, encoding_format="float")
     for one, other in zip(made.data, plain.data, strict=True):
         assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
-    rows = bench.relay.usage(bench.account)
+    rows = bench.rows()
     used = [row["input"] for row in rows]
     assert sum(used) == llama.prompt_tokens() - before
     assert used == [made.usage.prompt_tokens] * 2
@@ -316,4 +332,4 @@ def test_azures_client(bench: Bench) -> None:
             model="listener", file=("talk.wav", recording(1), "audio/wav")
         )
         assert text.text.startswith("talk.wav")
-    assert len(bench.relay.usage(bench.account)) == 2
+    assert len(bench.rows()) == 2
