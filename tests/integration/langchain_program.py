@@ -1,6 +1,7 @@
 """A program as a user of langchain-openai writes it; run by the clients' own Python.
 
-Arguments: base URL, key, model, `chat` or `responses`. Prints one JSON document of what it saw.
+Arguments: base URL, key, model, and `chat`, `responses` or `embeddings`. Prints one JSON document of
+what it saw.
 """
 
 import json
@@ -8,7 +9,7 @@ import sys
 
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 
 @tool
@@ -17,7 +18,18 @@ def weather(city: str) -> str:
     return f"weather of {city} says 7"
 
 
+def embed(url: str, key: str, name: str) -> None:
+    # Without the check nothing is fetched to count tokens with.
+    model = OpenAIEmbeddings(
+        base_url=url, api_key=key, model=name, check_embedding_ctx_length=False
+    )
+    print(json.dumps([len(vector) for vector in model.embed_documents(["Which way?", "North."])]))
+
+
 def main(url: str, key: str, name: str, form: str) -> None:
+    if form == "embeddings":
+        embed(url, key, name)
+        return
     model = ChatOpenAI(
         base_url=url,
         api_key=key,

@@ -130,6 +130,20 @@ def test_langchain_goes_round_a_loop_of_tools(mocked: RelayProcess, model: str, 
     ] * 4
 
 
+@pytest.mark.client(name="langchain-openai", package="python/langchain-openai",
+                    upstream="llama.cpp, services", shows="embeddings")  # fmt: skip
+def test_langchain_makes_embeddings(tmp_path: Path) -> None:
+    clients.need("python")
+    with LlamaServer(embeds=True) as server:
+        upstream = UpstreamAt("e", "openai", f"{server.base_url}/v1", {"embedder": MODEL_NAME})
+        with RelayProcess(tmp_path, [upstream]) as relay:
+            account = relay.account()
+            assert langchain(relay, account, "embedder", "embeddings") == [64, 64]
+            (row,) = relay.usage(account)
+            assert (row["verdict"], row["source"]) == ("complete", "reported")
+            assert row["input"] == server.prompt_tokens()
+
+
 def llm(relay: RelayProcess, account: Account, home: Path, model: str, *options: str) -> Any:
     """Ask by `llm` of its own data directory, which knows the relay as its documentation says."""
     home.joinpath("extra-openai-models.yaml").write_text(

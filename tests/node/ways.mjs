@@ -337,6 +337,53 @@ async function streamed({ url, key, path, body }) {
   return { text: await answer.text() };
 }
 
+// Calls that are no conversation
+
+async function embeddings(given) {
+  const made = await openai(given).embeddings.create(given.body);
+  return { vectors: made.data.map((one) => Array.from(one.embedding)), usage: made.usage };
+}
+
+async function images(given) {
+  const made = await openai(given).images.generate(given.body);
+  return { images: made.data.map((one) => one.b64_json) };
+}
+
+async function speech(given) {
+  const made = await openai(given).audio.speech.create(given.body);
+  return { sound: Buffer.from(await made.arrayBuffer()).toString("base64") };
+}
+
+async function transcription(given) {
+  const file = await OpenAI.toFile(Buffer.from(given.sound, "base64"), "a.wav");
+  return openai(given).audio.transcriptions.create({ ...given.body, file });
+}
+
+async function moderation(given) {
+  const made = await openai(given).moderations.create(given.body);
+  return { flagged: made.results.map((one) => one.flagged) };
+}
+
+async function completion(given) {
+  const made = await openai(given).completions.create(given.body);
+  return { text: made.choices[0].text, usage: made.usage };
+}
+
+async function completionStream(given) {
+  let text = "";
+  let usage = null;
+  const asked = { ...given.body, ...withUsage, stream: true };
+  for await (const chunk of await openai(given).completions.create(asked)) {
+    text += chunk.choices[0]?.text ?? "";
+    usage = chunk.usage ?? usage;
+  }
+  return { text, usage };
+}
+
+async function countTokens(given) {
+  return anthropic(given).messages.countTokens(given.body);
+}
+
 // The list of models, by each SDK, and one of them
 
 async function models(client, model) {
@@ -347,6 +394,14 @@ async function models(client, model) {
 
 export const ways = {
   streamed,
+  embeddings,
+  images,
+  speech,
+  transcription,
+  moderation,
+  completion,
+  completion_stream: completionStream,
+  count_tokens: countTokens,
   chat_plain: chatPlain,
   chat_stream: chatStream,
   chat_helper: chatHelper,
