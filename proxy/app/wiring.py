@@ -104,7 +104,7 @@ def live_of(front: Front, keeper: Keeper | None = None) -> Live:
     """Where the gauges of a process with a front come from."""
     world = front.world
     live = Live(
-        streams=lambda: len(world.calls),
+        streams=lambda: len(world.open),
         breakers=lambda: world.health.breakers(world.catalog),
         cache=lambda: world.cache,
     )

@@ -37,6 +37,8 @@ _CONTENT_LENGTH: Final = re.compile(
     rb"\r\n[Cc]ontent-[Ll]ength:[ \t]{0,8}([0-9]{1,15})[ \t]{0,8}(?=\r\n|\Z)"
 )
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\x21-\x7e \t]*)?\Z")
+_ONCE: Final = "sec-websocket-key"
+"""A header that is another one every time: a head with it never comes again."""
 _BODYLESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 _QUESTION: Final = re.compile("%3f", re.IGNORECASE)
 
@@ -127,7 +129,8 @@ class HeadMemo:
         head = known.get(key)
         if head is None:
             head = parse_head(block)
-            self._remember(known, key, head)
+            if _ONCE not in head.values:
+                self._remember(known, key, head)
         if head.chunked:
             return head, -1
         length = head.length if match is None else int(match[1])

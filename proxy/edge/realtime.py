@@ -65,7 +65,7 @@ async def serve_realtime(world: World, client: Downstream, call_id: int) -> None
         await refuse(world, client, key, error)
         return
     client.add_headers(rate_limit_headers(turn.admission.limits, world.now()))
-    account = RealtimeAccount(world, client, catalog, key, model, turn)
+    account = RealtimeAccount(world, client, turn)
     session = RealtimeSession(world, client, account)
     await _carry(world, client, session, accepting(nonce, protocols), _forwarded(client, protocols))
 

@@ -12,6 +12,7 @@ and 1013 are come back from).
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Final
 
@@ -19,6 +20,7 @@ from proxy.core import websocket
 from proxy.core.entities import Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.realtime import Moment
+from proxy.core.redact import REDACTED
 from proxy.core.websocket import Control, FrameFault, FrameScanner, Message, Passing, Seen
 from proxy.edge import settlement
 from proxy.edge.downstream import Downstream
@@ -41,6 +43,8 @@ CLOSE_SECONDS_MAX: Final = 2.0
 """How long a closing side may take to say so too."""
 BACKLOG_BYTES_MAX: Final = 1 << 20
 """What waits for a commit or for credit beyond what one read of the upstream holds."""
+SECRET_BYTES_MIN: Final = 4
+"""Shorter than this is no secret (core/redact.py)."""
 _OUR_PING: Final = b"sluice"
 
 
@@ -67,7 +71,7 @@ class RealtimeSession:
         """A message that passes when what it says is billed."""
         self._passed = Passing(b"")
         """What of a message that is not looked at went to the client last."""
-        self._pumping = False
+        self._pumping = self._line_gone = False
         self._waker: asyncio.Future[None] | None = None
         self._closing = False
         """Whether a side has said farewell."""
@@ -103,6 +107,8 @@ class RealtimeSession:
                 else:
                     await self._changed()
             self.account.settle(self.ended, self._served)
+            with contextlib.suppress(RelayError):
+                await self.account.pay(self._served)
             while self._close_until is not None:
                 await self._changed()
         finally:
@@ -123,7 +129,7 @@ class RealtimeSession:
                 return
             self.client.raw(message.raw)
             if moment is Moment.DONE:
-                await account.next_response()
+                await account.next_response(self._served)
         except RelayError as error:
             self._end(failed_with(error))
             return
@@ -184,10 +190,9 @@ class RealtimeSession:
         self._pump()
 
     def line_lost(self) -> None:
-        """The upstream is gone without a word."""
-        if not self._closing:
-            error = RelayError(ErrorCode.UPSTREAM_TRUNCATED, "The upstream closed the session.")
-            self._end(Ended(Verdict.UPSTREAM_TRUNCATED, error))
+        """The upstream is gone without a word; what it said before may still pass."""
+        self._line_gone = True
+        self._pump()
 
     def line_paused(self) -> None:
         """The upstream reads slower than the client speaks."""
@@ -215,13 +220,22 @@ class RealtimeSession:
                 self._passed = seen
                 self.client.raw(seen.raw)
         self._pumping = False
-        fault = self._came.fault
-        if fault is not None and not backlog and self.ended is None:
-            text = f"The upstream's frames are unusable: {fault.reason}."
-            self._end(Ended(Verdict.UPSTREAM_ERROR, RelayError(ErrorCode.UPSTREAM_ERROR, text)))
+        if not backlog and self._waiting is None and self.ended is None:
+            self._look_for_an_end()
         self._breathe()
 
+    def _look_for_an_end(self) -> None:
+        """See, once all has passed, whether more can come."""
+        fault = self._came.fault
+        if fault is not None:
+            text = f"The upstream's frames are unusable: {fault.reason}."
+            self._end(Ended(Verdict.UPSTREAM_ERROR, RelayError(ErrorCode.UPSTREAM_ERROR, text)))
+        elif self._line_gone:
+            error = RelayError(ErrorCode.UPSTREAM_TRUNCATED, "The upstream closed the session.")
+            self._end(Ended(Verdict.UPSTREAM_TRUNCATED, error))
+
     def _look(self, message: Message) -> None:
+        message = self._without_secret(message)
         moment = self._meter.look(message.payload)
         if moment is Moment.DONE or moment is Moment.TRANSCRIBED:
             self._waiting = (moment, message)
@@ -237,6 +251,15 @@ class RealtimeSession:
         self.client.raw(message.raw)
         if moment is not Moment.NOTHING and not self.account.watch_hold(self._extended):
             self.cut(self.account.shortage)
+
+    def _without_secret(self, message: Message) -> Message:
+        """Return a message without the channel's key, should the upstream have put it there."""
+        served = self._served
+        secret = b"" if served is None else served.key.secret.encode()
+        if len(secret) < SECRET_BYTES_MIN or secret not in message.payload:
+            return message
+        payload = message.payload.replace(secret, REDACTED.encode())
+        return Message(websocket.frame(websocket.TEXT, payload), payload)
 
     def _line_control(self, control: Control) -> None:
         if control.opcode == websocket.CLOSE:

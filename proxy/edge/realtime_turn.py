@@ -76,7 +76,10 @@ def make_realtime_offer(
     if price is None:
         raise AssertionError("an unpriced model reached make_realtime_offer")
     input_tokens = min(input_tokens, model.context_window)
-    first = min(slice_tokens, model.output_tokens_max)
+    # Of output that no message shows, the most is held from the beginning.
+    first = model.output_tokens_max
+    if not model.hidden_output:
+        first = min(slice_tokens, first)
     hold = pricing.quote(price, group.multiplier, input_tokens, first)
     most = pricing.quote(price, group.multiplier, model.context_window, model.output_tokens_max)
     ceiling = max(hold, most)

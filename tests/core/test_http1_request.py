@@ -687,3 +687,11 @@ def test_an_encoded_question_mark_stays_apart_from_the_query(sign: str) -> None:
     head = RequestHead("GET", f"/v1/models/a%20b{sign}c?limit=%3F", 1, ())
     assert head.path == "/v1/models/a b%3Fc"
     assert head.query == {"limit": "?"}
+
+
+def test_a_head_that_is_another_every_time_is_not_remembered() -> None:
+    memo = HeadMemo()
+    plain = head(b"X-A: 1")
+    once = head(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    assert memo.parse(plain)[0] is memo.parse(plain)[0]
+    assert memo.parse(once)[0] is not memo.parse(once)[0]

@@ -360,6 +360,33 @@ def test_an_upstream_that_closes_between_responses_ends_the_session_well(tmp_pat
         assert [call["verdict"] for call in relay.calls()] == ["complete", "complete"]
 
 
+def test_what_an_upstream_said_before_it_vanished_still_passes(tmp_path: Path) -> None:
+    async def vanish(session: Session) -> None:
+        await session.respond()
+        session.connection.transport.write_eof()
+        session.connection.transport.close()
+
+    with RealtimeStandIn(vanish) as upstream, Relay(tmp_path, serving(upstream)) as relay:
+        with open_session(relay) as session:
+            code, events = closing(session)
+        assert code == 1011
+        assert [one["type"] for one in events[-2:]] == ["response.done", "error"]
+        assert [call["charge"] for call in relay.calls()] == [PRICE, 0]
+
+
+def test_an_upstream_that_repeats_its_key_is_not_repeated(tmp_path: Path) -> None:
+    async def repeat(session: Session) -> None:
+        await session.say("error", error={"message": "Wrong key: sk-upstream-main-0001."})
+        await session.connection.wait_closed()
+
+    with (
+        RealtimeStandIn(repeat) as upstream,
+        Relay(tmp_path, serving(upstream)) as relay,
+        open_session(relay) as session,
+    ):
+        assert event(session)["error"]["message"] == "Wrong key: [redacted]."
+
+
 def test_frames_of_an_upstream_that_are_none_end_the_session(tmp_path: Path) -> None:
     async def garble(session: Session) -> None:
         session.connection.transport.write(b"\xff\xff\xff")
@@ -423,7 +450,9 @@ def test_a_transcription_that_cannot_be_paid_ends_the_session(tmp_path: Path) ->
         with open_session(relay) as session:
             code, events = closing(session)
         assert (code, events[-1]["error"]["code"]) == (1008, "insufficient_quota")
-        assert [call["verdict"] for call in relay.calls()] == ["cut_for_balance"]
+        # What the response held is free again then, and pays for it.
+        assert [call["verdict"] for call in relay.calls()] == ["cut_for_balance", "complete"]
+        assert [call["charge"] for call in relay.calls()] == [0, PRICE]
 
 
 def test_a_model_at_work_must_have_a_price(tmp_path: Path) -> None:

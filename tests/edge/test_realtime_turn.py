@@ -17,9 +17,11 @@ from tests.integration.realtime_stand_in import RealtimeStandIn
 LINE = TurnBill(Usage(output=3), UsageSource.ESTIMATED)
 
 
-def offer_of(catalog: Catalog, tokens: int = 1_000, slice_tokens: int = 100) -> RealtimeOffer:
+def offer_of(
+    catalog: Catalog, tokens: int = 1_000, slice_tokens: int = 100, model: str = "m"
+) -> RealtimeOffer:
     key = next(iter(catalog.keys_by_id.values()))
-    return make_realtime_offer(catalog, key, catalog.models["m"], tokens, slice_tokens)
+    return make_realtime_offer(catalog, key, catalog.models[model], tokens, slice_tokens)
 
 
 async def turn_of(relay: Relay) -> Turn:
@@ -43,6 +45,8 @@ def test_what_is_held_is_the_input_and_a_slice(tmp_path: Path) -> None:
         assert offer.remedy(5) is None
         most = relay.do(lambda: offer_of(relay.world.catalog, 10**9, 10**9))
         assert most.hold == most.ceiling == offer.ceiling
+        unseen = relay.do(lambda: offer_of(relay.world.catalog, model="thinker"))
+        assert unseen.hold == 1_000 * 1_000 + 2_000 * 2_000
 
 
 def test_a_hold_grows_and_is_given_back(tmp_path: Path) -> None:
