@@ -4,22 +4,24 @@ One relay for all: what one case leaves behind would spoil the next one's answer
 write, and cut in pieces, so that what is read of them as they come is read alike.
 """
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
+from proxy.core.entities import Dialect
 from proxy.core.urls import CANONICAL, NOT_YET, Endpoint
 from tests.corpora.services import ServiceCase, services
 from tests.edge.harness import ANN, Relay, channel
 from tests.integration.raw_client import RawClient, RawResponse
 from tests.integration.scripted import ScriptedUpstream
 from tests.integration.scripts import plain_script
+from tests.integration.test_bad_input import error_in
 
 REFUSED = [
     case for case in services() if case.status != 200 and Endpoint(case.endpoint) not in NOT_YET
 ]
 PIECE_BYTES = 1_000
+DIALECTS = {"count_tokens": Dialect.ANTHROPIC, "gemini_count_tokens": Dialect.GEMINI}
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +62,15 @@ def told(client: RawClient, case: ServiceCase, write_bytes: int | None) -> RawRe
 def test_a_bad_body_is_refused_by_name_and_costs_nothing(
     relay: Relay, upstream: ScriptedUpstream, case: ServiceCase
 ) -> None:
-    anthropic = case.endpoint == "count_tokens"
+    dialect = DIALECTS.get(case.endpoint, Dialect.OPENAI)
     for write_bytes in (None, PIECE_BYTES):
         with relay.client() as client:
             response = told(client, case, write_bytes)
-        error = json.loads(response.body)["error"]
-        assert (response.status, error["code"]) == (case.status, case.code)
-        if anthropic:
+        assert response.status == case.status
+        error = error_in(response, dialect, case.code or "")
+        if dialect is Dialect.ANTHROPIC:
             assert error["type"] == "invalid_request_error"
-        else:
+        elif dialect is Dialect.OPENAI:
             assert error["param"] == case.param
         assert response.header("x-sluice-cost") == "0"
     assert not upstream.requests

@@ -532,7 +532,7 @@ def test_googles_sdk_counts_tokens_free_of_charge(tmp_path: Path) -> None:
         assert request.header("x-goog-api-key") == "sk-upstream-main-0001"
         (call,) = relay.calls()
         assert (call["endpoint"], call["charge"], call["calls"]) == ("gemini_count_tokens", 0, 0)
-        assert relay.ask(counted, "/v1beta/models/m:countTokens").body == counted
+        assert relay.ask(asked("Hi"), "/v1beta/models/m:countTokens").body == counted
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["contents", "whole-request"])
