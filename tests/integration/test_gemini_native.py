@@ -533,6 +533,10 @@ def test_googles_sdk_counts_tokens_free_of_charge(tmp_path: Path) -> None:
         (call,) = relay.calls()
         assert (call["endpoint"], call["charge"], call["calls"]) == ("gemini_count_tokens", 0, 0)
         assert relay.ask(asked("Hi"), "/v1beta/models/m:countTokens").body == counted
+        said = b'{"generateContentRequest": {"model": "models/%s", "contents": []}}'
+        assert relay.ask(said % b"m", "/v1beta/models/m:countTokens").body == counted
+        assert upstream.requests[-1].body == said % b"up-m"
+        assert relay.ask(said % b"other", "/v1beta/models/m:countTokens").status == 400
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["contents", "whole-request"])

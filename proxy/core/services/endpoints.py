@@ -87,9 +87,7 @@ def open_request(endpoint: str, content_type: str, model: str = "") -> RequestRe
     Raises RelayError for a content type the endpoint cannot be sent in.
     """
     if endpoint == "gemini_count_tokens":
-        return JsonReader(
-            token_counts.GEMINI_WATCHED, lambda fields: token_counts.read_gemini(fields, model)
-        )
+        return token_counts.GeminiCountReader(model)
     is_form = content_type.partition(";")[0].strip(" \t").lower() == _FORM
     if endpoint in _FORMS and (is_form or endpoint not in _JSON):
         return _FORMS[endpoint](endpoint, content_type, model)

@@ -166,6 +166,16 @@ class JsonReader:
         self._read = read
         self._named = named
 
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """The watched members found so far; grows as the body is read."""
+        return self._scanner.members
+
+    @property
+    def size(self) -> int:
+        """Bytes fed."""
+        return self._scanner.size
+
     def feed(self, piece: bytes) -> None:
         """Take the next bytes. Raises RelayError."""
         self._scanner.feed(piece)

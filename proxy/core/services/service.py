@@ -30,6 +30,8 @@ class ModelPlace(Struct, frozen=True):
     after: bytes = b""
     quoted: bool = True
     """Whether the name is written as a JSON string, quotes included in the span."""
+    prefix: str = ""
+    """What the name must begin with here, unless it is a path already (Gemini)."""
 
 
 class Measured(Struct, frozen=True):
@@ -93,7 +95,8 @@ class ServiceRequest(Struct, frozen=True):
         in_path = place.end == 0 and not place.before
         if in_path or (self.model_given and upstream_model == self.model):
             return ()
-        name = msgspec.json.encode(upstream_model) if place.quoted else upstream_model.encode()
+        named = upstream_model if "/" in upstream_model else place.prefix + upstream_model
+        name = msgspec.json.encode(named) if place.quoted else named.encode()
         return ((place.start, place.end, place.before + name + place.after),)
 
 

@@ -15,7 +15,7 @@ SIZES = (1, 3, 61, 4_096, 1 << 30)
 
 def read(case: ServiceCase, size: int) -> ServiceRequest:
     body = case.body
-    model = "in-the-path" if case.endpoint.startswith("gemini") else ""
+    model = "m" if case.endpoint.startswith("gemini") else ""
     reader = endpoints.open_request(case.endpoint, case.header, model)
     for start in range(0, len(body), size):
         reader.feed(body[start : start + size])

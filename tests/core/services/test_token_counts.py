@@ -1,5 +1,7 @@
 """Counting tokens costs nothing, whatever a price says."""
 
+import json
+
 import pytest
 
 from proxy.core.entities import Price, Usage
@@ -44,3 +46,65 @@ def test_gemini_names_the_model_in_the_path() -> None:
     reader.feed(b"{}")
     with pytest.raises(RelayError, match="`contents` is required"):
         reader.finish()
+
+
+def counted(body: bytes, model: str = "g", piece: int = 0) -> ServiceRequest:
+    reader = endpoints.open_request("gemini_count_tokens", "", model)
+    step = piece or len(body)
+    for start in range(0, len(body), step):
+        reader.feed(body[start : start + step])
+    return reader.finish()
+
+
+@pytest.mark.parametrize("member", ["generateContentRequest", "generate_content_request"])
+@pytest.mark.parametrize("piece", [0, 1, 7])
+@pytest.mark.parametrize("upstream", ["up-g", 'q"', "tunedModels/t"])
+def test_the_model_within_a_whole_request_is_renamed_with_the_path(
+    member: str, piece: int, upstream: str
+) -> None:
+    body = (
+        b'{"x":{"model":1},"%s" : {"contents":[{"model":2}], "model" : "models/g","a":{}},"z":[]}'
+        % member.encode()
+    )
+    request = counted(body, piece=piece)
+    assert request.edits("g") == ()
+    ((start, end, name),) = request.edits(upstream)
+    assert body[start:end] == b'"models/g"'
+    expected = upstream if "/" in upstream else f"models/{upstream}"
+    assert json.loads(name) == expected
+    assert json.loads(body[:start] + name + body[end:])[member]["model"] == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"generateContentRequest":{"contents":[]}}',
+        b'{"generateContentRequest":{"model":null}}',
+        b'{"generateContentRequest":null,"contents":[]}',
+        b'{"generateContentRequest":3}',
+        b'{"contents":[{"model":"models/other"}]}',
+    ],
+)
+def test_where_no_model_is_named_within_none_is_written(body: bytes) -> None:
+    for piece in (0, 1):
+        assert counted(body, piece=piece).edits("up-g") == ()
+
+
+def test_the_path_and_the_body_name_one_model() -> None:
+    for said in (b'"g"', b'"models/g"', b'"models\\/g"'):
+        for model in ("g", "models/g"):
+            body = b'{"generateContentRequest":{"model":%s}}' % said
+            assert len(counted(body, model).edits("up-g")) == 1
+    for said in (b'"models/other"', b"3", b'""', b'"%s"' % (b"g" * 10_000)):
+        with pytest.raises(RelayError, match="the model that the path names") as caught:
+            counted(b'{"generateContentRequest":{"model":%s}}' % said)
+        assert caught.value.param == "generateContentRequest.model"
+
+
+def test_what_two_readers_could_read_in_two_ways_is_refused() -> None:
+    with pytest.raises(RelayError, match="`model` is there twice"):
+        counted(b'{"generateContentRequest":{"model":"models/g","model":"models/h"}}')
+    with pytest.raises(RelayError, match="is there twice"):
+        counted(b'{"generateContentRequest":{},"generate_content_request":{}}')
+    with pytest.raises(RelayError, match="is not valid JSON"):
+        counted(b'{"generateContentRequest":{"model":}}', piece=1)
