@@ -308,6 +308,42 @@ def test_a_call_that_fails_is_tried_on_the_next_channel(tmp_path: Path) -> None:
             assert relay.calls()[0]["charge"] == 3_000
 
 
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+FAULTS: dict[str, Script] = {
+    "reset before a head": [Reset()],
+    "closed before a head": [Close()],
+    "closed after a head": [Send(HEAD + b"content-length: 9\r\n\r\n"), Close()],
+    "reset after a head": [Send(HEAD + b"transfer-encoding: chunked\r\n\r\n"), Reset()],
+    "a chunk cut": [Send(HEAD + b'transfer-encoding: chunked\r\n\r\n9\r\n{"d'), Close()],
+    "a bad chunk": [Send(HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n")],
+    "two lengths": [Send(HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\n{}")],
+    "no HTTP": [Send(b"hello\r\n\r\n")],
+    "compressed": [Send(HEAD + b"content-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}")],
+    "a redirect": [Send(b"HTTP/1.1 302 No\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n")],
+    "an upgrade": [Send(b"HTTP/1.1 101 No\r\n\r\n")],
+    "no content": [Send(b"HTTP/1.1 204 No\r\n\r\n")],
+    "empty": [Send(HEAD + b"content-length: 0\r\n\r\n")],
+    "a page": [Send(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 1\r\n\r\n<")],
+    "half a value": [Send(HEAD + b'content-length: 8\r\n\r\n{"data":')],
+    "overloaded": plain_script(b"{}", 529),
+    "refused": plain_script(b"no", 401),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda name: name.replace(" ", "-"))
+@pytest.mark.parametrize("target", [EMBEDDINGS, IMAGES])
+def test_an_upstreams_fault_is_told_and_not_charged(
+    tmp_path: Path, fault: str, target: str
+) -> None:
+    body = asked() if target == EMBEDDINGS else asked("painter", prompt="x")
+    response, call, _ = one(tmp_path, FAULTS[fault], body, target)
+    assert response.status in {502, 503}, response.body
+    assert error_of(response)["code"].startswith("upstream_")
+    assert "sk-upstream" not in response.body.decode()
+    assert (call["charge"], call["forgiven"], call["delivered_bytes"]) == (0, 0, 0)
+    assert call["verdict"] in {"upstream_error", "upstream_truncated"}
+
+
 def check_uncharged(response: RawResponse, relay: Relay, verdict: str) -> None:
     assert not response.whole
     (call,) = relay.calls()
