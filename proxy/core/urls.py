@@ -251,6 +251,12 @@ def dialect_of(path: str, *, anthropic_version: bool, google_key: bool = False) 
     return Dialect.OPENAI
 
 
+def dialect_of_line(line: bytes) -> Dialect:
+    """Guess the dialect of an answer from a request line, or from the part of it that came."""
+    target = line.decode("latin-1").partition(" ")[2].partition(" ")[0]
+    return dialect_of(target, anthropic_version=False)
+
+
 def hint(path: str, method: str) -> str:
     """Say in one or two sentences what is wrong with this URL and which one to use."""
     endpoint, _ = _resolve(path)

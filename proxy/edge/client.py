@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
-from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError, error_body
 from proxy.core.http1_request import HEAD_BYTES_MAX, ChunkedBody, HeadMemo, RequestHead
+from proxy.core.urls import dialect_of_line
 
 SIOCOUTQNSD: Final = 0x894B
 """Bytes written to a TCP socket and not yet sent (tcp(7)); the fcntl module has no name for it."""
@@ -410,9 +410,7 @@ class ClientConnection(asyncio.Protocol):
         self._server.refused(error)
         if self.transport is not None:
             # The dialect is a courtesy: what can be read of the first line decides.
-            messages = b"/messages" in block.partition(b"\r\n")[0]
-            dialect = Dialect.ANTHROPIC if messages else Dialect.OPENAI
-            body = error_body(error, dialect, "")
+            body = error_body(error, dialect_of_line(block.partition(b"\r\n")[0]), "")
             self.transport.write(
                 b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\n"
                 b"content-length: %d\r\nconnection: close\r\n\r\n%b"

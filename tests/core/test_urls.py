@@ -185,3 +185,19 @@ def test_googles_header_decides_where_the_path_does_not(
     path: str, google_key: bool, dialect: Dialect
 ) -> None:
     assert urls.dialect_of(path, anthropic_version=False, google_key=google_key) is dialect
+
+
+@pytest.mark.parametrize(
+    ("line", "dialect"),
+    [
+        (b"POST /v1/messages HTTP/1.1", Dialect.ANTHROPIC),
+        (b"POST /v1/messages/batches HTT", Dialect.ANTHROPIC),
+        (b"POST /v1beta/models/m:generateContent?alt=sse HTTP/1.1", Dialect.GEMINI),
+        (b"POST /v1/chat/completions HTTP/1.1", Dialect.OPENAI),
+        (b"\xff\x00 \xfe", Dialect.OPENAI),
+        (b"GET", Dialect.OPENAI),
+        (b"", Dialect.OPENAI),
+    ],
+)
+def test_what_a_broken_head_suggests(line: bytes, dialect: Dialect) -> None:
+    assert urls.dialect_of_line(line) is dialect
