@@ -116,11 +116,18 @@ def test_googles_sdk_holds_what_the_provider_said(
 
 @from_gemini
 @pytest.mark.parametrize("name", ["thinking-text-and-calls", "parallel-calls"])
-def test_loops_of_tools_go_round(bench: Bench, caller: Wire, upstream: Wire, name: str) -> None:
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
+def test_loops_of_tools_go_round(
+    bench: Bench, caller: Wire, upstream: Wire, name: str, streamed: bool
+) -> None:
     """The provider is told its own calls with what they gave, and gets its own secrets."""
     with google(bench, upstream, name) as client:
         talk = client.chats.create(model="alias", config=CONFIG)
-        made = [part.function_call for part in talk.send_message("hi").parts or ()]
+        if streamed:
+            events = list(talk.send_message_stream("hi"))
+            made = [part.function_call for one in events for part in one.parts or ()]
+        else:
+            made = [part.function_call for part in talk.send_message("hi").parts or ()]
         results = [
             types.Part(
                 function_response=types.FunctionResponse(

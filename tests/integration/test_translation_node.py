@@ -22,7 +22,14 @@ from proxy.core.translation.conversation import (
 from proxy.core.translation.translator import SIDES
 from tests.integration.node_driver import NodeError, NodeSdks
 from tests.integration.provider_answers import SCENARIOS, Scenario
-from tests.integration.translation_seen import ARROWS, ERROR, NAMED, expected, reason_of
+from tests.integration.translation_seen import (
+    ARROWS,
+    ERROR,
+    FROM_GEMINI,
+    NAMED,
+    expected,
+    reason_of,
+)
 from tests.integration.translation_server import Bench, Handler, served
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -56,6 +63,22 @@ ASK: dict[Wire, dict[str, Any]] = {
 }
 
 
+GEMINI_ASK = {
+    "model": "alias",
+    "contents": "hi",
+    "config": {
+        "tools": [
+            {
+                "functionDeclarations": [
+                    {"name": name, "parametersJsonSchema": PARAMETERS} for name in NAMES
+                ]
+            }
+        ]
+    },
+}
+ASK[Wire.GEMINI] = GEMINI_ASK
+
+
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
     with served() as found:
@@ -71,11 +94,13 @@ def node() -> Iterator[NodeSdks]:
 def address(bench: Bench, caller: Wire, upstream: Wire, name: str) -> str:
     """The base URL as the caller's SDK wants it."""
     url = f"{bench.url}/{name}/{upstream.value}"
-    return url if caller is Wire.MESSAGES else f"{url}/v1"
+    return url if caller in (Wire.MESSAGES, Wire.GEMINI) else f"{url}/v1"
 
 
 arrows = pytest.mark.parametrize(
-    ("caller", "upstream"), ARROWS, ids=lambda wire: wire.value if isinstance(wire, Wire) else None
+    ("caller", "upstream"),
+    [*ARROWS, *FROM_GEMINI],
+    ids=lambda wire: wire.value if isinstance(wire, Wire) else None,
 )
 
 
@@ -84,6 +109,9 @@ arrows = pytest.mark.parametrize(
 @pytest.mark.client(name="@anthropic-ai/sdk for Node", package="sdks/@anthropic-ai/sdk",
                     upstream="golden transcripts",
                     shows="every translation, whole, streamed, by the helper; loops of tools by `toolRunner`; errors inside streams")  # fmt: skip
+@pytest.mark.client(name="@google/genai for Node", package="sdks/@google/genai",
+                    upstream="golden transcripts",
+                    shows="every translation, whole, streamed, by its chat; loops of tools; errors inside streams")  # fmt: skip
 @arrows
 @pytest.mark.parametrize("scenario", NAMED, ids=lambda scenario: scenario.name)
 def test_sdks_hold_what_the_provider_said(
@@ -98,8 +126,8 @@ def test_sdks_hold_what_the_provider_said(
 def tools_of(caller: Wire) -> dict[str, Any]:
     """The body without its tools, and the tools as the driver makes functions of them."""
     body = {name: value for name, value in ASK[caller].items() if name != "tools"}
-    if caller is Wire.RESPONSES:
-        body = ASK[caller]  # that SDK has no runner: the loop is the test's own
+    if caller in (Wire.RESPONSES, Wire.GEMINI):
+        body = ASK[caller]  # no runner here: the loop is the test's own
     return {"body": body, "tools": [{"name": name, "parameters": PARAMETERS} for name in NAMES]}
 
 
@@ -136,7 +164,9 @@ def test_loops_of_tools_go_round(
 
 
 @pytest.mark.parametrize(
-    ("caller", "upstream"), [arrow for arrow in ARROWS if arrow[0] is not Wire.RESPONSES], ids=str
+    ("caller", "upstream"),
+    [arrow for arrow in (*ARROWS, *FROM_GEMINI) if arrow[0] is not Wire.RESPONSES],
+    ids=str,
 )
 def test_the_sdk_raises_on_an_error_inside_a_stream(
     bench: Bench, node: NodeSdks, caller: Wire, upstream: Wire
@@ -145,7 +175,7 @@ def test_the_sdk_raises_on_an_error_inside_a_stream(
     for way in ("stream", "helper"):
         with pytest.raises(NodeError, match=reason_of(ERROR)) as raised:
             node.ask(f"{caller.value}_{way}", url=url, body=ASK[caller])
-        assert raised.value.name == "APIError"
+        assert raised.value.name == ("ApiError" if caller is Wire.GEMINI else "APIError")
 
 
 @pytest.mark.parametrize("upstream", [Wire.CHAT, Wire.MESSAGES, Wire.GEMINI])

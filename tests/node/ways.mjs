@@ -7,6 +7,12 @@ const require = createRequire(process.argv[2] + "/");
 const OpenAI = require("openai");
 const Anthropic = require("@anthropic-ai/sdk");
 
+const { GoogleGenAI } = require("@google/genai");
+
+function google({ url, key = "k" }) {
+  return new GoogleGenAI({ apiKey: key, httpOptions: { baseUrl: url, timeout: 20_000 } });
+}
+
 function openai({ url, key = "k", retries = 0 }) {
   return new OpenAI({ baseURL: url, apiKey: key, maxRetries: retries, timeout: 20_000 });
 }
@@ -239,6 +245,68 @@ async function responsesHelper(given) {
   return responseSeen(await stream.finalResponse());
 }
 
+// Gemini
+
+function geminiSeen(responses) {
+  const parts = responses.flatMap((one) => one.candidates?.[0]?.content?.parts ?? []);
+  const words = (thought) =>
+    parts.filter((part) => Boolean(part.thought) === thought).map((part) => part.text ?? "");
+  const signed = parts.filter((part) => part.thoughtSignature);
+  const calls = parts.filter((part) => part.functionCall).map((part) => part.functionCall);
+  const last = responses.at(-1);
+  const used = last.usageMetadata;
+  const output = (used.candidatesTokenCount ?? 0) + (used.thoughtsTokenCount ?? 0);
+  return seen({
+    text: words(false).join(""),
+    thinking: words(true).join(""),
+    secrets: signed.map((part) => Buffer.from(part.thoughtSignature, "base64").toString()),
+    calls: calls.map((call) => [call.id ?? "", call.name, call.args]),
+    finish: last.candidates[0].finishReason,
+    tokens: [used.promptTokenCount ?? 0, used.cachedContentTokenCount ?? 0, output],
+  });
+}
+
+async function gathered(stream) {
+  const found = [];
+  for await (const one of stream) found.push(one);
+  return geminiSeen(found);
+}
+
+async function geminiPlain(given) {
+  return geminiSeen([await google(given).models.generateContent(given.body)]);
+}
+
+async function geminiStream(given) {
+  return gathered(await google(given).models.generateContentStream(given.body));
+}
+
+// The helper that keeps a history
+
+async function geminiHelper(given) {
+  const { contents: message, ...settings } = given.body;
+  return gathered(await google(given).chats.create(settings).sendMessageStream({ message }));
+}
+
+async function geminiLoop(given) {
+  const { contents: message, ...settings } = given.body;
+  const chat = google(given).chats.create(settings);
+  let next = message;
+  for (let round = 0; round < given.rounds; round += 1) {
+    let calls = [];
+    if (given.stream) {
+      for await (const one of await chat.sendMessageStream({ message: next })) {
+        calls = [...calls, ...(one.functionCalls ?? [])];
+      }
+    } else {
+      calls = (await chat.sendMessage({ message: next })).functionCalls ?? [];
+    }
+    next = calls.map(({ id, name }) => ({
+      functionResponse: { id, name, response: { output: `${name} says 7` } },
+    }));
+  }
+  return { messages: chat.getHistory() };
+}
+
 // Loops of tools: the SDK's own runner where it has one
 
 function toolsOf(given, wrap) {
@@ -414,6 +482,10 @@ export const ways = {
   messages_loop: messagesLoop,
   messages_abort: messagesAbort,
   messages_models: (given) => models(anthropic(given), given.model),
+  gemini_plain: geminiPlain,
+  gemini_stream: geminiStream,
+  gemini_helper: geminiHelper,
+  gemini_loop: geminiLoop,
   responses_plain: responsesPlain,
   responses_stream: responsesStream,
   responses_helper: responsesHelper,

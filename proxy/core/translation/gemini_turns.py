@@ -95,7 +95,11 @@ class Turn(Struct):
 
 
 def conversation(turns: Iterable[Turn]) -> list[Message]:
-    """The turns. Raises RelayError 400 for what no other dialect has."""
+    """The turns. Raises RelayError 400 for what no other dialect has.
+
+    What the model said is one turn: the SDKs' chats send each event of its stream as one, and calls
+    told in several turns are calls without their results to others.
+    """
     messages: list[Message] = []
     calls = _Calls()
     for place, turn in enumerate(turns):
@@ -106,7 +110,9 @@ def conversation(turns: Iterable[Turn]) -> list[Message]:
         parts: list[Part] = []
         for said in turn.parts or ():
             parts += _said(said, role, calls, param)
-        if parts:
+        if parts and role is Role.ASSISTANT and messages and messages[-1].role is role:
+            messages[-1] = Message(role, (*messages[-1].parts, *parts))
+        elif parts:
             messages.append(Message(role, tuple(parts)))
     return messages
 

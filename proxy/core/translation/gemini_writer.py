@@ -181,13 +181,17 @@ class EventWriter:
         return b""
 
     def end(self) -> bytes:
-        """The last event; nothing after a failure."""
+        """The last event; nothing after a failure.
+
+        It has an empty part, as Google's own has: the SDKs' chats take a turn with an event
+        without parts for invalid, and leave all of it out of what they send next.
+        """
         if self.failure is not None:
             return b""
         if self._finished is None:
             raise AssertionError("the end of an answer that goes on")
         usage = usage_object(self._finished.usage or Usage())
-        candidate = _candidate([], self._finished.finish)
+        candidate = _candidate([{"text": ""}], self._finished.finish)
         return _event({"candidates": [candidate], "usageMetadata": usage, **self._head})
 
     def _piece(self, text: str) -> bytes:

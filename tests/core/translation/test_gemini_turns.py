@@ -34,6 +34,26 @@ def test_turns_and_who_speaks() -> None:
     assert found == [Message(Role.USER, (Text("a"),)), Message(Role.ASSISTANT, (Text("b"),))]
 
 
+def test_what_the_model_said_in_a_row_is_one_turn() -> None:
+    call = {"functionCall": {"id": "c", "name": "f", "args": {}}}
+    found = conversation(
+        [
+            turn("user", {"text": "a"}),
+            turn("model", {"text": "b"}),
+            turn("model", call),
+            turn("model", {"text": ""}),
+            turn("user", {"text": "c"}),
+            turn("user", {"text": "d"}),
+        ]
+    )
+    assert found == [
+        Message(Role.USER, (Text("a"),)),
+        Message(Role.ASSISTANT, (Text("b"), ToolCall("c", "f", "{}"))),
+        Message(Role.USER, (Text("c"),)),
+        Message(Role.USER, (Text("d"),)),
+    ]
+
+
 def test_pictures_and_files() -> None:
     assert read(
         "user",

@@ -130,7 +130,11 @@ def test_the_end_tells_why_and_what_was_used() -> None:
     )  # fmt: skip
     assert "usageMetadata" not in first
     assert last["candidates"] == [
-        {"content": {"parts": [], "role": "model"}, "finishReason": "SAFETY", "index": 0}
+        {
+            "content": {"parts": [{"text": ""}], "role": "model"},
+            "finishReason": "SAFETY",
+            "index": 0,
+        }
     ]
     assert last["usageMetadata"]["totalTokenCount"] == 5
 
