@@ -74,7 +74,8 @@ def test_a_stream_is_told_as_soon_as_it_has_ended(tmp_path: Path, target: str) -
         assert data["finish_reason"] == "stop"
         assert (data["streamed"], data["cancelled"], data["is_byok"]) == (True, False, False)
         assert (data["price_version"], data["price_nano_usd"]["version"]) == (1, 1)
-        assert data["duration_ms"] >= data["ttft_ms"] >= 0
+        # Not compared with each other: one is of the wall clock, the other of the loop's.
+        assert min(data["duration_ms"], data["ttft_ms"]) >= 0
         (tried,) = data["attempts"]
         assert (tried["channel"], tried["outcome"], tried["status"]) == ("main", "served", 200)
         assert "cost" not in tried, "what the operator pays is the operator's"
