@@ -59,7 +59,7 @@ def claude(task: Task) -> Ended:
             "ANTHROPIC_BASE_URL": task.url,
             "ANTHROPIC_AUTH_TOKEN": task.key,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "200",
+            "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "3000",
         },
     )  # fmt: skip
 
