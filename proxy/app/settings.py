@@ -196,7 +196,10 @@ class Settings:
     event_bytes_max: Annotated[
         int,
         _bytes(
-            "Largest event held whole; larger ones pass in parts.", 4096, 1 << 27, reloadable=True
+            "Largest event held whole, save of Responses and Gemini; larger ones pass in parts.",
+            4096,
+            1 << 27,
+            reloadable=True,
         ),
     ] = 1 << 20
     heartbeat_first_ms: Annotated[

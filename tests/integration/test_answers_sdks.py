@@ -1,10 +1,13 @@
 """Answers that tell, as the SDKs see them: unmodified openai and anthropic against llama.cpp.
 
-Two workers serve, so that what one of them answered is told by the other as often as not.
+Two workers serve, so that what one of them answered is told by the other as often as not. Kept
+answers are the worker's that made them, and an SDK may close its connection at a stream's end
+and call the other one next: those are asked of a relay with one worker.
 """
 
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -27,19 +30,34 @@ KEEP = {"x-sluice-cache": "use"}
 SAID: list[Any] = [{"role": "user", "content": "Which way to the harbour?"}]
 
 
+def served(llama: LlamaServer, directory: Path, workers: int) -> RelayProcess:
+    """A relay not yet started, whose kept answers cost half."""
+    base = f"{llama.base_url}/v1"
+    upstreams = [
+        UpstreamAt("llama-o", "openai", base, {OPENAI_MODEL: MODEL_NAME}),
+        UpstreamAt("llama-a", "anthropic", base, {ANTHROPIC_MODEL: MODEL_NAME}),
+    ]
+    group = {"cache_multiplier": "0.5"}
+    return RelayProcess(directory, upstreams, settings={"workers": workers}, group=group)
+
+
 @pytest.fixture(scope="module")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
-    with LlamaServer() as llama:
-        upstreams = [
-            UpstreamAt("llama-o", "openai", f"{llama.base_url}/v1", {OPENAI_MODEL: MODEL_NAME}),
-            UpstreamAt(
-                "llama-a", "anthropic", f"{llama.base_url}/v1", {ANTHROPIC_MODEL: MODEL_NAME}
-            ),
-        ]
-        directory = tmp_path_factory.mktemp("answers")
-        group = {"cache_multiplier": "0.5"}
-        with RelayProcess(directory, upstreams, settings={"workers": 2}, group=group) as process:
-            yield process
+def llama() -> Iterator[LlamaServer]:
+    with LlamaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def relay(llama: LlamaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    with served(llama, tmp_path_factory.mktemp("answers"), 2) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def keeper(llama: LlamaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    """The relay with one worker, and so one cache."""
+    with served(llama, tmp_path_factory.mktemp("kept"), 1) as process:
+        yield process
 
 
 @pytest.fixture
@@ -203,11 +221,11 @@ def test_a_dry_run_is_read_as_any_answer(
     assert relay.usage(account) == []
 
 
-def test_a_kept_stream_is_the_same_objects_again(chat: openai.OpenAI) -> None:
-    """One client, hence one connection and one worker, whose cache it is."""
+def test_a_kept_stream_is_the_same_objects_again(keeper: RelayProcess) -> None:
+    key = keeper.account().key
 
-    def ask() -> tuple[str | None, list[Any]]:
-        with chat.chat.completions.with_streaming_response.create(
+    def ask(client: openai.OpenAI) -> tuple[str | None, list[Any]]:
+        with client.chat.completions.with_streaming_response.create(
             model=OPENAI_MODEL,
             messages=SAID,
             max_tokens=TOKENS,
@@ -217,24 +235,25 @@ def test_a_kept_stream_is_the_same_objects_again(chat: openai.OpenAI) -> None:
             chunks = list(response.parse())
         return response.headers.get("x-sluice-cache"), chunks
 
-    first, chunks = ask()
-    again, same = ask()
+    with openai.OpenAI(base_url=f"{keeper.url}/v1", api_key=key) as client:
+        (first, chunks), (again, same) = ask(client), ask(client)
     assert (first, again) == ("miss", "hit")
     assert same[:-1] == chunks[:-1]
     assert same[-1].usage.cost_nano_usd == -(-chunks[-1].usage.cost_nano_usd // 2)
 
 
-def test_the_helpers_of_the_anthropic_sdk_take_a_kept_message(
-    claude: anthropic.Anthropic,
-) -> None:
-    def ask() -> tuple[str | None, str]:
-        with claude.messages.stream(
+def test_the_helpers_of_the_anthropic_sdk_take_a_kept_message(keeper: RelayProcess) -> None:
+    key = keeper.account().key
+
+    def ask(client: anthropic.Anthropic) -> tuple[str | None, str]:
+        with client.messages.stream(
             model=ANTHROPIC_MODEL, messages=SAID, max_tokens=TOKENS, extra_headers=KEEP
         ) as stream:
             text = "".join(stream.text_stream)
             return stream.response.headers.get("x-sluice-cache"), text
 
-    (first, text), (again, same) = ask(), ask()
+    with anthropic.Anthropic(base_url=keeper.url, api_key=key) as client:
+        (first, text), (again, same) = ask(client), ask(client)
     assert (first, again) == ("miss", "hit")
     assert same == text
 
@@ -249,5 +268,6 @@ def test_a_near_miss_is_an_error_that_says_what_was_meant(
         claude.messages.create(model=wrong, messages=SAID, max_tokens=5)
 
 
-def test_the_books_are_sound_after_all_that(relay: RelayProcess) -> None:
+def test_the_books_are_sound_after_all_that(relay: RelayProcess, keeper: RelayProcess) -> None:
     assert relay.verify()["clean"]
+    assert keeper.verify()["clean"]

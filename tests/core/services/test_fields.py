@@ -112,6 +112,18 @@ def test_faults_become_errors_of_the_relay() -> None:
     assert (error.message, error.param) == ("`n` is there twice: send it once.", "n")
 
 
+def test_what_a_reader_found_so_far_is_told_while_it_reads() -> None:
+    reader = JsonReader(WATCHED, lambda _: pytest.fail("nothing to read"))
+    assert (reader.size, dict(reader.members)) == (0, {})
+    reader.feed(b'{"n":3,')
+    assert reader.size == 7
+    assert [(name, member.value) for name, member in reader.members.items()] == [("n", b"3")]
+    found = reader.members
+    reader.feed(b'"size":"1x1",')
+    assert reader.size == 20
+    assert list(found) == ["n", "size"]
+
+
 def test_sizes_of_texts_lean_up() -> None:
     size = TextSize(9, 2)
     assert size.characters == 11
