@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.core.entities import Dialect
-from proxy.core.errors import ErrorCode
+from proxy.core.errors import ErrorCode, RelayError, error_body
 from tests import programs
 from tests.edge.harness import CHAT, MESSAGES, answer, body, message, plain_answer
 from tests.integration.nginx_process import NginxProcess
@@ -17,8 +17,12 @@ from tests.integration.raw_client import RawClient, RawResponse, request_bytes
 from tests.integration.relay_process import Account, RelayProcess, UpstreamAt
 from tests.integration.scripted import ReceivedRequest, ScriptedUpstream, Visit
 from tests.integration.scripts import Script, plain_script, stream_script
+from tests.integration.test_gemini_channel import answer as gemini_answer
+from tests.integration.test_gemini_channel import whole
 
-TARGETS = {Dialect.OPENAI: CHAT, Dialect.ANTHROPIC: MESSAGES}
+GENERATE = "/v1beta/models/m:generateContent"
+STREAM = "/v1beta/models/m:streamGenerateContent?alt=sse"
+TARGETS = {Dialect.OPENAI: CHAT, Dialect.ANTHROPIC: MESSAGES, Dialect.GEMINI: GENERATE}
 LIST = request_bytes("/v1/models", method="GET")
 
 
@@ -40,9 +44,19 @@ class Site:
         with self.client() as client:
             return client.send(sent).read_response()
 
-    def call(self, dialect: Dialect, **more: Any) -> bytes:
-        """A well-formed call with the account's key."""
-        sent = body(**{"content": self.account.user, "max_tokens": 50, **more})
+    def call(
+        self, dialect: Dialect, *, model: str = "m", stream: bool = True, content: Any = None
+    ) -> bytes:
+        """A well-formed call with the account's key; it says the account's name by default."""
+        said = content or self.account.user
+        if dialect is Dialect.GEMINI:
+            asked = {
+                "contents": [{"role": "user", "parts": [{"text": said}]}],
+                "generationConfig": {"maxOutputTokens": 50},
+            }
+            target = (STREAM if stream else GENERATE).replace("/m:", f"/{model}:")
+            return request_bytes(target, json.dumps(asked).encode(), key=self.account.key)
+        sent = body(said, stream=stream, model=model, max_tokens=50)
         return request_bytes(TARGETS[dialect], sent, key=self.account.key)
 
     def until_asked(self) -> None:
@@ -71,6 +85,7 @@ def channels(upstream: ScriptedUpstream) -> list[UpstreamAt]:
     return [
         UpstreamAt("o", "openai", upstream.base_url, {"m": "up-m"}),
         UpstreamAt("a", "anthropic", upstream.base_url, {"m": "up-m"}),
+        UpstreamAt("g", "gemini", f"{upstream.base_url}beta", {"m": "up-m"}),
     ]
 
 
@@ -97,8 +112,14 @@ def check_error(response: RawResponse, code: ErrorCode, dialect: Dialect, status
     assert re.fullmatch("[0-9a-f]{32}", request_id)
     assert response.header("x-request-id") == request_id
     error = told["error"]
-    assert error.pop("message")
-    if dialect is Dialect.ANTHROPIC:
+    message = error.pop("message")
+    assert message
+    if dialect is Dialect.GEMINI:
+        assert error.pop("code") == status
+        ours = json.loads(error_body(RelayError(code, message), dialect, ""))["error"]
+        assert error == {"status": ours["status"], "details": ours["details"]}
+        assert told.keys() == {"error"}
+    elif dialect is Dialect.ANTHROPIC:
         assert error == {"type": code.value.anthropic_type, "code": code.code}
         assert (told["type"], told["request_id"]) == ("error", request_id)
     else:
@@ -108,6 +129,10 @@ def check_error(response: RawResponse, code: ErrorCode, dialect: Dialect, status
 
 def scripted_answer(request: ReceivedRequest) -> Script:
     """A whole answer in the shape and dialect asked for."""
+    if ":streamGenerateContent" in request.target:
+        return stream_script(gemini_answer())
+    if ":generateContent" in request.target:
+        return plain_script(whole())
     if not json.loads(request.body).get("stream"):
         return plain_script(plain_answer())
     return stream_script(answer() if request.target == CHAT else message())

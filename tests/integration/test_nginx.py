@@ -51,6 +51,7 @@ from tests.integration.scripts import (
     plain_script,
     stream_head,
 )
+from tests.integration.test_gemini_channel import answer as gemini_answer
 
 READ_BYTES = 65_536
 
@@ -119,8 +120,11 @@ def test_events_arrive_one_by_one(site: Site, dialect: Dialect) -> None:
     gate = f"step-{dialect}"
     if dialect is Dialect.OPENAI:
         events, tail = [ROLE, *CONTENT, STOP], [usage(9, 7), DONE]
-    else:
+    elif dialect is Dialect.ANTHROPIC:
         events, tail = [MESSAGE_START, *SAID], [MESSAGE_DELTA, MESSAGE_STOP]
+    else:
+        *events, last = gemini_answer()
+        tail = [last]
     site.upstream.play([*stepped(events, gate), *rest(*tail)])
     sent = site.call(dialect).replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n", 1)
     with site.client() as client:

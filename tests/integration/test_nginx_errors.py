@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import anthropic
 import openai
 import pytest
 
 from proxy.core.entities import Dialect
-from proxy.core.errors import ErrorCode
+from proxy.core.errors import ErrorCode, RelayError, error_body
+from proxy.core.urls import dialect_of
 from tests.edge.harness import body
 from tests.integration.nginx_process import EXAMPLE, NginxProcess
 from tests.integration.nginx_site import (
@@ -56,11 +58,18 @@ def test_the_examples_error_codes_are_the_relays() -> None:
         return {key: quoted or word for key, quoted, word in found}
 
     known = {row.code: row for row in ErrorCode}
-    types = {"openai": rows("sluice_openai_type"), "anthropic": rows("sluice_anthropic_type")}
+    kinds = ("openai_type", "anthropic_type", "google_status", "google_reason")
+    tables = {kind: rows(f"sluice_{kind}") for kind in kinds}
     for code in rows("sluice_code").values():
         row = known[code].value
-        for kind, name in (("openai", row.openai_type), ("anthropic", row.anthropic_type)):
-            assert types[kind].get(code, types[kind]["default"]) == name, code
+        google = json.loads(error_body(RelayError(known[code], ""), Dialect.GEMINI, ""))["error"]
+        for kind, name in (
+            ("openai_type", row.openai_type),
+            ("anthropic_type", row.anthropic_type),
+            ("google_status", google["status"]),
+            ("google_reason", google["details"][0]["reason"]),
+        ):
+            assert tables[kind].get(code, tables[kind]["default"]) == name, (code, kind)
         assert code == "invalid_request" or code in rows("sluice_message")
 
 
@@ -107,7 +116,18 @@ def test_the_header_decides_the_dialect_where_the_path_does_not(built: Site) -> 
         ("/v1/models", version, Dialect.ANTHROPIC),
         ("/v1/messages/v1/chat/completions?a=/messages", version, Dialect.OPENAI),
         ("/v1/v1/messages/?beta=true", {}, Dialect.ANTHROPIC),
+        ("/v1beta/models", version, Dialect.GEMINI),
+        ("/v1beta/models/m:generateContent/v1/chat/completions", {}, Dialect.OPENAI),
+        ("/v1beta/openai/chat/completions", {}, Dialect.OPENAI),
+        ("/v1beta/openai/models", {}, Dialect.OPENAI),
+        ("/v1beta/openai/models", version, Dialect.ANTHROPIC),
+        ("/v1alpha/files?alt=json", {}, Dialect.GEMINI),
+        ("/v1alpha/files?alt=json", version, Dialect.ANTHROPIC),
+        ("/v1/models/m%3acountTokens?a=/messages", version, Dialect.GEMINI),
+        ("/api//V1Beta//models//messages:streamGenerateContent/", {}, Dialect.GEMINI),
+        ("/v1/models?a=/v1beta/models/m:generateContent", {}, Dialect.OPENAI),
     ):
+        assert dialect is dialect_of(unquote(target), anthropic_version=bool(headers)), target
         sent = request_bytes(target, method="TRACE", headers=headers)
         check_error(built.ask(sent), ErrorCode.METHOD_NOT_ALLOWED, dialect, 405)
     check_error(
@@ -127,7 +147,7 @@ def test_while_the_relay_is_down_nginx_says_so_and_no_longer(
         NginxProcess(tmp_path / "nginx", relay.port) as nginx,
     ):
         site = Site(nginx, relay, upstream, relay.account())
-        sent = site.call(dialect, stream=dialect is Dialect.ANTHROPIC)
+        sent = site.call(dialect, stream=dialect is not Dialect.OPENAI)
         assert site.ask(sent).status == 200
         relay.kill()
         for _ in range(3):
@@ -166,12 +186,11 @@ def test_too_many_requests_of_one_address_are_429(
 
 
 def test_the_relays_own_errors_pass_untouched(site: Site, dialect: Dialect) -> None:
-    wrong_model = body(model="nothing", max_tokens=5)
     site.upstream.play(plain_script(b'{"error":{"message":"no"}}', 500))
     for sent in (
         request_bytes(TARGETS[dialect], body(max_tokens=5), key="sk-nobody"),
         request_bytes(TARGETS[dialect], b"{", key=site.account.key),
-        request_bytes(TARGETS[dialect], wrong_model, key=site.account.key),
+        site.call(dialect, model="nothing"),
         request_bytes(TARGETS[dialect] + "/nowhere", b"{}", key=site.account.key),
         request_bytes(TARGETS[dialect], method="GET", key=site.account.key),
         site.call(dialect),

@@ -1,5 +1,6 @@
 """The real llama.cpp answers translated requests in each protocol it serves, and is translated back.
 
+It serves three of the four: Gemini's callers ask, and there is no Gemini here to be asked.
 Its Responses stream is the odd one: no places, no content index, `response.created` again and
 again, items closed only at the end. Every caller must hold the words the same server's own
 closing event repeats, and the usage it reports.
@@ -14,7 +15,7 @@ import pytest
 
 from proxy.core.catalog import TRANSLATED
 from proxy.core.sse import EventSplitter, fields
-from proxy.core.translation.conversation import Wire
+from proxy.core.translation.conversation import Event, Wire
 from proxy.core.translation.translator import SIDES, Translator
 from tests.integration.llama import MODEL_NAME, LlamaServer
 
@@ -23,8 +24,9 @@ PATHS = {
     Wire.MESSAGES: "/v1/messages",
     Wire.RESPONSES: "/v1/responses",
 }
+"""What the server serves."""
 ARROWS = [
-    (caller, upstream) for caller in TRANSLATED for upstream in TRANSLATED if caller is not upstream
+    (caller, upstream) for caller in TRANSLATED for upstream in PATHS if caller is not upstream
 ]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TURNS = (
@@ -51,7 +53,10 @@ def post(llama: LlamaServer, upstream: Wire, body: bytes) -> bytes:
 
 
 def ask(caller: Wire, *, stream: bool) -> bytes:
-    """A turn with a call and its result behind it, as each protocol says it."""
+    """A turn with a call and its result behind it, as each protocol says it.
+
+    Gemini's body names no model and asks for no stream: its path does.
+    """
     call = {"call_id": "call_1", "name": "weather", "arguments": '{"city":"Kiel"}'}
     said: list[Any] = [{"role": role, "content": text} for role, text in TURNS]
     document: dict[str, Any] = {"model": "alias", "stream": stream, "temperature": 0}
@@ -72,6 +77,19 @@ def ask(caller: Wire, *, stream: bool) -> bytes:
             "tools": [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}],
             "max_tokens": 24,
         }
+    elif caller is Wire.GEMINI:
+        used = {"functionCall": {"name": "weather", "args": {"city": "Kiel"}}}
+        returned = {"functionResponse": {"name": "weather", "response": {"result": "rain"}}}
+        document = {
+            "contents": [
+                {"role": "user", "parts": [{"text": TURNS[0][1]}]},
+                {"role": "model", "parts": [{"text": TURNS[1][1]}, used]},
+                {"role": "user", "parts": [returned]},
+            ],
+            "systemInstruction": {"parts": [{"text": "Be brief."}]},
+            "tools": [{"functionDeclarations": [{"name": "weather", "parameters": SCHEMA}]}],
+            "generationConfig": {"maxOutputTokens": 24, "temperature": 0},
+        }
     else:
         use = {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Kiel"}}
         said[1]["content"] = [{"type": "text", "text": TURNS[1][1]}, use]
@@ -89,21 +107,28 @@ def words(events: bytes, wire: Wire) -> tuple[str, int]:
     """The text of a stream and the output tokens it reports, by that protocol's own reader."""
     text, output = "", -1
     reader = SIDES[wire].reader()
+    said: list[Event] = []
     for event, _ in EventSplitter(1 << 24).receive(events):
         data = fields(event)[1]
-        for found in reader.read(data) if data is not None else ():
-            text += getattr(found, "text", "")
-            usage = getattr(found, "usage", None)
-            output = usage.output if usage is not None else output
+        said += reader.read(data) if data is not None else ()
+    for found in (*said, *reader.end()):  # a stream of Gemini's has no last event of its own
+        text += getattr(found, "text", "")
+        usage = getattr(found, "usage", None)
+        output = usage.output if usage is not None else output
     return text, output
 
 
 @pytest.mark.parametrize(("caller", "upstream"), ARROWS, ids=str)
 def test_streams_of_a_real_server(llama: LlamaServer, caller: Wire, upstream: Wire) -> None:
     translator = Translator(caller, upstream, 7, include_usage=True)
-    body, _ = translator.request(
-        ask(caller, stream=True), model=MODEL_NAME, output_tokens_max=None, limit=99
+    body, left_out = translator.request(
+        ask(caller, stream=True),
+        model=MODEL_NAME,
+        output_tokens_max=None,
+        limit=99,
+        stream=caller is Wire.GEMINI,
     )
+    assert left_out == ()
     told = post(llama, upstream, body)
     cut = told.rstrip().rfind(b"\n\n") + 2
     out = translator.feed(told[:cut]) + translator.finish(told[cut:]) + translator.end()
