@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import anthropic
 import openai
 import pytest
+from google import genai
 
 from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError, error_body
@@ -73,7 +74,7 @@ def test_the_examples_error_codes_are_the_relays() -> None:
         assert code == "invalid_request" or code in rows("sluice_message")
 
 
-def test_a_body_over_the_limit_is_413_for_both_sdks(site: Site) -> None:
+def test_a_body_over_the_limit_is_413_for_every_sdk(site: Site) -> None:
     key, trust = site.account.key, site.nginx.trust()
     prompt = "x" * (33 << 20)
     before = len(site.upstream.requests)
@@ -92,6 +93,13 @@ def test_a_body_over_the_limit_is_413_for_both_sdks(site: Site) -> None:
         )
     assert told.value.status_code == 413
     assert json.loads(told.value.response.text)["error"]["type"] == "request_too_large"
+    options = genai.types.HttpOptions(base_url=site.nginx.url, client_args={"verify": trust})
+    with (
+        genai.Client(api_key=key, http_options=options) as googles,
+        pytest.raises(genai.errors.ClientError) as known,
+    ):
+        googles.models.generate_content(model="m", contents=prompt)
+    assert (known.value.code, known.value.status) == (413, "INVALID_ARGUMENT")
     assert len(site.upstream.requests) == before
 
 
