@@ -21,11 +21,11 @@ from proxy.app import (
     cli_models,
     cli_secrets,
     cli_storage,
-    commands,
     selftest,
     show,
     toml,
 )
+from proxy.app.commands.shapes import split_remedy
 from proxy.app.control import CommandError
 from proxy.app.directory import DirectoryError
 from proxy.app.seed import NO_KEY, USUAL_MODELS, Upstream, address_of, base_url_of
@@ -52,7 +52,7 @@ class Main(click.Group):
                 where = "" if problem.line is None else f" line {problem.line}"
                 show.problem(f"{error.source}{where}: {problem.reason}", problem.remedy)
         except DirectoryError as error:
-            show.problem(*commands.split_remedy(str(error)))
+            show.problem(*split_remedy(str(error)))
         except OSError as error:
             show.problem(f"{error.filename or ''} {error.strerror or error}".strip())
         else:

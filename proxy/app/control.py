@@ -1,8 +1,10 @@
 """Commands to a running relay: JSON lines over a unix socket that only its owner may open.
 
-Rules: one request line `{"command", "arguments"}`, one answer line `{"ok": true, "result"}` or
-`{"ok": false, "error", "remedy"}`; every line, wait and connection is bounded. What a command
-does is decided by the function given to the server; this module must not know any command.
+Rules: one request line `{"command", "arguments", "actor"}`, one answer line
+`{"ok": true, "result"}` or `{"ok": false, "error", "remedy"}`; every line, wait and connection is
+bounded. What a command does is decided by the function given to the server; who asks may be told
+by `actor` (core/actions/action.py), which is believed: whoever may open the socket may do
+anything. This module must not know any command.
 """
 
 import asyncio
@@ -11,8 +13,10 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+import msgspec
 import orjson
 
+from proxy.core.actions.action import LOCAL, Actor
 from proxy.edge import log
 
 LINE_BYTES_MAX = 16 << 20
@@ -23,7 +27,7 @@ CONNECT_SECONDS_MAX = 5.0
 PATH_BYTES_MAX = 107
 """What `sockaddr_un` holds on Linux, less the closing NUL (unix(7))."""
 
-Run = Callable[[str, Mapping[str, object]], Awaitable[object]]
+Run = Callable[[str, Mapping[str, object], Actor], Awaitable[object]]
 
 
 class CommandError(Exception):
@@ -117,7 +121,12 @@ class ControlServer:
         if not isinstance(command, str) or not isinstance(arguments, dict):
             return _failed("a request needs a command and an object of arguments", "")
         try:
-            result = await asyncio.wait_for(self._run(command, arguments), ANSWER_SECONDS_MAX)
+            actor = msgspec.convert(request["actor"], Actor) if "actor" in request else LOCAL
+        except msgspec.ValidationError as error:
+            return _failed(f"actor: {error}", "")
+        try:
+            doing = self._run(command, arguments, actor)
+            result = await asyncio.wait_for(doing, ANSWER_SECONDS_MAX)
             return orjson.dumps({"ok": True, "result": result}) + b"\n"
         except CommandError as error:
             return _failed(error.message, error.remedy)

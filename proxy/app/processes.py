@@ -16,8 +16,9 @@ from typing import Any
 
 import uvloop
 
-from proxy.app import commands, seed
+from proxy.app import seed
 from proxy.app.children import Assignment, Order, Role
+from proxy.app.commands import runner
 from proxy.app.console import run_console
 from proxy.app.control import CommandError, ControlServer
 from proxy.app.demo import start_demo
@@ -136,9 +137,7 @@ async def _keep(
     office = replace(office, spread=port.spread)
     await orders.follow_alive(port.alive)
     await port.start()
-    control = ControlServer(
-        directory.control, lambda command, arguments: commands.run(office, command, arguments)
-    )
+    control = ControlServer(directory.control, partial(runner.run, office))
     await control.start()
     reloads: set[asyncio.Task[None]] = set()
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from proxy.app import commands, seed
+from proxy.app import seed
 from proxy.app.check import read_catalog
+from proxy.app.commands import runner
 from proxy.app.office import Office
 from proxy.app.seed import Seeded, Upstream
 from proxy.app.settings import Settings
@@ -36,4 +37,4 @@ async def provision(
 async def apply_file(office: Office, path: Path) -> None:
     """Make the catalog equal to a file, which is the truth. Raises SettingsError, CommandError."""
     _, document = read_catalog(path)
-    await commands.run(office, "catalog apply", {"document": document, "force": True})
+    await runner.run(office, "catalog apply", {"document": document, "force": True})

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from proxy.app import commands
+from proxy.app.commands import runner
 from proxy.app.demo_words import GEMINI_MODELS as DEMO_GEMINI
 from proxy.app.demo_words import MODELS as DEMO_MODELS
 from proxy.app.office import Office
@@ -114,9 +114,9 @@ async def seed(office: Office, upstreams: Sequence[Upstream]) -> Seeded:
 
     Raises CommandError.
     """
-    document: Any = await commands.run(office, "catalog export", {})
+    document: Any = await runner.run(office, "catalog export", {})
     wanted = merged(document, upstreams)
-    done: Any = await commands.run(office, "catalog apply", {"document": wanted})
+    done: Any = await runner.run(office, "catalog apply", {"document": wanted})
     key: str | None = None
     if not office.keeper.catalog.keys_by_id:
         key = await _first_key(office)
@@ -169,12 +169,12 @@ async def list_models(upstream: Upstream) -> tuple[str, ...]:
 
 
 async def _first_key(office: Office) -> str:
-    users: Any = await commands.run(office, "user list", {})
+    users: Any = await runner.run(office, "user list", {})
     if not any(user["name"] == FIRST_USER for user in users):
         plan = PLAN if PLAN in office.keeper.catalog.plans else min(office.keeper.catalog.plans)
         arguments = {"name": FIRST_USER, "plan": plan, "credit": FIRST_CREDIT}
-        await commands.run(office, "user add", arguments)
-    made: Any = await commands.run(office, "key add", {"user": FIRST_USER, "name": FIRST_KEY})
+        await runner.run(office, "user add", arguments)
+    made: Any = await runner.run(office, "key add", {"user": FIRST_USER, "name": FIRST_KEY})
     return str(made["key"])
 
 

@@ -12,14 +12,16 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 import proxy
-from proxy.app import commands, processes, seed, upgrade
+from proxy.app import processes, seed, upgrade
 from proxy.app.check import check_files
+from proxy.app.commands import runner
 from proxy.app.control import CommandError, ControlServer
 from proxy.app.demo import start_demo
 from proxy.app.directory import DataDirectory
@@ -131,9 +133,7 @@ async def _relay(
     await relay.start(settings, listeners)
     try:
         office = Office(relay.keeper, directory.database, load_secrets(directory, settings))
-        control = ControlServer(
-            directory.control, lambda command, args: commands.run(office, command, args)
-        )
+        control = ControlServer(directory.control, partial(runner.run, office))
         await control.start()
         try:
             address = _announce(listeners, settings, seeded)

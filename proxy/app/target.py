@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from proxy.app import commands, show
+from proxy.app import show
+from proxy.app.commands import runner
 from proxy.app.control import CommandError, NotRunningError, ask
 from proxy.app.directory import DataDirectory, LockedError
 from proxy.app.office import open_office
@@ -72,7 +73,7 @@ class Target:
 
     async def _do_alone(self, command: str, arguments: Mapping[str, object]) -> object:
         async with open_office(self.directory, self.settings) as office:
-            return await commands.run(office, command, arguments)
+            return await runner.run(office, command, arguments)
 
 
 def targeted(command: Callable[..., None]) -> Callable[..., None]:

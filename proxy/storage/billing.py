@@ -342,6 +342,14 @@ class Keeper:
         result, _ = await self._writer.call(work, swap)
         return result
 
+    async def note(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run a change of what is neither catalog nor money in a transaction of its own.
+
+        Raises the ValueError `function` raised (nothing is changed then),
+        KeeperUnavailableError.
+        """
+        return await self._writer.call(function)
+
     async def beat(self) -> float:
         """Write a row that means nothing and wait for its commit: proof that the ledger lives.
 

@@ -2,6 +2,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.app import commands
 from proxy.app.cli import main, read_key, read_upstreams
+from proxy.app.commands import runner
 from proxy.app.control import CommandError, ControlServer
 from proxy.app.demo import start_demo
 from proxy.app.directory import DataDirectory
@@ -47,9 +48,7 @@ def running(data: Path) -> Iterator[None]:
         directory = DataDirectory(data)
         with directory.locked():
             async with open_office(directory) as office:
-                server = ControlServer(
-                    directory.control, lambda name, args: commands.run(office, name, args)
-                )
+                server = ControlServer(directory.control, partial(runner.run, office))
                 await server.start()
                 ready.set()
                 await asyncio.to_thread(stop.wait, 30)

@@ -4,16 +4,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
 from proxy.app import control
 from proxy.app.control import CommandError, ControlServer, NotRunningError, ask
+from proxy.core.actions.action import LOCAL, Actor, Role, Via
 
 hanging: list[str] = []
 
 
-async def run_command(command: str, arguments: Mapping[str, object]) -> object:
+async def run_command(command: str, arguments: Mapping[str, object], actor: Actor) -> object:
+    if command == "who":
+        return msgspec.to_builtins(actor)
     if command == "fail":
         raise CommandError("no such user 'x'", "add it first")
     if command == "hang":
@@ -53,6 +57,19 @@ def raw(path: Path, data: bytes) -> list[dict[str, Any]]:
         return answer
 
     return [orjson.loads(line) for line in with_server(path, test).splitlines()]
+
+
+def test_who_asks_is_told_or_whoever_may_open_the_socket(tmp_path: Path) -> None:
+    somebody = Actor(Role.USER, "ann@example.com", Via.CONSOLE, 7, "192.0.2.1")
+    told = msgspec.json.encode(somebody)
+    lines = (
+        b'{"command":"who"}\n{"command":"who","actor":%b}\n{"command":"who","actor":{}}\n' % told
+    )
+    local, named, wrong = raw(tmp_path / "s", lines)
+    assert local["result"] == msgspec.to_builtins(LOCAL)
+    assert named["result"] == msgspec.to_builtins(somebody)
+    assert not wrong["ok"]
+    assert wrong["error"].startswith("actor: ")
 
 
 def test_a_command_and_its_result_pass_the_socket(tmp_path: Path) -> None:

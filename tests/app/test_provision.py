@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxy.app import commands
+from proxy.app.commands import runner
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
 from proxy.app.office import open_office
@@ -26,7 +26,7 @@ def provisioned(path: Path, *upstreams: Upstream, catalog: str = "") -> tuple[Se
         with directory.locked():
             async with open_office(directory, settings) as office:
                 seeded = await provision(office, settings, upstreams, ("m",))
-                return seeded, await commands.run(office, "catalog export", {})
+                return seeded, await runner.run(office, "catalog export", {})
 
     return asyncio.run(run())
 

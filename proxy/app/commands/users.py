@@ -1,0 +1,51 @@
+"""Commands on wallets' owners."""
+
+from collections.abc import Mapping
+
+from proxy.app.commands.shapes import Handler, iso
+from proxy.app.control import CommandError
+from proxy.app.office import Office
+from proxy.core.actions.action import Actor, Arguments
+from proxy.core.actions.users import UserAdd
+from proxy.core.money import format_usd, parse_usd
+from proxy.storage import accounts
+from proxy.storage.billing import Keeper
+
+
+async def user_add(office: Office, _actor: Actor, a: UserAdd) -> object:
+    """Add a user; with `credit`, top the wallet up at once."""
+    amount = None if a.credit is None else parse_usd(a.credit)
+    plan = a.plan or _only_plan(office.keeper)
+    now = office.clock()
+    user_id = await office.change(lambda c: accounts.add_user(c, a.name, plan, now))
+    if amount:
+        await office.keeper.credit(user_id, amount, "starting credit", f"start-{user_id}")
+    return {"id": user_id, "name": a.name, "plan": plan, "balance_usd": format_usd(amount or 0)}
+
+
+async def user_list(office: Office, _actor: Actor, _a: Arguments) -> object:
+    """All users with their balances."""
+    rows = await office.read(accounts.list_users)
+    return [
+        {
+            "id": row.id,
+            "name": row.name,
+            "plan": row.plan,
+            "enabled": row.enabled,
+            "balance_usd": format_usd(row.balance),
+            "created": iso(row.created_at),
+        }
+        for row in rows
+    ]
+
+
+def _only_plan(keeper: Keeper) -> str:
+    plans = sorted(keeper.catalog.plans)
+    if len(plans) == 1:
+        return plans[0]
+    if not plans:
+        raise CommandError("there is no plan yet", "sluice catalog apply FILE with a [[plan]]")
+    raise CommandError(f"which plan? there are {', '.join(plans)}", "name one with --plan")
+
+
+HANDLERS: Mapping[str, Handler] = {"user add": user_add, "user list": user_list}

@@ -1,0 +1,1 @@
+"""What may be asked of a relay, by whom: the one table behind command line, console and API."""

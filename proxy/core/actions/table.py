@@ -1,0 +1,13 @@
+"""Every action by its name."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from proxy.core.actions import catalog, keys, ledger, usage, users, wallets
+from proxy.core.actions.action import Action
+
+ACTIONS: Final[Mapping[str, Action]] = {
+    action.name: action
+    for domain in (catalog, keys, ledger, usage, users, wallets)
+    for action in domain.ACTIONS
+}

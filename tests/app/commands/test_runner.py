@@ -1,0 +1,122 @@
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from proxy.app.commands import runner
+from proxy.app.commands.runner import HANDLERS
+from proxy.app.control import CommandError
+from proxy.app.office import Office
+from proxy.core.actions.action import Actor, Role, Via
+from proxy.core.actions.table import ACTIONS
+from proxy.storage.ports import KeeperUnavailableError
+from tests.app.commands.office import Do, in_office, refusal
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message", "remedy"),
+    [
+        ("nonsense", {}, "unknown command 'nonsense'", "sluice --help"),
+        ("user add", {}, "missing required field `name`", "sluice user add --help"),
+        ("user add", {"name": 1}, "Expected `str`", "sluice user add --help"),
+        ("user list", {"x": 1}, "unknown field `x`", "sluice user list --help"),
+        ("user add", {"name": "ann"}, "there is a user 'ann' already", ""),
+        ("user add", {"name": "x", "plan": "no"}, "there is no plan 'no'", "add it with"),
+        ("user add", {"name": "x", "credit": "-1"}, "-1", ""),
+        ("key add", {"user": "no", "name": "k"}, "there is no user 'no'", "see `sluice user list`"),
+        ("key add", {"user": "ann", "name": "z", "expires": "soon"}, "'soon' is neither", ""),
+        ("key disable", {"key": "no"}, "there is no key 'no'", "sluice key list"),
+        ("key disable", {"key": "k"}, "several keys are named 'k': 1 of ann, 2 of bob", "id"),
+        ("wallet credit", {"user": "ann", "amount": "0"}, "above 0", ""),
+        ("wallet credit", {"user": "ann", "amount": "NaN"}, "NaN", ""),
+        ("wallet show", {"user": "no"}, "there is no user 'no'", "see `sluice user list`"),
+        ("channel test", {"name": "no"}, "there is no channel 'no'", "sluice channel list"),
+        ("channel test", {"name": "main", "model": "x"}, "does not serve 'x'", ""),
+        ("usage", {"before": "x"}, "'x' is not a request id", "sluice usage"),
+        ("usage", {"rows_max": 0}, "between 1 and", ""),
+        ("usage daily", {"days": 0}, "between 1 and 3,660 days", ""),
+        ("ledger rollup", {"days": 0}, "at least one day", ""),
+        ("catalog apply", {"document": {"plans": []}}, "unknown key 'plans'", "remove or correct"),
+    ],
+)
+def test_refusals_say_what_and_what_to_do(
+    tmp_path: Path, command: str, arguments: dict[str, Any], message: str, remedy: str
+) -> None:
+    said, advice = refusal(tmp_path, command, **arguments)
+    assert message in said
+    assert remedy in advice
+
+
+def test_a_closing_keeper_is_not_a_refusal(tmp_path: Path) -> None:
+    async def test(_do: Do, office: Office) -> None:
+        office.keeper._writer.failed = KeeperUnavailableError("disk full")
+        with pytest.raises(CommandError, match="disk full") as caught:
+            await runner.run(office, "user add", {"name": "x"})
+        office.keeper._writer.failed = None
+        assert caught.value.remedy == "try again"
+
+    in_office(tmp_path, test)
+
+
+def test_every_action_has_its_handler_and_a_sentence() -> None:
+    assert HANDLERS.keys() == ACTIONS.keys()
+    for handler in HANDLERS.values():
+        assert (handler.__doc__ or "").endswith(".")
+
+
+def people(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO person (email, created_at) VALUES ('ann@example.com', 0)")
+    connection.execute(
+        "INSERT INTO membership SELECT 1, id, 'owner', 0 FROM user WHERE name = 'ann'"
+    )
+
+
+ANN = Actor(Role.USER, "ann@example.com", Via.CONSOLE, person=1)
+
+
+def test_people_act_for_their_own_wallets_alone(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await do("user add", name="ann")
+        await do("user add", name="bob")
+        await office.keeper.note(people)
+        made = await runner.run(office, "key add", {"user": "ann", "name": "k"}, ANN)
+        assert isinstance(made, dict)
+        assert made["key"]
+        told = []
+        for wallet in ("bob", "nobody"):
+            with pytest.raises(CommandError, match="no wallet") as refused:
+                await runner.run(office, "key add", {"user": wallet, "name": "k"}, ANN)
+            told.append(refused.value.message.replace(wallet, "*"))
+        assert told[0] == told[1]
+        for nobody in (ANN, structs.replace(ANN, person=None)):
+            with pytest.raises(CommandError, match="no wallet"):
+                await runner.run(office, "key list", {}, nobody)
+        with pytest.raises(CommandError, match="this is for the role operator"):
+            await runner.run(office, "user list", {}, ANN)
+        boss = structs.replace(ANN, role=Role.OPERATOR)
+        with pytest.raises(CommandError, match="this is for the role admin"):
+            await runner.run(office, "ledger rollup", {"days": 1}, boss)
+
+    in_office(tmp_path, test)
+
+
+def test_what_changes_something_is_in_the_audit_log(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> list[tuple[object, ...]]:
+        await do("user add", name="ann")
+        with pytest.raises(CommandError):
+            await do("user add", name="ann")
+        await do("user list")
+
+        def log(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+            query = "SELECT actor, action, arguments, outcome, reason FROM audit ORDER BY id"
+            return connection.execute(query).fetchall()
+
+        return await office.read(log)
+
+    first, *rest = in_office(tmp_path, test)
+    assert first == ("command line", "catalog apply", first[2], "done", None)
+    assert "canary" not in first[2]
+    who = ("command line", "user add", '{"name":"ann"}')
+    assert rest == [(*who, "done", None), (*who, "refused", "there is a user 'ann' already")]

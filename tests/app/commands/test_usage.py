@@ -1,0 +1,83 @@
+from pathlib import Path
+
+from proxy.app.commands import usage
+from proxy.app.office import Office
+from proxy.core.actions import usage as actions
+from proxy.core.entities import Dialect, Usage, UsageSource, Verdict
+from proxy.core.ids import format_id
+from proxy.storage.ports import Admission, Closing, Opening
+from tests.app.commands.office import Do, in_office
+
+
+def test_usage_lists_what_each_call_cost(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await do("user add", name="ann", credit="5")
+        await do("key add", user="ann", name="k")
+        opening = Opening(
+            call_id=7_000_000,
+            key_id=1,
+            user_id=1,
+            endpoint="chat",
+            dialect=Dialect.OPENAI,
+            model="m",
+            group="default",
+            stream=True,
+            price_version=1,
+            multiplier=1_000_000,
+            hold=1000,
+            ceiling=1000,
+            tokens=1,
+            input_estimate=1,
+            started_at=office.clock(),
+        )
+        assert isinstance(await office.keeper.admit(opening), Admission)
+        closing = Closing(
+            call_id=7_000_000,
+            verdict=Verdict.COMPLETE,
+            usage=Usage(
+                input_uncached=60,
+                cache_read_audio=40,
+                output=150,
+                image_output=50,
+                images=2,
+                variant="1024x1024:hd",
+                searches=3,
+                audio_ms=1_500,
+            ),
+            source=UsageSource.REPORTED,
+            charge=500,
+            forgiven=0,
+            delivered_bytes=10,
+            delivered_events=2,
+            status=200,
+            error_code=None,
+            finish_reason="stop",
+            channel_id=1,
+            upstream_model="m-upstream",
+            attempts=(),
+            ended_at=office.clock(),
+            ttft_ms=1.0,
+        )
+        await office.keeper.settle(closing).committed
+        (row,) = await do("usage", user="ann")
+        assert (row["request_id"], row["charge_usd"]) == (format_id(7_000_000), "0.0000005")
+        assert (row["input"], row["output"], row["verdict"]) == (100, 200, "complete")
+        other = {"images": 2, "audio_seconds": 1.5, "searches": 3}
+        assert row["other"] == {**other, "variant": "1024x1024:hd"}
+        assert await do("usage", before=row["request_id"]) == []
+        assert await do("usage daily") == []
+        (day,) = await do("usage daily", user="ann", days=3_660)
+        assert day == {
+            "day": "2020-01-01", "user": "ann", "model": "m", "calls": 1, "errors": 0, "input": 100,
+            "output": 200, "other": other, "charge_usd": "0.0000005", "expense_usd": "0.00", "cost_usd": "0.00",
+        }  # fmt: skip
+        # Its price disagrees with its usage, so it is evidence.
+        done = await do("ledger rollup", days=1)
+        assert done == {"rolled_up": 0, "kept": [format_id(7_000_000)], "done": True}
+        assert await do("ledger flush") == {"flushed": True}
+
+    in_office(tmp_path, test)
+
+
+def test_every_action_of_the_domain_has_its_handler() -> None:
+    assert usage.HANDLERS.keys() == {action.name for action in actions.ACTIONS}
