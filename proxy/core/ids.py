@@ -43,6 +43,16 @@ class IdSource:
         return self._millisecond << 22 | self._worker_bits | self._sequence
 
 
+def first_id_at(seconds: float) -> int:
+    """Return the least id that a call of `seconds` (Unix time) can have, at least 0."""
+    return max(0, int(seconds * 1000) - EPOCH_MS) << 22
+
+
+def moment_of(call_id: int) -> float:
+    """Return when `call_id` was made, in Unix seconds, to the millisecond."""
+    return ((call_id >> 22) + EPOCH_MS) / 1000
+
+
 def worker_of(call_id: int) -> int:
     """Return the number of the worker that made `call_id`."""
     return call_id >> 16 & WORKERS_MAX - 1

@@ -2,7 +2,16 @@
 
 import pytest
 
-from proxy.core.ids import EPOCH_MS, SEQUENCE_MAX, IdSource, format_id, parse_id, worker_of
+from proxy.core.ids import (
+    EPOCH_MS,
+    SEQUENCE_MAX,
+    IdSource,
+    first_id_at,
+    format_id,
+    moment_of,
+    parse_id,
+    worker_of,
+)
 
 NOW = EPOCH_MS / 1000 + 86_400.0
 
@@ -54,3 +63,11 @@ def test_text_round_trip_and_order() -> None:
 )
 def test_what_is_no_id_is_none(text: str) -> None:
     assert parse_id(text) is None
+
+
+def test_an_id_tells_its_moment_and_a_moment_where_its_ids_begin() -> None:
+    source = IdSource(worker=5)
+    first, second = source.next(NOW), source.next(NOW)
+    assert moment_of(first) == moment_of(second) == NOW
+    assert first_id_at(NOW) <= first < second < first_id_at(NOW + 0.001)
+    assert first_id_at(0) == 0, "before the first id there could be"

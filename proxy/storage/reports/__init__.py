@@ -1,0 +1,1 @@
+"""What pages and reports read out of the ledger file, beside its writer."""
