@@ -1,7 +1,8 @@
 """Every setting of the relay: one frozen record whose fields are the table.
 
-Rules: a setting is one annotated line of `Settings` (name, type, unit, help, reloadable,
-default) and exists nowhere else; the README table is checked against it. Values come from a
+Rules: a setting is one annotated line of `Settings` or of the part of it in `settings_console.py`
+(name, type, unit, help, reloadable, default) and exists nowhere else; README's tables are checked
+against it. Values come from a
 TOML file, then flags; an unknown or bad one is a `SettingsError` with line, reason and remedy,
 and nothing is half applied. This module must not know who uses a setting.
 """
@@ -15,23 +16,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+from proxy.app.setting import About, of_bytes, of_millis, of_number, of_seconds
+from proxy.app.settings_console import ConsoleSettings
 
 SETTINGS_FILE_BYTES_MAX = 1 << 20
 
 TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What the table says of a setting. `low`/`high` bound numbers, inclusive."""
-
-    help: str
-    unit: str = ""
-    reloadable: bool = False
-    low: float | None = None
-    high: float | None = None
-    check: str = ""
-    """`address`, `networks` or empty: what a text value must parse as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +48,8 @@ class SettingsError(ValueError):
         super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
 
 
-def _bytes(help_: str, low: int, high: int, *, reloadable: bool = False) -> About:
-    return About(help_, "bytes", reloadable, low, high)
-
-
-def _seconds(help_: str, low: float, high: float, *, reloadable: bool = True) -> About:
-    return About(help_, "s", reloadable, low, high)
-
-
-def _millis(help_: str, low: int, high: int) -> About:
-    return About(help_, "ms", reloadable=True, low=low, high=high)
-
-
-def _number(help_: str, low: int, high: int, unit: str, *, reloadable: bool = True) -> About:
-    return About(help_, unit, reloadable, low, high)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(ConsoleSettings):
     """All settings with their defaults. Seconds are floats, `_ms` and `_bytes` are ints."""
 
     listen: Annotated[str, About("Where clients call.", "host:port", check="address")] = (
@@ -99,7 +75,7 @@ class Settings:
     master_file: Annotated[str, About("File of the master key, likewise.", "path")] = ""
     workers: Annotated[
         int,
-        _number(
+        of_number(
             "Worker processes; above 1 the ledger and the metrics page have a process each.",
             1,
             32,
@@ -114,7 +90,7 @@ class Settings:
 
     detail_days: Annotated[
         int,
-        _number(
+        of_number(
             "Calls older than this many days are rolled up to daily sums; 0 keeps them for ever.",
             0,
             36_500,
@@ -123,21 +99,21 @@ class Settings:
         ),
     ] = 0
     disk_free_bytes_min: Annotated[
-        int, _bytes("Below this much free space nothing new is admitted.", 0, 1 << 50)
+        int, of_bytes("Below this much free space nothing new is admitted.", 0, 1 << 50)
     ] = 128 << 20
 
     body_bytes_max: Annotated[
-        int, _bytes("Largest request body; above it 413.", 1024, 1 << 30, reloadable=True)
+        int, of_bytes("Largest request body; above it 413.", 1024, 1 << 30, reloadable=True)
     ] = 32 << 20
     upload_bytes_max: Annotated[
         int,
-        _bytes(
+        of_bytes(
             "Largest multipart body (audio, images); above it 413.", 1024, 1 << 32, reloadable=True
         ),
     ] = 32 << 20
     spool_memory_bytes_max: Annotated[
         int,
-        _bytes(
+        of_bytes(
             "A larger body of a call that is no conversation waits in a file.",
             4096,
             1 << 26,
@@ -146,7 +122,7 @@ class Settings:
     ] = 262_144
     spool_bytes_max: Annotated[
         int,
-        _bytes(
+        of_bytes(
             "What such files take together, for each worker; above it 503.",
             0,
             1 << 44,
@@ -161,15 +137,15 @@ class Settings:
             reloadable=True,
         ),
     ] = ""
-    body_seconds_max: Annotated[float, _seconds("A request body must be in by then.", 1, 3600)] = (
-        60.0
-    )
-    header_seconds_max: Annotated[float, _seconds("A request head must be in by then.", 1, 300)] = (
-        10.0
-    )
+    body_seconds_max: Annotated[
+        float, of_seconds("A request body must be in by then.", 1, 3600)
+    ] = 60.0
+    header_seconds_max: Annotated[
+        float, of_seconds("A request head must be in by then.", 1, 300)
+    ] = 10.0
     connections_max: Annotated[
         int,
-        _number(
+        of_number(
             "Client connections at once; each worker has its share.",
             1,
             1_000_000,
@@ -178,10 +154,11 @@ class Settings:
         ),
     ] = 10_000
     send_buffer_bytes: Annotated[
-        int, _bytes("SO_SNDBUF of client sockets; bounds what counts as delivered.", 4096, 1 << 24)
+        int,
+        of_bytes("SO_SNDBUF of client sockets; bounds what counts as delivered.", 4096, 1 << 24),
     ] = 65_536
     write_stall_seconds_max: Annotated[
-        float, _seconds("A client that takes no byte for this long is gone.", 1, 3600)
+        float, of_seconds("A client that takes no byte for this long is gone.", 1, 3600)
     ] = 60.0
     trusted_proxies: Annotated[
         tuple[str, ...],
@@ -195,7 +172,7 @@ class Settings:
 
     event_bytes_max: Annotated[
         int,
-        _bytes(
+        of_bytes(
             "Largest event held whole, save of Responses and Gemini; larger ones pass in parts.",
             4096,
             1 << 27,
@@ -203,33 +180,33 @@ class Settings:
         ),
     ] = 1 << 20
     heartbeat_first_ms: Annotated[
-        int, _millis("Silence on a stream before the 200 and first heartbeat.", 100, 600_000)
+        int, of_millis("Silence on a stream before the 200 and first heartbeat.", 100, 600_000)
     ] = 10_000
-    heartbeat_ms: Annotated[int, _millis("Time between heartbeats.", 100, 600_000)] = 10_000
-    usage_wait_ms: Annotated[int, _millis("Wait for usage after the finish reason.", 0, 60_000)] = (
-        2_000
-    )
+    heartbeat_ms: Annotated[int, of_millis("Time between heartbeats.", 100, 600_000)] = 10_000
+    usage_wait_ms: Annotated[
+        int, of_millis("Wait for usage after the finish reason.", 0, 60_000)
+    ] = 2_000
     commit_wait_ms_max: Annotated[
         int,
-        _millis("First byte and terminal frame wait this long for their commits.", 100, 600_000),
+        of_millis("First byte and terminal frame wait this long for their commits.", 100, 600_000),
     ] = 15_000
     drain_seconds: Annotated[
-        float, _seconds("SIGTERM lets open calls finish for this long.", 0, 3600)
+        float, of_seconds("SIGTERM lets open calls finish for this long.", 0, 3600)
     ] = 30.0
 
     upstream_idle_seconds_max: Annotated[
-        float, _seconds("Idle upstream connections close after.", 1, 600, reloadable=False)
+        float, of_seconds("Idle upstream connections close after.", 1, 600, reloadable=False)
     ] = 10.0
     retry_attempts_max: Annotated[
-        int, _number("More channels tried after a failure before content.", 0, 10, "")
+        int, of_number("More channels tried after a failure before content.", 0, 10, "")
     ] = 2
 
     slice_tokens: Annotated[
-        int, _number("Output tokens a stream holds at a time.", 16, 1_000_000, "tokens")
+        int, of_number("Output tokens a stream holds at a time.", 16, 1_000_000, "tokens")
     ] = 4096
     cache_bytes_max: Annotated[
         int,
-        _bytes(
+        of_bytes(
             "Answers kept to be given again, in memory; shared among the workers. 0: none.",
             0,
             1 << 40,
@@ -237,13 +214,13 @@ class Settings:
         ),
     ] = 64 << 20
     cache_entry_bytes_max: Annotated[
-        int, _bytes("Largest answer that is kept.", 1024, 1 << 30, reloadable=True)
+        int, of_bytes("Largest answer that is kept.", 1024, 1 << 30, reloadable=True)
     ] = 1 << 20
     cache_entries_max: Annotated[
-        int, _number("Answers kept at once by each worker.", 1, 10_000_000, "")
+        int, of_number("Answers kept at once by each worker.", 1, 10_000_000, "")
     ] = 10_000
     cache_seconds: Annotated[
-        int, _number("How long an answer is kept, unless key or call say so.", 1, 604_800, "s")
+        int, of_number("How long an answer is kept, unless key or call say so.", 1, 604_800, "s")
     ] = 300
     insufficient_quota_status: Annotated[
         int, About("Status of an empty wallet: 402 or 429.", reloadable=True, low=402, high=429)
@@ -425,14 +402,32 @@ def _checked(row: Row, value: object) -> object:
         raise ValueError(f"{value!r} is not a {row.type_text}")
     if isinstance(value, int | float):
         _in_bounds(row, value)
-    elif about.check == "address":
+    elif about.check == "address" or (about.check == "address or none" and value):
         host_and_port(str(value))
+    elif about.check in {"url", "origin"} and value:
+        return _url(str(value), origin=about.check == "origin")
     elif about.check == "amount" and not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", str(value)):
         raise ValueError(f'{value!r} is not an amount in USD such as "1.50"')
     elif about.check == "networks" and isinstance(value, tuple):
         for network in value:
             ipaddress.ip_network(network, strict=False)
     return value
+
+
+def _url(text: str, *, origin: bool) -> str:
+    """`text` without the slash at its end. `origin`: no path may be in it."""
+    try:
+        found = urlsplit(text)
+        found.port  # noqa: B018 - reading it checks it
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no URL: {error}") from None
+    if found.scheme not in {"http", "https"} or not found.hostname:
+        raise ValueError(f"{text!r} is not https://host or http://host")
+    if found.username is not None or found.query or found.fragment or not text.isascii():
+        raise ValueError(f"{text!r} has more than host, port and path")
+    if origin and found.path.strip("/"):
+        raise ValueError(f"{text!r} has a path; the console is at the root of its host")
+    return text.rstrip("/")
 
 
 def _in_bounds(row: Row, value: float) -> None:

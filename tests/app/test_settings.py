@@ -16,6 +16,7 @@ from proxy.app.settings import (
     table,
     toml_problem,
 )
+from proxy.app.settings_console import ConsoleSettings
 from proxy.edge.world import Bounds
 from tests import tree
 
@@ -141,6 +142,9 @@ def test_reload_takes_what_may_change_and_names_what_may_not() -> None:
 
 def test_what_is_called_reloadable_is_what_a_reload_puts_in_force() -> None:
     in_force = {item.name for item in fields(Bounds)} | {"drain_seconds", "log_level", "log_format"}
+    in_force |= {row.name for row in table() if row.about.reloadable} & {
+        item.name for item in fields(ConsoleSettings)
+    }  # the console takes all of them anew
     assert {row.name for row in table() if row.about.reloadable} == in_force
 
 

@@ -1,0 +1,50 @@
+"""The settings of the console: a part of `Settings`, with a table of its own in README.md.
+
+Rules: as in `settings.py`. What belongs to one user, plan or price is in the database, not here.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from proxy.app.setting import About
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleSettings:
+    """What `Settings` has for the console; empty texts mean what the help says."""
+
+    console_listen: Annotated[
+        str,
+        About(
+            "Where the console answers, pages and admin API; empty: there is no console.",
+            "host:port",
+            check="address or none",
+        ),
+    ] = "127.0.0.1:8082"
+    console_url: Annotated[
+        str,
+        About(
+            "How browsers reach the console; https makes its cookies secure. Empty: by "
+            "`console_listen`.",
+            "URL",
+            reloadable=True,
+            check="origin",
+        ),
+    ] = ""
+    public_url: Annotated[
+        str,
+        About(
+            "What users put into their SDK as base URL, shown by the console. Empty: by `listen`.",
+            "URL",
+            reloadable=True,
+            check="url",
+        ),
+    ] = ""
+    console_secret_file: Annotated[
+        str,
+        About(
+            "File of the secret that signs sessions, where no systemd credential holds it; "
+            "empty: in the data directory.",
+            "path",
+        ),
+    ] = ""
