@@ -1,7 +1,7 @@
 """What a setting says of itself: the annotation of one line of a settings record.
 
-Rules: a setting is `name: Annotated[type, About(...)] = default` in `Settings` or a record it is made
-of, and exists nowhere else. This module must not know any setting.
+Rules: a setting is `name: Annotated[type, About(...)] = default` in `Settings` or in a part of it,
+and exists nowhere else. This module must not know any setting.
 """
 
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ class About:
     `address or none`, `origin` (scheme and host) and `url` may be empty too."""
 
 
-def of_bytes(help_: str, low: int, high: int, *, reloadable: bool = False) -> About:
+def size(help_: str, low: int, high: int, *, reloadable: bool = False) -> About:
     """A number of bytes."""
     return About(help_, "bytes", reloadable, low, high)
 
 
-def of_seconds(help_: str, low: float, high: float, *, reloadable: bool = True) -> About:
+def seconds(help_: str, low: float, high: float, *, reloadable: bool = True) -> About:
     """A span in seconds, with decimals."""
     return About(help_, "s", reloadable, low, high)
 
 
-def of_millis(help_: str, low: int, high: int) -> About:
+def millis(help_: str, low: int, high: int) -> About:
     """A span in whole milliseconds."""
     return About(help_, "ms", reloadable=True, low=low, high=high)
 
 
-def of_number(help_: str, low: int, high: int, unit: str, *, reloadable: bool = True) -> About:
+def amount(help_: str, low: int, high: int, unit: str, *, reloadable: bool = True) -> About:
     """Any other whole number."""
     return About(help_, unit, reloadable, low, high)

@@ -18,7 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
-from proxy.app.setting import About, of_bytes, of_millis, of_number, of_seconds
+from proxy.app.setting import About, amount, millis, seconds, size
 from proxy.app.settings_console import ConsoleSettings
 
 SETTINGS_FILE_BYTES_MAX = 1 << 20
@@ -75,7 +75,7 @@ class Settings(ConsoleSettings):
     master_file: Annotated[str, About("File of the master key, likewise.", "path")] = ""
     workers: Annotated[
         int,
-        of_number(
+        amount(
             "Worker processes; above 1 the ledger and the metrics page have a process each.",
             1,
             32,
@@ -90,7 +90,7 @@ class Settings(ConsoleSettings):
 
     detail_days: Annotated[
         int,
-        of_number(
+        amount(
             "Calls older than this many days are rolled up to daily sums; 0 keeps them for ever.",
             0,
             36_500,
@@ -99,21 +99,21 @@ class Settings(ConsoleSettings):
         ),
     ] = 0
     disk_free_bytes_min: Annotated[
-        int, of_bytes("Below this much free space nothing new is admitted.", 0, 1 << 50)
+        int, size("Below this much free space nothing new is admitted.", 0, 1 << 50)
     ] = 128 << 20
 
     body_bytes_max: Annotated[
-        int, of_bytes("Largest request body; above it 413.", 1024, 1 << 30, reloadable=True)
+        int, size("Largest request body; above it 413.", 1024, 1 << 30, reloadable=True)
     ] = 32 << 20
     upload_bytes_max: Annotated[
         int,
-        of_bytes(
+        size(
             "Largest multipart body (audio, images); above it 413.", 1024, 1 << 32, reloadable=True
         ),
     ] = 32 << 20
     spool_memory_bytes_max: Annotated[
         int,
-        of_bytes(
+        size(
             "A larger body of a call that is no conversation waits in a file.",
             4096,
             1 << 26,
@@ -122,7 +122,7 @@ class Settings(ConsoleSettings):
     ] = 262_144
     spool_bytes_max: Annotated[
         int,
-        of_bytes(
+        size(
             "What such files take together, for each worker; above it 503.",
             0,
             1 << 44,
@@ -137,15 +137,15 @@ class Settings(ConsoleSettings):
             reloadable=True,
         ),
     ] = ""
-    body_seconds_max: Annotated[
-        float, of_seconds("A request body must be in by then.", 1, 3600)
-    ] = 60.0
-    header_seconds_max: Annotated[
-        float, of_seconds("A request head must be in by then.", 1, 300)
-    ] = 10.0
+    body_seconds_max: Annotated[float, seconds("A request body must be in by then.", 1, 3600)] = (
+        60.0
+    )
+    header_seconds_max: Annotated[float, seconds("A request head must be in by then.", 1, 300)] = (
+        10.0
+    )
     connections_max: Annotated[
         int,
-        of_number(
+        amount(
             "Client connections at once; each worker has its share.",
             1,
             1_000_000,
@@ -155,10 +155,10 @@ class Settings(ConsoleSettings):
     ] = 10_000
     send_buffer_bytes: Annotated[
         int,
-        of_bytes("SO_SNDBUF of client sockets; bounds what counts as delivered.", 4096, 1 << 24),
+        size("SO_SNDBUF of client sockets; bounds what counts as delivered.", 4096, 1 << 24),
     ] = 65_536
     write_stall_seconds_max: Annotated[
-        float, of_seconds("A client that takes no byte for this long is gone.", 1, 3600)
+        float, seconds("A client that takes no byte for this long is gone.", 1, 3600)
     ] = 60.0
     trusted_proxies: Annotated[
         tuple[str, ...],
@@ -172,7 +172,7 @@ class Settings(ConsoleSettings):
 
     event_bytes_max: Annotated[
         int,
-        of_bytes(
+        size(
             "Largest event held whole, save of Responses and Gemini; larger ones pass in parts.",
             4096,
             1 << 27,
@@ -180,33 +180,33 @@ class Settings(ConsoleSettings):
         ),
     ] = 1 << 20
     heartbeat_first_ms: Annotated[
-        int, of_millis("Silence on a stream before the 200 and first heartbeat.", 100, 600_000)
+        int, millis("Silence on a stream before the 200 and first heartbeat.", 100, 600_000)
     ] = 10_000
-    heartbeat_ms: Annotated[int, of_millis("Time between heartbeats.", 100, 600_000)] = 10_000
-    usage_wait_ms: Annotated[
-        int, of_millis("Wait for usage after the finish reason.", 0, 60_000)
-    ] = 2_000
+    heartbeat_ms: Annotated[int, millis("Time between heartbeats.", 100, 600_000)] = 10_000
+    usage_wait_ms: Annotated[int, millis("Wait for usage after the finish reason.", 0, 60_000)] = (
+        2_000
+    )
     commit_wait_ms_max: Annotated[
         int,
-        of_millis("First byte and terminal frame wait this long for their commits.", 100, 600_000),
+        millis("First byte and terminal frame wait this long for their commits.", 100, 600_000),
     ] = 15_000
     drain_seconds: Annotated[
-        float, of_seconds("SIGTERM lets open calls finish for this long.", 0, 3600)
+        float, seconds("SIGTERM lets open calls finish for this long.", 0, 3600)
     ] = 30.0
 
     upstream_idle_seconds_max: Annotated[
-        float, of_seconds("Idle upstream connections close after.", 1, 600, reloadable=False)
+        float, seconds("Idle upstream connections close after.", 1, 600, reloadable=False)
     ] = 10.0
     retry_attempts_max: Annotated[
-        int, of_number("More channels tried after a failure before content.", 0, 10, "")
+        int, amount("More channels tried after a failure before content.", 0, 10, "")
     ] = 2
 
     slice_tokens: Annotated[
-        int, of_number("Output tokens a stream holds at a time.", 16, 1_000_000, "tokens")
+        int, amount("Output tokens a stream holds at a time.", 16, 1_000_000, "tokens")
     ] = 4096
     cache_bytes_max: Annotated[
         int,
-        of_bytes(
+        size(
             "Answers kept to be given again, in memory; shared among the workers. 0: none.",
             0,
             1 << 40,
@@ -214,13 +214,13 @@ class Settings(ConsoleSettings):
         ),
     ] = 64 << 20
     cache_entry_bytes_max: Annotated[
-        int, of_bytes("Largest answer that is kept.", 1024, 1 << 30, reloadable=True)
+        int, size("Largest answer that is kept.", 1024, 1 << 30, reloadable=True)
     ] = 1 << 20
     cache_entries_max: Annotated[
-        int, of_number("Answers kept at once by each worker.", 1, 10_000_000, "")
+        int, amount("Answers kept at once by each worker.", 1, 10_000_000, "")
     ] = 10_000
     cache_seconds: Annotated[
-        int, of_number("How long an answer is kept, unless key or call say so.", 1, 604_800, "s")
+        int, amount("How long an answer is kept, unless key or call say so.", 1, 604_800, "s")
     ] = 300
     insufficient_quota_status: Annotated[
         int, About("Status of an empty wallet: 402 or 429.", reloadable=True, low=402, high=429)
