@@ -5,6 +5,7 @@ live in the clear only in memory. This module must not write, and must not know 
 """
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -61,8 +62,22 @@ def load_catalog(connection: sqlite3.Connection, master: bytes) -> Catalog:
         plans=[Plan(*row) for row in connection.execute("SELECT * FROM plan")],
         groups=_groups(connection),
         models=_models(connection),
-        channels=_channels(connection, master),
+        channels=_channels(connection, _channel_keys(connection, master)),
         keys=_keys(connection),
+    )
+
+
+def load_public_catalog(connection: sqlite3.Connection) -> Catalog:
+    """Read what is on offer: groups, models, and channels without keys. Raises sqlite3.Error.
+
+    For who has no master key; nobody's users, limits and keys are in it.
+    """
+    version = int(connection.execute("SELECT version FROM catalog").fetchone()[0])
+    return build_catalog(
+        version,
+        groups=_groups(connection),
+        models=_models(connection),
+        channels=_channels(connection, {}),
     )
 
 
@@ -175,13 +190,19 @@ def _models(connection: sqlite3.Connection) -> list[Model]:
     ]  # fmt: skip
 
 
-def _channels(connection: sqlite3.Connection, master: bytes) -> list[Channel]:
+def _channel_keys(connection: sqlite3.Connection, master: bytes) -> dict[int, list[ChannelKey]]:
     keys: dict[int, list[ChannelKey]] = {}
     for key_id, channel_id, sealed in connection.execute(
         "SELECT id, channel_id, sealed FROM channel_key ORDER BY id"
     ):
         secret = open_sealed(master, key_id, sealed)
         keys.setdefault(channel_id, []).append(ChannelKey(key_id, secret))
+    return keys
+
+
+def _channels(
+    connection: sqlite3.Connection, keys: Mapping[int, Sequence[ChannelKey]]
+) -> list[Channel]:
     rows = connection.execute(
         "SELECT id, name, dialect, base_url, models, groups, priority, weight, "
         "connect_seconds_max, first_byte_seconds_max, idle_seconds_max, proxy, allow_private, "

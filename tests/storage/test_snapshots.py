@@ -11,6 +11,7 @@ from proxy.storage.snapshots import (
     PRICE_FIELDS,
     load_catalog,
     load_prices,
+    load_public_catalog,
     price_cells,
     price_from_json,
     price_from_row,
@@ -83,4 +84,20 @@ def test_a_snapshot_sees_one_transaction(tmp_path: Path) -> None:
     reader.execute("COMMIT")
     assert load_catalog(reader, MASTER).version == before.version + 1
     reader.close()
+    connection.close()
+
+
+def test_the_public_catalog_needs_no_master_key_and_holds_nobodys_secret(tmp_path: Path) -> None:
+    connection = open_writer(tmp_path / "a.db", Durability.PROCESS, NOW)
+    seed(connection)
+    public, whole = load_public_catalog(connection), load_catalog(connection, MASTER)
+    assert (public.version, public.models, public.groups) == (
+        whole.version,
+        whole.models,
+        whole.groups,
+    )
+    assert (dict(public.users), dict(public.keys_by_id), dict(public.plans)) == ({}, {}, {})
+    (channel,) = public.channels_for("default", "m", Wire.CHAT)
+    assert (channel.name, channel.keys) == ("main", ())
+    assert "canary" not in repr(public)
     connection.close()
