@@ -53,7 +53,12 @@ async def generation(records: Records, key: Key, query: Mapping[str, str]) -> by
             "that came with the answer; what was refused before it began has no record.",
             param="id",
         )
-    return orjson.dumps({"data": {**_known_names(found), **_record(found)}})
+    return receipt(found)
+
+
+def receipt(call: CallRecord) -> bytes:
+    """Return one ended call as the endpoint answers it, JSON."""
+    return orjson.dumps({"data": {**_known_names(call), **_record(call)}})
 
 
 def _known_names(call: CallRecord) -> dict[str, object]:
@@ -146,7 +151,7 @@ def _price(price: Price) -> dict[str, object]:
             value = [{one.name: getattr(tier, one.name) for one in fields(tier)} for tier in value]
         elif field.name == "image_variants":
             value = dict(value)
-        if value and value != neutral:
+        if value != neutral and (value or field.name in _RATIOS):
             shown[field.name] = value
     return shown
 

@@ -191,4 +191,6 @@ def test_every_figure_of_a_price_is_told_and_nothing_neutral() -> None:
         "model": "m", "version": 1, "formula": "ratio", "model_ratio": 5,
         "completion_ratio": 2_000_000,
     }  # fmt: skip
+    free = _price(Price("m", 1, Formula.RATIO, model_ratio=5, cache_ratio=0))
+    assert free["cache_ratio"] == 0, "left out it would be read as one"
     assert _price(Price("m", 1, image_variants={"hd": 4}))["image_variants"] == {"hd": 4}
