@@ -1,0 +1,134 @@
+import ast
+import re
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+import jinja2.nodes
+import msgspec
+import pytest
+from markupsafe import Markup
+
+from proxy.edge.console.languages import (
+    ACCEPT_CHARS_MAX,
+    ENGLISH,
+    FOLDER,
+    HTML_TAGS,
+    LANGUAGES,
+    Translator,
+    choose,
+    load,
+)
+from tests import tree
+
+TEMPLATES = tuple(
+    path for path in tree.files() if path.suffix == ".html" and path.parts[0] == "proxy"
+)
+CODE = tuple(
+    path for path in tree.python_files("proxy") if path.parts[:3] == ("proxy", "edge", "console")
+)
+CHINESE = msgspec.json.decode((FOLDER / "zh.json").read_bytes(), type=dict[str, str])
+
+
+def said_in_template(path: Path) -> Iterator[str]:
+    """The text of every `_("...")` of a template."""
+    parsed = jinja2.Environment(autoescape=True).parse(tree.text(path))
+    for call in parsed.find_all(jinja2.nodes.Call):
+        if isinstance(call.node, jinja2.nodes.Name) and call.node.name == "_":
+            (text,) = call.args
+            assert isinstance(text, jinja2.nodes.Const), f"{path}:{call.lineno} not one literal"
+            yield text.value
+
+
+def said_in_code(path: Path) -> Iterator[str]:
+    """The text of every `_("...")` and `visit._("...")` of a module."""
+    for node in ast.walk(tree.tree(path)):
+        if isinstance(node, ast.Call) and tree.called_name(node).rpartition(".")[2] == "_":
+            (text,) = node.args
+            assert isinstance(text, ast.Constant), f"{path}:{node.lineno} not one literal"
+            yield str(text.value)
+
+
+def said() -> dict[str, Path]:
+    """Every text of the console, with one place that says it."""
+    found = {text: path for path in TEMPLATES for text in said_in_template(path)}
+    return found | {text: path for path in CODE for text in said_in_code(path)}
+
+
+def names(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def test_every_text_of_the_console_has_its_chinese_and_nothing_else_is_kept() -> None:
+    used = said()
+    missing = sorted(f"{path}: {text}" for text, path in used.items() if text not in CHINESE)
+    assert not missing
+    assert not sorted(CHINESE.keys() - used.keys()), "nobody says these any more"
+
+
+def test_the_chinese_names_the_same_parameters() -> None:
+    wrong = {text: chinese for text, chinese in CHINESE.items() if names(text) != names(chinese)}
+    assert not wrong
+    assert all(chinese.strip() for chinese in CHINESE.values())
+
+
+def test_the_chinese_is_sorted_with_each_text_once() -> None:
+    keys = re.findall(
+        r'^"((?:[^"\\]|\\.)*)":', tree.text(Path("proxy/edge/web/languages/zh.json")), re.MULTILINE
+    )
+    assert keys == sorted(keys)
+    assert len(keys) == len(set(keys)) == len(CHINESE)
+
+
+def test_no_template_has_a_style_or_a_script_of_its_own() -> None:
+    wrong = re.compile(
+        r"\sstyle\s*=|<style|<script(?![^>]*\ssrc=)|\son[a-z]+\s*=|javascript:", re.IGNORECASE
+    )
+    found = [
+        f"{path}: {match[0]}" for path in TEMPLATES if (match := wrong.search(tree.text(path)))
+    ]
+    assert not found, "the policy of the console's pages forbids it"
+
+
+def test_a_text_is_said_in_its_language() -> None:
+    chinese = Translator("zh", {"{n} of {all}": "共 {all},第 {n}"})
+    assert chinese("{n} of {all}", n=3, all="8") == "共 8,第 3"
+    assert chinese("not translated: {n}", n=1) == "not translated: 1"
+    assert chinese("braces {stay} without parameters") == "braces {stay} without parameters"
+
+
+def test_markup_in_a_text_escapes_the_rest() -> None:
+    english = Translator("en", {})
+    got = english("{name} made {link}", name="<b>", link=Markup("<i>it</i>"))
+    assert got == "&lt;b&gt; made <i>it</i>"
+    assert isinstance(got, Markup)
+
+
+def test_each_language_is_loaded() -> None:
+    translators = load()
+    assert translators.keys() == LANGUAGES.keys() == HTML_TAGS.keys()
+    assert translators["zh"]("Keys") == CHINESE["Keys"] != "Keys"
+    assert translators[ENGLISH]("Keys") == "Keys"
+
+
+@pytest.mark.parametrize(
+    ("cookie", "account", "accept", "language"),
+    [
+        (None, None, None, "en"),
+        ("zh", "en", "en", "zh"),
+        ("xx", "zh", "en", "zh"),
+        (None, "", "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        (None, None, "de, zh;q=0.5, en;q=0.7", "en"),
+        (None, None, "zh;q=0, de", "en"),
+        (None, None, "zh;q=nonsense", "en"),
+        (None, None, "zh;q=2.5", "zh"),
+        (None, None, "zh;q=١", "en"),
+        (None, None, "zh;level=1", "en"),
+        (None, None, "x" * ACCEPT_CHARS_MAX + ",zh", "en"),
+    ],
+)
+def test_the_language_is_chosen(
+    cookie: str | None, account: str | None, accept: str | None, language: str
+) -> None:
+    assert choose(cookie=cookie, account=account, accept=accept) == language
