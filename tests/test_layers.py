@@ -14,7 +14,7 @@ CORE_THIRD_PARTY = "orjson msgspec bpe_openai"
 """Functions from bytes to values; everything else from outside is I/O or could be."""
 
 CORE_STANDARD = """
-abc array base64 binascii bisect codecs collections copy dataclasses datetime decimal difflib enum
+abc array base64 binascii bisect codecs collections copy csv dataclasses datetime decimal difflib enum
 fractions functools hashlib heapq hmac html ipaddress itertools json math operator re statistics
 string struct textwrap types typing unicodedata urllib.parse zlib
 """

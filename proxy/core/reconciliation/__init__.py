@@ -1,0 +1,1 @@
+"""A provider's usage export against our own attempts: reading it, comparing, explaining."""
