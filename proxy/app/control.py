@@ -20,7 +20,8 @@ from proxy.core.actions.action import LOCAL, Actor
 from proxy.edge import log
 
 LINE_BYTES_MAX = 16 << 20
-CONNECTIONS_MAX = 16
+CONNECTIONS_MAX = 64
+"""The console keeps up to 16 (edge/console/keeper_line.py); the others are for the command line."""
 IDLE_SECONDS_MAX = 60.0
 ANSWER_SECONDS_MAX = 120.0
 CONNECT_SECONDS_MAX = 5.0
@@ -97,9 +98,15 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while line := await asyncio.wait_for(_read_line(reader), IDLE_SECONDS_MAX):
+            # Not wait_for, which before Python 3.12 loses a cancel that comes as its wait ends.
+            while True:
+                async with asyncio.timeout(IDLE_SECONDS_MAX):
+                    line = await _read_line(reader)
+                if not line:
+                    break
                 writer.write(await self._answer(line))
-                await asyncio.wait_for(writer.drain(), IDLE_SECONDS_MAX)
+                async with asyncio.timeout(IDLE_SECONDS_MAX):
+                    await writer.drain()
         except CommandError as error:
             writer.write(_failed(error.message, error.remedy))
         except (TimeoutError, ConnectionError):
@@ -125,8 +132,8 @@ class ControlServer:
         except msgspec.ValidationError as error:
             return _failed(f"actor: {error}", "")
         try:
-            doing = self._run(command, arguments, actor)
-            result = await asyncio.wait_for(doing, ANSWER_SECONDS_MAX)
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                result = await self._run(command, arguments, actor)
             return orjson.dumps({"ok": True, "result": result}) + b"\n"
         except CommandError as error:
             return _failed(error.message, error.remedy)

@@ -175,6 +175,20 @@ def test_stopping_ends_commands_under_way(tmp_path: Path) -> None:
     assert with_server(tmp_path / "s", test) == b""
 
 
+def test_stopping_just_after_an_answer_waits_for_nobody(tmp_path: Path) -> None:
+    async def test(server: ControlServer) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(b'{"command": "ok"}\n')
+        await reader.readline()
+        await server.stop()
+        rest = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return rest
+
+    assert with_server(tmp_path / "s", test) == b""
+
+
 def test_a_relay_that_dies_before_answering_is_not_a_success(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))

@@ -1,0 +1,169 @@
+"""The console's line to the keeper: every change it makes is a command over the control socket.
+
+Rules: connections are kept and bounded; one carries a command at a time, and is not used again
+unless its answer was read whole. Before a command is sent, a keeper that is being replaced is
+waited for; once it is sent, it is never sent again: an answer that is lost may stand for something
+that has happened, and whoever asked is told so. This module must not know any command.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import orjson
+
+from proxy.core.actions.action import Actor
+
+CONNECTIONS_MAX = 16
+"""The control socket takes more, so that the command line always finds room (app/control.py)."""
+QUEUE_SECONDS_MAX = 10.0
+"""How long a command waits for one of them to be free."""
+RETURN_SECONDS_MAX = 6.0
+"""How long a keeper that is gone is waited for; a new one is ready within five seconds."""
+RETURN_PAUSE_SECONDS = 0.05
+IDLE_SECONDS_MAX = 30.0
+"""Half of what the other side waits: a connection it is about to close must not be chosen."""
+ANSWER_SECONDS_MAX = 125.0
+"""A little more than a command may take there, so that its own word on that arrives."""
+LINE_BYTES_MAX = 16 << 20
+READ_BYTES = 65_536
+
+BUSY = "the relay has too much to do"
+GONE = "the relay does not take commands now"
+LOST = "the relay's answer was lost, so this may have happened or not"
+TRY_AGAIN = "try again in a moment"
+LOOK_FIRST = "look whether it has happened before you repeat it"
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a failure
+    """The keeper said no: `message` says why, `remedy` what to do (may be empty)."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class KeeperGoneError(Exception):
+    """No answer came. `perhaps_done`: the command was sent, so it may have happened."""
+
+    def __init__(self, message: str, remedy: str, *, perhaps_done: bool) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.perhaps_done = perhaps_done
+
+
+class KeeperLine:
+    """See the module docstring. Lives in one event loop, from making to `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._gate = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._idle: list[tuple[float, socket.socket]] = []
+
+    async def do(
+        self, command: str, arguments: Mapping[str, object], actor: Actor | None = None
+    ) -> object:
+        """Do a command and return its result, plain JSON; without an actor, as the operator.
+
+        A caller that is cancelled does not take the command back. Raises Refused, KeeperGoneError.
+        """
+        request: dict[str, object] = {"command": command, "arguments": arguments}
+        if actor is not None:
+            request["actor"] = msgspec.to_builtins(actor)
+        line = orjson.dumps(request) + b"\n"
+        if len(line) > LINE_BYTES_MAX:
+            raise Refused("this is more than 16 MB", "send it in parts")
+        try:
+            async with asyncio.timeout(QUEUE_SECONDS_MAX):
+                await self._gate.acquire()
+        except TimeoutError:
+            raise KeeperGoneError(BUSY, TRY_AGAIN, perhaps_done=False) from None
+        try:
+            answer = orjson.loads(await self._exchange(line))
+        finally:
+            self._gate.release()
+        if not answer["ok"]:
+            raise Refused(answer["error"], answer["remedy"])
+        result: object = answer["result"]
+        return result
+
+    async def close(self) -> None:
+        """End the connections that rest; safe to call twice."""
+        idle, self._idle = self._idle, []
+        for _, connection in idle:
+            connection.close()
+
+    async def _exchange(self, line: bytes) -> bytes:
+        loop = asyncio.get_running_loop()
+        connection = self._rested(loop.time()) or await self._connected()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                with contextlib.suppress(ConnectionError):  # who closes may have said why before
+                    await loop.sock_sendall(connection, line)
+                answer = await _receive_line(connection)
+        except (OSError, TimeoutError):
+            connection.close()
+            raise KeeperGoneError(LOST, LOOK_FIRST, perhaps_done=True) from None
+        except BaseException:
+            connection.close()  # its answer is still to come, and must meet nobody
+            raise
+        self._idle.append((loop.time(), connection))
+        return answer
+
+    def _rested(self, now: float) -> socket.socket | None:
+        """Take the connection used last, if it can be used again."""
+        while self._idle:
+            since, connection = self._idle.pop()
+            if now - since < IDLE_SECONDS_MAX and _is_quiet(connection):
+                return connection
+            connection.close()
+        return None
+
+    async def _connected(self) -> socket.socket:
+        """Connect; wait a little for somebody to listen, since nothing has been sent yet."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + RETURN_SECONDS_MAX
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.setblocking(False)  # noqa: FBT003 - the signature of the library
+            try:
+                await loop.sock_connect(connection, self._path)
+            except OSError:
+                connection.close()
+                if loop.time() >= until:
+                    raise KeeperGoneError(GONE, TRY_AGAIN, perhaps_done=False) from None
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+            await asyncio.sleep(RETURN_PAUSE_SECONDS)
+
+
+def _is_quiet(connection: socket.socket) -> bool:
+    """Whether the other side is there and has said nothing that nobody asked for."""
+    with contextlib.suppress(OSError):
+        try:
+            connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+    return False
+
+
+async def _receive_line(connection: socket.socket) -> bytes:
+    """Read one line. Raises OSError if the connection ends before it, or it is too long."""
+    loop = asyncio.get_running_loop()
+    parts: list[bytes] = []
+    size = 0
+    while not parts or not parts[-1].endswith(b"\n"):
+        part = await loop.sock_recv(connection, READ_BYTES)
+        size += len(part)
+        if not part or size > LINE_BYTES_MAX:
+            raise ConnectionResetError("no complete answer")
+        parts.append(part)
+    return b"".join(parts)
