@@ -1,0 +1,8 @@
+"""The table of every route of the console."""
+
+from typing import Final
+
+from proxy.edge.console import pages_front
+from proxy.edge.console.routes import Route
+
+ROUTES: Final[tuple[Route, ...]] = (*pages_front.ROUTES,)

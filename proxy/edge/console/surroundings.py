@@ -1,0 +1,69 @@
+"""What every page of the console has around it: the keeper, the file, and what was set.
+
+Rules: the console decides nothing about money or calls: it reads the database over connections that
+cannot write, and asks the keeper for every change. It has neither master key nor pepper; its one
+secret signs sessions. This module must not know any page.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import time
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from proxy.core.actions.action import Actor
+from proxy.edge.console.render import Renderer
+from proxy.storage.reader import Reader
+
+
+class Keeper(Protocol):
+    """Whoever does the actions (core/actions/table.py)."""
+
+    async def do(self, command: str, arguments: Mapping[str, object], actor: Actor) -> object:
+        """Do an action and return its result.
+
+        Raises Refused, KeeperGoneError (edge/console/keeper_line.py).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the operator set for the console, as `Settings` has it (app/settings_console.py)."""
+
+    public_url: str = "http://127.0.0.1:8080"
+    console_url: str = "http://127.0.0.1:8082"
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers come over TLS, so that cookies may insist on it."""
+        return urlsplit(self.console_url).scheme == "https"
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """One console process. `secret`: 32 bytes or more that sign sessions and nothing else."""
+
+    database: Path
+    keeper: Keeper
+    secret: bytes = field(repr=False)
+    options: Options = field(default_factory=Options)
+    renderer: Renderer = field(default_factory=Renderer)
+    clock: Callable[[], float] = time
+    _reader: Reader | None = None
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def reader(self) -> Reader:
+        """Return the connection pages read from. Raises sqlite3.Error."""
+        async with self._opening:
+            if self._reader is None:
+                self._reader = await Reader.open(self.database)
+            return self._reader
+
+    async def forget_reader(self) -> None:
+        """End the connection after an error of the file: the next page opens a new one."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.close()

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+from proxy.edge.console import pages_front, visit
+from tests.edge.console.consoles import World, in_console
+
+
+def test_the_first_page_is_for_everybody(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        anybody = world.stranger()
+        assert "/login" in (await anybody.get("/")).text
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        assert "10.00" in (await ann.get("/")).text
+
+    in_console(tmp_path, test)
+    assert pages_front.ROUTES
+
+
+def test_language_and_theme_are_remembered_and_nonsense_is_not(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        anybody = world.stranger()
+        await anybody.get("/")
+        page = await anybody.post("/preferences", language="zh", theme="dark", next="/")
+        assert 'lang="zh-Hans"' in page.text
+        assert 'data-theme="dark"' in page.text
+        page = await anybody.post("/preferences", language="xx", theme="pink", next="//evil")
+        assert page.path == "/"
+        assert 'lang="zh-Hans"' in page.text
+
+    in_console(tmp_path, test)
+
+
+def test_only_an_own_wallet_can_be_chosen(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        await world.signed_in("bob@example.com", wallet="bob")
+        await ann.post("/wallet/choose", wallet=2)
+        assert visit.WALLET not in ann.cookies
+        await ann.post("/wallet/choose", wallet=1)
+        assert ann.cookies[visit.WALLET] == "1"
+
+    in_console(tmp_path, test)

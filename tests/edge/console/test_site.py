@@ -1,0 +1,100 @@
+from pathlib import Path
+
+from proxy.edge.console import guard, sessions, visit
+from proxy.edge.console.pages import ROUTES
+from proxy.edge.console.site import Site
+from proxy.edge.console.surroundings import Surroundings
+from tests.edge.console.consoles import SECRET, Browser, World, in_console
+
+
+def test_every_answer_has_the_strict_headers(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        anybody = world.stranger()
+        for path in ("/", "/nowhere", "/static/x/sluice.css"):
+            page = await anybody.get(path)
+            assert "default-src 'none'" in page.headers["content-security-policy"]
+            assert page.headers["cache-control"] == "no-store"
+            assert page.headers["x-content-type-options"] == "nosniff"
+        asset = world.surroundings.renderer.assets.url("sluice.css")
+        found = await anybody.get(asset)
+        assert found.status == 200
+        assert "immutable" in found.headers["cache-control"]
+
+    in_console(tmp_path, test)
+
+
+def test_a_session_shows_the_wallet_and_ends_when_it_is_revoked(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        page = await ann.get("/")
+        assert (page.status, "10.00" in page.text) == (200, True)
+        await world.office.keeper.note(lambda c: c.execute("UPDATE session SET revoked_at = 1"))
+        assert "10.00" not in (await ann.get("/")).text
+
+    in_console(tmp_path, test)
+
+
+def test_a_stale_token_is_renewed_while_its_session_lives(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        old = sessions.issue(SECRET, ann.session or "", 1, world.office.clock() - 10_000)
+        late = Browser(world.url, ann.session, {visit.SESSION: old})
+        async with late:
+            assert "10.00" in (await late.get("/")).text
+            fresh = sessions.read(SECRET, late.cookies[visit.SESSION], world.office.clock())
+        assert fresh is not None
+        assert not fresh.stale
+
+    in_console(tmp_path, test)
+
+
+def test_a_form_of_another_site_changes_nothing(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        form = {"theme": "dark", "csrf": ann.token}
+        for headers in (
+            {},
+            {"origin": "https://evil.example"},
+            {"origin": "null"},
+            {"referer": "https://evil.example/"},
+            {"origin": world.url, "sec-fetch-site": "cross-site"},
+            {"origin": "http://[broken"},
+        ):
+            page = await ann.ask("POST", "/preferences", form, headers)
+            assert page.status == 403, headers
+        for token in ("", "x", guard.token_for(SECRET, "somebody else")):
+            page = await ann.ask(
+                "POST", "/preferences", {"theme": "dark", "csrf": token}, {"origin": world.url}
+            )
+            assert page.status == 403, token
+        assert visit.THEME not in ann.cookies
+        assert (await ann.post("/preferences", theme="dark")).status == 200
+        assert ann.cookies[visit.THEME] == "dark"
+
+    in_console(tmp_path, test)
+
+
+def test_who_is_not_signed_in_changes_nothing(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        anybody = world.stranger()
+        page = await anybody.ask("POST", "/wallet/choose", {}, {"origin": world.url})
+        assert page.status == 401
+
+    in_console(tmp_path, test)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        world.surroundings.database = tmp_path / "nothing"
+        for path in ("/", "/nowhere"):
+            page = await ann.get(path)
+            assert (page.status, page.headers["retry-after"]) == (503, "2")
+
+    in_console(tmp_path, test)
+
+
+def test_every_route_is_said_once() -> None:
+    named = [(route.method, route.path) for route in ROUTES]
+    assert len(named) == len(set(named))
+    assert Site.__init__.__annotations__["surroundings"] is Surroundings
