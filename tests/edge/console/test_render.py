@@ -14,24 +14,29 @@ from proxy.edge.console.render import (
     usd,
     when,
 )
-from tests.edge.console.visits import stranger, visit
+from tests.edge.console.visits import charts, stranger, visit
 
 HERE = Path(__file__).parent
+
+
+def gallery(seen: SimpleNamespace, language: str = "en") -> str:
+    """The page that has every component once, for this reader."""
+    renderer = Renderer(folders=(FOLDER, HERE))
+    return renderer.render("gallery.html", language=language, visit=seen, charts=charts())
 
 
 @pytest.mark.parametrize("language", ["en", "zh", "unknown"])
 @pytest.mark.parametrize("theme", ["auto", "light", "dark"])
 @pytest.mark.parametrize("role", ["user", "operator", "admin"])
 def test_every_component_renders(language: str, theme: str, role: str) -> None:
-    renderer = Renderer(folders=(FOLDER, HERE))
-    page = renderer.render("gallery.html", language=language, visit=visit(role, theme=theme))
+    page = gallery(visit(role, theme=theme), language)
     assert f'data-theme="{theme}"' in page
     assert ('href="/operator/audit"' in page) == (role != "user")
     assert ('lang="zh-Hans"' in page) == (language == "zh")
 
 
 def test_a_stranger_sees_the_frame_without_what_is_for_people() -> None:
-    page = Renderer(folders=(FOLDER, HERE)).render("gallery.html", language="en", visit=stranger())
+    page = gallery(stranger())
     assert 'href="/login"' in page
     assert 'action="/logout"' not in page
     assert 'href="/keys"' not in page
@@ -39,7 +44,7 @@ def test_a_stranger_sees_the_frame_without_what_is_for_people() -> None:
 
 def test_roles_may_be_members_of_an_enumeration() -> None:
     seen = visit(role=SimpleNamespace(name="OPERATOR"))
-    page = Renderer(folders=(FOLDER, HERE)).render("gallery.html", language="en", visit=seen)
+    page = gallery(seen)
     assert 'href="/operator/audit"' in page
 
 
