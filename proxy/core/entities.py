@@ -340,12 +340,23 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Default limits of a user's keys; None means unlimited."""
+    """Default limits of a user's keys, None means unlimited; what a month of it costs and gives.
+
+    Amounts are nano-USD. `offered`: who owns a wallet may choose it themselves.
+    """
 
     name: str
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrency: int | None = None
+    monthly_fee: int = 0
+    monthly_credit: int = 0
+    offered: bool = False
+
+    @property
+    def monthly(self) -> bool:
+        """Whether anything happens at the beginning of each month of it."""
+        return bool(self.monthly_fee or self.monthly_credit)
 
 
 @dataclass(frozen=True, slots=True)

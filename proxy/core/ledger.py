@@ -26,6 +26,8 @@ ACCOUNT_KIND_BITS = 3
 class AccountKind(IntEnum):
     """What an account is for; balances are credits less debits."""
 
+    ADJUSTMENT = 0
+    """Where the operator's own corrections of wallets come from, and go to."""
     WALLET = 1
     """What a user has paid in and not spent; never below zero."""
     REVENUE = 2
@@ -50,6 +52,8 @@ REVENUE = account_id(AccountKind.REVENUE)
 OVERRUN = account_id(AccountKind.OVERRUN)
 FORGIVEN = account_id(AccountKind.FORGIVEN)
 FUNDING = account_id(AccountKind.FUNDING)
+ADJUSTMENT = account_id(AccountKind.ADJUSTMENT)
+_KIND_MASK = (1 << ACCOUNT_KIND_BITS) - 1
 # Plain integers: the enum's own operators cost a third of a microsecond per posting.
 _COST_KIND = int(AccountKind.COST)
 _PAYABLE_KIND = int(AccountKind.PAYABLE)
@@ -283,6 +287,36 @@ class Ledger:
         if amount <= 0:
             raise AssertionError(f"user {user_id} cannot be credited {amount}")
         self.wallet(user_id).balance += amount
+
+    def set_aside(self, user_id: int, amount: int) -> bool:
+        """Keep `amount` from calls until it is posted or given back; False if it is not free."""
+        if amount < 0:
+            raise AssertionError(f"user {user_id} cannot set {amount} aside")
+        wallet = self.wallet(user_id)
+        if amount > wallet.balance - wallet.held:
+            return False
+        wallet.held += amount
+        return True
+
+    def give_back(self, user_id: int, amount: int) -> None:
+        """Undo `set_aside`, because it is posted now or never will be."""
+        wallet = self.wallet(user_id)
+        if not 0 <= amount <= wallet.held:
+            raise AssertionError(f"user {user_id} has {wallet.held} set aside, not {amount}")
+        wallet.held -= amount
+
+    def follow(self, transfers: Iterable[Transfer]) -> None:
+        """Move the wallets that `transfers` name; they are already in the ledger file."""
+        for transfer in transfers:
+            for account, gained in (
+                (transfer.debit, -transfer.amount),
+                (transfer.credit, transfer.amount),
+            ):
+                if account & _KIND_MASK == AccountKind.WALLET:
+                    wallet = self.wallet(account >> ACCOUNT_KIND_BITS)
+                    wallet.balance += gained
+                    if wallet.balance < wallet.held:
+                        raise AssertionError(f"account {account} gave what it had not free")
 
     def expense(self, key_id: int, now: float) -> int:
         """Return what the operator has paid for this key today (UTC), nano-USD."""

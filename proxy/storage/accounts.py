@@ -12,22 +12,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from proxy.core.entities import BudgetPeriod
-from proxy.core.ledger import FUNDING, LINE_CHARGE, AccountKind, Transfer, account_id
+from proxy.core.ledger import AccountKind, account_id
 from proxy.core.money import NANO, USD_MAX
-from proxy.storage.batch import Value, post
+from proxy.storage.batch import Value
 
 NAME_CHARS_MAX = 200
 USAGE_ROWS_MAX = 10_000
 LIMIT_MAX = 10**12
-
-
-class TopUp(NamedTuple):
-    """A credit to a wallet; `fresh` is False for the repetition of a reference."""
-
-    event_id: int
-    user_id: int
-    amount: int
-    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +113,7 @@ class WalletRow(NamedTuple):
 
 def add_user(connection: sqlite3.Connection, name: str, plan: str, now: float) -> int:
     """Add a user with an empty wallet; returns the user's id. Raises ValueError."""
-    _check_name("user", name)
+    check_name("user", name)
     if _one(connection, "SELECT 1 FROM user WHERE name = ?", name) is not None:
         raise ValueError(f"there is a user {name!r} already")
     if _one(connection, "SELECT 1 FROM plan WHERE name = ?", plan) is None:
@@ -160,7 +151,7 @@ def user_id_of(connection: sqlite3.Connection, name: str) -> int:
 
 def add_key(connection: sqlite3.Connection, key: NewKey, now: float) -> int:
     """Add a key; returns its id. Raises ValueError."""
-    _check_name("key", key.name)
+    check_name("key", key.name)
     user_id = user_id_of(connection, key.user)
     if _one(connection, "SELECT 1 FROM service_group WHERE name = ?", key.group) is None:
         raise ValueError(f"there is no group {key.group!r}: see `sluice catalog export`")
@@ -231,40 +222,6 @@ def set_user_enabled(connection: sqlite3.Connection, name: str, *, enabled: bool
     touch_catalog(connection)
 
 
-def add_top_up(
-    connection: sqlite3.Connection,
-    event_id: int,
-    user_id: int,
-    amount: int,
-    reason: str,
-    reference: str,
-    now: float,
-) -> TopUp:
-    """Credit a wallet, once per `reference`. Ask `Keeper.credit`, which also tells the memory.
-
-    Raises ValueError for an amount that is not 0 < amount <= 10^9 USD, an unknown user, or a
-    reference that was used for another user or amount.
-    """
-    if not 0 < amount <= USD_MAX * NANO:
-        raise ValueError(f"a top-up must be above 0 and at most {USD_MAX:,} USD")
-    _check_name("reference", reference)
-    query = "SELECT event_id, user_id, amount FROM top_up WHERE reference = ?"
-    earlier = _one(connection, query, reference)
-    if earlier is not None:
-        if earlier[1:] != (user_id, amount):
-            raise ValueError(f"reference {reference!r} was used for another top-up")
-        return TopUp(int(earlier[0]), user_id, amount, fresh=False)
-    wallet = account_id(AccountKind.WALLET, user_id)
-    if _one(connection, "SELECT 1 FROM account WHERE id = ?", wallet) is None:
-        raise ValueError(f"there is no user {user_id}: see `sluice user list`")
-    connection.execute(
-        "INSERT INTO top_up VALUES (?, ?, ?, ?, ?, ?)",
-        (event_id, user_id, amount, reason, reference, now),
-    )
-    post(connection, [Transfer(event_id, LINE_CHARGE, "top_up", FUNDING, wallet, amount, now)])
-    return TopUp(event_id, user_id, amount, fresh=True)
-
-
 def show_wallet(connection: sqlite3.Connection, name: str) -> WalletRow:
     """A user's stored balance with the sums it comes from. Raises ValueError."""
     user_id = user_id_of(connection, name)
@@ -316,7 +273,8 @@ def check_limit(what: str, limit: int | None) -> None:
         raise ValueError(f"{what} must be a whole number above 0; leave it out for no limit")
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
+    """Raise ValueError unless `name` can be shown and told apart."""
     if not name or name != name.strip() or len(name) > NAME_CHARS_MAX or not name.isprintable():
         raise ValueError(
             f"a {what} must be 1 to {NAME_CHARS_MAX} printable characters, "

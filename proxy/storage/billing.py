@@ -20,10 +20,9 @@ from typing import TypeVar
 import msgspec
 
 from proxy.core.catalog import Catalog
-from proxy.core.ids import WORKERS_MAX, IdSource, worker_of
+from proxy.core.ids import worker_of
 from proxy.core.ledger import Denial, Hold, Ledger
 from proxy.core.limits import EffectiveLimits, Limiter, LimitState
-from proxy.storage.accounts import TopUp, add_top_up
 from proxy.storage.batch import Row
 from proxy.storage.fingerprints import check_pepper
 from proxy.storage.messages import Posted
@@ -54,16 +53,16 @@ from proxy.storage.redo import RedoLog, replay
 from proxy.storage.rows import attempt_row, ended_row, head_row, spend_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability
+from proxy.storage.till import Till
 from proxy.storage.totals import Totals
 from proxy.storage.upkeep import NO_CARE, Care, Upkeep
+from proxy.storage.wallet_changes import TopUp, add_top_up
 from proxy.storage.weighing import weigh
 from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, OpenRow, Writer
 
 OPEN_CALLS_MAX = 100_000
 EXPENSE_PER_KEY_AND_DAY = 5_000_000_000
 """5 USD: what the operator pays for one key and day before its calls must hold ceilings."""
-KEEPER_WORKER = WORKERS_MAX - 1
-"""The worker number in ids of ledger events that no call caused."""
 
 Result = TypeVar("Result")
 log = logging.getLogger("sluice.storage")
@@ -110,7 +109,7 @@ class Keeper:
         self._clock = clock
         self._monotonic = clock_monotonic
         self._expense_max = expense_max
-        self._event_ids = IdSource(KEEPER_WORKER, after=last_id)
+        self.till = Till(writer, ledger, clock, lambda: self.last_id, self._load, self._swap)
         self._open: dict[int, _OpenCall] = {}
         self._totals = Totals()
         self._subscribers: list[Callable[[Catalog], object]] = []
@@ -313,17 +312,9 @@ class Keeper:
         Raises ValueError (amount, unknown user, a reference used for something else),
         KeeperUnavailableError. Once begun it cannot be cancelled, only no longer waited for.
         """
-        now = self._clock()
-        event_id = max(self._event_ids.next(now), self.last_id + 1)
-
-        def top_up(connection: sqlite3.Connection) -> TopUp:
-            return add_top_up(connection, event_id, user_id, amount, reason, reference, now)
-
-        def credited(added: TopUp) -> None:
-            if added.fresh:
-                self._ledger.top_up(user_id, amount)
-
-        return await self._writer.call(top_up, credited)
+        return await self.till.move(
+            lambda c, event: add_top_up(c, event, user_id, amount, reason, reference)
+        )
 
     async def change(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run a change of the catalog in a transaction, then swap the snapshot everyone sees.
@@ -334,7 +325,7 @@ class Keeper:
 
         def work(connection: sqlite3.Connection) -> tuple[Result, Catalog]:
             result = function(connection)
-            return result, load_catalog(connection, self._master)
+            return result, self._load(connection)
 
         def swap(outcome: tuple[Result, Catalog]) -> None:
             self._swap(outcome[1])
@@ -489,6 +480,9 @@ class Keeper:
         # Ended calls alone: open ones are bounded, and every other row belongs to one of either.
         if len(self._open) >= OPEN_CALLS_MAX or len(writer.batch.calls) >= QUEUE_CALLS_MAX:
             raise KeeperUnavailableError("more calls are open than the keeper can follow")
+
+    def _load(self, connection: sqlite3.Connection) -> Catalog:
+        return load_catalog(connection, self._master)
 
     def _swap(self, catalog: Catalog) -> None:
         self._catalog = catalog

@@ -26,7 +26,7 @@ from proxy.core.entities import (
     Tokenizer,
     UsageOption,
 )
-from proxy.core.money import format_multiplier
+from proxy.core.money import format_multiplier, format_usd
 from proxy.storage.fields import Fields
 from proxy.storage.price_tables import read_price, write_price
 
@@ -83,6 +83,9 @@ def read_plan(fields: Fields) -> Plan:
         requests_per_minute=fields.optional("requests_per_minute"),
         tokens_per_minute=fields.optional("tokens_per_minute"),
         concurrency=fields.optional("concurrency"),
+        monthly_fee=fields.amount("monthly_fee", 0),
+        monthly_credit=fields.amount("monthly_credit", 0),
+        offered=fields.flag("offered", default=False),
     )
     fields.done()
     return plan
@@ -217,6 +220,9 @@ def _plain(record: Plan) -> dict[str, Any]:
         "requests_per_minute": record.requests_per_minute,
         "tokens_per_minute": record.tokens_per_minute,
         "concurrency": record.concurrency,
+        "monthly_fee": format_usd(record.monthly_fee) if record.monthly_fee else None,
+        "monthly_credit": format_usd(record.monthly_credit) if record.monthly_credit else None,
+        "offered": True if record.offered else None,
     }
 
 

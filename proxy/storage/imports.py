@@ -130,10 +130,16 @@ class _Session:
                 check_limit(what, getattr(plan, what))
         for plan in self._differing("plan", current.plans, wanted.plans):
             self._write(
-                "INSERT INTO plan VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO UPDATE SET "
-                "requests_per_minute = ?2, tokens_per_minute = ?3, concurrency = ?4",
-                (plan.name, plan.requests_per_minute, plan.tokens_per_minute, plan.concurrency),
-            )
+                "INSERT INTO plan (name, requests_per_minute, tokens_per_minute, concurrency, "
+                "monthly_fee, monthly_credit, offered) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) "
+                "ON CONFLICT (name) DO UPDATE SET requests_per_minute = ?2, "
+                "tokens_per_minute = ?3, concurrency = ?4, monthly_fee = ?5, "
+                "monthly_credit = ?6, offered = ?7",
+                (
+                    plan.name, plan.requests_per_minute, plan.tokens_per_minute,
+                    plan.concurrency, plan.monthly_fee, plan.monthly_credit, int(plan.offered),
+                ),
+            )  # fmt: skip
         for name in self._missing("plan", current.plans, wanted.plans):
             self._unused("plan", name, "user", "plan")
             self._write("DELETE FROM plan WHERE name = ?", (name,))

@@ -59,7 +59,7 @@ def load_catalog(connection: sqlite3.Connection, master: bytes) -> Catalog:
     return build_catalog(
         version,
         users=_users(connection),
-        plans=[Plan(*row) for row in connection.execute("SELECT * FROM plan")],
+        plans=_plans(connection),
         groups=_groups(connection),
         models=_models(connection),
         channels=_channels(connection, _channel_keys(connection, master)),
@@ -148,6 +148,17 @@ def _tiers(stored: list[dict[str, object]]) -> tuple[Tier, ...]:
 
 def _variants(stored: dict[str, object]) -> dict[str, int]:
     return {name: _integer(amount) for name, amount in stored.items()}
+
+
+def _plans(connection: sqlite3.Connection) -> list[Plan]:
+    rows = connection.execute(
+        "SELECT name, requests_per_minute, tokens_per_minute, concurrency, monthly_fee, "
+        "monthly_credit, offered FROM plan"
+    )
+    return [
+        Plan(name, requests, tokens, concurrency, fee, credit, offered=bool(offered))
+        for name, requests, tokens, concurrency, fee, credit, offered in rows
+    ]
 
 
 def _users(connection: sqlite3.Connection) -> list[User]:

@@ -25,12 +25,18 @@ _USED = " + ".join(name for name in _USAGE_COLUMNS if name not in {"reasoning", 
 _TRIGGERS = frozenset(
     {
         "call_never_changes",
+        "payment_never_leaves",
+        "payment_once",
         "price_never_changes",
         "price_never_leaves",
+        "redeem_code_never_leaves",
+        "redeem_code_once",
         "rollup_never_leaves",
         "rollup_never_shrinks",
         "transfer_never_changes",
         "transfer_never_leaves",
+        "wallet_change_never_changes",
+        "wallet_change_never_leaves",
     }
 )
 
@@ -62,6 +68,39 @@ _CHECKS = (
         "I1: top-up transfer {0} of {1} has no top-up",
         "SELECT event_id, amount FROM transfer WHERE kind = 'top_up' "
         "AND event_id NOT IN (SELECT event_id FROM top_up)",
+    ),
+    _Check(
+        "I1: {1} {0} of {2} has no transfer that says the same",
+        "SELECT event_id, kind, amount FROM wallet_change WHERE NOT EXISTS (SELECT 1 FROM transfer "
+        "WHERE transfer.event_id = wallet_change.event_id AND transfer.kind = wallet_change.kind "
+        "AND transfer.amount = abs(wallet_change.amount) AND refers_to IS call_id "
+        "AND CASE WHEN wallet_change.amount > 0 THEN credit ELSE debit END = (user_id << 3 | 1) "
+        "AND CASE WHEN wallet_change.amount > 0 THEN debit ELSE credit END = "
+        "CASE transfer.kind WHEN 'adjustment' THEN 0 ELSE 2 END)",
+    ),
+    _Check(
+        "I1: {1} transfer {0} of {2} has no reason",
+        "SELECT event_id, kind, amount FROM transfer WHERE kind IN ('refund', 'adjustment', 'fee') "
+        "AND event_id NOT IN (SELECT event_id FROM wallet_change)",
+    ),
+    _Check(
+        "I1: code {0} of {1}, redeemed by user {2}, has no top-up that says the same",
+        "SELECT id, amount, redeemed_by FROM redeem_code WHERE redeemed_by IS NOT NULL "
+        "AND NOT EXISTS (SELECT 1 FROM top_up WHERE top_up.event_id = redeem_code.event_id "
+        "AND top_up.amount = redeem_code.amount AND user_id = redeemed_by "
+        "AND reference = 'code-' || id)",
+    ),
+    _Check(
+        "I1: top-up {0} names a code that was not redeemed",
+        "SELECT event_id FROM top_up WHERE reference GLOB 'code-[0-9]*' AND event_id NOT IN "
+        "(SELECT event_id FROM redeem_code WHERE event_id IS NOT NULL)",
+    ),
+    _Check(
+        "I1: payment {0} of {1} by user {2} has no top-up that says the same",
+        "SELECT id, amount, user_id FROM payment WHERE status = 'paid' "
+        "AND NOT EXISTS (SELECT 1 FROM top_up WHERE top_up.event_id = payment.event_id "
+        "AND top_up.amount = payment.amount AND top_up.user_id = payment.user_id "
+        "AND reference = provider || '-' || id)",
     ),
     _Check(
         "I2: call {0} is open and ended at once",
@@ -145,6 +184,12 @@ _CHECKS = (
         "coalesce((SELECT amount FROM transfer AS charge WHERE charge.event_id = refund.refers_to "
         "AND charge.kind = 'charge'), 0) AS charged FROM transfer AS refund WHERE kind = 'refund' "
         "GROUP BY refers_to) WHERE refunded > charged",
+    ),
+    _Check(
+        "I7: refund {0} of call {1} went to account {2}, the call was charged to {3}",
+        "SELECT refund.event_id, refund.refers_to, refund.credit, charge.debit FROM transfer "
+        "AS refund JOIN transfer AS charge ON charge.event_id = refund.refers_to "
+        "AND charge.kind = 'charge' WHERE refund.kind = 'refund' AND refund.credit <> charge.debit",
     ),
 )
 

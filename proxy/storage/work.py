@@ -23,9 +23,11 @@ class Work(Generic[Result]):
         function: Callable[[sqlite3.Connection], Result],
         then: Callable[[Result], object] | None,
         future: "asyncio.Future[Result]",
+        otherwise: Callable[[], object] | None = None,
     ) -> None:
         self._function = function
         self._then = then
+        self._otherwise = otherwise
         self._future = future
         self._result: list[Result] = []
         self._refused: ValueError | None = None
@@ -41,10 +43,12 @@ class Work(Generic[Result]):
             self._refused = error if isinstance(error, ValueError) else ValueError(str(error))
 
     def finish(self, exception: KeeperUnavailableError | None = None) -> None:
-        """Act on the result, then hand it to who waits, if they still do; on the loop."""
+        """Act on the outcome, then hand it to who waits, if they still do; on the loop."""
         error = exception or self._refused
         if error is None and self._then is not None:
             self._then(self._result[0])
+        if error is not None and self._otherwise is not None:
+            self._otherwise()
         if self._future.done():
             return
         if error is not None:

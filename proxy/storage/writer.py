@@ -336,17 +336,19 @@ class Writer:
         self,
         function: Callable[[sqlite3.Connection], Result],
         then: Callable[[Result], object] | None = None,
+        otherwise: Callable[[], object] | None = None,
     ) -> Result:
         """Run `function` on the writer thread, after everything asked for before it.
 
-        It gets the connection inside a transaction and must not commit. `then` is called on the
-        loop with a committed result, also when the caller no longer waits. Raises the
-        ValueError `function` raised (nothing is changed then), KeeperUnavailableError.
+        It gets the connection inside a transaction and must not commit. On the loop `then` is
+        called with a committed result, or else `otherwise`, also when the caller no longer waits.
+        Raises the ValueError `function` raised (nothing is changed then), KeeperUnavailableError.
         """
-        if self.failed is not None:
-            raise self.failed
         future: asyncio.Future[Result] = self._loop.create_future()
-        work = Work(function, then, future)
+        work = Work(function, then, future, otherwise)
+        if self.failed is not None:
+            work.finish(self.failed)
+            return await future
         self._work.append(work)  # type: ignore[arg-type] # invariant; its result goes to its own future
         self.flush()
         return await future

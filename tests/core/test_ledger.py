@@ -14,8 +14,10 @@ from hypothesis.stateful import (
 
 from proxy.core.entities import BudgetPeriod
 from proxy.core.ledger import (
+    ADJUSTMENT,
     DAY_SECONDS,
     FORGIVEN,
+    FUNDING,
     OVERRUN,
     REVENUE,
     AccountKind,
@@ -23,6 +25,7 @@ from proxy.core.ledger import (
     Hold,
     Ledger,
     Shortage,
+    Transfer,
     account_id,
     period_bounds,
 )
@@ -248,7 +251,34 @@ def test_broken_assumptions_stop_before_anything_changes() -> None:
         ledger.void(1)
 
 
+def test_what_is_set_aside_is_out_of_reach_of_calls() -> None:
+    ledger = funded(100)
+    ledger.reserve(1, USER, KEY, 30, NOW)
+    assert not ledger.set_aside(USER, 71)
+    assert ledger.set_aside(USER, 70)
+    assert ledger.reserve(2, USER, KEY, 1, NOW) == Denial(Shortage.WALLET, 0)
+    assert ledger.extend(1, 5, NOW) == 0
+    assert ledger.settle(1, 40, 0, [], NOW).charged == 30, "what is set aside is not spent"
+    ledger.give_back(USER, 70)
+    ledger.follow([Transfer(5, 0, "fee", WALLET, REVENUE, 60, NOW)])
+    assert (ledger.wallet(USER).balance, ledger.wallet(USER).held) == (10, 0)
+    ledger.follow([Transfer(6, 0, "top_up", FUNDING, WALLET, 5, NOW)])
+    assert ledger.wallet(USER).balance == 15
+
+
+def test_no_wallet_gives_what_it_does_not_have() -> None:
+    ledger = funded(100)
+    for amount in (-1, 1):
+        with pytest.raises(AssertionError, match="set aside, not"):
+            ledger.give_back(USER, amount)
+    with pytest.raises(AssertionError, match="cannot set -1 aside"):
+        ledger.set_aside(USER, -1)
+    with pytest.raises(AssertionError, match="not free"):
+        ledger.follow([Transfer(5, 0, "fee", WALLET, REVENUE, 101, NOW)])
+
+
 amounts = st.integers(0, 300)
+OTHERS = {"refund": REVENUE, "adjustment": ADJUSTMENT, "fee": REVENUE}
 
 
 class Books(RuleBasedStateMachine):
@@ -279,6 +309,31 @@ class Books(RuleBasedStateMachine):
     def credit(self, user: int, amount: int) -> None:
         self.ledger.top_up(user, amount)
         self.paid_in[user] += amount
+
+    @rule(
+        user=st.sampled_from([1, 2]), kind=st.sampled_from(["refund", "adjustment", "fee"]),
+        amount=st.integers(1, 300), gains=st.booleans(), refused=st.booleans(),
+    )  # fmt: skip
+    def move_without_a_call(
+        self, user: int, kind: str, amount: int, gains: bool, refused: bool
+    ) -> None:
+        """What the till does, once committed or refused."""
+        wallet, other = account_id(AccountKind.WALLET, user), OTHERS[kind]
+        if not gains:
+            held = sum(held for key, held in self.open.values() if self.owner[key] == user)
+            stored = self.paid_in[user] + self.balances.get(wallet, 0)
+            fits = amount <= stored - held
+            assert self.ledger.set_aside(user, amount) is fits
+            if not fits:
+                return
+            self.ledger.give_back(user, amount)
+        if refused:
+            return
+        pair = (other, wallet) if gains else (wallet, other)
+        transfer = Transfer(self.next_id, 0, kind, *pair, amount, self.now)
+        self.ledger.follow([transfer])
+        self.balances[pair[0]] = self.balances.get(pair[0], 0) - amount
+        self.balances[pair[1]] = self.balances.get(pair[1], 0) + amount
 
     @rule(target=calls, key=st.sampled_from([1, 2, 3]), amount=amounts)
     def reserve(self, key: int, amount: int) -> int:

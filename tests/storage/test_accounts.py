@@ -10,10 +10,7 @@ from proxy.core.entities import BudgetPeriod
 from proxy.storage.accounts import (
     KeyRow,
     NewKey,
-    TopUp,
-    WalletRow,
     add_key,
-    add_top_up,
     add_user,
     check_limit,
     list_keys,
@@ -124,9 +121,6 @@ REFUSED: list[tuple[str, Callable[[sqlite3.Connection], object]]] = [
     ("budget", lambda c: set_key_budget(c, 1, -1, BudgetPeriod.TOTAL)),
     ("rows", lambda c: list_usage(c, rows_max=0)),
     ("rows", lambda c: list_usage(c, rows_max=10_001)),
-    ("above 0", lambda c: add_top_up(c, 1, 1, 0, "why", "r", NOW)),
-    ("printable", lambda c: add_top_up(c, 1, 1, 5, "why", "", NOW)),
-    ("no user 99", lambda c: add_top_up(c, 1, 99, 5, "why", "r", NOW)),
     ("above 0", lambda _: check_limit("x", 0)),
 ]
 
@@ -139,16 +133,6 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(
     with pytest.raises(ValueError, match=message):
         ask(connection)
     assert list(connection.iterdump()) == before
-
-
-def test_a_top_up_is_one_transfer_and_its_repetition_none(connection: sqlite3.Connection) -> None:
-    first = add_top_up(connection, 5, 1, 700, "gift", "code-1", NOW)
-    assert first == TopUp(5, 1, 700, fresh=True)
-    again = add_top_up(connection, 6, 1, 700, "gift", "code-1", NOW)
-    assert again == TopUp(5, 1, 700, fresh=False)
-    assert show_wallet(connection, "ann") == WalletRow(1, "ann", 700, 700, 0)
-    with pytest.raises(ValueError, match="another top-up"):
-        add_top_up(connection, 7, 2, 700, "gift", "code-1", NOW)
 
 
 def test_usage_is_listed_latest_first_page_by_page(tmp_path: Path) -> None:

@@ -90,8 +90,23 @@ SPOILED = [
     ("I6: key 1 has spent", "UPDATE key_spend SET spent = 90001"),
     ("I7: refunds of call 1 sum to 50001, it was charged 50000",
      "INSERT INTO transfer VALUES (78, 0, 'refund', 2, 9, 50001, 1.0, 1)"),
+    ("I7: refund 78 of call 1 went to account 17, the call was charged to 9",
+     "INSERT INTO transfer VALUES (78, 0, 'refund', 2, 17, 5, 1.0, 1)"),
+    ("I1: refund transfer 78 of 5 has no reason",
+     "INSERT INTO transfer VALUES (78, 0, 'refund', 2, 9, 5, 1.0, 1)"),
+    ("I1: adjustment transfer 78 of 5 has no reason",
+     "INSERT INTO transfer VALUES (78, 0, 'adjustment', 0, 9, 5, 1.0, NULL)"),
+    ("I1: fee 79 of -5 has no transfer",
+     "INSERT INTO wallet_change VALUES (79, 1, 'fee', -5, 'r', 'ref', NULL, 'plan', 1.0)"),
+    ("I1: code 1 of 5, redeemed by user 1, has no top-up",
+     "INSERT INTO redeem_code VALUES (1, x'00', '', 5, '', '', '', 1.0, NULL, NULL, 1, 1.0, 99)"),
+    ("I1: top-up 80 names a code that was not redeemed",
+     "INSERT INTO top_up VALUES (80, 1, 5, '', 'code-7', 1.0)"),
+    ("I1: payment 1 of 5 by user 1 has no top-up",
+     "INSERT INTO payment VALUES (1, 1, 1, 'stripe', 'usd', 1, '1', 5, 's', 'paid', 1, 1, 99)"),
     ("I7: refunds of call 3", "INSERT INTO transfer VALUES (78, 0, 'refund', 2, 9, 1, 1.0, 3)"),
     ("I14: the trigger price_never_leaves", "DROP TRIGGER price_never_leaves"),
+    ("I14: the trigger redeem_code_once", "DROP TRIGGER redeem_code_once"),
 ]  # fmt: skip
 
 
