@@ -23,7 +23,8 @@ _TICKS = 4
 _VISIBLE = 6
 """A column with any value at all is drawn at least this high."""
 _LABELS_MAX = 7
-_STEPS = (1, 2, 5)
+_STEPS = (10, 15, 20, 25, 30, 40, 50, 60, 80)
+_SMALL_STEPS = (1, 2, 3, 4, 5, 6, 8)
 
 Unit = Callable[[int], str]
 
@@ -195,13 +196,11 @@ def _highest(place: int, series: Sequence[Series]) -> int:
 
 
 def _top(most: int) -> int:
-    """The value at the upper edge: `_TICKS` steps of 1, 2 or 5 times a power of ten."""
-    scale = 1
-    while True:
-        for step in _STEPS:
-            if step * scale * _TICKS >= most:
-                return step * scale * _TICKS
-        scale *= 10
+    """The value at the upper edge: `_TICKS` steps of a round figure."""
+    steps, scale = _SMALL_STEPS, 1
+    while steps[-1] * scale * _TICKS < most:
+        steps, scale = _STEPS, scale * 10 if steps is _STEPS else 1
+    return next(step * scale * _TICKS for step in steps if step * scale * _TICKS >= most)
 
 
 def _runs(values: Sequence[int | None]) -> list[list[tuple[int, int]]]:
@@ -265,10 +264,12 @@ def _figure(
     """The plot with everything that is written around it."""
     most = max(heights, default=0)
     where = columns[heights.index(most)] if heights else "–"
+    named = kind == "bars" or len(series) > 1
     summary = words.summary.format(title=title, most=unit(most), where=where)
     legend = "".join(
         _legend_row(number, one.name, unit(one.total) if kind == "bars" else "")
         for number, one in enumerate(series, 1)
+        if named
     )
     ticks = "".join(
         f"<span>{escape(unit(top * step // _TICKS))}</span>" for step in range(_TICKS, -1, -1)
@@ -285,8 +286,8 @@ def _figure(
     width = max(len(columns), 1) * _COLUMN
     return Chart(
         f'<figure class="chart {kind}"><figcaption>{escape(title)}</figcaption>'
-        f'<ul class="legend" role="list">{legend}</ul>'
-        f'<div class="plot"><div class="plot-y" aria-hidden="true">{ticks}</div>'
+        + (f'<ul class="legend" role="list">{legend}</ul>' if legend else "")
+        + f'<div class="plot"><div class="plot-y" aria-hidden="true">{ticks}</div>'
         f'<svg class="plot-area" viewBox="0 0 {width} {_HEIGHT}" preserveAspectRatio="none" '
         f'role="img" aria-label="{escape(summary)}">{grid}{"".join(drawn)}</svg>'
         f'<div class="plot-x" aria-hidden="true">{labels}</div></div>'

@@ -87,7 +87,8 @@ def test_grains_on_a_full_column_stay_within_the_plot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "top"), [(0, 4), (1, 4), (4, 4), (5, 8), (9, 20), (21, 40), (41, 80), (81, 200)]
+    ("most", "top"),
+    [(0, 4), (1, 4), (4, 4), (5, 8), (9, 12), (32, 32), (33, 40), (41, 60), (321, 400), (470, 600)],
 )
 def test_the_scale_ends_at_a_round_figure(most: int, top: int) -> None:
     chart = bar_chart("x", DAYS[:1], [Series("a", (most,))], euros)
