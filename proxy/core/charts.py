@@ -197,10 +197,13 @@ def _highest(place: int, series: Sequence[Series]) -> int:
 
 def _top(most: int) -> int:
     """The value at the upper edge: `_TICKS` steps of a round figure."""
-    steps, scale = _SMALL_STEPS, 1
-    while steps[-1] * scale * _TICKS < most:
-        steps, scale = _STEPS, scale * 10 if steps is _STEPS else 1
-    return next(step * scale * _TICKS for step in steps if step * scale * _TICKS >= most)
+    for step in _SMALL_STEPS:
+        if step * _TICKS >= most:
+            return step * _TICKS
+    scale = 1
+    while _STEPS[-1] * scale * _TICKS < most:
+        scale *= 10
+    return next(step * scale * _TICKS for step in _STEPS if step * scale * _TICKS >= most)
 
 
 def _runs(values: Sequence[int | None]) -> list[list[tuple[int, int]]]:
