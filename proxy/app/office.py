@@ -46,6 +46,8 @@ class Office:
     clock: Callable[[], float] = time
     spread: Callable[[int], Awaitable[object]] | None = None
     """Waits until the workers beside the keeper serve by this version of the catalog."""
+    catalog_file: str = ""
+    """The file the catalog comes from (setting `catalog_file`); no command edits it then."""
 
     async def change(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         """Change the catalog; it holds for every request made after this. See `Keeper.change`."""
@@ -149,6 +151,6 @@ async def open_office(
     except StorageError as error:
         raise CommandError(error.message, error.remedy) from None
     try:
-        yield Office(keeper, directory.database, secrets)
+        yield Office(keeper, directory.database, secrets, catalog_file=settings.catalog_file)
     finally:
         await keeper.close()

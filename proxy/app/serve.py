@@ -132,7 +132,12 @@ async def _relay(
     relay = Relay()
     await relay.start(settings, listeners)
     try:
-        office = Office(relay.keeper, directory.database, load_secrets(directory, settings))
+        office = Office(
+            relay.keeper,
+            directory.database,
+            load_secrets(directory, settings),
+            catalog_file=settings.catalog_file,
+        )
         control = ControlServer(directory.control, partial(runner.run, office))
         await control.start()
         try:

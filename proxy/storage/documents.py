@@ -71,7 +71,7 @@ def write_document(document: Document) -> dict[str, Any]:
         "version": document.version,
         "plan": [_present(_plain(plan)) for plan in document.plans],
         "group": [_write_group(group) for group in document.groups],
-        "model": [_write_model(model) for model in document.models],
+        "model": [write_model(model) for model in document.models],
         "channel": [_write_channel(entry) for entry in document.channels],
     }
 
@@ -245,7 +245,8 @@ def _write_group(group: Group) -> dict[str, Any]:
     )
 
 
-def _write_model(model: Model) -> dict[str, Any]:
+def write_model(model: Model) -> dict[str, Any]:
+    """The table of one model."""
     return _present(
         {
             "name": model.name,

@@ -7,7 +7,7 @@ live in the clear only in memory. This module must not write, and must not know 
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -102,6 +102,24 @@ def price_cells(price: Price) -> Row:
         orjson.dumps(dict(price.image_variants), option=orjson.OPT_SORT_KEYS).decode(),
         orjson.dumps([_tier_to_json(tier) for tier in price.tiers]).decode(),
     )
+
+
+class PriceVersion(NamedTuple):
+    """One version of a model's price; a withdrawn one says what was in force before it."""
+
+    price: Price
+    withdrawn: bool
+    created_at: float
+
+
+def price_versions(connection: sqlite3.Connection, model: str, rows_max: int) -> list[PriceVersion]:
+    """Read the versions of one model's price, the latest first."""
+    rows = connection.execute(
+        f"SELECT {_SELECTED}, withdrawn, created_at FROM price WHERE model = ? "  # noqa: S608 - constants
+        "ORDER BY version DESC LIMIT ?",
+        (model, rows_max),
+    )
+    return [PriceVersion(price_from_row(row[:-2]), bool(row[-2]), row[-1]) for row in rows]
 
 
 def load_prices(connection: sqlite3.Connection) -> dict[tuple[str, int], Price]:

@@ -12,7 +12,17 @@ from typing import Final
 
 import msgspec
 
-from proxy.app.commands import catalog, keys, ledger, usage, users, wallets
+from proxy.app.commands import (
+    catalog,
+    channels,
+    groups,
+    keys,
+    ledger,
+    models,
+    usage,
+    users,
+    wallets,
+)
 from proxy.app.commands.shapes import Handler, split_remedy
 from proxy.app.control import CommandError
 from proxy.app.office import Office
@@ -23,7 +33,7 @@ from proxy.storage.ports import KeeperUnavailableError
 
 HANDLERS: Final[Mapping[str, Handler]] = {
     name: handler
-    for domain in (catalog, keys, ledger, usage, users, wallets)
+    for domain in (catalog, channels, groups, keys, ledger, models, usage, users, wallets)
     for name, handler in domain.HANDLERS.items()
 }
 

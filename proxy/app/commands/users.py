@@ -1,12 +1,13 @@
 """Commands on wallets' owners."""
 
+import sqlite3
 from collections.abc import Mapping
 
 from proxy.app.commands.shapes import Handler, iso
 from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions.action import Actor, Arguments
-from proxy.core.actions.users import UserAdd
+from proxy.core.actions.users import UserAdd, UserSet
 from proxy.core.money import format_usd, parse_usd
 from proxy.storage import accounts
 from proxy.storage.billing import Keeper
@@ -21,6 +22,21 @@ async def user_add(office: Office, _actor: Actor, a: UserAdd) -> object:
     if amount:
         await office.keeper.credit(user_id, amount, "starting credit", f"start-{user_id}")
     return {"id": user_id, "name": a.name, "plan": plan, "balance_usd": format_usd(amount or 0)}
+
+
+async def user_set(office: Office, _actor: Actor, a: UserSet) -> object:
+    """Give a user another plan, or let them in or not; open streams of one shut out are cut."""
+
+    def change(connection: sqlite3.Connection) -> None:
+        accounts.user_id_of(connection, a.user)
+        if a.plan is not None:
+            accounts.set_user_plan(connection, a.user, a.plan)
+        if a.enabled is not None:
+            accounts.set_user_enabled(connection, a.user, enabled=a.enabled)
+
+    await office.change(change)
+    user = next(each for each in office.keeper.catalog.users.values() if each.name == a.user)
+    return {"id": user.id, "name": user.name, "plan": user.plan, "enabled": user.enabled}
 
 
 async def user_list(office: Office, _actor: Actor, _a: Arguments) -> object:
@@ -48,4 +64,8 @@ def _only_plan(keeper: Keeper) -> str:
     raise CommandError(f"which plan? there are {', '.join(plans)}", "name one with --plan")
 
 
-HANDLERS: Mapping[str, Handler] = {"user add": user_add, "user list": user_list}
+HANDLERS: Mapping[str, Handler] = {
+    "user add": user_add,
+    "user set": user_set,
+    "user list": user_list,
+}

@@ -3,11 +3,21 @@
 from collections.abc import Mapping
 from typing import Final
 
-from proxy.core.actions import catalog, keys, ledger, usage, users, wallets
+from proxy.core.actions import (
+    catalog,
+    channels,
+    groups,
+    keys,
+    ledger,
+    models,
+    usage,
+    users,
+    wallets,
+)
 from proxy.core.actions.action import Action
 
 ACTIONS: Final[Mapping[str, Action]] = {
     action.name: action
-    for domain in (catalog, keys, ledger, usage, users, wallets)
+    for domain in (catalog, channels, groups, keys, ledger, models, usage, users, wallets)
     for action in domain.ACTIONS
 }

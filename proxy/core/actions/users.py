@@ -9,7 +9,16 @@ class UserAdd(Arguments, frozen=True):
     credit: str | None = None
 
 
+class UserSet(Arguments, frozen=True):
+    """What is None stays. A user that is not enabled has no key that works."""
+
+    user: str
+    plan: str | None = None
+    enabled: bool | None = None
+
+
 ACTIONS = (
     Action("user add", UserAdd, "Add a user; with `credit`, top the wallet up at once."),
+    Action("user set", UserSet, "Give a user another plan, or let them in or not."),
     Action("user list", Arguments, "All users with their balances.", audited=False),
 )

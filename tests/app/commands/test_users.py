@@ -36,3 +36,24 @@ def test_a_plan_is_asked_for_only_when_there_is_a_choice(tmp_path: Path) -> None
 
 def test_every_action_of_the_domain_has_its_handler() -> None:
     assert users.HANDLERS.keys() == {action.name for action in actions.ACTIONS}
+
+
+def test_a_user_gets_another_plan_and_is_shut_out(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await do("user add", name="ann")
+        document = await do("catalog export")
+        await do(
+            "catalog apply", document={**document, "plan": [{"name": "paygo"}, {"name": "big"}]}
+        )
+        assert (await do("user set", user="ann", plan="big"))["plan"] == "big"
+        assert (await do("user set", user="ann", enabled=False))["enabled"] is False
+        (user,) = office.keeper.catalog.users.values()
+        assert (user.plan, user.enabled) == ("big", False)
+        for arguments, message in (
+            ({"user": "bob", "enabled": True}, "there is no user 'bob'"),
+            ({"user": "ann", "plan": "none"}, "there is no plan 'none'"),
+        ):
+            with pytest.raises(CommandError, match=message):
+                await do("user set", **arguments)
+
+    in_office(tmp_path, test)

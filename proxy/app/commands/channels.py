@@ -1,0 +1,125 @@
+"""Commands on one channel and its pool of keys."""
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+from proxy.app.commands.editing import check_editable, edited
+from proxy.app.commands.shapes import Handler
+from proxy.app.control import CommandError
+from proxy.app.office import Office
+from proxy.core.actions.action import Actor
+from proxy.core.actions.channels import (
+    ChannelKeyAdd,
+    ChannelKeyRemove,
+    ChannelName,
+    ChannelSet,
+    ChannelSwitch,
+)
+from proxy.core.entities import Channel
+from proxy.storage import edits, imports
+from proxy.storage.edits import SEALED_PREFIX, Table
+
+SECRET_CHARS_MAX: Final = 4_096
+KEYS_MAX: Final = 1_000
+
+
+async def channel_show(office: Office, _actor: Actor, a: ChannelName) -> object:
+    """One channel as a `[[channel]]` of the catalog document, and what an edit is based on."""
+    channel = _channel(office, a.name)
+    master = office.secrets.master
+
+    def read(connection: sqlite3.Connection) -> tuple[Table, list[tuple[int, str]]]:
+        document = imports.export_catalog(connection, master)
+        table = next((each for each in document["channel"] if each["name"] == a.name), None)
+        if table is None:
+            raise edits.missing("channel", a.name)
+        rows = connection.execute(
+            "SELECT id, last4 FROM channel_key WHERE channel_id = ? ORDER BY id", (channel.id,)
+        )
+        return table, [(int(key), str(last4)) for key, last4 in rows]
+
+    table, keys = await office.read(read)
+    del table["keys"]
+    return {
+        "id": channel.id,
+        "channel": table,
+        "keys": [{"id": key, "last4": last4} for key, last4 in keys],
+        "basis": edits.basis_of("channel", table),
+        "read_only": office.catalog_file or None,
+    }
+
+
+async def channel_set(office: Office, _actor: Actor, a: ChannelSet) -> object:
+    """Change some of a channel, or make one; its keys stay as they are."""
+    values = dict(a.set)
+    if a.proxy is not None:
+        values["proxy"] = a.proxy or None
+    return await edited(
+        office, edits.setting("channel", a.name, values, create=a.create, basis=a.basis)
+    )
+
+
+async def channel_switch(office: Office, _actor: Actor, a: ChannelSwitch) -> object:
+    """Let a channel serve, or serve no longer; calls under way are finished."""
+    values = {"enabled": a.enabled}
+    return await edited(office, edits.setting("channel", a.name, values, create=False, basis=None))
+
+
+async def channel_remove(office: Office, _actor: Actor, a: ChannelName) -> object:
+    """Remove a channel and its keys; what it cost stays in the ledger."""
+    return await edited(office, edits.removing("channel", a.name))
+
+
+async def channel_key_add(office: Office, _actor: Actor, a: ChannelKeyAdd) -> object:
+    """Put an upstream key into a channel's pool; nothing shows it again but its last four."""
+    secret = a.secret.strip()
+    if not secret or len(secret) > SECRET_CHARS_MAX or secret.startswith(SEALED_PREFIX):
+        raise CommandError("this is not an upstream key", "write the provider's key itself")
+    check_editable(office)
+    if any(key.secret == secret for key in _channel(office, a.name).keys):
+        raise CommandError(f"channel {a.name!r} has this key already")
+
+    def add(found: Table | None) -> Table:
+        if found is None:
+            raise edits.missing("channel", a.name)
+        keys = [*found.get("keys", []), secret]
+        if len(keys) > KEYS_MAX:
+            raise ValueError(f"channel {a.name!r} has {KEYS_MAX:,} keys: remove one first")
+        return {**found, "keys": keys}
+
+    await edited(office, edits.Edit("channel", a.name, add))
+    newest = max(key.id for key in _channel(office, a.name).keys)
+    return {"name": a.name, "key": newest, "keys": len(_channel(office, a.name).keys)}
+
+
+async def channel_key_remove(office: Office, _actor: Actor, a: ChannelKeyRemove) -> object:
+    """Take an upstream key out of a pool; calls that use it are finished."""
+    mark = f"{SEALED_PREFIX}{a.key}"
+
+    def remove(found: Table | None) -> Table:
+        if found is None:
+            raise edits.missing("channel", a.name)
+        if mark not in found.get("keys", []):
+            raise ValueError(f"channel {a.name!r} has no key {a.key}: see its keys")
+        return {**found, "keys": [key for key in found["keys"] if key != mark]}
+
+    return await edited(office, edits.Edit("channel", a.name, remove))
+
+
+def _channel(office: Office, name: str) -> Channel:
+    channels = office.keeper.catalog.channels.values()
+    found = next((channel for channel in channels if channel.name == name), None)
+    if found is None:
+        raise CommandError(f"there is no channel {name!r}", "see the list of channels")
+    return found
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "channel show": channel_show,
+    "channel set": channel_set,
+    "channel switch": channel_switch,
+    "channel remove": channel_remove,
+    "channel key add": channel_key_add,
+    "channel key remove": channel_key_remove,
+}

@@ -1,0 +1,27 @@
+"""What the commands that edit the catalog have in common.
+
+Rules: an edit is one change, and answers with what it changed; where the catalog comes from a
+file, no command edits it, since the next reload would undo that. This module must not know any
+command.
+"""
+
+from proxy.app.control import CommandError
+from proxy.app.office import Office
+from proxy.core.actions.refusals import READ_ONLY
+from proxy.storage import edits
+
+
+def check_editable(office: Office) -> None:
+    """Raise CommandError where the catalog comes from a file."""
+    if office.catalog_file:
+        raise CommandError(
+            f"{READ_ONLY}, {office.catalog_file}", "edit that file, then reload the relay"
+        )
+
+
+async def edited(office: Office, *wanted: edits.Edit) -> list[dict[str, str]]:
+    """Do some edits as one change; returns what changed. Raises CommandError, ValueError."""
+    check_editable(office)
+    master, now = office.secrets.master, office.clock()
+    changes = await office.change(lambda c: edits.edit(c, list(wanted), master=master, now=now))
+    return [change._asdict() for change in changes]
