@@ -1,7 +1,8 @@
 """OpenAI Responses requests: where the prompt's text is, and what makes output nobody sees.
 
-Rules: reads only the members named here; of an input that is there no shape is an error here:
-what is not known counts as text in its raw JSON, which leans up. What can be carried to another
+Rules: reads only the members named here; of an input that is there no shape is an error here,
+but for items that are named and not sent, which may be another user's: what is not known counts
+as text in its raw JSON, which leans up. What can be carried to another
 form is judged elsewhere (core/translation/responses_incoming.py). This module must not know how
 bodies are scanned or edited, or any socket.
 
@@ -45,7 +46,9 @@ class _Part(msgspec.Struct, gc=False):
     filename: str | None = None
 
 
-_Content = str | list[_Part] | None
+_Content = str | list[_Part] | dict[str, Raw] | None
+_REFERENCE = (None, "item_reference")
+"""The type of an item that is named and not sent; the SDK lets it be left out."""
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -130,7 +133,7 @@ def _has_server_tools(tools: Raw) -> bool:
 def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:
     """Collect the prompt of a Responses body from its top-level `members`.
 
-    `model` chooses the figure for an image (core/openai.py).
+    `model` chooses the figure for an image (core/openai.py). Raises RelayError.
     """
     pieces: list[str] = []
     fixed = prompts.MESSAGE_TOKENS
@@ -173,9 +176,17 @@ def hidden_output(members: Mapping[str, Raw]) -> bool:
 def _read_item(item: _Item, model: str, pieces: list[str]) -> int:
     """Append the texts of `item` to `pieces`; return the fixed tokens of its media."""
     fixed = 0
+    if item.type in _REFERENCE and item.content is None:
+        raise invalid(
+            "input",
+            "names an item that is kept at the provider, where all users share one account; go "
+            "on with `previous_response_id`, or send the item itself",
+        )
     for content in (item.content, item.output, item.summary):
         if isinstance(content, str):
             pieces.append(content)
+        elif isinstance(content, dict):  # a screenshot of a computer, and what is newer than this
+            fixed += openai.image_tokens(model, low=False)
         elif content is not None:
             fixed += sum([_read_part(part, model, pieces) for part in content])
     texts = (item.name, item.arguments, item.input)

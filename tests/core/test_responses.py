@@ -43,6 +43,28 @@ def test_what_cannot_be_answered_or_billed_is_refused(
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "item_reference", "id": "msg_1"},
+        {"type": None, "id": "msg_1"},
+        {"id": "msg_1"},
+        {"id": "msg_1", "content": None},
+    ],
+)
+def test_an_item_that_is_named_and_not_sent_is_refused(item: dict[str, object]) -> None:
+    said = {"role": "user", "content": "hi"}
+    shot = {"type": "computer_call_output", "output": {"type": "computer_screenshot"}}
+    with pytest.raises(RelayError, match="previous_response_id"):
+        read([said, shot, item])
+
+
+def test_a_screenshot_counts_as_an_image() -> None:
+    shot = {"type": "computer_call_output", "output": {"type": "computer_screenshot"}}
+    image = {"role": "user", "content": [{"type": "input_image"}]}
+    assert read([shot]).fixed_tokens == read([image]).fixed_tokens > FRAMING
+
+
 def test_a_body_without_input_is_refused() -> None:
     with pytest.raises(RelayError, match="`input` is required"):
         responses.check({})
