@@ -19,6 +19,9 @@ from proxy.app.commands import (
     keys,
     ledger,
     models,
+    people,
+    sign_ins,
+    teams,
     usage,
     users,
     wallets,
@@ -26,14 +29,28 @@ from proxy.app.commands import (
 from proxy.app.commands.shapes import Handler, split_remedy
 from proxy.app.control import CommandError
 from proxy.app.office import Office
-from proxy.core.actions.action import LOCAL, Action, Actor, Arguments, OfSelf, Role
+from proxy.core.actions.action import LOCAL, Action, Actor, Arguments, OfSelf, Role, Via
 from proxy.core.actions.table import ACTIONS
-from proxy.storage import audit, people
+from proxy.storage import audit
+from proxy.storage.people import OWNER, membership
 from proxy.storage.ports import KeeperUnavailableError
 
 HANDLERS: Final[Mapping[str, Handler]] = {
     name: handler
-    for domain in (catalog, channels, groups, keys, ledger, models, usage, users, wallets)
+    for domain in (
+        catalog,
+        channels,
+        groups,
+        keys,
+        ledger,
+        models,
+        people,
+        sign_ins,
+        teams,
+        usage,
+        users,
+        wallets,
+    )
     for name, handler in domain.HANDLERS.items()
 }
 
@@ -43,7 +60,8 @@ async def run(
 ) -> object:
     """Do one command by name. Raises CommandError."""
     action = ACTIONS.get(command)
-    if action is None:
+    # What is the console's own does not exist for anybody who comes through the admin API.
+    if action is None or (actor.via is Via.API and not action.exposed):
         raise CommandError(f"unknown command {command!r}", "sluice --help lists them")
     try:
         given = msgspec.convert(arguments, action.arguments)
@@ -69,11 +87,11 @@ async def _permit(office: Office, action: Action, given: Arguments, actor: Actor
     wallet, person = getattr(given, "user", None), actor.person
     belongs = None
     if isinstance(wallet, str) and person is not None:
-        belongs = await office.read(lambda c: people.membership(c, person, wallet))
+        belongs = await office.read(lambda c: membership(c, person, wallet))
     if belongs is None:
         # The same words for a wallet of others and for none, so that nobody learns of either.
         raise CommandError(f"there is no wallet {wallet!r} of yours")
-    return msgspec.structs.replace(actor, owner=belongs == people.OWNER)
+    return msgspec.structs.replace(actor, owner=belongs == OWNER)
 
 
 async def _audited(office: Office, action: Action, given: Arguments, actor: Actor) -> object:

@@ -10,6 +10,9 @@ from proxy.core.actions import (
     keys,
     ledger,
     models,
+    people,
+    sign_ins,
+    teams,
     usage,
     users,
     wallets,
@@ -18,6 +21,19 @@ from proxy.core.actions.action import Action
 
 ACTIONS: Final[Mapping[str, Action]] = {
     action.name: action
-    for domain in (catalog, channels, groups, keys, ledger, models, usage, users, wallets)
+    for domain in (
+        catalog,
+        channels,
+        groups,
+        keys,
+        ledger,
+        models,
+        people,
+        sign_ins,
+        teams,
+        usage,
+        users,
+        wallets,
+    )
     for action in domain.ACTIONS
 }
