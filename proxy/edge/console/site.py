@@ -15,6 +15,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from proxy.core.actions.action import Role
+from proxy.edge import log
 from proxy.edge.console import guard
 from proxy.edge.console.assets import CACHE_CONTROL, PREFIX
 from proxy.edge.console.keeper_line import KeeperGoneError, Refused
@@ -74,7 +75,12 @@ class Site:
             except KeeperGoneError as gone:
                 return await self._away(request, str(gone), gone.remedy)
             except sqlite3.Error as error:
-                return await self._away(request, str(error))
+                return await self._away(request, error=error)
+            except web.HTTPException as refusal:  # aiohttp's own, such as a form that is too large
+                return Visit(self._surroundings, request).problem(refusal.status)
+            except Exception as error:  # noqa: BLE001 - the last resort of the pages
+                log.get().error("page failed", path=request.path, error=repr(error))
+                return Visit(self._surroundings, request).problem(500)
             visit.take_leave(response)
             return response
 
@@ -93,12 +99,20 @@ class Site:
         try:
             visit = await see(self._surroundings, request)
         except sqlite3.Error as error:
-            return await self._away(request, str(error))
+            return await self._away(request, error=error)
         return visit.problem(404)
 
     async def _away(
-        self, request: web.Request, reason: str, remedy: str = ""
+        self,
+        request: web.Request,
+        reason: str = "",
+        remedy: str = "",
+        *,
+        error: sqlite3.Error | None = None,
     ) -> web.StreamResponse:
+        """Say that keeper or file cannot be reached; what the file said is for the log alone."""
+        if error is not None:
+            log.get().error("page failed", path=request.path, error=repr(error))
         await self._surroundings.forget_reader()
         visit = Visit(self._surroundings, request)
         response = visit.problem(503, reason, remedy)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import jinja2
 import pytest
 
+from proxy.core.entities import Verdict
 from proxy.edge.console.render import (
     FOLDER,
     Renderer,
@@ -46,6 +47,17 @@ def test_roles_may_be_members_of_an_enumeration() -> None:
     seen = visit(role=SimpleNamespace(name="OPERATOR"))
     page = gallery(seen)
     assert 'href="/operator/audit"' in page
+
+
+def test_every_verdict_has_its_words(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        "{% import 'macros.html' as ui with context %}{{ ui.verdict(verdict) }}"
+    )
+    renderer = Renderer(folders=(tmp_path, FOLDER))
+    for verdict in Verdict:
+        said = renderer.render("a.html", language="zh", verdict=verdict, visit=visit())
+        assert "badge" in said
+        assert verdict.value not in said
 
 
 def test_everything_is_escaped_and_a_missing_name_is_an_error(tmp_path: Path) -> None:

@@ -1,9 +1,16 @@
+import socket
+import sqlite3
+from io import BytesIO
 from pathlib import Path
+
+from aiohttp import web
 
 from proxy.edge.console import guard, sessions, visit
 from proxy.edge.console.pages import ROUTES
-from proxy.edge.console.site import Site
+from proxy.edge.console.routes import Route
+from proxy.edge.console.site import FORM_BYTES_MAX, Site
 from proxy.edge.console.surroundings import Surroundings
+from proxy.edge.console.visit import Visit
 from tests.edge.console.consoles import SECRET, Browser, World, in_console
 
 
@@ -98,3 +105,38 @@ def test_every_route_is_said_once() -> None:
     named = [(route.method, route.path) for route in ROUTES]
     assert len(named) == len(set(named))
     assert Site.__init__.__annotations__["surroundings"] is Surroundings
+
+
+def test_a_page_that_fails_says_so_and_nothing_of_its_inside(tmp_path: Path) -> None:
+    async def broken(_seen: Visit) -> web.StreamResponse:
+        raise RuntimeError("the secret inside")
+
+    async def away(_seen: Visit) -> web.StreamResponse:
+        raise sqlite3.OperationalError("no such table: inside")
+
+    async def test(world: World) -> None:
+        routes = [
+            Route("GET", "/broken", None, broken),
+            Route("GET", "/away", None, away),
+            Route("POST", "/form", None, broken),
+        ]
+        listener = socket.create_server(("127.0.0.1", 0))
+        site = Site(world.surroundings, routes)
+        host, port = await site.start_on(listener)
+        try:
+            async with Browser(f"http://{host}:{port}", None, {}) as anybody:
+                page = await anybody.get("/broken")
+                assert (page.status, "inside" in page.text) == (500, False)
+                assert "Something broke here" in page.text
+                page = await anybody.get("/away")
+                assert (page.status, "inside" in page.text) == (503, False)
+                assert page.headers["retry-after"] == "2"
+                form = BytesIO(b"text=" + b"x" * FORM_BYTES_MAX)
+                kind = {"content-type": "application/x-www-form-urlencoded"}
+                page = await anybody.ask("POST", "/form", form, {"origin": anybody.url} | kind)
+                assert (page.status, "That is too large" in page.text) == (413, True)
+        finally:
+            await site.stop()
+            listener.close()
+
+    in_console(tmp_path, test)
