@@ -109,7 +109,7 @@ def _move_balances(database: sqlite3.Connection, model: int, times: int) -> None
             )
 
 
-def _histogram(page: str) -> dict[float, float]:
+def histogram(page: str) -> dict[float, float]:
     """Cumulative counts by upper bound in seconds, all label sets added."""
     found: dict[float, float] = {}
     for bound, value in re.findall(
@@ -150,9 +150,9 @@ def commit_wait(bench: Bench, directory: Path, mock: Mock, calls: int) -> list[W
     try:
         for case in (STREAMS, PLAIN):
             bench.warm_up(relay, case)
-            before = _histogram(relay.metrics())
+            before = histogram(relay.metrics())
             result = bench.measure(relay, case, 1)
-            after = _histogram(relay.metrics())
+            after = histogram(relay.metrics())
             counted = {bound: value - before.get(bound, 0.0) for bound, value in after.items()}
             median, _ = quantile(counted, 0.5)
             tail, beyond = quantile(counted, 0.99)

@@ -331,8 +331,15 @@ class Sluice:
         key: str = json.loads(said)["key"]
         return key
 
-    def start(self, key: str, program: Sequence[str] = SERVE, *, workers: int = 1) -> Relay:
-        """Serve; the same data directory may be started again."""
+    def start(
+        self,
+        key: str,
+        program: Sequence[str] = SERVE,
+        *,
+        workers: int = 1,
+        settings: Sequence[str] = ("console_listen=",),
+    ) -> Relay:
+        """Serve; the same data directory may be started again. `settings`: NAME=VALUE each."""
         port, operations = free_ports(2)
         child = Child(
             [
@@ -346,6 +353,7 @@ class Sluice:
                 "--operations",
                 f"127.0.0.1:{operations}",
                 *(("--set", f"workers={workers}") if workers > 1 else ()),
+                *(word for each in settings for word in ("--set", each)),
             ],
             self.home / "output.log",
             self.environment(),

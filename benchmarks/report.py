@@ -27,6 +27,7 @@ _TITLES = {
     "money": "Money on against off",
     "translation": "Translated events against events of the caller's own dialect",
     "services_memory": "Memory of large bodies (bytes)",
+    "console": "Streams beside a user of the console",
     "workers": "Two workers against one process",
 }
 _NAMESPACE = "http://www.w3.org/2000/svg"

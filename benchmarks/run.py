@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks import report, services, targets, translation, workers
+from benchmarks import console, report, services, targets, translation, workers
 from benchmarks.capacity import capacity
 from benchmarks.cases import BESIDE_ROUNDS, CASES, QUICK, Plan
 from benchmarks.commit_wait import commit_wait
@@ -50,7 +50,7 @@ from benchmarks.targets import RESULTS
 
 STEPS = (
     "instructions", "syscalls", "memory", "capacity", "commit", "money", "workers", "translation",
-    "services_memory",
+    "services_memory", "console",
 )  # fmt: skip
 Section = dict[str, list[dict[str, Any]]]
 
@@ -251,6 +251,13 @@ def run_services(rig: Rig) -> None:
     rig.sections["services_memory"] = [each.record() for each in found]
 
 
+def run_console(rig: Rig) -> None:
+    """Streams with and without somebody who works the console hard."""
+    say("\nstreams beside a user of the console")
+    found = console.compare(rig.bench, rig.directory, rig.mock, rig.options.rounds)
+    rig.sections["console"] = [each.record() for each in found]
+
+
 def guarded(rig: Rig, name: str, action: Callable[[], None]) -> None:
     """Let a part that cannot be measured not take the others' figures with it."""
     began = time.monotonic()
@@ -386,6 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "workers": lambda: run_workers(rig),
             "translation": lambda: run_translation(rig),
             "services_memory": lambda: run_services(rig),
+            "console": lambda: run_console(rig),
         }
         for step in steps:
             guarded(rig, step, actions[step])

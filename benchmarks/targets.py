@@ -8,6 +8,7 @@ it. A figure from a void case meets nothing. What was not measured is said to be
 """
 
 import json
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -158,6 +159,21 @@ def _larger(what: str) -> Find:
     return find
 
 
+def _beside(name: str) -> Find:
+    """The median over the pairs of rounds with and without a user of the console."""
+
+    def find(results: Results) -> Measured | None:
+        pairs = results.sections.get("console", ())
+        if not pairs:
+            return None
+        ratios = sorted(record[name] for record in pairs)
+        spread = f"{ratios[0]:.2f}–{ratios[-1]:.2f}"
+        void = any(record["void"] for record in pairs)
+        return Measured(statistics.median(ratios), spread, void)
+
+    return find
+
+
 def _peer(case: str, *, litellm: bool) -> Find:
     def peers(relay: str) -> bool:
         return relay not in RIG and relay.startswith("litellm") == litellm
@@ -276,6 +292,10 @@ TARGETS = (
         _named("workers", "what", "CPU of two workers ÷ one process, per event", "ratio"),
         1.15,
     ),
+    Target(
+        "–", "commit wait p99, with a user of the console ÷ without", _beside("commit_ratio"), 1.2
+    ),
+    Target("–", "gap p99, with a user of the console ÷ without", _beside("gap_ratio"), 1.2),
     *(
         Target("–", f"CPC, {pair}", _named("translation", "what", pair, "ratio"), 3)
         for pair in (
