@@ -350,6 +350,8 @@ class Sluice:
                 str(self.data),
                 "--listen",
                 f"127.0.0.1:{port}",
+                "--console",
+                "",
                 "--operations",
                 f"127.0.0.1:{operations}",
                 *(("--set", f"workers={workers}") if workers > 1 else ()),

@@ -104,6 +104,7 @@ def main() -> None:
             "data_dir": options.data,
             "listen": options.listen,
             "operations_listen": options.operations,
+            "console_listen": "",
         },
     )
     uvloop.run(serve(settings, open_listeners(settings)))

@@ -23,6 +23,8 @@ LINE_BYTES_MAX = 65_536
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
 """What a supervisor handles, and a child must start without."""
 UNNUMBERED = -1
+TASK = "SLUICE_CONSOLE"
+"""Set for a program that shall be the console of a relay with one process (console_program.py)."""
 
 
 class Role(StrEnum):

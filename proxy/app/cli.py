@@ -7,6 +7,7 @@ failed, 2 wrong usage. This module must not know how a command is done.
 """
 
 import asyncio
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,7 @@ from proxy.app import (
     show,
     toml,
 )
+from proxy.app.children import TASK
 from proxy.app.commands.shapes import split_remedy
 from proxy.app.control import CommandError
 from proxy.app.directory import DirectoryError
@@ -40,6 +42,14 @@ from proxy.storage.verify import verify
 
 class Main(click.Group):
     """Turns what commands raise into an error line with a remedy and exit status 1."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command, or be the console that a relay wants beside it."""
+        if TASK in os.environ:
+            from proxy.app import console_program  # noqa: PLC0415 - loads the whole console
+
+            console_program.main(os.environ)
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; see the class."""
@@ -71,6 +81,7 @@ def main() -> None:
 @DATA_OPTION
 @click.option("--listen", metavar="HOST:PORT", help="Where clients call.")
 @click.option("--operations", metavar="HOST:PORT", help="Where /metrics and health answer.")
+@click.option("--console", metavar="HOST:PORT", help='Where the console answers; "" for none.')
 @click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Any other setting.")
 @click.option("--demo", is_flag=True, help="Start a demo upstream that needs no key.")
 @click.option(
@@ -99,6 +110,7 @@ def serve(
     data: str | None,
     listen: str | None,
     operations: str | None,
+    console: str | None,
     sets: tuple[str, ...],
     demo: bool,
     upstreams: tuple[str, ...],
@@ -108,7 +120,12 @@ def serve(
     """Run the relay until SIGTERM; SIGHUP reloads the settings."""
     from proxy.app import serve as serving  # noqa: PLC0415 - loads the whole relay
 
-    given = {"data_dir": data, "listen": listen, "operations_listen": operations}
+    given = {
+        "data_dir": data,
+        "listen": listen,
+        "operations_listen": operations,
+        "console_listen": console,
+    }
     flags: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     for text in sets:
         name, separator, value = text.partition("=")

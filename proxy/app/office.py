@@ -96,8 +96,33 @@ def load_secrets(
     return secrets
 
 
+def load_console_secret(
+    directory: DataDirectory, settings: Settings, environ: Mapping[str, str] | None = None
+) -> bytes:
+    """Read what the console signs sessions with, as `load_secrets` does. Raises SecretError.
+
+    A new one is made whenever there is none: nothing in the database depends on it, and people
+    only have to sign in again.
+    """
+    credentials = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY", "")
+    return _load_secret(
+        "console",
+        credentials,
+        "console_secret_file",
+        settings.console_secret_file,
+        directory,
+        renewable=True,
+    )
+
+
 def _load_secret(
-    name: str, credentials: str, setting: str, named: str, directory: DataDirectory
+    name: str,
+    credentials: str,
+    setting: str,
+    named: str,
+    directory: DataDirectory,
+    *,
+    renewable: bool = False,
 ) -> bytes:
     if credentials:
         try:
@@ -116,7 +141,7 @@ def _load_secret(
     try:
         return read_secret(path)
     except FileNotFoundError:
-        if directory.database.exists():
+        if directory.database.exists() and not renewable:
             raise SecretError(
                 f"{path} is missing, but {directory.database} was made with one",
                 "restore it from the backup, or name its file by the credential "

@@ -17,6 +17,7 @@ from typing import Any
 import uvloop
 
 from proxy.app import seed
+from proxy.app.addresses import Bound
 from proxy.app.children import Assignment, Order, Role
 from proxy.app.commands import runner
 from proxy.app.console import run_console
@@ -207,12 +208,25 @@ async def _reload(office: Office, settings: Settings, orders: Orders) -> None:
 
 
 async def _show(assignment: Assignment, settings: Settings, listeners: Listeners) -> int:
+    from proxy.app.console_site import ConsoleSite, give_way  # noqa: PLC0415 - pages, for it alone
+
+    give_way()
     orders = await Orders.listen(assignment.link)
     listener = listeners.operations[0].dup()
+    bound = Bound.of(listeners)
+    site = ConsoleSite(bound.completing(settings)) if listeners.console else None
+    if site is not None:
+        await site.start(listeners.console)
     listeners.close()
     directory = DataDirectory(settings.data_path)
     stopping = asyncio.Event()
-    orders.on_reload = lambda wanted: log.configure(wanted.log_level, wanted.log_format)
+
+    def reload(wanted: Settings) -> None:
+        log.configure(wanted.log_level, wanted.log_format)
+        if site is not None:
+            site.reload(bound.completing(wanted))
+
+    orders.on_reload = reload
     showing = asyncio.ensure_future(
         run_console(
             partial(ConsoleLink.connect, directory.port),
@@ -226,6 +240,8 @@ async def _show(assignment: Assignment, settings: Settings, listeners: Listeners
     await _unless(showing, orders.leave())
     stopping.set()
     await showing
+    if site is not None:
+        await site.stop()
     listener.close()
     orders.close()
     return 0

@@ -20,17 +20,19 @@ import uvloop
 
 import proxy
 from proxy.app import processes, seed, upgrade
+from proxy.app.addresses import Bound, shown_address
 from proxy.app.check import check_files
 from proxy.app.commands import runner
+from proxy.app.console_beside import ConsoleBeside
 from proxy.app.control import CommandError, ControlServer
 from proxy.app.demo import start_demo
 from proxy.app.directory import DataDirectory
 from proxy.app.notify import READY, STOPPING, extend_timeout, notify, reloading, status
-from proxy.app.office import Office, load_secrets, open_office
+from proxy.app.office import Office, load_console_secret, load_secrets, open_office
 from proxy.app.provision import apply_file, provision
 from proxy.app.seed import Seeded, Upstream
 from proxy.app.settings import Settings, SettingsError, host_and_port, load
-from proxy.app.sockets import Listeners, bound_address, more, open_listeners
+from proxy.app.sockets import Listeners, more, open_listeners, take_console
 from proxy.app.supervisor import Supervisor
 from proxy.app.upgrade import Inherited
 from proxy.app.watchdog import watchdog
@@ -88,6 +90,7 @@ def _run_many(settings: Settings, options: Options, inherited: Inherited | None)
     else:
         listeners = inherited.listeners
         listeners.clients += more(listeners.clients, settings.workers)
+        _take_new_console(listeners, settings)
 
     def announce(said: Mapping[str, Any]) -> None:
         _announce(listeners, settings, Seeded.read(said.get("seeded")))
@@ -107,8 +110,18 @@ def _run_many(settings: Settings, options: Options, inherited: Inherited | None)
     os._exit(status)
 
 
+def _take_new_console(listeners: Listeners, settings: Settings) -> None:
+    """Listen for a console that the program before this one did not have; calls go on without."""
+    try:
+        take_console(listeners, settings)
+    except CommandError as error:
+        log.get().error("there is no console", reason=error.message, remedy=error.remedy)
+
+
 async def _serve(settings: Settings, options: Options, listeners: Listeners) -> int:
     directory = DataDirectory(settings.data_path)
+    if settings.console_listen:
+        load_console_secret(directory, settings)  # a bad one refuses the start, as others do
     demo = await start_demo() if options.demo else None
     try:
         upstreams = [*options.upstreams]
@@ -139,10 +152,12 @@ async def _relay(
             catalog_file=settings.catalog_file,
         )
         control = ControlServer(directory.control, partial(runner.run, office))
+        console = ConsoleBeside(listeners, settings)
         await control.start()
         try:
             address = _announce(listeners, settings, seeded)
-            reloader = Reloader(relay, office, options, settings)
+            console.start()
+            reloader = Reloader(relay, office, options, settings, console)
             dog = watchdog(relay.keeper.beat)
             beating = None if dog is None else asyncio.ensure_future(dog.run())
             notify(READY, status(f"serving on {address}"))
@@ -152,6 +167,7 @@ async def _relay(
                 if beating is not None:
                     beating.cancel()
         finally:
+            await console.stop()
             await control.stop()
     finally:
         await relay.stop()
@@ -160,11 +176,12 @@ async def _relay(
 
 def _announce(listeners: Listeners, settings: Settings, seeded: Seeded | None) -> str:
     """Print the banner, once in the life of a relay; returns the address in it."""
-    address = shown_address(*bound_address(listeners.clients[0]))
-    sys.stdout.write(banner(address, settings, seeded) + "\n")
+    bound = Bound.of(listeners)
+    console = bound.completing(settings).console_url if listeners.console else ""
+    sys.stdout.write(banner(bound.clients, settings, seeded, console) + "\n")
     sys.stdout.flush()
-    log.get().info("serving", address=address, version=proxy.__version__)
-    return address
+    log.get().info("serving", address=bound.clients, console=console, version=proxy.__version__)
+    return bound.clients
 
 
 class Signals:
@@ -230,6 +247,7 @@ class Reloader:
     office: Office
     options: Options
     settings: Settings
+    console: ConsoleBeside | None = None
 
     async def run(self, told: asyncio.Event) -> None:
         """Reload each time `told` is set, until cancelled."""
@@ -260,6 +278,8 @@ class Reloader:
             return
         log.configure(wanted.log_level, wanted.log_format)
         self.relay.reload(wanted)
+        if self.console is not None:
+            self.console.reload(wanted)
         self.settings = wanted
         for name in kept:
             log.get().warning("setting needs a restart to change", setting=name)
@@ -278,11 +298,13 @@ def _refused(reason: str, remedy: str, line: int | None) -> None:
     log.get().error("reload refused, old settings stay", line=line, reason=reason, remedy=remedy)
 
 
-def banner(address: str, settings: Settings, seeded: Seeded | None) -> str:
-    """What a person wants to read when the relay has started."""
+def banner(address: str, settings: Settings, seeded: Seeded | None, console: str = "") -> str:
+    """What a person wants to read when the relay has started; `console` is its URL, if any."""
     url = f"http://{address}"
     operations = shown_address(*host_and_port(settings.operations_listen))
     where = f"operations http://{operations}, data {settings.data_path}"
+    if console:
+        where = f"console {console}, {where}"
     lines = [f"Sluice {proxy.__version__} on {url}  ({where})"]
     if seeded is None:
         return lines[0]
@@ -294,6 +316,8 @@ def banner(address: str, settings: Settings, seeded: Seeded | None) -> str:
         ]
     else:
         lines += ["", "  Keys and data are as before; `sluice key add` makes another key."]
+    if console:
+        lines += ["", f"  Console, in your browser:  {console}"]
     model = seeded.models[0] if seeded.models else "MODEL"
     return "\n".join([*lines, "", "  Try it:", "", *curl(url, seeded.key or "$SLUICE_KEY", model)])
 
@@ -310,9 +334,3 @@ def curl(url: str, key: str, model: str) -> list[str]:
         f"    -d '{body}'",
         "",
     ]
-
-
-def shown_address(host: str, port: int) -> str:
-    """`host:port` as a client on this machine may use it."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -24,7 +24,8 @@ PASSED_FIRST = 3
 """The first descriptor systemd passes (SD_LISTEN_FDS_START)."""
 PASSED_MAX = 256
 OPERATIONS_NAME = "operations"
-"""`FileDescriptorName=` of the operations listener begins so; all others are for clients."""
+CONSOLE_NAME = "console"
+"""`FileDescriptorName=` of these listeners begins so; all others are for clients."""
 IN_USE_SECONDS_MAX = 4.0
 """How long the last relay's workers may take to leave after their supervisor was killed."""
 IN_USE_PAUSE_SECONDS = 0.05
@@ -37,6 +38,7 @@ class Listeners:
 
     clients: list[socket.socket] = field(default_factory=list)
     operations: list[socket.socket] = field(default_factory=list)
+    console: list[socket.socket] = field(default_factory=list)
     demo: list[socket.socket] = field(default_factory=list)
     passed: bool = False
 
@@ -48,7 +50,7 @@ class Listeners:
 
     def all(self) -> list[socket.socket]:
         """Every socket once."""
-        return [*self.clients, *self.operations, *self.demo]
+        return [*self.clients, *self.operations, *self.console, *self.demo]
 
     def close(self) -> None:
         """Close this process's hold on all of them."""
@@ -62,7 +64,8 @@ def open_listeners(
     """Take what systemd passed, else bind what the settings say; `demo` adds a loopback one.
 
     With two or more workers there is one client socket for each slot and address, and an
-    operations socket. Blocks. Raises OSError, CommandError.
+    operations socket. The console's are taken last, so that its address is never the one that
+    another relay is refused for. Blocks. Raises OSError, CommandError.
     """
     found = passed_listeners(os.environ if environ is None else environ)
     many = settings.workers > 1
@@ -73,10 +76,32 @@ def open_listeners(
             found.operations = bind(settings.operations_listen, 1, patient=True)
         if demo:
             found.demo = bind("127.0.0.1:0", 1)
+        take_console(found, settings)
     except BaseException:
         found.close()
         raise
     return found
+
+
+def take_console(found: Listeners, settings: Settings) -> None:
+    """Complete `found` by the console's sockets, or leave those out that nobody would accept on.
+
+    Blocks. Raises OSError, CommandError.
+    """
+    if not settings.console_listen:
+        for each in found.console:
+            each.close()
+        found.console = []
+    elif not found.console:
+        try:
+            # Patient: the console of a relay that was killed lives a moment longer.
+            found.console = bind(settings.console_listen, 1, patient=True)
+        except OSError as error:
+            raise CommandError(
+                f"console_listen: {error.strerror or error}",
+                "stop what listens there (ss -ltnp names it), set console_listen to another "
+                'address, or to "" for no console',
+            ) from None
 
 
 def passed_listeners(environ: MutableMapping[str, str]) -> Listeners:
@@ -92,7 +117,12 @@ def passed_listeners(environ: MutableMapping[str, str]) -> Listeners:
     for number in range(min(int(given["LISTEN_FDS"]), PASSED_MAX)):
         each = adopt(PASSED_FIRST + number)
         name = names[number] if number < len(names) else ""
-        (found.operations if name.startswith(OPERATIONS_NAME) else found.clients).append(each)
+        kind = found.clients
+        if name.startswith(OPERATIONS_NAME):
+            kind = found.operations
+        elif name.startswith(CONSOLE_NAME):
+            kind = found.console
+        kind.append(each)
         found.passed = True
     return found
 

@@ -58,6 +58,7 @@ def replace_program(
         "passed": listeners.passed,
         "clients": [each.fileno() for each in listeners.clients],
         "operations": [each.fileno() for each in listeners.operations],
+        "console": [each.fileno() for each in listeners.console],
         "demo": [each.fileno() for each in listeners.demo],
         "children": [
             {
@@ -105,6 +106,7 @@ def take_over(environ: MutableMapping[str, str]) -> Inherited | None:
     listeners = Listeners(
         clients=[adopt(each) for each in state["clients"]],
         operations=[adopt(each) for each in state["operations"]],
+        console=[adopt(each) for each in state.get("console", ())],  # none before there was one
         demo=[adopt(each) for each in state["demo"]],
         passed=state["passed"],
     )

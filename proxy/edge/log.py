@@ -27,7 +27,7 @@ FIELDS = frozenset(
         *("charge_nano", "input_tokens", "output_tokens", "duration_ms", "ttft_ms", "attempts"),
         *("delivered_bytes", "delivered_events", "reason", "remedy", "error", "where", "line"),
         *("address", "path", "signal", "setting", "count", "seconds", "version", "logger"),
-        *("role", "worker", "process"),
+        *("role", "worker", "process", "console"),
     }
 )
 TEXT_CHARACTERS_MAX = 2000

@@ -18,7 +18,7 @@ import pytest
 from proxy.app import serve
 from proxy.app.control import ask
 from proxy.app.seed import Seeded
-from proxy.app.serve import Options, banner, curl, shown_address
+from proxy.app.serve import Options, banner, curl
 from proxy.app.settings import Settings, parse
 
 
@@ -101,7 +101,8 @@ def served(data: Path, *arguments: str, plain: bool = False) -> Iterator[Process
         "--data",
         str(data),
     ]
-    command += ["--listen", "127.0.0.1:0", "--operations", f"127.0.0.1:{operations}", *arguments]
+    command += ["--listen", "127.0.0.1:0", "--operations", f"127.0.0.1:{operations}"]
+    command += ["--console", "", *arguments]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process = Process(child, operations)
     process.plain = plain
@@ -232,7 +233,7 @@ def test_an_address_in_use_says_so(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "proxy.app.cli", "serve", "--data", str(tmp_path)]
-        command += ["--listen", f"127.0.0.1:{port}", "--operations", "127.0.0.1:0"]
+        command += ["--listen", f"127.0.0.1:{port}", "--operations", "127.0.0.1:0", "--console", ""]
         result = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert result.returncode == 1
     assert b"address already in use" in result.stderr
@@ -256,12 +257,6 @@ def test_the_printed_command_is_one_curl_of_valid_json() -> None:
     assert body
     assert orjson.loads(body[1])["stream"] is True
     assert text.count("\\\n") == 3
-
-
-def test_addresses_are_shown_as_they_can_be_called() -> None:
-    assert shown_address("0.0.0.0", 1) == "127.0.0.1:1"
-    assert shown_address("::", 2) == "[::1]:2"
-    assert shown_address("10.0.0.1", 3) == "10.0.0.1:3"
 
 
 class FakeRelay:

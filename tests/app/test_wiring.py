@@ -59,7 +59,7 @@ class Running:
         (path / "data").mkdir(exist_ok=True)
         self.settings = Settings(
             data_dir=str(path / "data"), listen="127.0.0.1:0", operations_listen="127.0.0.1:0",
-            **settings,
+            console_listen="", **settings,
         )  # fmt: skip
         self._channels = channels
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()

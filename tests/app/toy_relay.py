@@ -34,6 +34,7 @@ class Toy:
         self.settings = Settings(
             listen="127.0.0.1:0",
             operations_listen="127.0.0.1:0",
+            console_listen="127.0.0.1:0",
             data_dir=str(directory),
             workers=workers,
             drain_seconds=30.0,

@@ -65,7 +65,8 @@ class CommandFailedError(AssertionError):
 class RelayProcess:
     """One relay; see the module docstring. `settings` are the rows of its settings file.
 
-    `program` is what `serve` is given to; commands always go to the real one.
+    `program` is what `serve` is given to; commands always go to the real one. `console`: with one,
+    which answers a moment after the relay is ready.
     """
 
     def __init__(
@@ -79,16 +80,18 @@ class RelayProcess:
         models: Mapping[str, Mapping[str, object]] | None = None,
         environment: Mapping[str, str] | None = None,
         program: Sequence[str] = SLUICE,
+        console: bool = False,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.data = directory / "data"
-        self.port, self.operations_port = free_ports(2)
+        self.port, self.operations_port, self.console_port = free_ports(3)
         self.settings_file = directory / "sluice.toml"
         self.catalog_file = directory / "catalog.toml"
         rows = {
             "listen": f"127.0.0.1:{self.port}",
             "operations_listen": f"127.0.0.1:{self.operations_port}",
+            "console_listen": f"127.0.0.1:{self.console_port}" if console else "",
             "data_dir": str(self.data),
             "catalog_file": str(self.catalog_file),
             **(settings or {}),
@@ -110,6 +113,11 @@ class RelayProcess:
     def operations_url(self) -> str:
         """Where health and metrics are."""
         return f"http://127.0.0.1:{self.operations_port}"
+
+    @property
+    def console_url(self) -> str:
+        """Where the console is, if there is one."""
+        return f"http://127.0.0.1:{self.console_port}"
 
     @property
     def process_id(self) -> int:

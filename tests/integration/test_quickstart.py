@@ -28,6 +28,7 @@ def run_command(data: Path) -> list[str]:
     command = shlex.split(dry.stdout.strip().splitlines()[-1])
     assert command[:3] == ["exec", ".venv/bin/sluice", "serve"]
     free = ["--listen", "127.0.0.1:0", "--operations", "127.0.0.1:0"]
+    free += ["--console", "127.0.0.1:0"]
     return [*SLUICE, *command[2:], *free]
 
 

@@ -33,7 +33,8 @@ def data(tmp_path: Path) -> Path:
 def serve(data: Path, workers: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [*SLUICE, "serve", "--data", str(data), "--set", f"workers={workers}",
-         "--listen", "127.0.0.1:0", "--operations", "127.0.0.1:0"],
+         "--listen", "127.0.0.1:0", "--operations", "127.0.0.1:0",
+         "--console", ""],
         cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip

@@ -34,15 +34,17 @@ class Site:
     def __init__(self, surroundings: Surroundings, routes: Sequence[Route] = ROUTES) -> None:
         self._surroundings = surroundings
         self._routes = routes
-        self._runner: web.AppRunner | None = None
+        self._runners: list[web.AppRunner] = []
 
     async def start_on(self, listener: socket.socket) -> tuple[str, int]:
-        """Accept on a duplicate of a listening socket that others keep open. Raises OSError."""
+        """Accept on a duplicate of a listening socket that others keep open. Raises OSError.
+
+        May be called for several: `localhost` has two.
+        """
         app = web.Application(client_max_size=FORM_BYTES_MAX)
-        policy = guard.headers(self._surroundings.options)
 
         async def prepare(_request: web.Request, response: web.StreamResponse) -> None:
-            for name, value in policy.items():
+            for name, value in guard.headers(self._surroundings.options).items():
                 response.headers.setdefault(name, value)
 
         app.on_response_prepare.append(prepare)
@@ -57,13 +59,13 @@ class Site:
         except OSError:
             await runner.cleanup()
             raise
-        self._runner = runner
+        self._runners.append(runner)
         return cast("tuple[str, int]", runner.addresses[0][:2])
 
     async def stop(self) -> None:
         """Stop answering; safe to call twice."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
+        runners, self._runners = self._runners, []
+        for runner in runners:
             await runner.cleanup()
         await self._surroundings.forget_reader()
 

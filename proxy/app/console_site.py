@@ -1,0 +1,60 @@
+"""The web console as one process has it: made from settings, on its listeners, reloaded, stopped.
+
+Rules: it gets what is public, its own secret, a connection that cannot write and a line to the
+keeper, so it has neither pepper nor master key; its process gives way to all others of the relay.
+This module must not know which process it is in, nor any page.
+"""
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import fields
+
+from proxy.app.directory import DataDirectory
+from proxy.app.office import load_console_secret
+from proxy.app.settings import Settings
+from proxy.edge.console.keeper_line import KeeperLine
+from proxy.edge.console.site import Site
+from proxy.edge.console.surroundings import Options, Surroundings
+
+NICENESS = 10
+"""A tenth of the weight of a process that serves calls (sched(7)): reports can wait for those."""
+
+
+def give_way() -> None:
+    """Let every other process of this relay go first, from now on and for good."""
+    os.nice(NICENESS)
+
+
+def options_of(settings: Settings) -> Options:
+    """What `settings` say for the console, name by name."""
+    return Options(**{each.name: getattr(settings, each.name) for each in fields(Options)})
+
+
+class ConsoleSite:
+    """From `start` to `stop`; `settings` have both URLs said (addresses.py)."""
+
+    def __init__(self, settings: Settings) -> None:
+        directory = DataDirectory(settings.data_path)
+        self._line = KeeperLine(directory.control)
+        self._surroundings = Surroundings(
+            database=directory.database,
+            keeper=self._line,
+            secret=load_console_secret(directory, settings),
+            options=options_of(settings),
+        )
+        self._site = Site(self._surroundings)
+
+    async def start(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept on duplicates of `listeners`. Raises OSError."""
+        for listener in listeners:
+            await self._site.start_on(listener)
+
+    def reload(self, settings: Settings) -> None:
+        """Put the reloadable settings in force for requests that come from now on."""
+        self._surroundings.options = options_of(settings)
+
+    async def stop(self) -> None:
+        """Stop accepting and end what is open; safe to call twice."""
+        await self._site.stop()
+        await self._line.close()
