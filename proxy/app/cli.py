@@ -19,6 +19,7 @@ import proxy
 from proxy.app import check as checking
 from proxy.app import (
     cli_examples,
+    cli_keys,
     cli_models,
     cli_secrets,
     cli_storage,
@@ -33,7 +34,7 @@ from proxy.app.directory import DirectoryError
 from proxy.app.seed import NO_KEY, USUAL_MODELS, Upstream, address_of, base_url_of
 from proxy.app.settings import SettingsError
 from proxy.app.target import CONFIG_OPTION, DATA_OPTION, Target, targeted
-from proxy.core.entities import BudgetPeriod, Dialect
+from proxy.core.entities import Dialect
 from proxy.core.money import format_usd
 from proxy.storage.secrets import SecretError
 from proxy.storage.sqlite import StorageError
@@ -183,51 +184,6 @@ def user_add(target: Target, name: str, plan: str | None, credit: str | None) ->
 def user_list(target: Target) -> None:
     """List users with their balances."""
     target.show(target.do("user list", {}))
-
-
-@main.group()
-def key() -> None:
-    """API keys of users."""
-
-
-@key.command("add")
-@targeted
-@click.argument("name")
-@click.option("--user", required=True, help="Whose key it is.")
-@click.option("--group", default="default", show_default=True, help="Resource group.")
-@click.option("--expires", metavar="WHEN", help="A span such as 30d, or a date.")
-@click.option("--budget", metavar="USD", help="What the key may spend per period.")
-@click.option("--budget-period", type=click.Choice([*BudgetPeriod]), default=BudgetPeriod.TOTAL)
-@click.option("--requests-per-minute", type=int)
-@click.option("--tokens-per-minute", type=int)
-@click.option("--concurrency", type=int)
-@click.option("--model", "models", multiple=True, help="Allow only these models.")
-@click.option("--network", "networks", multiple=True, metavar="CIDR", help="Allow only from here.")
-@click.option("--cache-seconds", type=int, help="Keep its answers so long and give them again.")
-def key_add(target: Target, **options: Any) -> None:
-    """Make a key and print it, once."""
-    for name in ("models", "networks"):
-        options[name] = options[name] or None
-    target.show(target.do("key add", options))
-    if not target.json:
-        click.echo("The key is shown only now and stored nowhere; keep it.", err=True)
-
-
-@key.command("list")
-@targeted
-@click.option("--user", help="Only this user's keys.")
-def key_list(target: Target, user: str | None) -> None:
-    """List keys, without their secrets."""
-    target.show(target.do("key list", {"user": user}))
-
-
-@key.command("disable")
-@targeted
-@click.argument("key")
-@click.option("--user", help="Whose key, if several have the name.")
-def key_disable(target: Target, key: str, user: str | None) -> None:
-    """Disable a key by id or name; its open streams are cut."""
-    target.show(target.do("key disable", {"key": key, "user": user}))
 
 
 @main.group()
@@ -426,6 +382,7 @@ def ledger_verify(target: Target) -> None:
 main.add_command(cli_storage.backup)
 main.add_command(cli_storage.restore)
 main.add_command(cli_models.models)
+main.add_command(cli_keys.key)
 main.add_command(cli_examples.examples)
 main.add_command(cli_storage.doctor)
 ledger.add_command(cli_storage.rollup)

@@ -1,10 +1,10 @@
 """Commands to a running relay: JSON lines over a unix socket that only its owner may open.
 
 Rules: one request line `{"command", "arguments", "actor"}`, one answer line
-`{"ok": true, "result"}` or `{"ok": false, "error", "remedy"}`; every line, wait and connection is
-bounded. What a command does is decided by the function given to the server; who asks may be told
-by `actor` (core/actions/action.py), which is believed: whoever may open the socket may do
-anything. This module must not know any command.
+`{"ok": true, "result"}` or `{"ok": false, "error", "remedy", "fields"?}`; every line, wait and
+connection is bounded. What a command does is decided by the function given to the server; who
+asks may be told by `actor` (core/actions/action.py), which is believed: whoever may open the
+socket may do anything. This module must not know any command.
 """
 
 import asyncio
@@ -32,12 +32,18 @@ Run = Callable[[str, Mapping[str, object], Actor], Awaitable[object]]
 
 
 class CommandError(Exception):
-    """A command cannot be done: `message` says why, `remedy` what to do (may be empty)."""
+    """A command cannot be done: `message` says why, `remedy` what to do (may be empty).
 
-    def __init__(self, message: str, remedy: str = "") -> None:
+    `fields`: what is wrong with single arguments, by their names.
+    """
+
+    def __init__(
+        self, message: str, remedy: str = "", fields: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.fields = dict(fields or {})
 
 
 class NotRunningError(Exception):
@@ -136,7 +142,7 @@ class ControlServer:
                 result = await self._run(command, arguments, actor)
             return orjson.dumps({"ok": True, "result": result}) + b"\n"
         except CommandError as error:
-            return _failed(error.message, error.remedy)
+            return _failed(error.message, error.remedy, error.fields)
         except TimeoutError:
             log.get().error("command took too long", reason=command, seconds=ANSWER_SECONDS_MAX)
             return _failed("the command took too long; it may still happen", "look before retrying")
@@ -178,7 +184,7 @@ def ask(path: Path, command: str, arguments: Mapping[str, object]) -> object:
             ) from None
     answer = orjson.loads(line)
     if not answer["ok"]:
-        raise CommandError(answer["error"], answer["remedy"])
+        raise CommandError(answer["error"], answer["remedy"], answer.get("fields"))
     result: object = answer["result"]
     return result
 
@@ -203,5 +209,8 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
     return line
 
 
-def _failed(message: str, remedy: str) -> bytes:
-    return orjson.dumps({"ok": False, "error": message, "remedy": remedy}) + b"\n"
+def _failed(message: str, remedy: str, fields: Mapping[str, str] | None = None) -> bytes:
+    answer: dict[str, object] = {"ok": False, "error": message, "remedy": remedy}
+    if fields:
+        answer["fields"] = fields
+    return orjson.dumps(answer) + b"\n"

@@ -89,8 +89,9 @@ def build_catalog(
     models: Iterable[Model] = (),
     channels: Iterable[Channel] = (),
     keys: Iterable[Key] = (),
+    secrets: Iterable[Key] = (),
 ) -> Catalog:
-    """Index the rows of one version.
+    """Index the rows of one version. `secrets`: keys once more, by further secrets of theirs.
 
     Raises ValueError when a row names another that does not exist, or a limit is below 1.
     Groups and models a channel names beyond the catalog are passed over: nobody can ask for them.
@@ -110,7 +111,7 @@ def build_catalog(
         groups=groups_by_name,
         models=models_by_name,
         channels=channels_by_id,
-        keys_by_digest={key.digest: key for key in keys_by_id.values()},
+        keys_by_digest={key.digest: key for key in (*secrets, *keys_by_id.values())},
         keys_by_id=keys_by_id,
         channels_by_route=_routes(serving),
         channels_by_model=serving,

@@ -342,7 +342,8 @@ class Channel:
 class Plan:
     """Default limits of a user's keys, None means unlimited; what a month of it costs and gives.
 
-    Amounts are nano-USD. `offered`: who owns a wallet may choose it themselves.
+    Amounts are nano-USD. `offered`: who owns a wallet may choose it themselves. `groups`: those
+    that people may choose for their keys, None any.
     """
 
     name: str
@@ -352,6 +353,7 @@ class Plan:
     monthly_fee: int = 0
     monthly_credit: int = 0
     offered: bool = False
+    groups: frozenset[str] | None = None
 
     @property
     def monthly(self) -> bool:

@@ -1,4 +1,4 @@
-"""Users, keys, wallets and usage: plain functions on the writer's connection.
+"""Users, wallets and usage: plain functions on the writer's connection.
 
 Rules: each runs inside its caller's transaction (`Keeper.change`) and either does all of its work
 or raises ValueError with a message for the operator and does none; names are unique; a secret
@@ -6,12 +6,8 @@ is never an argument, only its digest. Amounts are nano-USD. This module must no
 """
 
 import sqlite3
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import orjson
-
-from proxy.core.entities import BudgetPeriod
 from proxy.core.ledger import AccountKind, account_id
 from proxy.core.money import NANO, USD_MAX
 from proxy.storage.batch import Value
@@ -21,49 +17,12 @@ USAGE_ROWS_MAX = 10_000
 LIMIT_MAX = 10**12
 
 
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key to add. `digest` is its HMAC under the pepper; `prefix` and `last4` are shown."""
-
-    user: str
-    name: str
-    group: str
-    digest: bytes
-    prefix: str
-    last4: str
-    expires_at: float | None = None
-    budget: int | None = None
-    budget_period: BudgetPeriod = BudgetPeriod.TOTAL
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrency: int | None = None
-    models: tuple[str, ...] | None = None
-    networks: tuple[str, ...] | None = None
-    cache_seconds: int | None = None
-
-
 class UserRow(NamedTuple):
     id: int
     name: str
     plan: str
     enabled: bool
     balance: int
-    created_at: float
-
-
-class KeyRow(NamedTuple):
-    id: int
-    user: str
-    name: str
-    group: str
-    shown: str
-    """Prefix and last four, which is all that is known of the secret."""
-    enabled: bool
-    expires_at: float | None
-    budget: int | None
-    budget_period: str
-    spent: int
-    """In the current period as of its last charge."""
     created_at: float
 
 
@@ -149,70 +108,6 @@ def user_id_of(connection: sqlite3.Connection, name: str) -> int:
     return int(row[0])
 
 
-def add_key(connection: sqlite3.Connection, key: NewKey, now: float) -> int:
-    """Add a key; returns its id. Raises ValueError."""
-    check_name("key", key.name)
-    user_id = user_id_of(connection, key.user)
-    if _one(connection, "SELECT 1 FROM service_group WHERE name = ?", key.group) is None:
-        raise ValueError(f"there is no group {key.group!r}: see `sluice catalog export`")
-    taken = "SELECT 1 FROM key WHERE user_id = ? AND name = ?"
-    if _one(connection, taken, user_id, key.name) is not None:
-        raise ValueError(f"user {key.user!r} has a key {key.name!r} already")
-    if _one(connection, "SELECT 1 FROM key WHERE digest = ?", key.digest) is not None:
-        raise ValueError("this secret belongs to a key already; make a new one")
-    _check_amount("a budget", key.budget)
-    for what in ("requests_per_minute", "tokens_per_minute", "concurrency", "cache_seconds"):
-        check_limit(what, getattr(key, what))
-    cursor = connection.execute(
-        "INSERT INTO key (user_id, digest, name, group_name, prefix, last4, expires_at, budget, "
-        "budget_period, requests_per_minute, tokens_per_minute, concurrency, models, networks, "
-        "cache_seconds, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            user_id, key.digest, key.name, key.group, key.prefix, key.last4, key.expires_at,
-            key.budget, key.budget_period.value, key.requests_per_minute, key.tokens_per_minute,
-            key.concurrency, _json(key.models), _json(key.networks), key.cache_seconds, now,
-        ),
-    )  # fmt: skip
-    touch_catalog(connection)
-    if cursor.lastrowid is None:
-        raise AssertionError("an insert has a row id")
-    return cursor.lastrowid
-
-
-def list_keys(connection: sqlite3.Connection, user: str | None = None) -> list[KeyRow]:
-    """Keys of one user, or all, by id. Raises ValueError for an unknown user."""
-    user_id = None if user is None else user_id_of(connection, user)
-    rows = connection.execute(
-        "SELECT key.id, user.name, key.name, group_name, prefix || '…' || last4, key.enabled, "
-        "expires_at, budget, budget_period, coalesce(spent, 0), key.created_at "
-        "FROM key JOIN user ON user.id = user_id LEFT JOIN key_spend ON key_id = key.id "
-        "WHERE ?1 IS NULL OR user_id = ?1 ORDER BY key.id",
-        (user_id,),
-    )
-    return [KeyRow(*row)._replace(enabled=bool(row[5])) for row in rows]
-
-
-def set_key_enabled(connection: sqlite3.Connection, key_id: int, *, enabled: bool) -> None:
-    """Disable a key (its open streams are cut by who sees the new catalog), or enable it."""
-    cursor = connection.execute(
-        "UPDATE key SET enabled = ? WHERE id = ?", (1 if enabled else 0, key_id)
-    )
-    _found(cursor, f"there is no key {key_id}: see `sluice key list`")
-    touch_catalog(connection)
-
-
-def set_key_budget(
-    connection: sqlite3.Connection, key_id: int, budget: int | None, period: BudgetPeriod
-) -> None:
-    """Set what a key may spend per period; another period starts anew. Raises ValueError."""
-    _check_amount("a budget", budget)
-    cursor = connection.execute(
-        "UPDATE key SET budget = ?, budget_period = ? WHERE id = ?", (budget, period.value, key_id)
-    )
-    _found(cursor, f"there is no key {key_id}: see `sluice key list`")
-    touch_catalog(connection)
-
-
 def set_user_enabled(connection: sqlite3.Connection, name: str, *, enabled: bool) -> None:
     """Disable all of a user's keys at once, or enable the user again. Raises ValueError."""
     cursor = connection.execute(
@@ -291,7 +186,8 @@ def check_name(what: str, name: str) -> None:
         )
 
 
-def _check_amount(what: str, amount: int | None) -> None:
+def check_amount(what: str, amount: int | None) -> None:
+    """Raise ValueError unless `amount` (nano-USD) is None or in range."""
     if amount is not None and not 0 <= amount <= USD_MAX * NANO:
         raise ValueError(f"{what} must be between 0 and {USD_MAX:,} USD")
 
@@ -299,10 +195,6 @@ def _check_amount(what: str, amount: int | None) -> None:
 def _found(cursor: sqlite3.Cursor, message: str) -> None:
     if cursor.rowcount == 0:
         raise ValueError(message)
-
-
-def _json(names: tuple[str, ...] | None) -> str | None:
-    return None if names is None else orjson.dumps(names).decode()
 
 
 def _one(connection: sqlite3.Connection, query: str, *values: Value) -> tuple[Any, ...] | None:

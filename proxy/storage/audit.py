@@ -38,11 +38,13 @@ class Entry:
 
 def entry(action: Action, given: Arguments, actor: Actor, now: float) -> Entry:
     """Put an action into words for the log, its secrets left out."""
-    said = {
-        name: HIDDEN if name in action.secrets else value
-        for name in given.__struct_fields__
-        if (value := getattr(given, name)) is not None
-    }
+    said: dict[str, object] = {}
+    for field in msgspec.structs.fields(given):
+        value = getattr(given, field.name)
+        # A null says something only where leaving it out says something else.
+        if value is msgspec.UNSET or (value is None and field.default is not msgspec.UNSET):
+            continue
+        said[field.name] = HIDDEN if field.name in action.secrets else value
     text = msgspec.json.encode(said).decode()
     if len(text) > ARGUMENTS_CHARS_MAX:
         text = msgspec.json.encode({"cut": text[:ARGUMENTS_CHARS_MAX]}).decode()

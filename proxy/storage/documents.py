@@ -86,6 +86,7 @@ def read_plan(fields: Fields) -> Plan:
         monthly_fee=fields.amount("monthly_fee", 0),
         monthly_credit=fields.amount("monthly_credit", 0),
         offered=fields.flag("offered", default=False),
+        groups=frozenset(fields.names("groups")) if fields.has("groups") else None,
     )
     fields.done()
     return plan
@@ -223,6 +224,7 @@ def _plain(record: Plan) -> dict[str, Any]:
         "monthly_fee": format_usd(record.monthly_fee) if record.monthly_fee else None,
         "monthly_credit": format_usd(record.monthly_credit) if record.monthly_credit else None,
         "offered": True if record.offered else None,
+        "groups": None if record.groups is None else sorted(record.groups),
     }
 
 

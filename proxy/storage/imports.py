@@ -128,16 +128,23 @@ class _Session:
         for plan in wanted.plans:
             for what in ("requests_per_minute", "tokens_per_minute", "concurrency"):
                 check_limit(what, getattr(plan, what))
+            unknown = (plan.groups or frozenset()) - {group.name for group in wanted.groups}
+            if unknown:
+                raise ValueError(
+                    f"plan {plan.name!r} is for the group {min(unknown)!r}, which does not exist"
+                )
         for plan in self._differing("plan", current.plans, wanted.plans):
             self._write(
                 "INSERT INTO plan (name, requests_per_minute, tokens_per_minute, concurrency, "
-                "monthly_fee, monthly_credit, offered) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) "
+                "monthly_fee, monthly_credit, offered, groups) "
+                "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) "
                 "ON CONFLICT (name) DO UPDATE SET requests_per_minute = ?2, "
                 "tokens_per_minute = ?3, concurrency = ?4, monthly_fee = ?5, "
-                "monthly_credit = ?6, offered = ?7",
+                "monthly_credit = ?6, offered = ?7, groups = ?8",
                 (
                     plan.name, plan.requests_per_minute, plan.tokens_per_minute,
                     plan.concurrency, plan.monthly_fee, plan.monthly_credit, int(plan.offered),
+                    _json(plan.groups),
                 ),
             )  # fmt: skip
         for name in self._missing("plan", current.plans, wanted.plans):
@@ -158,7 +165,7 @@ class _Session:
                 ),
             )  # fmt: skip
         for name in self._missing("group", current.groups, wanted.groups):
-            self._unused("group", name, "key", "group_name")
+            self._unused("group", name, "key", "removed_at IS NULL AND group_name")
             self._write("DELETE FROM service_group WHERE name = ?", (name,))
 
     def models(self, current: Catalog, wanted: Document) -> None:

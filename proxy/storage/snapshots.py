@@ -6,7 +6,7 @@ live in the clear only in memory. This module must not write, and must not know 
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -63,7 +63,8 @@ def load_catalog(connection: sqlite3.Connection, master: bytes) -> Catalog:
         groups=_groups(connection),
         models=_models(connection),
         channels=_channels(connection, _channel_keys(connection, master)),
-        keys=_keys(connection),
+        keys=(keys := _keys(connection)),
+        secrets=_secrets(connection, keys),
     )
 
 
@@ -171,12 +172,15 @@ def _variants(stored: dict[str, object]) -> dict[str, int]:
 def _plans(connection: sqlite3.Connection) -> list[Plan]:
     rows = connection.execute(
         "SELECT name, requests_per_minute, tokens_per_minute, concurrency, monthly_fee, "
-        "monthly_credit, offered FROM plan"
+        "monthly_credit, offered, groups FROM plan"
     )
     return [
-        Plan(name, requests, tokens, concurrency, fee, credit, offered=bool(offered))
-        for name, requests, tokens, concurrency, fee, credit, offered in rows
-    ]
+        Plan(
+            name, requests, tokens, concurrency, fee, credit, bool(offered),
+            None if groups is None else frozenset(orjson.loads(groups)),
+        )
+        for name, requests, tokens, concurrency, fee, credit, offered, groups in rows
+    ]  # fmt: skip
 
 
 def _users(connection: sqlite3.Connection) -> list[User]:
@@ -272,7 +276,7 @@ def _keys(connection: sqlite3.Connection) -> list[Key]:
     rows = connection.execute(
         "SELECT id, user_id, digest, name, group_name, prefix, last4, enabled, expires_at, "
         "budget, budget_period, requests_per_minute, tokens_per_minute, concurrency, models, "
-        "networks, cache_seconds FROM key"
+        "networks, cache_seconds FROM key WHERE removed_at IS NULL"
     )
     return [
         Key(
@@ -295,6 +299,21 @@ def _keys(connection: sqlite3.Connection) -> list[Key]:
             cache_seconds=row[16],
         )
         for row in rows
+    ]
+
+
+def _secrets(connection: sqlite3.Connection, keys: list[Key]) -> list[Key]:
+    """Each key once more for every further secret it has, until the earlier of both ends."""
+    known = {key.id: key for key in keys}
+    rows = connection.execute("SELECT key_id, digest, last4, expires_at FROM key_secret")
+    return [
+        replace(
+            (key := known[key_id]),
+            digest=digest,
+            last4=last4,
+            expires_at=until if key.expires_at is None else min(until, key.expires_at),
+        )
+        for key_id, digest, last4, until in rows
     ]
 
 

@@ -92,13 +92,6 @@ def test_commands_talk_to_a_running_relay(data: Path) -> None:
     assert done(data, "wallet", "show", "ann")["balance_usd"] == "6.00"
 
 
-def test_a_key_is_announced_as_shown_once(data: Path) -> None:
-    result = sluice(data, "key", "add", "laptop", "--user", "ann")
-    assert result.exit_code == 0
-    assert "sk-" in result.stdout
-    assert "only now" in result.stderr
-
-
 def test_channels_are_added_listed_and_tried(data: Path) -> None:
     secret = data / "secret"
     secret.write_text("upstream-canary\n")

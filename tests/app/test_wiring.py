@@ -19,8 +19,9 @@ from proxy.app.sockets import open_listeners
 from proxy.app.wiring import Relay
 from proxy.core.entities import Tokenizer
 from proxy.edge.world import Bounds
-from proxy.storage.accounts import NewKey, add_key, add_user, set_key_enabled
+from proxy.storage.accounts import add_user
 from proxy.storage.imports import apply_catalog
+from proxy.storage.keys import NewKey, add_key, set_key_enabled
 from proxy.storage.secrets import key_digest, new_key
 from proxy.storage.verify import verify
 from tests.edge.harness import (

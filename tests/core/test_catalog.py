@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -166,3 +167,15 @@ def test_a_key_overrides_its_plan_for_itself_only() -> None:
 def test_rows_that_name_nothing_are_refused(build: Callable[[], Catalog], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_key_is_known_by_every_secret_of_its_own() -> None:
+    ours = key(1)
+    other = replace(ours, digest=b"old", expires_at=5.0)
+    made = build_catalog(
+        7, users=[User(1, "ada", "free")], plans=[Plan("free")], groups=[Group("default")],
+        keys=[ours], secrets=[other],
+    )  # fmt: skip
+    assert (made.key(ours.digest), made.key(b"old")) == (ours, other)
+    assert made.keys_by_id == {1: ours}
+    assert made.limits_of(other) == made.limits_of(ours)

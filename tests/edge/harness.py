@@ -35,9 +35,10 @@ from proxy.edge.server import Server
 from proxy.edge.sweep import Sweep
 from proxy.edge.upstream import UpstreamPool
 from proxy.edge.world import Bounds, World
-from proxy.storage.accounts import NewKey, add_key, add_user
+from proxy.storage.accounts import add_user
 from proxy.storage.billing import Keeper
 from proxy.storage.imports import apply_catalog
+from proxy.storage.keys import NewKey, add_key
 from proxy.storage.records import LedgerRecords
 from proxy.storage.secrets import key_digest, new_key
 from proxy.storage.verify import verify

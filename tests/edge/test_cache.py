@@ -10,7 +10,7 @@ import pytest
 
 from proxy.core.cache import Limits
 from proxy.edge import cache
-from proxy.storage.accounts import NewKey, add_key
+from proxy.storage.keys import NewKey, add_key
 from proxy.storage.secrets import key_digest, new_key
 from tests.edge.harness import (
     ANN,

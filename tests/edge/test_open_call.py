@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.edge.open_call import Notice
-from proxy.storage.accounts import set_key_enabled
+from proxy.storage.keys import set_key_enabled
 from tests.edge.harness import (
     ANN,
     CHAT,

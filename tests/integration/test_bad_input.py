@@ -19,8 +19,9 @@ from proxy.core.entities import Dialect
 from proxy.core.urls import NOT_YET
 from proxy.edge.downstream import EXPOSED_HEADERS
 from proxy.edge.server import CORS_ALLOW_HEADERS
-from proxy.storage.accounts import NewKey, add_key, add_user, set_key_enabled, set_user_enabled
+from proxy.storage.accounts import add_user, set_user_enabled
 from proxy.storage.imports import apply_catalog
+from proxy.storage.keys import NewKey, add_key, set_key_enabled
 from proxy.storage.secrets import KEY_RANDOM_BYTES, key_digest, new_key
 from tests import corpora
 from tests.edge.harness import (

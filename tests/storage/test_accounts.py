@@ -1,23 +1,15 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from proxy.core.entities import BudgetPeriod
 from proxy.storage.accounts import (
-    KeyRow,
-    NewKey,
-    add_key,
     add_user,
     check_limit,
-    list_keys,
     list_usage,
     list_users,
-    set_key_budget,
-    set_key_enabled,
     set_user_enabled,
     show_wallet,
     user_id_of,
@@ -25,8 +17,6 @@ from proxy.storage.accounts import (
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability, open_reader, open_writer
 from tests.storage.world import MASTER, NOW, closing, keeper, opening, seed
-
-KEY = NewKey("ann", "laptop", "default", b"x" * 32, "sk-abc", "wxyz")
 
 
 @pytest.fixture
@@ -55,46 +45,6 @@ def test_users_have_a_wallet_from_the_start(connection: sqlite3.Connection) -> N
     assert not load_catalog(connection, MASTER).users[user_id].enabled
 
 
-def test_a_key_is_kept_as_it_was_asked_for(connection: sqlite3.Connection) -> None:
-    wanted = replace(
-        KEY,
-        expires_at=NOW + 5,
-        budget=700,
-        budget_period=BudgetPeriod.WEEKLY,
-        requests_per_minute=1,
-        tokens_per_minute=2,
-        concurrency=3,
-        models=("m",),
-        networks=("10.0.0.0/8",),
-        cache_seconds=60,
-    )
-    key_id = add_key(connection, wanted, NOW)
-    stored = load_catalog(connection, MASTER).key(b"x" * 32)
-    assert stored is not None
-    assert (stored.id, stored.user_id, stored.name, stored.group) == (
-        key_id, 1, "laptop", "default",
-    )  # fmt: skip
-    assert (stored.budget, stored.budget_period) == (700, BudgetPeriod.WEEKLY)
-    assert (stored.requests_per_minute, stored.tokens_per_minute, stored.concurrency) == (1, 2, 3)
-    assert (stored.models, stored.networks) == (frozenset({"m"}), ("10.0.0.0/8",))
-    assert (stored.expires_at, stored.cache_seconds) == (NOW + 5, 60)
-    assert list_keys(connection, "ann")[-1] == KeyRow(
-        key_id, "ann", "laptop", "default", "sk-abc…wxyz", True, NOW + 5, 700, "weekly", 0, NOW
-    )
-    assert len(list_keys(connection)) == 4
-
-
-def test_a_key_is_disabled_and_its_budget_changed(connection: sqlite3.Connection) -> None:
-    set_key_enabled(connection, 1, enabled=False)
-    set_key_budget(connection, 1, 5, BudgetPeriod.DAILY)
-    key = load_catalog(connection, MASTER).keys_by_id[1]
-    assert (key.enabled, key.budget, key.budget_period) == (False, 5, BudgetPeriod.DAILY)
-    set_key_enabled(connection, 1, enabled=True)
-    set_key_budget(connection, 1, None, BudgetPeriod.TOTAL)
-    key = load_catalog(connection, MASTER).keys_by_id[1]
-    assert (key.enabled, key.budget) == (True, None)
-
-
 REFUSED: list[tuple[str, Callable[[sqlite3.Connection], object]]] = [
     ("already", lambda c: add_user(c, "ann", "free", NOW)),
     ("no plan", lambda c: add_user(c, "dan", "gold", NOW)),
@@ -104,21 +54,8 @@ REFUSED: list[tuple[str, Callable[[sqlite3.Connection], object]]] = [
     ("printable", lambda c: add_user(c, "d" * 201, "free", NOW)),
     ("no user 'dan'", lambda c: user_id_of(c, "dan")),
     ("no user 'dan'", lambda c: set_user_enabled(c, "dan", enabled=True)),
-    ("no user 'dan'", lambda c: list_keys(c, "dan")),
     ("no user 'dan'", lambda c: list_usage(c, "dan")),
     ("no user 'dan'", lambda c: show_wallet(c, "dan")),
-    ("no user 'dan'", lambda c: add_key(c, replace(KEY, user="dan"), NOW)),
-    ("no group", lambda c: add_key(c, replace(KEY, group="gold"), NOW)),
-    ("a key 'key 1' already", lambda c: add_key(c, replace(KEY, name="key 1"), NOW)),
-    ("belongs to a key", lambda c: add_key(c, replace(KEY, digest=bytes([1]) * 32), NOW)),
-    ("printable", lambda c: add_key(c, replace(KEY, name=""), NOW)),
-    ("budget", lambda c: add_key(c, replace(KEY, budget=-1), NOW)),
-    ("budget", lambda c: add_key(c, replace(KEY, budget=10**18 + 1), NOW)),
-    ("concurrency", lambda c: add_key(c, replace(KEY, concurrency=0), NOW)),
-    ("tokens_per_minute", lambda c: add_key(c, replace(KEY, tokens_per_minute=-1), NOW)),
-    ("no key 99", lambda c: set_key_enabled(c, 99, enabled=True)),
-    ("no key 99", lambda c: set_key_budget(c, 99, 1, BudgetPeriod.TOTAL)),
-    ("budget", lambda c: set_key_budget(c, 1, -1, BudgetPeriod.TOTAL)),
     ("rows", lambda c: list_usage(c, rows_max=0)),
     ("rows", lambda c: list_usage(c, rows_max=10_001)),
     ("above 0", lambda _: check_limit("x", 0)),

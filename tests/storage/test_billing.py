@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core.catalog import Catalog
 from proxy.core.entities import Attempt, BudgetPeriod, Usage, UsageSource, Verdict
-from proxy.storage import accounts
+from proxy.storage import keys
 from proxy.storage.billing import Keeper
 from proxy.storage.ports import (
     Admission,
@@ -88,7 +88,7 @@ def test_refusals_say_why_and_change_nothing(tmp_path: Path) -> None:
         assert isinstance(refusal, Refusal)
         assert (refusal.reason, refusal.available) == (RefusalReason.WALLET, 100_000)
         await books.change(
-            lambda connection: accounts.set_key_budget(connection, 1, 10, BudgetPeriod.DAILY)
+            lambda connection: keys.set_key_budget(connection, 1, 10, BudgetPeriod.DAILY)
         )
         refusal = await books.admit(opening(2, hold=11))
         assert isinstance(refusal, Refusal)
@@ -271,7 +271,7 @@ def test_recovery_respects_a_budget_that_was_lowered(tmp_path: Path) -> None:
             await admitted(await books.admit(opening(call_id, stream=True))).committed
             books.mark(Progress(call_id, USAGE, UsageSource.COUNTED, 50_000, 10, 1))
         await books.change(
-            lambda connection: accounts.set_key_budget(connection, 1, 70_000, BudgetPeriod.TOTAL)
+            lambda connection: keys.set_key_budget(connection, 1, 70_000, BudgetPeriod.TOTAL)
         )
         await books.close()
 
@@ -294,7 +294,7 @@ def test_spending_expense_and_balances_survive_a_restart(tmp_path: Path) -> None
     call_id = (int(NOW * 1000) - 1_577_836_800_000) << 22
 
     def budget(connection: Any) -> None:
-        accounts.set_key_budget(connection, 1, 120_000, BudgetPeriod.MONTHLY)
+        keys.set_key_budget(connection, 1, 120_000, BudgetPeriod.MONTHLY)
 
     async def first() -> None:
         books = await keeper(path, clock=lambda: NOW)
@@ -356,7 +356,7 @@ def test_a_change_swaps_the_snapshot_or_changes_nothing(tmp_path: Path) -> None:
         before = books.catalog
 
         def disable(connection: Any) -> str:
-            accounts.set_key_enabled(connection, 1, enabled=False)
+            keys.set_key_enabled(connection, 1, enabled=False)
             return "done"
 
         assert await books.change(disable) == "done"

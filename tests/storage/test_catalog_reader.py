@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.entities import BudgetPeriod
-from proxy.storage import accounts, catalog_reader
+from proxy.storage import catalog_reader, keys
 from proxy.storage.catalog_reader import CatalogReader
 from tests.storage.world import MASTER, keeper
 
@@ -32,7 +32,7 @@ def test_a_version_is_read_once_and_told_to_whoever_asked(tmp_path: Path) -> Non
             assert reader.catalog.keys_by_id.keys() == {1, 2, 3}
             reader.want(books.catalog.version)
             await books.change(
-                lambda connection: accounts.set_key_budget(connection, 1, 9, BudgetPeriod.DAILY)
+                lambda connection: keys.set_key_budget(connection, 1, 9, BudgetPeriod.DAILY)
             )
             reader.want(books.catalog.version)
             assert [await told.get(), await told.get()] == [
@@ -70,7 +70,7 @@ def test_a_file_that_cannot_be_read_is_tried_again(
             reader.want(books.catalog.version + 1)
             await reader.known.wait()
             await books.change(
-                lambda connection: accounts.set_key_budget(connection, 1, 9, BudgetPeriod.DAILY)
+                lambda connection: keys.set_key_budget(connection, 1, 9, BudgetPeriod.DAILY)
             )
             while reader.catalog.version < books.catalog.version:
                 await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.entities import BudgetPeriod, Usage, UsageSource
-from proxy.storage import accounts, messages, port_server
+from proxy.storage import keys, messages, port_server
 from proxy.storage.messages import Posted
 from proxy.storage.port_server import PortServer
 from proxy.storage.ports import KeeperUnavailableError, Progress
@@ -302,7 +302,7 @@ def test_every_worker_is_told_of_a_new_catalog(tmp_path: Path) -> None:
         async with office(tmp_path) as here:
             remotes = [await worker(here, number) for number in (1, 2)]
             await here.keeper.change(
-                lambda connection: accounts.set_key_budget(connection, 1, 10, BudgetPeriod.DAILY)
+                lambda connection: keys.set_key_budget(connection, 1, 10, BudgetPeriod.DAILY)
             )
             for remote in remotes:
                 while remote.catalog.version < here.keeper.catalog.version:

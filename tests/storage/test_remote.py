@@ -10,7 +10,7 @@ import uvloop
 
 from proxy.core.entities import BudgetPeriod, Usage, UsageSource
 from proxy.core.limits import LimitState
-from proxy.storage import accounts, messages
+from proxy.storage import keys, messages
 from proxy.storage import remote as remote_module
 from proxy.storage.messages import Posted
 from proxy.storage.ports import KeeperUnavailableError, Progress, Refusal, RefusalReason
@@ -145,7 +145,7 @@ def test_the_keeper_is_told_which_catalog_is_in_force(tmp_path: Path) -> None:
             await script.hear(messages.InForce, len(await script.hear(messages.InForce)) + 1)
         served: list[int] = []
         remote.subscribe(lambda catalog: served.append(len(script.heard)))
-        await books.change(lambda c: accounts.set_key_budget(c, 1, 9, BudgetPeriod.DAILY))
+        await books.change(lambda c: keys.set_key_budget(c, 1, 9, BudgetPeriod.DAILY))
         heard = len(await script.hear(messages.InForce))
         script.say(messages.CatalogChanged(first + 1))
         assert (await script.hear(messages.InForce, heard + 1))[-1] == messages.InForce(first + 1)
@@ -157,7 +157,7 @@ def test_the_keeper_is_told_which_catalog_is_in_force(tmp_path: Path) -> None:
         script.say(messages.Welcome(0, first + 1))
         await script.hear(messages.Present, 2)
         script.say(messages.Ready())
-        await books.change(lambda c: accounts.set_key_budget(c, 1, 10, BudgetPeriod.DAILY))
+        await books.change(lambda c: keys.set_key_budget(c, 1, 10, BudgetPeriod.DAILY))
         script.say(messages.CatalogChanged(first + 2))
         while remote.catalog.version < first + 2:
             await asyncio.sleep(0)
@@ -178,7 +178,7 @@ def test_a_changed_catalog_is_read_and_told(tmp_path: Path) -> None:
             news: asyncio.Queue[int] = asyncio.Queue(9)
             end = remote.subscribe(lambda catalog: news.put_nowait(catalog.version))
             await here.keeper.change(
-                lambda connection: accounts.set_key_budget(connection, 1, 10, BudgetPeriod.DAILY)
+                lambda connection: keys.set_key_budget(connection, 1, 10, BudgetPeriod.DAILY)
             )
             assert await news.get() > version
             assert remote.catalog.keys_by_id[1].budget == 10

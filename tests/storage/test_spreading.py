@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.core.entities import BudgetPeriod
-from proxy.storage import accounts, messages, spreading
+from proxy.storage import keys, messages, spreading
 from tests.storage.port import SECONDS_MAX, Office, kill, office, worker
 from tests.storage.test_session import Peer, peer, ready
 
@@ -24,7 +24,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def changed(here: Office) -> tuple[int, asyncio.Task[None]]:
     """Change the catalog; its version, and the wait until every worker has it."""
     before = here.keeper.catalog.version
-    await here.keeper.change(lambda c: accounts.set_key_budget(c, 1, 9, BudgetPeriod.DAILY))
+    await here.keeper.change(lambda c: keys.set_key_budget(c, 1, 9, BudgetPeriod.DAILY))
     version = here.keeper.catalog.version
     assert version > before
     waiting = asyncio.create_task(here.port.spread(version))

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from proxy.core.entities import Attempt, Dialect, Usage, UsageSource, Verdict
-from proxy.storage.accounts import NewKey, add_key, add_user
+from proxy.storage.accounts import add_user
 from proxy.storage.billing import Keeper
 from proxy.storage.imports import apply_catalog
+from proxy.storage.keys import NewKey, add_key
 from proxy.storage.ports import Closing, Opening
 
 MASTER = bytes(range(32))

@@ -2,67 +2,157 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
-from proxy.app.commands.shapes import Handler, iso, parse_time
-from proxy.app.control import CommandError
+from msgspec import UNSET
+
+from proxy.app.commands.shapes import Handler, iso, parse_span, parse_time
 from proxy.app.office import Office
-from proxy.core.actions.action import Actor
-from proxy.core.actions.keys import KeyAdd, KeyDisable, KeyListing
+from proxy.core.actions.action import Actor, Role
+from proxy.core.actions.keys import KeyAdd, KeyLend, KeyListing, KeyNamed, KeyRotate, KeySet
+from proxy.core.actions.unfit import Findings, UnfitError
 from proxy.core.money import format_usd, parse_usd
-from proxy.storage import accounts
+from proxy.storage import keys
 from proxy.storage import secrets as sealing
-from proxy.storage.accounts import KeyRow, NewKey
+from proxy.storage.keys import KeyRow, NewKey, NewSecret
 
 KEY_PREFIX_SHOWN = 8
 KEY_LAST_SHOWN = 4
+KEYS_PER_PERSON_MAX = 100
+"""Keys one person may have in one wallet; operators add as many as they like."""
+GRACE_SECONDS_MAX = 7 * 86_400
+LENT_SECONDS_MAX = 3_600
 
 
-async def key_add(office: Office, _actor: Actor, a: KeyAdd) -> object:
+async def key_add(office: Office, actor: Actor, a: KeyAdd) -> object:
     """Add a key; the answer holds its secret, which exists nowhere else."""
-    secret = sealing.new_key(os.urandom(sealing.KEY_RANDOM_BYTES))
-    new = NewKey(
-        user=a.user,
-        name=a.name,
-        group=a.group,
-        digest=sealing.key_digest(office.secrets.pepper, secret),
-        prefix=secret[:KEY_PREFIX_SHOWN],
-        last4=secret[-KEY_LAST_SHOWN:],
-        expires_at=None if a.expires is None else parse_time(a.expires, office.clock()),
-        budget=None if a.budget is None else parse_usd(a.budget),
-        budget_period=a.budget_period,
-        requests_per_minute=a.requests_per_minute,
-        tokens_per_minute=a.tokens_per_minute,
-        concurrency=a.concurrency,
-        models=a.models,
-        networks=a.networks,
-        cache_seconds=a.cache_seconds,
-    )
     now = office.clock()
-    key_id = await office.change(lambda c: accounts.add_key(c, new, now))
+    given = _read({name: getattr(a, name) for name in a.__struct_fields__ if name != "user"}, now)
+    secret, kept = _new_secret(office)
+    new = NewKey(user=a.user, **given, **kept._asdict(), person_id=actor.person)
+    restricted = actor.role is Role.USER
+    keys_max = KEYS_PER_PERSON_MAX if restricted else None
+    key_id = await office.change(
+        lambda c: keys.add_key(c, new, now, keys_max=keys_max, restricted=restricted)
+    )
     return {"id": key_id, "user": a.user, "name": a.name, "group": a.group, "key": secret}
 
 
-async def key_list(office: Office, _actor: Actor, a: KeyListing) -> object:
+async def key_list(office: Office, actor: Actor, a: KeyListing) -> object:
     """Keys of a user or all, without their secrets."""
-    rows = await office.read(lambda c: accounts.list_keys(c, a.user))
-    return [_key(row) for row in rows]
+    rows = await office.read(lambda c: keys.list_keys(c, a.user, _maker(actor)))
+    return [_key(row, office.clock()) for row in rows]
 
 
-async def key_disable(office: Office, _actor: Actor, a: KeyDisable) -> object:
+async def key_show(office: Office, actor: Actor, a: KeyNamed) -> object:
+    """One key, without its secret."""
+    return _whole(await _find(office, actor, a.key, a.user), office.clock())
+
+
+async def key_set(office: Office, actor: Actor, a: KeySet) -> object:
+    """Change what is given of a key; null clears."""
+    now = office.clock()
+    given = {name: getattr(a, name) for name in a.__struct_fields__ if name not in {"key", "user"}}
+    changes = _read({name: value for name, value in given.items() if value is not UNSET}, now)
+    key_id = (await _find(office, actor, a.key, a.user)).id
+    restricted = actor.role is Role.USER
+    await office.change(lambda c: keys.set_key(c, key_id, changes, now, restricted=restricted))
+    return await _now(office, key_id)
+
+
+async def key_disable(office: Office, actor: Actor, a: KeyNamed) -> object:
     """Disable a key by id or name; its open streams are cut."""
-    rows = await office.read(lambda c: accounts.list_keys(c, a.user))
-    found = [row for row in rows if a.key in {str(row.id), row.name}]
-    if not found:
-        raise CommandError(f"there is no key {a.key!r}", "sluice key list")
-    if len(found) > 1:
-        ids = ", ".join(f"{row.id} of {row.user}" for row in found)
-        raise CommandError(f"several keys are named {a.key!r}: {ids}", "name one by its id")
-    (row,) = found
-    await office.change(lambda c: accounts.set_key_enabled(c, row.id, enabled=False))
-    return _key(row._replace(enabled=False))
+    key_id = (await _find(office, actor, a.key, a.user)).id
+    await office.change(lambda c: keys.set_key_enabled(c, key_id, enabled=False))
+    return await _now(office, key_id)
 
 
-def _key(row: KeyRow) -> dict[str, object]:
+async def key_enable(office: Office, actor: Actor, a: KeyNamed) -> object:
+    """Enable a key again."""
+    key_id = (await _find(office, actor, a.key, a.user)).id
+    await office.change(lambda c: keys.set_key_enabled(c, key_id, enabled=True))
+    return await _now(office, key_id)
+
+
+async def key_rotate(office: Office, actor: Actor, a: KeyRotate) -> object:
+    """Give a key a new secret; the answer holds it, and it exists nowhere else."""
+    now = office.clock()
+    try:
+        grace = 0.0 if a.grace == "0" else parse_span(a.grace)
+    except ValueError as error:
+        raise UnfitError({"grace": str(error)}) from None
+    if not 0 <= grace <= GRACE_SECONDS_MAX:
+        raise UnfitError({"grace": "the old secret can stay for at most 7 days"})
+    row = await _find(office, actor, a.key, a.user)
+    secret, kept = _new_secret(office)
+    await office.change(lambda c: keys.rotate_key(c, row.id, kept, now, grace))
+    return {
+        "id": row.id,
+        "user": row.user,
+        "name": row.name,
+        "key": secret,
+        "old_until": iso(now + grace) if grace else None,
+    }
+
+
+async def key_remove(office: Office, actor: Actor, a: KeyNamed) -> object:
+    """Delete a key for good; its open streams are cut."""
+    row = await _find(office, actor, a.key, a.user)
+    await office.change(lambda c: keys.remove_key(c, row.id, office.clock()))
+    return {"id": row.id, "user": row.user, "name": row.name, "removed": True}
+
+
+async def key_lend(office: Office, actor: Actor, a: KeyLend) -> object:
+    """Make a further secret that opens a key for a while; the answer alone holds it."""
+    if not 0 < a.seconds <= LENT_SECONDS_MAX:
+        raise UnfitError({"seconds": f"a key is lent for 1 to {LENT_SECONDS_MAX:,} seconds"})
+    now = office.clock()
+    row = await _find(office, actor, a.key, a.user)
+    secret, kept = _new_secret(office)
+    await office.change(lambda c: keys.lend_key(c, row.id, kept, now, a.seconds))
+    return {"id": row.id, "key": secret, "until": iso(now + a.seconds)}
+
+
+def _maker(actor: Actor) -> int | None:
+    """The person whose keys alone the actor may see; None: everybody's."""
+    return None if actor.owner else actor.person
+
+
+async def _find(office: Office, actor: Actor, named: str, user: str | None) -> KeyRow:
+    return await office.read(lambda c: keys.find_key(c, named, user, _maker(actor)))
+
+
+async def _now(office: Office, key_id: int) -> object:
+    row = await office.read(lambda c: keys.find_key(c, str(key_id)))
+    return _whole(row, office.clock())
+
+
+def _new_secret(office: Office) -> tuple[str, NewSecret]:
+    secret = sealing.new_key(os.urandom(sealing.KEY_RANDOM_BYTES))
+    digest = sealing.key_digest(office.secrets.pepper, secret)
+    return secret, NewSecret(digest, secret[:KEY_PREFIX_SHOWN], secret[-KEY_LAST_SHOWN:])
+
+
+def _read(given: dict[str, Any], now: float) -> dict[str, Any]:
+    """What is given, its amount and its moment read. Raises UnfitError."""
+    findings = Findings()
+    if given.get("budget") is not None:
+        given["budget"] = findings.judge("budget", parse_usd, given["budget"])
+    if "expires" in given:
+        expires = given.pop("expires")
+        given["expires_at"] = None
+        if expires is not None:
+            given["expires_at"] = findings.judge(
+                "expires", lambda text: parse_time(text, now), expires
+            )
+    findings.tell()
+    return given
+
+
+def _key(row: KeyRow, now: float) -> dict[str, object]:
+    """A key as a list has it."""
+    spent = keys.spent_now(row, now)
+    left = None if row.budget is None else max(0, row.budget - spent)
     return {
         "id": row.id,
         "user": row.user,
@@ -73,13 +163,33 @@ def _key(row: KeyRow) -> dict[str, object]:
         "expires": iso(row.expires_at),
         "budget_usd": None if row.budget is None else format_usd(row.budget),
         "period": row.budget_period,
-        "spent_usd": format_usd(row.spent),
+        "spent_usd": format_usd(spent),
+        "left_usd": None if left is None else format_usd(left),
         "created": iso(row.created_at),
+    }
+
+
+def _whole(row: KeyRow, now: float) -> dict[str, object]:
+    """A key with its limits."""
+    limits = ("requests_per_minute", "tokens_per_minute", "concurrency", "cache_seconds")
+    return {
+        **_key(row, now),
+        "person": row.person,
+        "old_until": iso(row.grace_until) if (row.grace_until or 0) > now else None,
+        "models": row.models,
+        "networks": row.networks,
+        **{name: getattr(row, name) for name in limits},
     }
 
 
 HANDLERS: Mapping[str, Handler] = {
     "key add": key_add,
     "key list": key_list,
+    "key show": key_show,
+    "key set": key_set,
     "key disable": key_disable,
+    "key enable": key_enable,
+    "key rotate": key_rotate,
+    "key remove": key_remove,
+    "key lend": key_lend,
 }

@@ -31,6 +31,7 @@ from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions.action import LOCAL, Action, Actor, Arguments, OfSelf, Role, Via
 from proxy.core.actions.table import ACTIONS
+from proxy.core.actions.unfit import UnfitError
 from proxy.storage import audit
 from proxy.storage.people import OWNER, membership
 from proxy.storage.ports import KeeperUnavailableError
@@ -72,6 +73,8 @@ async def run(
         if not action.audited:
             return await HANDLERS[command](office, permitted, given)
         return await _audited(office, action, given, permitted)
+    except UnfitError as error:
+        raise CommandError(*split_remedy(str(error)), error.fields) from None
     except ValueError as error:
         raise CommandError(*split_remedy(str(error))) from None
     except KeeperUnavailableError as error:

@@ -14,6 +14,8 @@ from proxy.core.actions.action import Actor
 Handler = Callable[[Office, Actor, Any], Awaitable[object]]
 """Does one action for an actor who may, and returns plain JSON values. Raises CommandError."""
 
+SPANS = {"d": 86_400, "h": 3_600, "m": 60}
+
 REMEDY_VERBS = frozenset(
     {"see", "add", "set", "export", "make", "write", "leave", "remove", "check", "name", "stop"}
 )
@@ -26,11 +28,19 @@ def iso(moment: float | None) -> str | None:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def parse_span(text: str) -> float:
+    """Seconds of a span such as `30d`, `12h` or `15m`. Raises ValueError."""
+    if text[-1:] in SPANS and text[:-1].isascii() and text[:-1].isdigit() and len(text) < 10:
+        return float(int(text[:-1]) * SPANS[text[-1]])
+    raise ValueError(f"{text!r} is no span such as 30d, 12h or 15m")
+
+
 def parse_time(text: str, now: float) -> float:
     """A moment: `30d`, `12h` from now, or an ISO 8601 date or time. Raises ValueError."""
-    spans = {"d": 86_400, "h": 3_600, "m": 60}
-    if text[-1:] in spans and text[:-1].isascii() and text[:-1].isdigit() and len(text) < 10:
-        return now + int(text[:-1]) * spans[text[-1]]
+    try:
+        return now + parse_span(text)
+    except ValueError:
+        pass
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -39,12 +39,18 @@ LOOK_FIRST = "look whether it has happened before you repeat it"
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a failure
-    """The keeper said no: `message` says why, `remedy` what to do (may be empty)."""
+    """The keeper said no: `message` says why, `remedy` what to do (may be empty).
 
-    def __init__(self, message: str, remedy: str = "") -> None:
+    `fields`: what is wrong with single arguments, by their names.
+    """
+
+    def __init__(
+        self, message: str, remedy: str = "", fields: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.fields = dict(fields or {})
 
 
 class KeeperGoneError(Exception):
@@ -88,7 +94,7 @@ class KeeperLine:
         finally:
             self._gate.release()
         if not answer["ok"]:
-            raise Refused(answer["error"], answer["remedy"])
+            raise Refused(answer["error"], answer["remedy"], answer.get("fields"))
         result: object = answer["result"]
         return result
 

@@ -1,10 +1,17 @@
 import asyncio
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from proxy.app.commands import keys, runner
+from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions import keys as actions
+from proxy.core.actions.action import Actor, Role, Via
+from proxy.core.entities import Key
 from proxy.storage.secrets import key_digest, key_well_formed
 from tests.app.commands.office import DOCUMENT, Do, in_office
 
@@ -68,6 +75,175 @@ def test_a_change_is_answered_when_it_has_spread(tmp_path: Path) -> None:
         assert spread == sorted({*spread})
         await runner.run(wide, "key list", {})
         assert len(spread) == len(told)
+
+    in_office(tmp_path, test)
+
+
+EVE = Actor(Role.USER, "eve@example.com", Via.CONSOLE, person=2)
+OWNER = Actor(Role.USER, "ann@example.com", Via.CONSOLE, person=1)
+
+
+def team(connection: sqlite3.Connection) -> None:
+    """Ann owns the wallet `ann`, Eve is a member of it."""
+    for at, (email, role) in enumerate(
+        (("ann@example.com", "owner"), ("eve@example.com", "member"))
+    ):
+        connection.execute("INSERT INTO person (email, created_at) VALUES (?, 0)", (email,))
+        connection.execute("INSERT INTO membership VALUES (?, 1, ?, 0)", (at + 1, role))
+
+
+def test_a_key_is_changed_rotated_and_removed(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await do("user add", name="ann")
+        made = await do("key add", user="ann", name="k", budget="3", budget_period="daily")
+        pepper, number = office.secrets.pepper, str(made["id"])
+
+        def opens(secret: str) -> Key | None:
+            return office.keeper.catalog.key(key_digest(pepper, secret))
+
+        seen = await do("key set", key=number, name="den", concurrency=2, expires="2d")
+        assert (seen["name"], seen["concurrency"], seen["budget_usd"]) == ("den", 2, "3.00")
+        assert (seen["left_usd"], seen["period"]) == ("3.00", "daily")
+        cleared = await do("key set", key="den", budget=None, expires=None)
+        assert (cleared["budget_usd"], cleared["left_usd"], cleared["expires"]) == (None,) * 3
+        assert cleared["concurrency"] == 2
+        assert (await do("key disable", key="den"))["enabled"] is False
+        assert (await do("key enable", key="den"))["enabled"] is True
+        lent = await do("key lend", key="den", seconds=60)
+        rotated = await do("key rotate", key="den", grace="1h")
+        shown = await do("key show", key="den")
+        assert shown["old_until"] == rotated["old_until"] is not None
+        secrets = [made["key"], lent["key"], rotated["key"]]
+        assert {one.id for secret in secrets if (one := opens(secret))} == {made["id"]}
+        assert len({*secrets}) == 3
+        last = await do("key rotate", key="den")
+        assert last["old_until"] is None
+        assert [opens(secret) for secret in secrets] == [None] * 3
+        assert opens(last["key"])
+        assert (await do("key remove", key="den"))["removed"] is True
+        assert opens(last["key"]) is None
+        assert await do("key list") == []
+        log = "SELECT arguments FROM audit WHERE action = 'key set' ORDER BY id"
+        told = await office.read(lambda c: c.execute(log).fetchall())
+        assert told[1] == ('{"key":"den","expires":null,"budget":null}',)
+
+    in_office(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "fields"),
+    [
+        ("key add", {"name": "b", "budget": "x", "expires": "soon"}, {"budget", "expires"}),
+        ("key add", {"name": "b", "group": "gold", "networks": ["x"]}, {"group", "networks"}),
+        (
+            "key set",
+            {"key": "k", "models": ["nope"], "expires": "2001-01-01"},
+            {"models", "expires"},
+        ),
+        ("key rotate", {"key": "k", "grace": "8d"}, {"grace"}),
+        ("key rotate", {"key": "k", "grace": "long"}, {"grace"}),
+        ("key lend", {"key": "k", "seconds": 3601}, {"seconds"}),
+    ],
+)
+def test_a_refusal_names_the_fields(
+    tmp_path: Path, command: str, arguments: dict[str, object], fields: set[str]
+) -> None:
+    async def test(do: Do, _office: Office) -> None:
+        await do("user add", name="ann")
+        await do("key add", user="ann", name="k")
+        with pytest.raises(CommandError) as refused:
+            await do(command, user="ann", **arguments)
+        assert refused.value.fields.keys() == fields
+
+    in_office(tmp_path, test)
+
+
+CHANGES: list[tuple[str, dict[str, object]]] = [
+    ("key show", {}),
+    ("key set", {"name": "mine"}),
+    ("key disable", {}),
+    ("key enable", {}),
+    ("key rotate", {}),
+    ("key lend", {}),
+    ("key remove", {}),
+]
+
+
+def test_members_have_their_own_keys_and_owners_all(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await do("user add", name="ann")
+        await do("user add", name="bob")
+        await office.keeper.note(team)
+        foreign = await do("key add", user="bob", name="of bob")
+
+        async def ask(actor: Actor, command: str, **arguments: object) -> Any:
+            return await runner.run(office, command, {"user": "ann", **arguments}, actor)
+
+        hers = await ask(OWNER, "key add", name="hers")
+        mine = await ask(EVE, "key add", name="mine")
+        assert [row["name"] for row in await ask(EVE, "key list")] == ["mine"]
+        assert [row["name"] for row in await ask(OWNER, "key list")] == ["hers", "mine"]
+        before = await do("key list")
+        for command, more in CHANGES:
+            words = set()
+            for other in (str(hers["id"]), "hers", str(foreign["id"]), "of bob", "99"):
+                with pytest.raises(CommandError, match="there is no key") as refused:
+                    await ask(EVE, command, key=other, **more)
+                words.add(refused.value.message.replace(repr(other), "*"))
+            assert len(words) == 1, "nobody learns of keys of others"
+            with pytest.raises(CommandError, match="there is no wallet 'bob' of yours"):
+                await ask(EVE, command, key="of bob", **more, user="bob")
+        assert await do("key list") == before
+        for actor in (EVE, OWNER):
+            for command, more in CHANGES[:-1]:
+                await ask(actor, command, key=str(mine["id"]), **more)
+        assert (await do("key show", key="mine"))["person"] == "eve@example.com"
+        await ask(EVE, "key remove", key="mine")
+
+    in_office(tmp_path, test)
+
+
+def test_people_have_a_bounded_number_of_keys_in_groups_of_their_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "KEYS_PER_PERSON_MAX", 1)
+
+    async def test(do: Do, office: Office) -> None:
+        narrow = {"plan": [{"name": "paygo", "groups": ["vip"]}]}
+        both = [{"name": "default"}, {"name": "vip"}]
+        await do("catalog apply", document={**DOCUMENT, **narrow, "group": both}, force=True)
+        await do("user add", name="ann")
+        await office.keeper.note(team)
+        with pytest.raises(CommandError, match="your plan is not for the group 'default'"):
+            await runner.run(office, "key add", {"user": "ann", "name": "a"}, OWNER)
+        await runner.run(office, "key add", {"user": "ann", "name": "a", "group": "vip"}, OWNER)
+        with pytest.raises(CommandError, match="no more are allowed"):
+            await runner.run(office, "key add", {"user": "ann", "name": "b", "group": "vip"}, OWNER)
+        await do("key add", user="ann", name="b")
+        with pytest.raises(CommandError, match="your plan"):
+            await runner.run(
+                office, "key set", {"user": "ann", "key": "a", "group": "default"}, OWNER
+            )
+        assert (await do("key set", key="a", group="default"))["group"] == "default"
+        exported = await do("catalog export")
+        assert exported["plan"] == narrow["plan"]
+        unknown = {"plan": [{"name": "paygo", "groups": ["gold"]}]}
+        with pytest.raises(CommandError, match="the group 'gold', which does not exist"):
+            await do("catalog apply", document={**DOCUMENT, **unknown}, force=True)
+
+    in_office(tmp_path, test)
+
+
+def test_a_group_goes_when_only_deleted_keys_had_it(tmp_path: Path) -> None:
+    async def test(do: Do, _office: Office) -> None:
+        both = [{"name": "default"}, {"name": "vip"}]
+        await do("catalog apply", document={**DOCUMENT, "group": both}, force=True)
+        await do("user add", name="ann")
+        await do("key add", user="ann", name="a", group="vip")
+        with pytest.raises(CommandError, match="group 'vip' cannot be removed"):
+            await do("catalog apply", document=DOCUMENT, force=True)
+        await do("key remove", key="a")
+        await do("catalog apply", document=DOCUMENT, force=True)
 
     in_office(tmp_path, test)
 
