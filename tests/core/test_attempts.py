@@ -1,4 +1,14 @@
-from proxy.core.attempts import ACCOUNT, ADDRESS, FORGET_SECONDS, Attempts, Rule
+import pytest
+
+from proxy.core.attempts import (
+    ACCOUNT,
+    ADDRESS,
+    FORGET_SECONDS,
+    MAILS,
+    Attempts,
+    Rule,
+    network_of,
+)
 
 RULE = Rule(free=2, first_seconds=1.0, seconds_max=10.0)
 
@@ -57,3 +67,42 @@ def test_memory_is_bounded_and_who_failed_longest_ago_is_forgotten() -> None:
     assert attempts.wait("first", 1.0) == 0.0
     attempts.failed("name 9", 1.0)
     assert len(attempts) == 3
+
+
+def test_what_was_right_is_taken_back_and_no_more() -> None:
+    attempts = Attempts(RULE)
+    for _ in range(4):
+        attempts.failed("here", 0.0)
+    assert attempts.wait("here", 0.0) == 2.0
+    attempts.taken_back("here")
+    assert attempts.wait("here", 0.0) == 1.0
+    attempts.taken_back("here")
+    assert attempts.wait("here", 0.0) == 0.0
+    for _ in range(3):
+        attempts.taken_back("here")
+    assert len(attempts) == 0
+
+
+def test_many_at_once_are_counted_before_any_is_looked_at() -> None:
+    attempts, looked_at = Attempts(ACCOUNT), 0
+    for _ in range(1_000):
+        if attempts.wait("ann", 0.0) == 0.0:
+            attempts.failed("ann", 0.0)
+            looked_at += 1
+    assert looked_at == ACCOUNT.free + 1
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("unix:", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_who_has_a_whole_network_is_one(address: str | None, name: str) -> None:
+    assert network_of(address) == name
+    assert MAILS.free < ADDRESS.free
