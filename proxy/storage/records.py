@@ -89,33 +89,41 @@ class LedgerRecords:
         if reader is not None:
             await reader.close()
 
-    async def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    async def _opened(self) -> Reader:
         async with self._opening:
-            reader = self._reader
-            if reader is None:
-                reader = self._reader = await Reader.open(self._path)
-        return await reader.rows(query, values)
+            if self._reader is None:
+                self._reader = await Reader.open(self._path)
+            return self._reader
+
+    async def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        return await (await self._opened()).rows(query, values)
 
     async def _call(self, user_id: int, call_id: int) -> CallRecord | None:
-        rows = await self._rows(_CALL, call_id, user_id)
-        if not rows:
-            return None
-        key, channel, group, anomalies, *cells = rows[0]
-        plain: dict[str, Any] = dict(zip(_PLAIN, cells, strict=False))
-        plain["stream"] = bool(plain["stream"])
-        usage = Usage(*cells[len(_PLAIN) :])
-        prices = await self._rows(_PRICE, plain["model"], plain["price_version"])
-        return CallRecord(
-            **plain,
-            call_id=call_id,
-            key=key,
-            channel=channel,
-            group=group,
-            anomalies=tuple(anomalies.split(",")) if anomalies else (),
-            usage=usage,
-            price=price_from_row(prices[0]) if prices else None,
-            attempts=tuple([_tried(row, usage) for row in await self._rows(_ATTEMPTS, call_id)]),
-        )
+        return await read_call(await self._opened(), user_id, call_id)
+
+
+async def read_call(reader: Reader, user_id: int, call_id: int) -> CallRecord | None:
+    """Return an ended call of that user, or None. Raises sqlite3.Error."""
+    rows = await reader.rows(_CALL, (call_id, user_id))
+    if not rows:
+        return None
+    key, channel, group, anomalies, *cells = rows[0]
+    plain: dict[str, Any] = dict(zip(_PLAIN, cells, strict=False))
+    plain["stream"] = bool(plain["stream"])
+    usage = Usage(*cells[len(_PLAIN) :])
+    prices = await reader.rows(_PRICE, (plain["model"], plain["price_version"]))
+    tries = await reader.rows(_ATTEMPTS, (call_id,))
+    return CallRecord(
+        **plain,
+        call_id=call_id,
+        key=key,
+        channel=channel,
+        group=group,
+        anomalies=tuple(anomalies.split(",")) if anomalies else (),
+        usage=usage,
+        price=price_from_row(prices[0]) if prices else None,
+        attempts=tuple([_tried(row, usage) for row in tries]),
+    )
 
 
 def _tried(row: tuple[Any, ...], of_call: Usage) -> Tried:

@@ -6,6 +6,7 @@ secret signs sessions. This module must not know any page.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 from proxy.core.actions.action import Actor
 from proxy.edge.console.render import Renderer
 from proxy.storage.reader import Reader
+from proxy.storage.reports.market import Market
 
 
 class Keeper(Protocol):
@@ -52,8 +54,17 @@ class Surroundings:
     options: Options = field(default_factory=Options)
     renderer: Renderer = field(default_factory=Renderer)
     clock: Callable[[], float] = time
+    market: Market = field(init=False)
+    streams: Counter[int] = field(default_factory=Counter)
+    """Live logs that are open, by person."""
+    exports: int = 0
+    """Files that are being written."""
     _reader: Reader | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        """Make what is kept between pages."""
+        self.market = Market(self.database, self.clock)
 
     async def reader(self) -> Reader:
         """Return the connection pages read from. Raises sqlite3.Error."""

@@ -81,6 +81,7 @@ class CallRow(NamedTuple):
     """One ended call."""
 
     id: int
+    wallet_id: int
     wallet: str
     key_id: int
     key: str
@@ -111,6 +112,7 @@ class OpenRow(NamedTuple):
     """A call under way, as of its last mark: `charge` is its bill if it ended there."""
 
     id: int
+    wallet_id: int
     wallet: str
     key_id: int
     key: str
@@ -167,6 +169,7 @@ class Sums:
     by_day: dict[int, Sum] = field(default_factory=dict)
     by_model: dict[str, Sum] = field(default_factory=dict)
     by_key: dict[int, Sum] = field(default_factory=dict)
+    by_day_and_model: dict[tuple[int, str], Sum] = field(default_factory=dict)
     back_to: float | None = None
     """Only calls since then are in it, because there are too many; None: all."""
 
@@ -177,6 +180,7 @@ class Sums:
             self.by_day.setdefault(day, Sum()).add(figures)
             self.by_model.setdefault(model, Sum()).add(figures)
             self.by_key.setdefault(key_id, Sum()).add(figures)
+            self.by_day_and_model.setdefault((day, model), Sum()).add(figures)
 
 
 class KeyName(NamedTuple):
@@ -360,9 +364,9 @@ async def _rolled_up(reader: Reader, wanted: Wanted) -> list[tuple[Any, ...]]:
 def _call(row: tuple[Any, ...]) -> CallRow:
     wallet, key, channel, *cells = row
     plain: dict[str, Any] = dict(zip(_PLAIN, cells, strict=False))
-    del plain["user_id"]
     anomalies = plain.pop("anomalies")
     return CallRow(
+        wallet_id=plain.pop("user_id"),
         wallet=wallet,
         key=key,
         channel=channel,
@@ -377,9 +381,9 @@ def _call(row: tuple[Any, ...]) -> CallRow:
 def _open(row: tuple[Any, ...]) -> OpenRow:
     wallet, key, channel, *cells = row
     plain: dict[str, Any] = dict(zip(_OPEN, cells, strict=True))
-    del plain["user_id"]
     usage = plain.pop("usage")
     return OpenRow(
+        wallet_id=plain.pop("user_id"),
         wallet=wallet,
         key=key,
         channel=channel,

@@ -95,6 +95,7 @@ def test_a_call_is_shown_while_it_runs_and_when_it_has_ended(tmp_path: Path) -> 
         await books.catch_up()
         assert await open_calls(reader, Wanted(wallet=1)) == []
         (call,) = (await page(reader, Wanted(wallet=1))).calls
+        assert call.wallet_id == 1
         assert (call.wallet, call.key, call.key_id, call.channel) == ("ann", "key 1", 1, "main")
         assert (call.model, call.upstream_model, call.group) == ("m", "m-2", "default")
         assert (call.verdict, call.source, call.error_code) == (
@@ -247,6 +248,7 @@ def test_sums_are_made_in_slices_and_say_how_far_back(
         assert {day: one.calls for day, one in whole.by_day.items()} == {today: 25, today + 1: 1}
         assert whole.by_model["thinker"] == Sum(1, 1, 1, 12, 5)
         assert whole.by_key[1].calls == 26
+        assert whole.by_day_and_model[today, "m"].charge == 25 * 7
         part = await sums(reader, Wanted(wallet=1), rows_max=20)
         assert (part.total.calls, part.back_to) == (20, NOW)
 

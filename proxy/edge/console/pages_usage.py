@@ -1,0 +1,222 @@
+"""The usage log and one call's receipt.
+
+Rules: a reader sees calls of the wallet in use, a member of a team those of their own keys, an
+operator any receipt; a call of anybody else is a page that does not exist. Nothing of a call is
+markup. This module must not know SQL.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from aiohttp import web
+
+from proxy.core import charts
+from proxy.core.actions.action import Role
+from proxy.core.charts import Chart
+from proxy.core.entities import Verdict
+from proxy.core.ids import format_id, parse_id
+from proxy.core.money import format_multiplier
+from proxy.core.receipts import SCRIPT, account, usd_text
+from proxy.edge.console import usage_export, usage_live, usage_query
+from proxy.edge.console.languages import Translator
+from proxy.edge.console.render import usd
+from proxy.edge.console.routes import Route
+from proxy.edge.console.visit import Visit
+from proxy.edge.generation import receipt
+from proxy.storage.ports import CallRecord
+from proxy.storage.records import read_call
+from proxy.storage.reports import usage_log
+from proxy.storage.reports.usage_log import Sums, Wanted
+
+ROWS: Final = 50
+CHART_DAYS: Final = 30
+CHART_DAYS_MAX: Final = 366
+"""Days that are drawn, where a question is about more."""
+PARTS_MAX: Final = charts.SERIES_MAX
+_DAY: Final = 86_400
+
+
+async def usage(seen: Visit) -> web.StreamResponse:
+    """The log, newest first, with what it sums to."""
+    if seen.wallet is None:
+        return seen.render("usage/none.html")
+    question = usage_query.asked(seen)
+    reader = await seen.reader()
+    page = await usage_log.page(reader, question.wanted, before=question.before, rows_max=ROWS)
+    running = [] if question.before else await usage_log.open_calls(reader, question.wanted)
+    period = over_period(question.wanted, seen.now)
+    sums = None if question.before else await usage_log.sums(reader, period)
+    choices = await usage_log.choices(reader, seen.wallet.id, question.wanted.person)
+    names = {key.id: key.name for key in choices.keys}
+    return seen.render(
+        "usage/log.html",
+        question=question,
+        page=page,
+        running=running,
+        choices=choices,
+        verdicts=_verdicts(seen.texts),
+        options_of=lambda names: [(name, name) for name in names],
+        sums=sums,
+        drawn=None if sums is None else drawn(seen, period, sums, names),
+        format_id=format_id,
+        now=seen.now,
+    )
+
+
+def over_period(wanted: Wanted, now: float) -> Wanted:
+    """The same question, of the last days where it names no time."""
+    if wanted.since is not None or wanted.until is not None:
+        return wanted
+    today = now // _DAY * _DAY
+    return replace(wanted, since=today - (CHART_DAYS - 1) * _DAY)
+
+
+def drawn(seen: Visit, period: Wanted, sums: Sums, keys: Mapping[int, str]) -> dict[str, Chart]:
+    """Charts of what was spent by day and model, by model, and by key."""
+    _ = seen.texts
+    days = _days(period, sums, seen.now)
+    labels = [datetime.fromtimestamp(day * _DAY, UTC).strftime("%m-%d") for day in days]
+    series = [
+        charts.Series(
+            model,
+            tuple(
+                one.charge if (one := sums.by_day_and_model.get((day, model))) else 0
+                for day in days
+            ),
+        )
+        for model in sums.by_model
+    ]
+    rest = _("Others")
+    words = charts.Words(
+        column=_("Day"),
+        table=_("Show as a table"),
+        total=_("Total"),
+        summary=_("{title}: at most {most}, on {where}."),
+    )
+    by_model = [(model, one.charge) for model, one in sums.by_model.items()]
+    by_key = [(keys.get(key) or f"#{key}", one.charge) for key, one in sums.by_key.items()]
+    return {
+        "days": charts.bar_chart(
+            _("Spent by day"), labels, charts.largest(series, rest), usd, words
+        ),
+        "models": charts.share_bar(_("Spent by model"), _largest(by_model, rest), usd),
+        "keys": charts.share_bar(_("Spent by key"), _largest(by_key, rest), usd),
+    }
+
+
+async def one_call(seen: Visit) -> web.StreamResponse:
+    """A call's receipt, or how far it is."""
+    call_id = parse_id(seen.request.match_info["request_id"])
+    reader = await seen.reader()
+    found = None if call_id is None else await _found(seen, call_id)
+    if call_id is None or found is None:
+        wanted = _may_see(seen)
+        running = (
+            []
+            if call_id is None or wanted is None
+            else [row for row in await usage_log.open_calls(reader, wanted) if row.id == call_id]
+        )
+        if not running:
+            return seen.problem(404)
+        return seen.render("usage/running.html", call=running[0], format_id=format_id)
+    price = found.price
+    made = None if price is None else account(found.usage, price, found.multiplier)
+    return seen.render(
+        "usage/receipt.html",
+        call=found,
+        request_id=format_id(found.call_id),
+        made=made,
+        due=found.charge + found.overrun + found.forgiven,
+        multiplier=format_multiplier(found.multiplier),
+        usd_text=usd_text,
+        script=SCRIPT,
+    )
+
+
+async def receipt_file(seen: Visit) -> web.StreamResponse:
+    """The receipt as JSON, as the relay's own endpoint gives it."""
+    call_id = parse_id(seen.request.match_info["request_id"])
+    found = None if call_id is None else await _found(seen, call_id)
+    if found is None:
+        return seen.problem(404)
+    name = f"receipt-{format_id(found.call_id)}.json"
+    return _attachment(receipt(found), name, "application/json")
+
+
+async def script_file(_seen: Visit) -> web.StreamResponse:
+    """The program that recomputes a receipt."""
+    return _attachment(SCRIPT.encode(), "recompute.py", "text/x-python")
+
+
+def _attachment(body: bytes, name: str, content_type: str) -> web.Response:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)
+
+
+def _may_see(seen: Visit) -> Wanted | None:
+    """Which calls the reader may look at, one by one; None: none at all."""
+    person, wallet = seen.person, seen.wallet
+    if person is not None and person.role.covers(Role.OPERATOR):
+        return Wanted()
+    if person is None or wallet is None:
+        return None
+    return Wanted(wallet=wallet.id, person=None if wallet.role == "owner" else person.id)
+
+
+async def _found(seen: Visit, call_id: int) -> CallRecord | None:
+    wanted = _may_see(seen)
+    if wanted is None:
+        return None
+    reader = await seen.reader()
+    rows = await usage_log.calls_named(reader, wanted, [call_id])
+    return await read_call(reader, rows[0].wallet_id, call_id) if rows else None
+
+
+def _verdicts(texts: Translator) -> list[tuple[str, str]]:
+    """Every verdict and what it is called."""
+    _ = texts
+    names = {
+        Verdict.COMPLETE: _("complete"),
+        Verdict.CLIENT_GONE: _("caller left"),
+        Verdict.UPSTREAM_TRUNCATED: _("provider broke off"),
+        Verdict.UPSTREAM_ERROR: _("provider error"),
+        Verdict.TIMEOUT: _("timed out"),
+        Verdict.CUT_FOR_BALANCE: _("balance used up"),
+        Verdict.CUT_FOR_MAX_COST: _("cost limit reached"),
+        Verdict.CUT_BY_SHUTDOWN: _("cut by a restart"),
+        Verdict.CUT_BY_REVOCATION: _("key revoked"),
+        Verdict.REJECTED: _("refused"),
+        Verdict.INTERNAL_ERROR: _("relay error"),
+    }
+    return [(verdict.value, names[verdict]) for verdict in Verdict]
+
+
+def _days(period: Wanted, sums: Sums, now: float) -> list[int]:
+    """The days to draw, the newest ones where there are too many."""
+    last = int(now // _DAY)
+    if period.until is not None:
+        last = min(last, int(period.until // _DAY) - 1)
+    known = [*sums.by_day, last]
+    first = int(period.since // _DAY) if period.since is not None else min(known)
+    return list(range(max(first, last - CHART_DAYS_MAX + 1), last + 1))
+
+
+def _largest(parts: Sequence[tuple[str, int]], rest: str) -> list[tuple[str, int]]:
+    ordered = sorted(parts, key=lambda one: (-one[1], one[0]))
+    if len(ordered) <= PARTS_MAX:
+        return ordered
+    others = sum(value for _, value in ordered[PARTS_MAX - 1 :])
+    return [*ordered[: PARTS_MAX - 1], (rest, others)]
+
+
+ROUTES: Final = (
+    Route("GET", "/usage", Role.USER, usage),
+    Route("GET", "/usage/live", Role.USER, usage_live.live),
+    Route("GET", "/usage/export.csv", Role.USER, usage_export.as_csv),
+    Route("GET", "/usage/export.json", Role.USER, usage_export.as_json),
+    Route("GET", "/usage/recompute.py", Role.USER, script_file),
+    Route("GET", "/usage/{request_id}", Role.USER, one_call),
+    Route("GET", "/usage/{request_id}/receipt.json", Role.USER, receipt_file),
+)

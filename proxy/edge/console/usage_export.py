@@ -1,0 +1,151 @@
+"""The usage log as a file: CSV for spreadsheets, JSON for programs, as long as it is.
+
+Rules: written as it is read, a page of rows at a time, and no view of the database is held between
+pages; after each the file's reader rests as long as the page took, so that an export never keeps
+the disk and a processor from those who serve calls. A slow or gone browser stops the reading. No
+cell is a formula. This module must not know SQL.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+from aiohttp import web
+from msgspec.structs import asdict
+
+from proxy.core.entities import Usage
+from proxy.core.ids import format_id
+from proxy.core.money import format_usd
+from proxy.core.spreadsheets import MARK, Cell, csv_line
+from proxy.edge.console import usage_query
+from proxy.edge.console.visit import Visit
+from proxy.storage.reports import usage_log
+from proxy.storage.reports.usage_log import CallRow, Wanted
+
+PAGE_ROWS: Final = 1_000
+ROWS_MAX: Final = 2_000_000
+EXPORTS_MAX: Final = 4
+"""At once, in one process."""
+REST_SECONDS_MAX: Final = 0.25
+_USAGE: Final = Usage.__struct_fields__
+COLUMNS: Final = (
+    "time", "request_id", "key", "model", "served_model", "group", "endpoint", "stream", "verdict",
+    "finish_reason", "error_code", "status", "charge_usd", "balance_after_usd", "usage_source",
+    *_USAGE, "first_token_ms", "duration_ms", "client_reference", "channel",
+)  # fmt: skip
+
+log = logging.getLogger("sluice.console")
+
+
+async def as_csv(seen: Visit) -> web.StreamResponse:
+    """The calls asked for, as CSV with a line of names."""
+    head = MARK + csv_line(COLUMNS)
+    return await _write(
+        seen, "usage.csv", "text/csv; charset=utf-8", head, lambda row: csv_line(cells(row)), ""
+    )
+
+
+async def as_json(seen: Visit) -> web.StreamResponse:
+    """The calls asked for, as a JSON array of objects, one to a line."""
+    comma = ""
+
+    def line(row: CallRow) -> str:
+        nonlocal comma
+        before, comma = comma, ",\n"
+        return before + orjson.dumps(fields(row)).decode()
+
+    return await _write(seen, "usage.json", "application/json", "[\n", line, "\n]\n")
+
+
+def cells(row: CallRow) -> list[Cell]:
+    """A call in the order of `COLUMNS`."""
+    return [*fields(row).values()]
+
+
+def fields(row: CallRow) -> dict[str, Cell]:
+    """A call by the names of `COLUMNS`; amounts are exact decimals, times ISO 8601 in UTC."""
+    shown: dict[str, Cell] = {
+        "time": datetime.fromtimestamp(row.started_at, UTC).isoformat(timespec="milliseconds"),
+        "request_id": format_id(row.id),
+        "key": row.key,
+        "model": row.model,
+        "served_model": row.upstream_model,
+        "group": row.group,
+        "endpoint": row.endpoint,
+        "stream": int(row.stream),
+        "verdict": row.verdict,
+        "finish_reason": row.finish_reason,
+        "error_code": row.error_code,
+        "status": row.status,
+        "charge_usd": format_usd(row.charge),
+        "balance_after_usd": format_usd(row.balance_after),
+        "usage_source": row.source,
+        **asdict(row.usage),
+        "first_token_ms": row.ttft_ms,
+        "duration_ms": row.duration_ms,
+        "client_reference": row.client_reference,
+        "channel": row.channel,
+    }
+    return shown
+
+
+async def _write(
+    seen: Visit,
+    name: str,
+    content_type: str,
+    head: str,
+    line: Callable[[CallRow], str],
+    end: str,
+) -> web.StreamResponse:
+    if seen.wallet is None:
+        return seen.problem(404)
+    _, surroundings = seen.texts, seen.surroundings
+    if surroundings.exports >= EXPORTS_MAX:
+        return seen.problem(429, _("Others are exporting now; try again in a minute."))
+    wanted = usage_query.asked(seen).wanted
+    surroundings.exports += 1
+    try:
+        response = web.StreamResponse(
+            headers={
+                "content-type": content_type,
+                "content-disposition": f'attachment; filename="{name}"',
+            }
+        )
+        seen.take_leave(response)
+        await response.prepare(seen.request)
+        whole = False
+        try:
+            await response.write(head.encode())
+            async for rows in _pages(seen, wanted):
+                await response.write("".join([line(row) for row in rows]).encode())
+            await response.write(end.encode())
+            await response.write_eof()
+            whole = True
+        except (ConnectionError, sqlite3.Error) as error:
+            log.warning("an export ended early: %s", error)
+        finally:
+            # A file that ends early must not look whole.
+            if not whole and seen.request.transport is not None:
+                seen.request.transport.abort()
+        return response
+    finally:
+        surroundings.exports -= 1
+
+
+async def _pages(seen: Visit, wanted: Wanted) -> AsyncIterator[list[CallRow]]:
+    loop = asyncio.get_running_loop()
+    before: int | None = None
+    for _ in range(ROWS_MAX // PAGE_ROWS):
+        began = loop.time()
+        reader = await seen.reader()
+        page = await usage_log.page(reader, wanted, before=before, rows_max=PAGE_ROWS)
+        if page.calls:
+            yield page.calls
+        before = page.older
+        if before is None:
+            return
+        await asyncio.sleep(min(loop.time() - began, REST_SECONDS_MAX))
