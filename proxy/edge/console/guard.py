@@ -72,9 +72,19 @@ def origin_fault(request: web.Request) -> str | None:
 
 def token_for(secret: bytes, reader: str) -> str:
     """The token of whoever has this session, or this visitor's cookie."""
-    return hmac.new(secret, b"csrf " + reader.encode(), hashlib.sha256).hexdigest()[:_TOKEN_CHARS]
+    return signature(secret, b"csrf", reader)
+
+
+def signature(secret: bytes, use: bytes, text: str) -> str:
+    """Sign a text for one use: a reader chooses the name their token is of, and must not get the
+    signature of anything else by that. `use` has no space.
+    """
+    signed = use + b" " + text.encode(errors="surrogateescape")
+    return hmac.new(secret, signed, hashlib.sha256).hexdigest()[:_TOKEN_CHARS]
 
 
 def token_is(given: object, wanted: str) -> bool:
     """Whether a form's token is the reader's."""
-    return isinstance(given, str) and hmac.compare_digest(given.encode(), wanted.encode())
+    return isinstance(given, str) and hmac.compare_digest(
+        given.encode(errors="surrogateescape"), wanted.encode()
+    )

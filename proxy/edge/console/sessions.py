@@ -77,7 +77,7 @@ def read(secret: bytes, token: str, now: float) -> Claim | None:
             # Times are compared here, with the clock that is given.
             options={"require": [*_CLAIMS], "verify_exp": False, "verify_iat": False},
         )
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, UnicodeError):  # the latter: bytes that no text has
         return None
     subject, session = str(claims["sub"]), claims["sid"]
     if not subject.isascii() or not subject.isdigit() or not isinstance(session, str):

@@ -46,6 +46,7 @@ class Site:
         async def prepare(_request: web.Request, response: web.StreamResponse) -> None:
             for name, value in guard.headers(self._surroundings.options).items():
                 response.headers.setdefault(name, value)
+            response.headers["server"] = policy["server"]  # there is one already, with versions
 
         app.on_response_prepare.append(prepare)
         for route in self._routes:

@@ -5,10 +5,12 @@ cookie says is believed only as far as it is signed or looked up. A change is an
 in the reader's name (`do`). This module must not know any page.
 """
 
+import contextlib
 import json
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -34,6 +36,7 @@ PREFERENCE_SECONDS: Final = 365 * 86_400
 NOTICE_SECONDS: Final = 60
 NOTICE_CHARS_MAX: Final = 1_000
 _VISITOR_BYTES: Final = 16
+_NOTICE_USE: Final = b"notice"
 
 
 @dataclass(slots=True)
@@ -106,8 +109,9 @@ class Visit:
         """Where the reader is. Behind nginx: what that says, since only loopback may say it."""
         peer = self.request.remote
         if peer in {"127.0.0.1", "::1"}:
-            said = self.request.headers.get("x-forwarded-for", "")
-            return said.rpartition(",")[2].strip() or peer
+            said = self.request.headers.get("x-forwarded-for", "").rpartition(",")[2]
+            with contextlib.suppress(ValueError):
+                return str(ip_address(said.strip()))
         return peer
 
     async def reader(self) -> Reader:
@@ -115,8 +119,11 @@ class Visit:
         return await self.surroundings.reader()
 
     async def form(self) -> MultiDictProxy[Any]:
-        """The fields that were sent."""
-        return await self.request.post()
+        """The fields that were sent. Raises web.HTTPException: they cannot be read."""
+        try:
+            return await self.request.post()
+        except (ValueError, LookupError) as error:  # no boundary, no such charset, not that charset
+            raise web.HTTPBadRequest from error
 
     async def token_fault(self) -> str | None:
         """Why this form's token is not the reader's; None if it is."""
@@ -234,12 +241,12 @@ def local_path(target: str | None, default: str = "/") -> str:
 def _notice(secret: bytes, text: str, kind: str) -> str:
     said = json.dumps({"kind": kind, "text": text[:NOTICE_CHARS_MAX]}).encode()
     body = urlsafe_b64encode(said).decode()
-    return f"{body}.{guard.token_for(secret, body)}"
+    return f"{body}.{guard.signature(secret, _NOTICE_USE, body)}"
 
 
 def _open_notice(secret: bytes, cookie: str | None) -> dict[str, str] | None:
     body, _, token = (cookie or "").partition(".")
-    if not body or not guard.token_is(token, guard.token_for(secret, body)):
+    if not body or not guard.token_is(token, guard.signature(secret, _NOTICE_USE, body)):
         return None
     found = json.loads(urlsafe_b64decode(body))
     return {"kind": str(found["kind"]), "text": str(found["text"])}
