@@ -44,9 +44,9 @@ class Site:
         app = web.Application(client_max_size=FORM_BYTES_MAX)
 
         async def prepare(_request: web.Request, response: web.StreamResponse) -> None:
+            response.headers.pop("server", None)  # aiohttp's says versions
             for name, value in guard.headers(self._surroundings.options).items():
                 response.headers.setdefault(name, value)
-            response.headers["server"] = policy["server"]  # there is one already, with versions
 
         app.on_response_prepare.append(prepare)
         for route in self._routes:
