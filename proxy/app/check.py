@@ -12,11 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from proxy.app.settings import Problem, Settings, SettingsError, load, toml_problem
+from proxy.app.settings import (
+    Problem,
+    Settings,
+    SettingsError,
+    line_of,
+    load,
+    toml_problem,
+)
 from proxy.core.catalog_faults import faults
 from proxy.storage.documents import SEALED_PREFIX, read_document
 from proxy.storage.imports import apply_catalog
-from proxy.storage.secrets import SECRET_BYTES
+from proxy.storage.secret_files import read_word
+from proxy.storage.secrets import SECRET_BYTES, SecretError
 from proxy.storage.sqlite import Durability, open_writer
 
 CATALOG_BYTES_MAX = 8 << 20
@@ -26,10 +34,10 @@ _ENTRY = re.compile(r"(plan|group|model|channel) (?:'(?P<name>[^']*)'|number (?P
 def check_settings(path: Path) -> list[Problem]:
     """Everything wrong with a settings file."""
     try:
-        load(path)
+        settings = load(path)
     except SettingsError as error:
         return list(error.problems)
-    return []
+    return _secret_problems(settings, path.read_text(encoding="utf-8"))
 
 
 def check_catalog(path: Path) -> list[Problem]:
@@ -48,6 +56,8 @@ def check_catalog(path: Path) -> list[Problem]:
 
 def check_files(settings: Settings) -> None:
     """Raise SettingsError unless the files that `settings` name could be used."""
+    if problems := _secret_problems(settings):
+        raise SettingsError(problems)
     if settings.catalog_file:
         problems = check_catalog(Path(settings.catalog_file))
         if problems:
@@ -85,6 +95,18 @@ def line_in_entry(text: str, message: str) -> int | None:
         if line is not None and word != "name":
             return line
     return start
+
+
+def _secret_problems(settings: Settings, text: str = "") -> list[Problem]:
+    problems = []
+    for name in ("smtp_password_file", "oidc_client_secret_file"):
+        named: str = getattr(settings, name)
+        if named:
+            try:
+                read_word(Path(named))
+            except SecretError as error:
+                problems.append(Problem(line_of(text, name), error.message, error.remedy))
+    return problems
 
 
 def _apply_to_nothing(path: Path, document: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ class About:
     high: float | None = None
     check: str = ""
     """What a text value must parse as, or empty: `address` (host:port), `amount` (USD), `networks`;
-    `address or none`, `origin` (scheme and host) and `url` may be empty too."""
+    `address or none`, `origin` (scheme and host), `url` and `email` may be empty too."""
 
 
 def size(help_: str, low: int, high: int, *, reloadable: bool = False) -> About:

@@ -19,7 +19,9 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from proxy.app.setting import About, amount, millis, seconds, size
+from proxy.app.settings_accounts import faults_of
 from proxy.app.settings_console import ConsoleSettings
+from proxy.core.emails import read_email
 
 SETTINGS_FILE_BYTES_MAX = 1 << 20
 
@@ -315,7 +317,15 @@ def parse(text: str, flags: Mapping[str, object], source: str = "settings") -> S
         _take(rows, name, value if row is None else _from_flag(row, value), None, values, problems)
     if problems:
         raise SettingsError(problems, source)
-    return Settings(**values)  # type: ignore[arg-type]  # checked against the table above
+    settings = Settings(**values)  # type: ignore[arg-type]  # checked against the table above
+    # What fits by itself and not together.
+    problems += [
+        Problem(line_of(text, name), f"{name}: {reason}", remedy)
+        for name, reason, remedy in faults_of(settings)
+    ]
+    if problems:
+        raise SettingsError(problems, source)
+    return settings
 
 
 def toml_problem(error: tomllib.TOMLDecodeError, text: str) -> Problem:
@@ -408,6 +418,8 @@ def _checked(row: Row, value: object) -> object:
         return _url(str(value), origin=about.check == "origin")
     elif about.check == "amount" and not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", str(value)):
         raise ValueError(f'{value!r} is not an amount in USD such as "1.50"')
+    elif about.check == "email" and value:
+        return read_email(str(value))
     elif about.check == "networks" and isinstance(value, tuple):
         for network in value:
             ipaddress.ip_network(network, strict=False)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from proxy.app.setting import About
+from proxy.app.settings_accounts import AccountSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConsoleSettings:
+class ConsoleSettings(AccountSettings):
     """What `Settings` has for the console; empty texts mean what the help says."""
 
     console_listen: Annotated[

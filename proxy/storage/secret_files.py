@@ -33,6 +33,29 @@ _COMMON = frozenset(
 def read_secret(path: Path, *, credential: bool = False) -> bytes:
     """Read 32 bytes from a private file. Raises SecretError; FileNotFoundError is the caller's.
 
+    See `read_private` for `credential`.
+    """
+    return _checked(path, read_private(path, credential=credential))
+
+
+def read_word(path: Path) -> str:
+    """Read a password that others chose, one line of a private file. Raises SecretError."""
+    try:
+        text = read_private(path).decode().strip("\r\n")
+    except FileNotFoundError:
+        raise SecretError(f"{path} does not exist", "make it, or name another file") from None
+    except UnicodeDecodeError:
+        raise SecretError(f"{path} is not UTF-8", "write the secret into it as text") from None
+    if not text or len(text) >= SECRET_FILE_BYTES_MAX or not text.isprintable():
+        raise SecretError(f"{path} does not hold one line of text", "write the secret into it")
+    return text
+
+
+def read_private(path: Path, *, credential: bool = False) -> bytes:
+    """Read a file that nobody else may read, 4 KiB of it and one byte.
+
+    Raises SecretError; FileNotFoundError is the caller's.
+
     `credential`: the file is one of systemd's. It grants the service's user access by an ACL
     where the file system has them, and then the group's bits are the ACL's mask (acl(5)), not the
     group's; other users still may have none.
@@ -55,10 +78,9 @@ def read_secret(path: Path, *, credential: bool = False) -> bytes:
                 f"others may read {path} (mode {mode & 0o777:03o})",
                 "run chmod 600 on it; if others had access to it, make it anew",
             )
-        text = os.read(descriptor, SECRET_FILE_BYTES_MAX + 1)
+        return os.read(descriptor, SECRET_FILE_BYTES_MAX + 1)
     finally:
         os.close(descriptor)
-    return _checked(path, text)
 
 
 def create_secret(path: Path) -> bytes:

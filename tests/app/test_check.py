@@ -131,3 +131,16 @@ def test_the_examples_are_good(name: str) -> None:
     path = tree.ROOT / "config" / name
     judge = check_settings if name == "settings.toml" else check_catalog
     assert judge(path) == []
+
+
+def test_a_secret_of_others_is_looked_for_where_it_is_named(tmp_path: Path) -> None:
+    config, word = tmp_path / "settings.toml", tmp_path / "word"
+    config.write_text(f"oidc_client_id = 'x'\noidc_client_secret_file = '{word}'\n")
+    (problem,) = check_settings(config)
+    assert problem.line == 2
+    assert "does not exist" in problem.reason
+    word.write_text("secret of ours there")
+    (problem,) = check_settings(config)
+    assert "others may read" in problem.reason
+    word.chmod(0o600)
+    assert check_settings(config) == []

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.storage.secret_files import SECRET_FILE_BYTES_MAX, create_secret, read_secret
+from proxy.storage.secret_files import (
+    SECRET_FILE_BYTES_MAX,
+    create_secret,
+    read_secret,
+    read_word,
+)
 from proxy.storage.secrets import SECRET_BYTES, SecretError
 
 GOOD = random.Random(1).randbytes(SECRET_BYTES)
@@ -143,3 +148,20 @@ def test_a_huge_file_is_read_only_to_its_bound(tmp_path: Path) -> None:
     with pytest.raises(SecretError, match="is weak"):
         read_secret(path)
     assert SECRET_FILE_BYTES_MAX < 1 << 16
+
+
+def test_a_password_that_others_chose_is_read_from_a_private_file(tmp_path: Path) -> None:
+    assert read_word(written(tmp_path / "a", "pässwörd 1\r\n".encode())) == "pässwörd 1"
+    for text, why in (
+        (b"", "one line"),
+        (b"\n", "one line"),
+        (b"two\nlines", "one line"),
+        (b"\xff", "not UTF-8"),
+        (b"x" * SECRET_FILE_BYTES_MAX, "one line"),
+    ):
+        with pytest.raises(SecretError, match=why):
+            read_word(written(tmp_path / "b", text))
+    with pytest.raises(SecretError, match="others may read"):
+        read_word(written(tmp_path / "c", b"word", 0o644))
+    with pytest.raises(SecretError, match="does not exist"):
+        read_word(tmp_path / "none")

@@ -15,6 +15,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from proxy.core.actions.action import Actor
+from proxy.edge.console.account_options import AccountOptions
 from proxy.edge.console.render import Renderer
 from proxy.storage.reader import Reader
 from proxy.storage.reports.market import Market
@@ -32,7 +33,7 @@ class Keeper(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(AccountOptions):
     """What the operator set for the console, as `Settings` has it (app/settings_console.py)."""
 
     public_url: str = "http://127.0.0.1:8080"
