@@ -7,16 +7,17 @@ secret signs sessions. This module must not know any page.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from proxy.core.actions.action import Actor
 from proxy.edge.console.account_options import AccountOptions
 from proxy.edge.console.render import Renderer
+from proxy.edge.exposition import Picture
 from proxy.storage.reader import Reader
 from proxy.storage.reports.market import Market
 
@@ -30,6 +31,29 @@ class Keeper(Protocol):
         Raises Refused, KeeperGoneError (edge/console/keeper_line.py).
         """
         ...
+
+
+class PriceLists(Protocol):
+    """Published prices, as the package brings them; a thread reads them."""
+
+    def providers(self) -> Sequence[tuple[str, str]]:
+        """Ids and names of those whose prices are known."""
+        ...
+
+    def plan(
+        self, document: Mapping[str, Any], providers: Sequence[str], patterns: Sequence[str]
+    ) -> "PricePlan":
+        """What they would change in an exported catalog. Raises ValueError."""
+        ...
+
+
+class PricePlan(Protocol):
+    """`tables`: the models that are new or priced otherwise; `rows`: every model looked at."""
+
+    @property
+    def tables(self) -> Sequence[dict[str, Any]]: ...
+    @property
+    def rows(self) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +79,10 @@ class Surroundings:
     options: Options = field(default_factory=Options)
     renderer: Renderer = field(default_factory=Renderer)
     clock: Callable[[], float] = time
+    picture: Callable[[], Awaitable[Picture]] | None = None
+    """The figures of all processes, breakers among them; None where nobody gathers them."""
+    price_lists: PriceLists | None = None
+    """Published prices; None where there are none."""
     market: Market = field(init=False)
     streams: Counter[int] = field(default_factory=Counter)
     """Live logs that are open, by person."""

@@ -122,9 +122,9 @@ _ROLLUP: Final = (
 )
 _REFUNDS: Final = (
     f"SELECT {DAY_OF_ID}, CASE WHEN known THEN {{name}} ELSE '{OTHERS}' END, sum(amount) "  # noqa: S608 - constants
-    "FROM (SELECT refers_to AS id, amount, call.id IS NOT NULL AS known, channel_id, model, "
-    "group_name FROM transfer LEFT JOIN call ON call.id = refers_to "
-    "WHERE refers_to BETWEEN ? AND ? AND kind = 'refund') AS rows GROUP BY 1, 2"
+    "FROM (SELECT call_id AS id, amount, call.id IS NOT NULL AS known, channel_id, model, "
+    "group_name FROM wallet_change LEFT JOIN call ON call.id = call_id "
+    "WHERE call_id BETWEEN ? AND ? AND kind = 'refund') AS rows GROUP BY 1, 2"
 )
 _MOVED: Final = "SELECT coalesce(sum(ended + attempts), 0) FROM rollup WHERE day BETWEEN ? AND ?"
 TRIES_MAX: Final = 3

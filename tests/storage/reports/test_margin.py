@@ -23,9 +23,8 @@ BOTH = Days(TODAY - 1, TODAY)
 
 def refund(connection: sqlite3.Connection, of: int, amount: int) -> None:
     connection.execute(
-        "INSERT INTO transfer (event_id, line, kind, debit, credit, amount, at, refers_to) "
-        "VALUES (?, 0, 'refund', 2, 9, ?, ?, ?)",
-        (of + (1 << 30), amount, NOW, of),
+        "INSERT INTO wallet_change VALUES (?, 1, 'refund', ?, 'sorry', ?, ?, 'ann', ?)",
+        (of + (1 << 30), amount, f"refund {of}", of, NOW),
     )
 
 
