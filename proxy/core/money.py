@@ -36,6 +36,14 @@ def parse_usd(amount: str | int | Decimal) -> int:
     return _parse(amount, scale=NANO, most=USD_MAX, what="an amount in USD")
 
 
+def parse_signed_usd(amount: str) -> int:
+    """Read an amount of USD that may begin with a minus. Raises ValueError, as `parse_usd`."""
+    text = amount.strip()
+    if text.startswith("-") and text[1:2].isdigit():
+        return -parse_usd(text[1:])
+    return parse_usd(text)
+
+
 def format_usd(nano: int) -> str:
     """Write nano-USD as USD, exactly, with at least two decimals: `"12.50"`, `"-0.0000375"`."""
     return _format(nano, scale=NANO, least=2)

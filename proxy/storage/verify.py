@@ -88,11 +88,11 @@ _CHECKS = (
         "SELECT id, amount, redeemed_by FROM redeem_code WHERE redeemed_by IS NOT NULL "
         "AND NOT EXISTS (SELECT 1 FROM top_up WHERE top_up.event_id = redeem_code.event_id "
         "AND top_up.amount = redeem_code.amount AND user_id = redeemed_by "
-        "AND reference = 'code-' || id)",
+        "AND reference = 'sluice:code:' || id)",
     ),
     _Check(
         "I1: top-up {0} names a code that was not redeemed",
-        "SELECT event_id FROM top_up WHERE reference GLOB 'code-[0-9]*' AND event_id NOT IN "
+        "SELECT event_id FROM top_up WHERE reference GLOB 'sluice:code:*' AND event_id NOT IN "
         "(SELECT event_id FROM redeem_code WHERE event_id IS NOT NULL)",
     ),
     _Check(
@@ -100,7 +100,7 @@ _CHECKS = (
         "SELECT id, amount, user_id FROM payment WHERE status = 'paid' "
         "AND NOT EXISTS (SELECT 1 FROM top_up WHERE top_up.event_id = payment.event_id "
         "AND top_up.amount = payment.amount AND top_up.user_id = payment.user_id "
-        "AND reference = provider || '-' || id)",
+        "AND reference = 'sluice:' || provider || ':' || id)",
     ),
     _Check(
         "I2: call {0} is open and ended at once",

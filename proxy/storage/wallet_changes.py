@@ -27,6 +27,8 @@ from proxy.storage.batch import Value
 from proxy.storage.till import Event, Moved
 
 AMOUNT_MAX = USD_MAX * NANO
+OWN_REFERENCE = "sluice:"
+"""Begins the references that are made here; whoever credits by hand may not use it."""
 REASON_CHARS_MAX = 500
 
 
@@ -183,6 +185,13 @@ def take_fee(
     _insert(connection, event, "fee", user_id, -amount, reason, reference, "plan", None)
     made = Transfer(event.id, LINE_CHARGE, "fee", wallet, REVENUE, amount, event.at)
     return Moved(Change(event.id, user_id, -amount, fresh=True), [made])
+
+
+def find_change(connection: sqlite3.Connection, reference: str) -> Change | None:
+    """The refund, correction or fee with this reference, as a repetition of it would be told."""
+    query = "SELECT event_id, user_id, amount FROM wallet_change WHERE reference = ?"
+    row = _one(connection, query, reference)
+    return None if row is None else Change(int(row[0]), int(row[1]), int(row[2]), fresh=False)
 
 
 def _earlier(

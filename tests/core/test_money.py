@@ -1,6 +1,9 @@
+import json
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,9 +18,12 @@ from proxy.core.money import (
     format_multiplier,
     format_usd,
     parse_multiplier,
+    parse_signed_usd,
     parse_usd,
 )
 
+CORPUS = Path(__file__).parents[1] / "corpora" / "amounts.jsonl"
+AMOUNTS: list[dict[str, Any]] = [json.loads(line) for line in CORPUS.read_text().splitlines()]
 WHOLE = st.integers(0, 10**30)
 
 
@@ -122,3 +128,18 @@ def test_amounts_are_written_exactly(nano: int, text: str) -> None:
 def test_multipliers_are_written_exactly() -> None:
     assert format_multiplier(1_000_000) == "1.0"
     assert format_multiplier(250_000) == "0.25"
+
+
+@pytest.mark.parametrize("case", AMOUNTS, ids=[case["name"] for case in AMOUNTS])
+def test_an_amount_somebody_typed_is_read_exactly_or_refused(case: dict[str, Any]) -> None:
+    for read, wanted in ((parse_usd, case["nano"]), (parse_signed_usd, case["signed"])):
+        if wanted is None:
+            with pytest.raises(ValueError, match="an amount in USD"):
+                read(case["text"])
+        else:
+            assert read(case["text"]) == wanted
+
+
+def test_the_amounts_somebody_may_type_are_many() -> None:
+    assert len(AMOUNTS) >= 200
+    assert len({case["text"] for case in AMOUNTS}) == len(AMOUNTS)

@@ -81,7 +81,7 @@ def test_a_batch_writes_every_kind_of_row_in_one_commit(connection: sqlite3.Conn
     second.apply(connection)
     assert not connection.in_transaction
     accounts, transfers, opened, calls, attempts, spends = state(connection)
-    assert accounts == [(2, 50), (3, 0), (4, 0), (7, -100), (9, 50)]
+    assert accounts == [(0, 0), (2, 50), (3, 0), (4, 0), (7, -100), (9, 50)]
     assert [row[0] for row in transfers] == [1, 4, 5]
     assert [(row[0], row[13:]) for row in opened] == [(6, (20, 7, "counted", "{}", 99, 1, 1))]
     assert [row[0] for row in calls] == [5]

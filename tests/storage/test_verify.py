@@ -101,7 +101,7 @@ SPOILED = [
     ("I1: code 1 of 5, redeemed by user 1, has no top-up",
      "INSERT INTO redeem_code VALUES (1, x'00', '', 5, '', '', '', 1.0, NULL, NULL, 1, 1.0, 99)"),
     ("I1: top-up 80 names a code that was not redeemed",
-     "INSERT INTO top_up VALUES (80, 1, 5, '', 'code-7', 1.0)"),
+     "INSERT INTO top_up VALUES (80, 1, 5, '', 'sluice:code:7', 1.0)"),
     ("I1: payment 1 of 5 by user 1 has no top-up",
      "INSERT INTO payment VALUES (1, 1, 1, 'stripe', 'usd', 1, '1', 5, 's', 'paid', 1, 1, 99)"),
     ("I7: refunds of call 3", "INSERT INTO transfer VALUES (78, 0, 'refund', 2, 9, 1, 1.0, 3)"),

@@ -15,6 +15,7 @@ import msgspec
 from proxy.app.commands import (
     catalog,
     channels,
+    codes,
     groups,
     keys,
     ledger,
@@ -41,6 +42,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     for domain in (
         catalog,
         channels,
+        codes,
         groups,
         keys,
         ledger,

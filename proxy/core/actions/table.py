@@ -6,6 +6,7 @@ from typing import Final
 from proxy.core.actions import (
     catalog,
     channels,
+    codes,
     groups,
     keys,
     ledger,
@@ -24,6 +25,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     for domain in (
         catalog,
         channels,
+        codes,
         groups,
         keys,
         ledger,
