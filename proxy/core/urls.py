@@ -89,9 +89,6 @@ CANONICAL: Final = {
 }
 """The one path each endpoint is documented under."""
 
-NOT_YET: Final[frozenset[Endpoint]] = frozenset()
-"""Endpoints that have a name but no handler: they answer as `UNSUPPORTED` does."""
-
 _READ = ("GET", "HEAD")
 _OTHER_METHODS: Final[Mapping[Endpoint, tuple[str, ...]]] = {
     Endpoint.RESPONSE: ("GET", "DELETE"),
@@ -266,7 +263,7 @@ def hint(path: str, method: str) -> str:
             f"Unknown URL {method[:16]} {shown}. {_guess(path)} The base URL of an OpenAI SDK is "
             "this host with /v1, of an Anthropic SDK this host alone."
         )
-    if endpoint is Endpoint.UNSUPPORTED or endpoint in NOT_YET:
+    if endpoint is Endpoint.UNSUPPORTED:
         return (
             f"{shown} is not supported here{_reason(path)}. Use POST /v1/chat/completions or "
             "/v1/responses (OpenAI), POST /v1/messages (Anthropic), "
@@ -285,8 +282,7 @@ def _reason(path: str) -> str:
 
 def _guess(path: str) -> str:
     """Name the endpoint whose path is most like an unknown one, or the main ones."""
-    served = [endpoint for endpoint in CANONICAL if endpoint not in NOT_YET]
-    tails = {CANONICAL[endpoint].removeprefix("/v1/"): endpoint for endpoint in served}
+    tails = {path.removeprefix("/v1/"): endpoint for endpoint, path in CANONICAL.items()}
     words = [word for word in _words(path.lower()) if word not in _BASE_WORDS]
     tail = "/".join(words)[:GUESS_CHARS_MAX]
     close = get_close_matches(tail, tails, 1, _SIMILARITY_MIN)

@@ -16,7 +16,7 @@ from proxy.core.entities import Dialect, Wire
 from proxy.core.errors import ErrorCode, RelayError, error_body, error_event
 from proxy.core.http1_request import RequestHead
 from proxy.core.services.endpoints import SERVICES
-from proxy.core.urls import NOT_YET, Endpoint, deployment_name, dialect_of, model_name, resolve
+from proxy.core.urls import Endpoint, deployment_name, dialect_of, model_name, resolve
 from proxy.edge.auth import Headers, QueryKey
 from proxy.edge.client import Request
 from proxy.edge.metrics import CallFigures
@@ -81,9 +81,7 @@ class Visit:
         self.endpoint = resolve(head.path)
         self.wire = None if self.endpoint is None else _CALLS.get(self.endpoint)
         self.is_call = head.method == "POST" and self.wire is not None
-        self.is_service = (
-            head.method == "POST" and self.endpoint in SERVICES and self.endpoint not in NOT_YET
-        )
+        self.is_service = head.method == "POST" and self.endpoint in SERVICES
         self.endpoint_name = "other" if self.endpoint is None else self.endpoint.value
         self.dialect = dialect_of(
             head.path,

@@ -17,7 +17,7 @@ from proxy.core.catalog import Catalog
 from proxy.core.entities import WIRE_ENDPOINTS, Key, Model, Wire
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.names import similar
-from proxy.core.urls import CANONICAL, NOT_YET, Endpoint
+from proxy.core.urls import CANONICAL, Endpoint
 from proxy.edge.prices import shown_price
 
 PAGE_MODELS_MAX = 1_000
@@ -191,7 +191,6 @@ def endpoints_of(catalog: Catalog, group: str, model: Model) -> list[Endpoint]:
         endpoint
         for endpoint in Endpoint
         if endpoint in meant
-        and endpoint not in NOT_YET
         and (
             catalog.channels_serving(group, model.name, wire)
             if (wire := _WIRES.get(endpoint))

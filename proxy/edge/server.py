@@ -17,7 +17,7 @@ from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.http1_request import RequestHead
 from proxy.core.ids import format_id
 from proxy.core.openapi.document import document
-from proxy.core.urls import CANONICAL, METHODS, NOT_YET, Endpoint, hint, model_name
+from proxy.core.urls import CANONICAL, METHODS, Endpoint, hint, model_name
 from proxy.edge import google_models, log, models
 from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
@@ -30,11 +30,7 @@ from proxy.edge.relay import announce_limits, relay
 from proxy.edge.service import serve_service
 from proxy.edge.world import World
 
-ROUTES: Final = tuple(
-    f"{METHODS[endpoint][0]} {path}"
-    for endpoint, path in CANONICAL.items()
-    if endpoint not in NOT_YET
-)
+ROUTES: Final = tuple(f"{METHODS[endpoint][0]} {path}" for endpoint, path in CANONICAL.items())
 """Every endpoint that is served, under the one path it is documented with."""
 CORS_ALLOW_HEADERS: Final = (
     "authorization, content-type, x-api-key, api-key, x-goog-api-key, anthropic-version, "
@@ -215,6 +211,6 @@ def _misdirected(endpoint: Endpoint | None, method: str) -> ErrorCode | None:
     """Why `endpoint` cannot be called with `method`; None when it can."""
     if endpoint is None:
         return ErrorCode.UNKNOWN_URL
-    if endpoint is Endpoint.UNSUPPORTED or endpoint in NOT_YET:
+    if endpoint is Endpoint.UNSUPPORTED:
         return ErrorCode.UNSUPPORTED_ENDPOINT
     return None if method in METHODS[endpoint] else ErrorCode.METHOD_NOT_ALLOWED

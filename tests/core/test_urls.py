@@ -43,17 +43,13 @@ def test_canonical_paths_resolve_to_themselves(endpoint: Endpoint) -> None:
     path = urls.CANONICAL[endpoint]
     assert urls.resolve(path) is endpoint
     text = urls.hint(path, urls.METHODS[endpoint][0])
-    if endpoint in urls.NOT_YET:
-        assert "is not supported here" in text
-    else:
-        assert text.endswith(f"{path}.")
+    assert text.endswith(f"{path}.")
 
 
 def test_every_endpoint_has_a_path_and_methods() -> None:
     assert set(urls.CANONICAL) == set(Endpoint) - {Endpoint.UNSUPPORTED}
     assert set(urls.METHODS) == set(Endpoint)
     assert all(urls.METHODS[endpoint] for endpoint in urls.CANONICAL)
-    assert set(urls.CANONICAL) > urls.NOT_YET
 
 
 def test_model_name_of_another_path_is_a_broken_assumption() -> None:

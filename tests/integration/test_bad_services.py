@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.core.entities import Dialect
-from proxy.core.urls import CANONICAL, NOT_YET, Endpoint
+from proxy.core.urls import CANONICAL, Endpoint
 from tests.corpora.services import ServiceCase, services
 from tests.edge.harness import ANN, Relay, channel
 from tests.integration.raw_client import RawClient, RawResponse
@@ -17,9 +17,7 @@ from tests.integration.scripted import ScriptedUpstream
 from tests.integration.scripts import plain_script
 from tests.integration.test_bad_input import error_in
 
-REFUSED = [
-    case for case in services() if case.status != 200 and Endpoint(case.endpoint) not in NOT_YET
-]
+REFUSED = [case for case in services() if case.status != 200]
 PIECE_BYTES = 1_000
 DIALECTS = {"count_tokens": Dialect.ANTHROPIC, "gemini_count_tokens": Dialect.GEMINI}
 

@@ -17,7 +17,6 @@ import pytest
 from proxy.core.entities import DIALECT_ENDPOINTS, Dialect
 from proxy.core.examples.programs import LANGUAGES, render
 from proxy.core.examples.sample import ENDPOINTS, IMAGE_IN, SPEECH, STREAMED
-from proxy.core.urls import NOT_YET, Endpoint
 from tests.integration.example_runners import environment, start
 from tests.integration.relay_process import Account, RelayProcess, UpstreamAt, free_ports
 
@@ -33,9 +32,8 @@ PIXEL = base64.b64decode(
 )
 SILENCE = b"\xff\xfb\x90\xc4" + bytes(413)
 """One frame of MP3: 128 kbit/s, 44.1 kHz."""
-SERVED = [name for name in ENDPOINTS if Endpoint(name) not in NOT_YET]
 CASES = [
-    *((language, name, False) for language in LANGUAGES for name in SERVED),
+    *((language, name, False) for language in LANGUAGES for name in ENDPOINTS),
     *((language, name, True) for language in LANGUAGES for name in STREAMED),
 ]
 

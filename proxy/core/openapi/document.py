@@ -27,7 +27,7 @@ from proxy.core.openapi.schemas import (
     errors,
     ref,
 )
-from proxy.core.urls import CANONICAL, NOT_YET, Endpoint
+from proxy.core.urls import CANONICAL, Endpoint
 
 MODEL_SHOWN: Final = "gpt-4o"
 """In examples."""
@@ -103,18 +103,12 @@ _TAGS: Final[Mapping[str, str]] = {
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 
 
-def served() -> dict[tuple[Endpoint, str], Operation]:
-    """The operations that have a handler."""
-    return {key: row for key, row in OPERATIONS.items() if key[0] not in NOT_YET}
-
-
 def document(version: str) -> bytes:
     """Return the document; `version` is the relay's."""
-    operations = served()
     paths: dict[str, dict[str, Json]] = {}
-    for (endpoint, method), row in operations.items():
+    for (endpoint, method), row in OPERATIONS.items():
         paths.setdefault(CANONICAL[endpoint], {})[method.lower()] = _operation(endpoint, row)
-    tags = dict.fromkeys(row.tag for row in operations.values())
+    tags = dict.fromkeys(row.tag for row in OPERATIONS.values())
     whole: dict[str, Json] = {
         "openapi": "3.1.0",
         "info": {
@@ -137,7 +131,7 @@ def document(version: str) -> bytes:
                 name: _parameter(name, "header", says, schema)
                 for name, (says, schema) in REQUEST_HEADERS.items()
             },
-            "responses": _refusals(operations.values()),
+            "responses": _refusals(OPERATIONS.values()),
             "securitySchemes": _SECURITY,
         },
     }
