@@ -211,10 +211,10 @@ async def _show(assignment: Assignment, settings: Settings, listeners: Listeners
     from proxy.app.console_site import ConsoleSite, give_way  # noqa: PLC0415 - pages, for it alone
 
     give_way()
-    orders = await Orders.listen(assignment.link)
-    listener = listeners.operations[0].dup()
     bound = Bound.of(listeners)
     site = ConsoleSite(bound.completing(settings)) if listeners.console else None
+    orders = await Orders.listen(assignment.link)
+    listener = listeners.operations[0].dup()
     if site is not None:
         await site.start(listeners.console)
     listeners.close()
