@@ -275,7 +275,8 @@ def _figure(
         if named
     )
     ticks = "".join(
-        f"<span>{escape(unit(top * step // _TICKS))}</span>" for step in range(_TICKS, -1, -1)
+        f"<span>{escape(unit(top * step // _TICKS)) if most or not step else ''}</span>"
+        for step in range(_TICKS, -1, -1)
     )
     grid = "".join(
         f'<path class="grid" d="M0 {_HEIGHT * step // _TICKS}H{len(columns) * _COLUMN}"/>'

@@ -88,12 +88,17 @@ def test_grains_on_a_full_column_stay_within_the_plot() -> None:
 
 @pytest.mark.parametrize(
     ("most", "top"),
-    [(0, 4), (1, 4), (4, 4), (5, 8), (9, 12), (32, 32), (33, 40), (41, 60), (321, 400), (470, 600)],
+    [(1, 4), (2, 4), (4, 4), (5, 8), (9, 12), (32, 32), (33, 40), (41, 60), (321, 400), (470, 600)],
 )
 def test_the_scale_ends_at_a_round_figure(most: int, top: int) -> None:
     chart = bar_chart("x", DAYS[:1], [Series("a", (most,))], euros)
     ticks = re.findall(r"<span>(\d+) €</span>", chart)
     assert ticks == [str(top * step // 4) for step in (4, 3, 2, 1, 0)]
+
+
+def test_where_all_is_zero_there_is_no_scale_to_read() -> None:
+    chart = bar_chart("x", DAYS[:1], [Series("a", (0,))], euros)
+    assert re.findall(r"<span>(\d+) €</span>", chart) == ["0"]
 
 
 def test_lines_break_where_nothing_is_known() -> None:

@@ -4,13 +4,14 @@ from aiohttp import web
 
 from proxy.core.actions.action import Role
 from proxy.edge.console import languages, visit
+from proxy.edge.console.overview import overview
 from proxy.edge.console.routes import Route
 from proxy.edge.console.visit import Visit, local_path
 
 
 async def front(seen: Visit) -> web.StreamResponse:
     """The overview for who is signed in, else what this place is."""
-    return seen.render("landing.html" if seen.person is None else "overview.html")
+    return seen.render("landing.html") if seen.person is None else await overview(seen)
 
 
 async def preferences(seen: Visit) -> web.StreamResponse:
