@@ -2,7 +2,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.core.charts import (
@@ -193,6 +193,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         share_bar("x", [("a", 1)] * (SERIES_MAX + 1), str)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.integers(1, 12).flatmap(
         lambda columns: st.lists(

@@ -1,19 +1,13 @@
-import ast
 import re
 import string
-from collections.abc import Iterator
 from pathlib import Path
 
-import jinja2
-import jinja2.nodes
-import msgspec
 import pytest
 from markupsafe import Markup
 
 from proxy.edge.console.languages import (
     ACCEPT_CHARS_MAX,
     ENGLISH,
-    FOLDER,
     HTML_TAGS,
     LANGUAGES,
     Translator,
@@ -21,39 +15,9 @@ from proxy.edge.console.languages import (
     load,
 )
 from tests import tree
+from tests.edge.console.texts import HOW, TEMPLATES, load_texts, said
 
-TEMPLATES = tuple(
-    path for path in tree.files() if path.suffix == ".html" and path.parts[0] == "proxy"
-)
-CODE = tuple(
-    path for path in tree.python_files("proxy") if path.parts[:3] == ("proxy", "edge", "console")
-)
-CHINESE = msgspec.json.decode((FOLDER / "zh.json").read_bytes(), type=dict[str, str])
-
-
-def said_in_template(path: Path) -> Iterator[str]:
-    """The text of every `_("...")` of a template."""
-    parsed = jinja2.Environment(autoescape=True).parse(tree.text(path))
-    for call in parsed.find_all(jinja2.nodes.Call):
-        if isinstance(call.node, jinja2.nodes.Name) and call.node.name == "_":
-            (text,) = call.args
-            assert isinstance(text, jinja2.nodes.Const), f"{path}:{call.lineno} not one literal"
-            yield text.value
-
-
-def said_in_code(path: Path) -> Iterator[str]:
-    """The text of every `_("...")` and `visit._("...")` of a module."""
-    for node in ast.walk(tree.tree(path)):
-        if isinstance(node, ast.Call) and tree.called_name(node).rpartition(".")[2] == "_":
-            (text,) = node.args
-            assert isinstance(text, ast.Constant), f"{path}:{node.lineno} not one literal"
-            yield str(text.value)
-
-
-def said() -> dict[str, Path]:
-    """Every text of the console, with one place that says it."""
-    found = {text: path for path in TEMPLATES for text in said_in_template(path)}
-    return found | {text: path for path in CODE for text in said_in_code(path)}
+CHINESE = load_texts()
 
 
 def names(text: str) -> set[str]:
@@ -63,8 +27,8 @@ def names(text: str) -> set[str]:
 def test_every_text_of_the_console_has_its_chinese_and_nothing_else_is_kept() -> None:
     used = said()
     missing = sorted(f"{path}: {text}" for text, path in used.items() if text not in CHINESE)
-    assert not missing
-    assert not sorted(CHINESE.keys() - used.keys()), "nobody says these any more"
+    assert not missing, HOW
+    assert not sorted(CHINESE.keys() - used.keys()), HOW
 
 
 def test_the_chinese_names_the_same_parameters() -> None:
@@ -77,7 +41,7 @@ def test_the_chinese_is_sorted_with_each_text_once() -> None:
     keys = re.findall(
         r'^"((?:[^"\\]|\\.)*)":', tree.text(Path("proxy/edge/web/languages/zh.json")), re.MULTILINE
     )
-    assert keys == sorted(keys)
+    assert keys == sorted(keys), HOW
     assert len(keys) == len(set(keys)) == len(CHINESE)
 
 

@@ -1,0 +1,82 @@
+"""What the console says, and its Chinese: found in the sources, kept in one file.
+
+`python -m tests.edge.console.texts` puts proxy/edge/web/languages/zh.json in order (also after a
+merge that joined both sides' lines), drops what nobody says any more, and prints what lacks its
+Chinese. Additions come as a JSON object on standard input: `... texts < additions.json`.
+"""
+
+import ast
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+import jinja2.nodes
+import msgspec
+
+from proxy.edge.console.languages import FOLDER
+from tests import tree
+
+CHINESE_FILE = FOLDER / "zh.json"
+HOW = "`python -m tests.edge.console.texts` puts the file in order and says what lacks"
+TEMPLATES = tuple(
+    path for path in tree.files() if path.suffix == ".html" and path.parts[0] == "proxy"
+)
+CODE = tuple(
+    path for path in tree.python_files("proxy") if path.parts[:3] == ("proxy", "edge", "console")
+)
+
+
+def said_in_template(path: Path) -> Iterator[str]:
+    """The text of every `_("...")` of a template."""
+    parsed = jinja2.Environment(autoescape=True).parse(tree.text(path))
+    for call in parsed.find_all(jinja2.nodes.Call):
+        if isinstance(call.node, jinja2.nodes.Name) and call.node.name == "_":
+            (text,) = call.args
+            assert isinstance(text, jinja2.nodes.Const), f"{path}:{call.lineno} not one literal"
+            yield text.value
+
+
+def said_in_code(path: Path) -> Iterator[str]:
+    """The text of every `_("...")` and `visit._("...")` of a module."""
+    for node in ast.walk(tree.tree(path)):
+        if isinstance(node, ast.Call) and tree.called_name(node).rpartition(".")[2] == "_":
+            (text,) = node.args
+            assert isinstance(text, ast.Constant), f"{path}:{node.lineno} not one literal"
+            yield str(text.value)
+
+
+def said() -> dict[str, Path]:
+    """Every text of the console, with one place that says it."""
+    found = {text: path for path in TEMPLATES for text in said_in_template(path)}
+    return found | {text: path for path in CODE for text in said_in_code(path)}
+
+
+def load_texts() -> dict[str, str]:
+    """Each text with its Chinese."""
+    return msgspec.json.decode(CHINESE_FILE.read_bytes(), type=dict[str, str])
+
+
+def lines_of(text: str) -> dict[str, str]:
+    """The pairs of a file that may have been merged line by line, the last of each text."""
+    pairs: dict[str, str] = {}
+    for line in text.splitlines():
+        if line.strip().startswith('"'):
+            pairs |= json.loads("{" + line.strip().rstrip(",") + "}")
+    return pairs
+
+
+def main() -> None:
+    """Put the file in order."""
+    given = "" if sys.stdin.isatty() else sys.stdin.read().strip()
+    pairs = lines_of(CHINESE_FILE.read_text()) | (json.loads(given) if given else {})
+    used = said()
+    kept = {text: pairs[text] for text in sorted(pairs) if text in used and pairs[text]}
+    CHINESE_FILE.write_text(json.dumps(kept, ensure_ascii=False, indent=0) + "\n")
+    missing = {text: "" for text in sorted(used) if text not in kept}
+    print(json.dumps(missing, ensure_ascii=False, indent=0))
+
+
+if __name__ == "__main__":
+    main()
