@@ -41,6 +41,13 @@ class ConsoleSettings(AccountSettings):
             check="url",
         ),
     ] = ""
+    public_marketplace: Annotated[
+        bool,
+        About(
+            "Whether models, prices and health are shown to who is not signed in.",
+            reloadable=True,
+        ),
+    ] = True
     console_secret_file: Annotated[
         str,
         About(

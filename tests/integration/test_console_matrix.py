@@ -29,6 +29,8 @@ from tests.edge.console.consoles import Browser, World, in_console
 PUBLIC = frozenset(
     {
         ("GET", "/"),
+        ("GET", "/models"),
+        ("GET", "/models/{name:.+}"),
         ("POST", "/preferences"),
     }
 )

@@ -62,6 +62,7 @@ class Options(AccountOptions):
 
     public_url: str = "http://127.0.0.1:8080"
     console_url: str = "http://127.0.0.1:8082"
+    public_marketplace: bool = True
 
     @property
     def secure(self) -> bool:

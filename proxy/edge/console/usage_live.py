@@ -10,6 +10,7 @@ Source: HTML Standard, section 9.2 (server-sent events).
 
 import asyncio
 import contextlib
+import sqlite3
 from typing import Final
 
 from aiohttp import web
@@ -45,7 +46,8 @@ async def live(seen: Visit) -> web.StreamResponse:
         response = web.StreamResponse(headers=_HEADERS)
         seen.take_leave(response)
         await response.prepare(seen.request)
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        # A browser comes again; ValueError is aiosqlite's of a connection another page gave up.
+        with contextlib.suppress(ConnectionError, TimeoutError, sqlite3.Error, ValueError):
             async with asyncio.timeout(STREAM_SECONDS_MAX):
                 await _tell(seen, response)
         return response
