@@ -23,6 +23,9 @@ _TICKS = 4
 _VISIBLE = 6
 """A column with any value at all is drawn at least this high."""
 _LABELS_MAX = 7
+_LABEL_CHARACTERS_MAX = 44
+"""As much as fits under a narrow plot, each label with a gap."""
+_LABEL_GAP = 2
 _STEPS = (10, 15, 20, 25, 30, 40, 50, 60, 80)
 _SMALL_STEPS = (1, 2, 3, 4, 5, 6, 8)
 
@@ -282,7 +285,9 @@ def _figure(
         f'<path class="grid" d="M0 {_HEIGHT * step // _TICKS}H{len(columns) * _COLUMN}"/>'
         for step in range(_TICKS + 1)
     )
-    every = -(-len(columns) // _LABELS_MAX) or 1
+    longest = max((len(column) for column in columns), default=0)
+    labelled = max(min(_LABELS_MAX, _LABEL_CHARACTERS_MAX // (longest + _LABEL_GAP)), 1)
+    every = -(-len(columns) // labelled) or 1
     labels = "".join(
         f"<span>{escape(column) if place % every == every // 2 else ''}</span>"
         for place, column in enumerate(columns)

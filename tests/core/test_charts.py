@@ -159,8 +159,10 @@ def test_few_columns_are_named_and_every_one_is_in_the_table() -> None:
     columns = [f"day {number}" for number in range(90)]
     chart = bar_chart("x", columns, [Series("a", (1,) * 90)], str)
     labels = re.findall(r"<span>(day \d+)</span>", chart)
-    assert labels == [f"day {number}" for number in range(6, 90, 13)]
+    assert labels == [f"day {number}" for number in range(9, 90, 18)]
     assert len(re.findall(r'<th scope="row">', chart)) == 90
+    chart = bar_chart("x", ["a very long name indeed, and more than fits"] * 3, [], str)
+    assert len(re.findall("<span>a very", chart)) == 1
 
 
 def test_whatever_is_said_is_escaped() -> None:

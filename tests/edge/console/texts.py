@@ -7,6 +7,7 @@ Chinese. Additions come as a JSON object on standard input: `... texts < additio
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,9 @@ def said() -> dict[str, Path]:
     return found | {text: path for path in CODE for text in said_in_code(path)}
 
 
+_HALF = re.compile("(?<=[\u4e00-\u9fff\u201d\u300d])[,;:?!] ?")
+
+
 def load_texts() -> dict[str, str]:
     """Each text with its Chinese."""
     return msgspec.json.decode(CHINESE_FILE.read_bytes(), type=dict[str, str])
@@ -67,12 +71,21 @@ def lines_of(text: str) -> dict[str, str]:
     return pairs
 
 
+def _full(mark: re.Match[str]) -> str:
+    """The full form of a punctuation mark."""
+    return chr(ord(mark[0][0]) + 0xFEE0)
+
+
 def main() -> None:
-    """Put the file in order."""
+    """Put the file in order, with the punctuation that Chinese has."""
     given = "" if sys.stdin.isatty() else sys.stdin.read().strip()
     pairs = lines_of(CHINESE_FILE.read_text()) | (json.loads(given) if given else {})
     used = said()
-    kept = {text: pairs[text] for text in sorted(pairs) if text in used and pairs[text]}
+    kept = {
+        text: _HALF.sub(_full, pairs[text])
+        for text in sorted(pairs)
+        if text in used and pairs[text]
+    }
     CHINESE_FILE.write_text(json.dumps(kept, ensure_ascii=False, indent=0) + "\n")
     missing = {text: "" for text in sorted(used) if text not in kept}
     print(json.dumps(missing, ensure_ascii=False, indent=0))

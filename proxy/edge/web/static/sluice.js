@@ -16,12 +16,14 @@
   };
 
   const localTimes = (root) => {
-    const today = new Date().toDateString();
+    const now = new Date();
+    const today = now.toDateString();
     for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
       const moment = new Date(time.dateTime);
       if (Number.isNaN(moment.getTime())) continue;
       const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
-      const day = { year: "numeric", month: "short", day: "numeric" };
+      const year = moment.getFullYear() === now.getFullYear() ? undefined : "numeric";
+      const day = { year, month: "short", day: "numeric" };
       const form = moment.toDateString() === today ? clock : { ...day, ...clock, second: undefined };
       time.title = time.textContent;
       time.textContent = new Intl.DateTimeFormat(language, form).format(moment);
