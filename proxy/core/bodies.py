@@ -92,7 +92,7 @@ _STRING: Final = msgspec.json.Decoder(str)
 # gigabyte, and going back over white space gains nothing.
 _WS: Final = rb"[ \t\n\r]*+"
 _MEMBER: Final = re.compile(
-    _WS + rb"[{,]" + _WS + rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"' + _WS + rb":" + _WS, re.DOTALL
+    _WS + rb"[{,]" + _WS + rb'"([^"\\]*+(?:\\.[^"\\]*+|(?!))*+)"' + _WS + rb":" + _WS, re.DOTALL
 )
 _EMPTY_ARRAY: Final = re.compile(rb"\[" + _WS + rb"\]")
 _INTEGER_DIGITS_MAX: Final = 10

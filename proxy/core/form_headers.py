@@ -21,7 +21,7 @@ FILENAME_CHARS_MAX: Final = 1_024
 
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - a token of RFC 9110
 _PARAMETER: Final = re.compile(
-    r"[ \t]*;[ \t]*(?:(" + _TOKEN + r')[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*+)"|([^";]*+)))?'
+    r"[ \t]*;[ \t]*(?:(" + _TOKEN + r')[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.|(?!))*+)"|([^";]*+)))?'
 )
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]*[0-9A-Za-z'()+_,\-./:=?]")
 _HEADER: Final = re.compile(r"(" + _TOKEN + r"):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
