@@ -2,11 +2,18 @@
 
 from typing import Final
 
-from proxy.edge.console import pages_front, pages_market, pages_operator, pages_usage
+from proxy.edge.console import (
+    pages_front,
+    pages_keys,
+    pages_market,
+    pages_operator,
+    pages_usage,
+)
 from proxy.edge.console.routes import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *pages_front.ROUTES,
+    *pages_keys.ROUTES,
     *pages_market.ROUTES,
     *pages_operator.ROUTES,
     *pages_usage.ROUTES,
