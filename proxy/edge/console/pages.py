@@ -6,7 +6,7 @@ from proxy.edge.console import (
     pages_front,
     pages_keys,
     pages_market,
-    pages_operator,
+    pages_of_operators,
     pages_usage,
 )
 from proxy.edge.console.routes import Route
@@ -15,6 +15,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     *pages_front.ROUTES,
     *pages_keys.ROUTES,
     *pages_market.ROUTES,
-    *pages_operator.ROUTES,
+    *pages_of_operators.ROUTES,
     *pages_usage.ROUTES,
 )
