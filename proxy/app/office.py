@@ -19,11 +19,16 @@ from typing import TypeVar
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
 from proxy.app.settings import Settings
+from proxy.core.attempts import Attempts, Rule
 from proxy.storage.billing import Keeper
 from proxy.storage.ports import KeeperUnavailableError
 from proxy.storage.secret_files import HOW_TO_MAKE, create_secret, read_secret
 from proxy.storage.secrets import SecretError
 from proxy.storage.sqlite import Durability, StorageError, open_reader
+from proxy.storage.till import Aside, Event, Moved
+
+GUESSES = Rule(free=10, first_seconds=2.0, seconds_max=900.0)
+"""Of one person: nobody guesses 100 bits, and nobody needs to be let try."""
 
 Result = TypeVar("Result")
 
@@ -46,12 +51,26 @@ class Office:
     clock: Callable[[], float] = time
     spread: Callable[[int], Awaitable[object]] | None = None
     """Waits until the workers beside the keeper serve by this version of the catalog."""
+    guesses: Attempts = field(default_factory=lambda: Attempts(GUESSES))
+    """Who tried redeem codes that were none."""
     catalog_file: str = ""
     """The file the catalog comes from (setting `catalog_file`); no command edits it then."""
 
     async def change(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         """Change the catalog; it holds for every request made after this. See `Keeper.change`."""
         result = await self.keeper.change(function)
+        if self.spread is not None:
+            await self.spread(self.keeper.catalog.version)
+        return result
+
+    async def move(
+        self,
+        function: Callable[[sqlite3.Connection, Event], Moved[Result]],
+        *,
+        aside: Aside | None = None,
+    ) -> Result:
+        """Change the catalog and move money, both or neither. See `Till.move`."""
+        result = await self.keeper.till.move(function, aside=aside, catalog=True)
         if self.spread is not None:
             await self.spread(self.keeper.catalog.version)
         return result

@@ -192,6 +192,7 @@ async def _provision(
 async def _reload(office: Office, settings: Settings, orders: Orders) -> None:
     """Apply the catalog file again; the supervisor is told whether it was good."""
     log.configure(settings.log_level, settings.log_format)
+    office.keeper.renewals.fallback = settings.default_plan
     try:
         if settings.catalog_file:
             await apply_file(office, Path(settings.catalog_file))

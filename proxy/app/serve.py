@@ -278,6 +278,7 @@ class Reloader:
             return
         log.configure(wanted.log_level, wanted.log_format)
         self.relay.reload(wanted)
+        self.office.keeper.renewals.fallback = wanted.default_plan
         if self.console is not None:
             self.console.reload(wanted)
         self.settings = wanted

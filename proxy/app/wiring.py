@@ -134,5 +134,5 @@ async def open_keeper(
         redo=True,
         expense_max=parse_usd(settings.operator_expense_day_max),
         settle_open=settle_open,
-        care=Care(settings.detail_days, settings.disk_free_bytes_min),
+        care=Care(settings.detail_days, settings.disk_free_bytes_min, settings.default_plan),
     )

@@ -50,6 +50,7 @@ from proxy.storage.recovery import (
     recover,
 )
 from proxy.storage.redo import RedoLog, replay
+from proxy.storage.renewals import Renewals
 from proxy.storage.rows import attempt_row, ended_row, head_row, spend_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability
@@ -91,6 +92,7 @@ class Keeper:
         found: dict[int, Found] | None = None,
         last_id: int,
         upkeep: Upkeep,
+        fallback_plan: str = "",
         expense_max: int,
         clock: Callable[[], float],
         clock_monotonic: Callable[[], float],
@@ -110,6 +112,8 @@ class Keeper:
         self._monotonic = clock_monotonic
         self._expense_max = expense_max
         self.till = Till(writer, ledger, clock, lambda: self.last_id, self._load, self._swap)
+        self.renewals = Renewals(self, fallback_plan, upkeep.moment, log.warning)
+        self.renewals.start()
         self._open: dict[int, _OpenCall] = {}
         self._totals = Totals()
         self._subscribers: list[Callable[[Catalog], object]] = []
@@ -167,6 +171,7 @@ class Keeper:
             found=found,
             last_id=greatest,
             upkeep=upkeep,
+            fallback_plan=care.fallback_plan,
             expense_max=expense_max,
             clock=clock,
             clock_monotonic=clock_monotonic,
@@ -468,6 +473,7 @@ class Keeper:
         """Write what is queued and close the file; calls still open are settled at next start."""
         self._refusing = "the keeper is shutting down"
         self.upkeep.stop()
+        self.renewals.stop()
         await self._writer.stop()
 
     def _ready(self) -> None:

@@ -27,6 +27,7 @@ APART: Final[Mapping[str, frozenset[str]]] = {
     "channel": frozenset({"keys"}),
     "group": frozenset(),
     "model": frozenset({"price"}),
+    "plan": frozenset(),
 }
 """What has actions of its own: an edit of the rest neither says nor minds it."""
 _BASIS_CHARS: Final = 16

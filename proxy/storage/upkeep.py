@@ -30,10 +30,14 @@ REST_SECONDS_MIN = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """What an operator asked for. 0 days: detail stays for ever; 0 bytes: the disk may fill up."""
+    """What an operator asked for. 0 days: detail stays for ever; 0 bytes: the disk may fill up.
+
+    `fallback_plan`: of whoever cannot pay for theirs (storage/renewals.py).
+    """
 
     detail_days: int = 0
     disk_free_bytes_min: int = 0
+    fallback_plan: str = ""
 
 
 NO_CARE = Care()
@@ -83,11 +87,15 @@ class Upkeep:
             self._task.cancel()
             self._task = None
 
-    def today(self) -> int:
-        """The UTC day, counted from 1970, that it is at least."""
+    def moment(self) -> float:
+        """The time, in Unix seconds, that it is at least."""
         wall, monotonic = self._started
         passed = self._monotonic() - monotonic
-        return int(min(self._clock(), wall + passed) // DAY_SECONDS)
+        return min(self._clock(), wall + passed)
+
+    def today(self) -> int:
+        """The UTC day, counted from 1970, that it is at least."""
+        return int(self.moment() // DAY_SECONDS)
 
     async def roll_up(self, detail_days: int, seconds_max: float) -> RolledUp:
         """Let calls leave that are older than `detail_days` whole days; at most so long.

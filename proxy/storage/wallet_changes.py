@@ -30,6 +30,8 @@ AMOUNT_MAX = USD_MAX * NANO
 OWN_REFERENCE = "sluice:"
 """Begins the references that are made here; whoever credits by hand may not use it."""
 REASON_CHARS_MAX = 500
+LINE_FEE = 1
+"""Beside what the same event may give on the first line."""
 
 
 class TopUp(NamedTuple):
@@ -183,7 +185,7 @@ def take_fee(
         return Moved(earlier)
     wallet = _wallet(connection, user_id)
     _insert(connection, event, "fee", user_id, -amount, reason, reference, "plan", None)
-    made = Transfer(event.id, LINE_CHARGE, "fee", wallet, REVENUE, amount, event.at)
+    made = Transfer(event.id, LINE_FEE, "fee", wallet, REVENUE, amount, event.at)
     return Moved(Change(event.id, user_id, -amount, fresh=True), [made])
 
 

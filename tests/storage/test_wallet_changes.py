@@ -93,7 +93,7 @@ def test_a_wallet_is_corrected_both_ways(connection: sqlite3.Connection) -> None
 
 def test_a_fee_is_taken_once(connection: sqlite3.Connection) -> None:
     fee = take_fee(connection, Event(6, NOW), 1, 7, "plan pro", "plan-1-1")
-    assert fee.transfers == [Transfer(6, 0, "fee", ANN, REVENUE, 7, NOW)]
+    assert fee.transfers == [Transfer(6, 1, "fee", ANN, REVENUE, 7, NOW)]
     assert done(connection, fee) == Change(6, 1, -7, fresh=True)
     again = take_fee(connection, Event(7, NOW), 1, 7, "plan pro", "plan-1-1")
     assert again == Moved(Change(6, 1, -7, fresh=False))

@@ -3,6 +3,8 @@
 import os
 import sqlite3
 from collections.abc import Mapping
+from math import ceil
+from typing import Final
 
 from proxy.app.commands.shapes import Handler, iso, parse_time
 from proxy.app.control import CommandError
@@ -14,6 +16,8 @@ from proxy.core.money import format_usd, parse_usd
 from proxy.storage import accounts, codes
 from proxy.storage import secrets as sealing
 from proxy.storage.till import Event, Moved
+
+TOO_MANY_GUESSES: Final = "too many of the codes you tried were none"
 
 
 async def code_make(office: Office, actor: Actor, a: CodeMake) -> object:
@@ -72,7 +76,7 @@ async def code_withdraw(office: Office, _actor: Actor, a: CodeWithdraw) -> objec
     return {"withdrawn": count}
 
 
-async def code_redeem(office: Office, _actor: Actor, a: CodeRedeem) -> object:
+async def code_redeem(office: Office, actor: Actor, a: CodeRedeem) -> object:
     """Top a wallet up with a code."""
     digits = read_code(a.code)
     if isinstance(digits, Mistake):
@@ -83,7 +87,15 @@ async def code_redeem(office: Office, _actor: Actor, a: CodeRedeem) -> object:
     def redeem(connection: sqlite3.Connection, event: Event) -> Moved[codes.Redeemed]:
         return codes.redeem(connection, event, digest, user_id)
 
+    guesser, now = f"person {actor.person}", office.clock()
+    if actor.person is not None:
+        wait = office.guesses.wait(guesser, now)
+        if wait:
+            raise CommandError(TOO_MANY_GUESSES, f"try again in {ceil(wait)} seconds")
+        # Counted before it is known, so that many at once are counted too.
+        office.guesses.failed(guesser, now)
     redeemed = await office.keeper.till.move(redeem)
+    office.guesses.succeeded(guesser)
     balance = office.keeper.balance(user_id)
     return {
         "user": a.user,

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from proxy.app.commands import codes, runner
 from proxy.app.control import CommandError, ControlServer
-from proxy.app.office import Office
+from proxy.app.office import GUESSES, Office
 from proxy.core.actions import codes as actions
+from proxy.core.actions.action import Actor, Role, Via
 from proxy.core.codes import RANDOM_BYTES, new_code
 from proxy.edge.console.keeper_line import KeeperLine, Refused
 from proxy.storage import audit
@@ -110,6 +112,32 @@ def test_two_hundred_redeems_of_one_code_at_once_are_one_credit(tmp_path: Path) 
         balances = [office.keeper.balance(user) for user in (1, 2)]
         assert sorted(balances) == [0, 5 * 10**9]
         assert verify(office.database).problems == ()
+
+    in_office(tmp_path, test)
+
+
+def test_who_guesses_codes_has_to_wait(tmp_path: Path) -> None:
+    ann = Actor(Role.OPERATOR, "ann@example.com", Via.CONSOLE, person=1)
+
+    async def test(do: Do, office: Office) -> None:
+        await do("user add", name="ann")
+        (code,) = await made(do)
+
+        async def attempt(code: str, actor: Actor) -> str:
+            try:
+                given = {"user": "ann", "code": code}
+                await runner.run(office, "code redeem", given, actor)
+            except CommandError as refused:
+                return refused.message
+            return "redeemed"
+
+        nothing = [new_code(os.urandom(RANDOM_BYTES)) for _ in range(30)]
+        said = await asyncio.gather(*(attempt(each, ann) for each in nothing))
+        assert sum("cannot be redeemed" in each for each in said) == GUESSES.free + 1
+        assert await attempt(code, ann) == codes.TOO_MANY_GUESSES, "the right one is not told"
+        bob = structs.replace(ann, person=2)
+        assert "typing error" in await attempt("0" * 24, bob)
+        assert await attempt(code, bob) == "redeemed", "others do not wait"
 
     in_office(tmp_path, test)
 
