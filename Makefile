@@ -85,7 +85,7 @@ SYSUSERSDIR ?= /etc/sysusers.d
 BUILD ?= build/install
 DEST = $(and $(DESTDIR),$(abspath $(DESTDIR)))
 PLACED = sed -e 's|/opt/sluice|$(PREFIX)|g' -e 's|/etc/sluice|$(ETC)|g'
-UNITS := sluice.service sluice.socket sluice-operations.socket
+UNITS := sluice.service sluice.socket sluice-operations.socket sluice-console.socket
 
 # The relay's environment has no pip and nothing to build with: both are in $(BUILD), thrown away.
 # A console script names its interpreter by path, which under DESTDIR is not yet where it will be.
@@ -111,7 +111,7 @@ install: ## the relay in PREFIX (/opt/sluice) with units for systemd and example
 	umask 022 && for unit in $(UNITS); do $(PLACED) systemd/$$unit > $(DEST)$(UNITDIR)/$$unit; done
 	umask 022 && $(PLACED) systemd/sysusers.conf > $(DEST)$(SYSUSERSDIR)/sluice.conf
 	install -m 644 README.md config/settings.toml config/catalog.toml config/nginx/sluice.conf \
-		$(DEST)$(PREFIX)/share/sluice
+		config/nginx/console.conf $(DEST)$(PREFIX)/share/sluice
 	umask 022 && if [ ! -e $(DEST)$(ETC)/settings.toml ]; then \
 		$(PLACED) config/settings.toml > $(DEST)$(ETC)/settings.toml; fi
 	rm -rf $(BUILD)

@@ -13,6 +13,7 @@ from dataclasses import fields
 from proxy.app.directory import DataDirectory
 from proxy.app.office import load_console_secret
 from proxy.app.settings import Settings
+from proxy.edge import log
 from proxy.edge.console.keeper_line import KeeperLine
 from proxy.edge.console.site import Site
 from proxy.edge.console.surroundings import Options, Surroundings
@@ -23,7 +24,10 @@ NICENESS = 10
 
 def give_way() -> None:
     """Let every other process of this relay go first, from now on and for good."""
-    os.nice(NICENESS)
+    try:
+        os.nice(NICENESS)
+    except PermissionError:  # a filter of system calls, which systemd/sluice.service does not have
+        log.get().warning("the console may take time from calls", reason="nice(2) is not permitted")
 
 
 def options_of(settings: Settings) -> Options:

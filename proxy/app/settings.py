@@ -11,7 +11,7 @@ import difflib
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -321,11 +321,23 @@ def parse(text: str, flags: Mapping[str, object], source: str = "settings") -> S
     # What fits by itself and not together.
     problems += [
         Problem(line_of(text, name), f"{name}: {reason}", remedy)
-        for name, reason, remedy in faults_of(settings)
+        for name, reason, remedy in (*faults_of(settings), *_address_faults(settings))
     ]
     if problems:
         raise SettingsError(problems, source)
     return settings
+
+
+def _address_faults(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Addresses that are asked for twice; port 0 is another one each time."""
+    taken: dict[tuple[str, int], str] = {}
+    for name in ("listen", "operations_listen", "console_listen"):
+        address = getattr(settings, name)
+        if not address or not (where := host_and_port(address))[1]:
+            continue
+        first = taken.setdefault(where, name)
+        if first != name:
+            yield name, f"{first} has the address {address} too", "give each a port of its own"
 
 
 def toml_problem(error: tomllib.TOMLDecodeError, text: str) -> Problem:

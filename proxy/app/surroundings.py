@@ -13,6 +13,7 @@ import socket
 import sqlite3
 import ssl
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import aiohttp
@@ -85,9 +86,12 @@ async def open_files(settings: Settings, running: int | None) -> Finding:
 
 
 async def addresses(settings: Settings, *, offline: bool) -> Finding:
-    """See whether the two addresses are free, or answered by a relay."""
+    """See whether the addresses are free, or answered by a relay."""
     seen: list[str] = []
-    for name, path in (("listen", "/v1/models"), ("operations_listen", "/healthz")):
+    paths = {"listen": "/v1/models", "operations_listen": "/healthz", "console_listen": "/login"}
+    for name, path in paths.items():
+        if not getattr(settings, name):
+            continue
         host, port = host_and_port(getattr(settings, name))
         if _free(host, port):
             seen.append(f"{name} is free")
@@ -103,6 +107,28 @@ async def addresses(settings: Settings, *, offline: bool) -> Finding:
             )
         seen.append(f"{name} is answered by a relay")
     return Finding(Outcome.OK, ", ".join(seen))
+
+
+async def console(settings: Settings) -> Finding:
+    """See whether passwords and sessions could be read on their way to the console."""
+    if not settings.console_listen:
+        return Finding(Outcome.SKIPPED, "there is none: console_listen is empty")
+    host, _ = host_and_port(settings.console_listen)
+    if host != "localhost" and not _is_loopback(host) and not settings.console_url:
+        return Finding(
+            Outcome.WARNING,
+            f"it answers on {host} without TLS: passwords cross the network in the clear",
+            "put config/nginx/console.conf in front, let console_listen be on 127.0.0.1, and set "
+            "console_url to the https address",
+        )
+    if settings.console_url and not settings.console_url.startswith("https:"):
+        return Finding(
+            Outcome.WARNING,
+            f"browsers reach it at {settings.console_url}, so its cookies are not secure",
+            "put config/nginx/console.conf in front and set console_url to the https address",
+        )
+    where = settings.console_url or f"this machine alone, {settings.console_listen}"
+    return Finding(Outcome.OK, f"reached at {where}")
 
 
 async def upstreams(catalog: Catalog | None, *, offline: bool) -> Finding:
@@ -197,6 +223,13 @@ def _exists(path: Path) -> bool:
     return path.exists()
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name: who resolves it where is not known here
+        return False
+
+
 def _free(host: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -209,7 +242,7 @@ def _free(host: str, port: int) -> bool:
 
 
 async def _ours(host: str, port: int, path: str) -> bool:
-    """Whether a relay answers there: health, or its own kind of 401."""
+    """Whether a relay answers there: health, its own kind of 401, or the console."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked, not bound
     url = f"http://[{name}]:{port}{path}" if ":" in name else f"http://{name}:{port}{path}"
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS_MAX)
@@ -221,6 +254,8 @@ async def _ours(host: str, port: int, path: str) -> bool:
             body = await response.content.read(ANSWER_BYTES_MAX)
     except (TimeoutError, aiohttp.ClientError, OSError):
         return False
+    if response.headers.get("server") == "sluice":
+        return True
     return b'"invalid_api_key"' in body or body.strip() == b'{"status":"ok"}'
 
 

@@ -140,6 +140,15 @@ def test_reload_takes_what_may_change_and_names_what_may_not() -> None:
     assert (joined.heartbeat_ms, joined.listen, kept) == (300, ":1", ("listen",))
 
 
+def test_one_address_is_not_for_two() -> None:
+    (problem,) = problems('log_level = "info"\nconsole_listen = ":8080"\nlisten = "0.0.0.0:8080"')
+    assert problem.startswith("line 2: console_listen: listen has the address :8080 too")
+    (default,) = problems('listen = "127.0.0.1:8082"')
+    assert "console_listen: listen has" in default
+    same = "127.0.0.1:0"
+    parse("", {"listen": same, "operations_listen": same, "console_listen": same})
+
+
 def test_what_is_called_reloadable_is_what_a_reload_puts_in_force() -> None:
     in_force = {item.name for item in fields(Bounds)} | {"drain_seconds", "log_level", "log_format"}
     in_force |= {row.name for row in table() if row.about.reloadable} & {

@@ -49,25 +49,52 @@ def test_upstreams_are_connected_to_once_each() -> None:
 
 
 def test_addresses_are_free_or_ours_or_a_strangers(tmp_path: Path) -> None:
-    free = free_ports(2)
-    settings = Settings(listen=f"127.0.0.1:{free[0]}", operations_listen=f"127.0.0.1:{free[1]}")
+    free = free_ports(3)
+    listen, operations_listen, console_listen = (f"127.0.0.1:{port}" for port in free)
+    settings = Settings(listen=listen, operations_listen=operations_listen, console_listen="")
     found = asyncio.run(surroundings.addresses(settings, offline=False))
     assert found.seen == "listen is free, operations_listen is free"
+    with_console = replace(settings, console_listen=console_listen)
+    found = asyncio.run(surroundings.addresses(with_console, offline=False))
+    assert found.seen.endswith("console_listen is free")
     with listening() as port:
         taken = replace(settings, listen=f"127.0.0.1:{port}")
         assert "in use" in asyncio.run(surroundings.addresses(taken, offline=True)).seen
-    with RelayProcess(tmp_path, []) as relay:
+    with RelayProcess(tmp_path, [], console=True) as relay:
         ours = Settings(
-            listen=f"127.0.0.1:{relay.port}", operations_listen=f"127.0.0.1:{relay.operations_port}"
+            listen=f"127.0.0.1:{relay.port}",
+            operations_listen=f"127.0.0.1:{relay.operations_port}",
+            console_listen=f"127.0.0.1:{relay.console_port}",
         )
         found = asyncio.run(surroundings.addresses(ours, offline=False))
-        assert (
-            found.seen == "listen is answered by a relay, operations_listen is answered by a relay"
-        )
-        swapped = Settings(listen=ours.operations_listen, operations_listen=ours.listen)
+        names = ("listen", "operations_listen", "console_listen")
+        assert found.seen == ", ".join(f"{name} is answered by a relay" for name in names)
+        swapped = replace(ours, listen=ours.operations_listen, operations_listen=ours.listen)
         stranger = asyncio.run(surroundings.addresses(swapped, offline=False))
     assert (stranger.outcome, "no relay" in stranger.seen) == (Outcome.FAILURE, True)
     assert "ss -ltnp" in stranger.remedy
+
+
+@pytest.mark.parametrize(
+    ("listen", "url", "outcome", "seen"),
+    [
+        ("", "", Outcome.SKIPPED, "there is none"),
+        ("127.0.0.1:8082", "", Outcome.OK, "this machine alone"),
+        ("localhost:8082", "", Outcome.OK, "this machine alone"),
+        ("[::1]:8082", "https://console.example.com", Outcome.OK, "https://console.example.com"),
+        ("10.0.0.1:8082", "https://console.example.com", Outcome.OK, "https://"),
+        (":8082", "", Outcome.WARNING, "without TLS"),
+        ("console.internal:8082", "", Outcome.WARNING, "without TLS"),
+        ("127.0.0.1:8082", "http://console.example.com", Outcome.WARNING, "not secure"),
+    ],
+)
+def test_passwords_do_not_cross_the_network_in_the_clear_unnoticed(
+    listen: str, url: str, outcome: Outcome, seen: str
+) -> None:
+    settings = Settings(console_listen=listen, console_url=url)
+    found = asyncio.run(surroundings.console(settings))
+    assert (found.outcome, seen in found.seen) == (outcome, True), found
+    assert ("console.conf" in found.remedy) == (outcome is Outcome.WARNING)
 
 
 def test_the_limit_of_open_files_is_compared_with_what_may_be_needed() -> None:

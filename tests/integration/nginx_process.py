@@ -32,6 +32,7 @@ from tests import programs, tree
 from tests.integration.relay_process import free_ports
 
 EXAMPLE = tree.ROOT / "config" / "nginx" / "sluice.conf"
+CONSOLE_EXAMPLE = tree.ROOT / "config" / "nginx" / "console.conf"
 READY_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.02
@@ -70,20 +71,28 @@ class NginxProcess:
     """
 
     def __init__(
-        self, directory: Path, relay_port: int, *, edits: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        relay_port: int,
+        *,
+        edits: Mapping[str, str] | None = None,
+        example: Path = EXAMPLE,
     ) -> None:
         self.directory = directory
         self.port, self.plain_port = free_ports(2)
-        listen = re.search(r"^ *(listen 443 .*;)$", EXAMPLE.read_text(), re.MULTILINE)
+        listen = re.search(r"^ *(listen 443 .*;)$", example.read_text(), re.MULTILINE)
+        relayed = re.search(r"server 127.0.0.1:808\d ", example.read_text())
         assert listen
+        assert relayed
         self.program = prepare(
             directory,
             {
                 listen[1]: listen[1].replace(" 443 ", f" 127.0.0.1:{self.port} ")
                 + f" listen 127.0.0.1:{self.plain_port};",
-                "server 127.0.0.1:8080 ": f"server 127.0.0.1:{relay_port} ",
+                relayed[0]: f"server 127.0.0.1:{relay_port} ",
                 **(edits or {}),
             },
+            example,
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -95,7 +104,8 @@ class NginxProcess:
     @property
     def certificate(self) -> Path:
         """The file a client must trust."""
-        return self.directory / "tls" / "sluice.crt"
+        (found,) = (self.directory / "tls").glob("*.crt")
+        return found
 
     def trust(self) -> ssl.SSLContext:
         """A client's context that trusts this nginx alone."""
@@ -153,27 +163,28 @@ class NginxProcess:
         self.stop()
 
 
-def prepare(directory: Path, edits: Mapping[str, str]) -> list[str]:
+def prepare(directory: Path, edits: Mapping[str, str], example: Path = EXAMPLE) -> list[str]:
     """Lay out a configuration directory with the example in it; returns the command that runs it.
 
     Skips the calling test where nginx is not installed.
     """
     nginx = programs.need("nginx")
-    text = EXAMPLE.read_text()
+    text = example.read_text()
     for old, new in edits.items():
         assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in the example"
         text = text.replace(old, new)
     (directory / "conf.d").mkdir(parents=True)
-    (directory / "conf.d" / EXAMPLE.name).write_text(text)
+    (directory / "conf.d" / example.name).write_text(text)
     # As root nginx would make its workers somebody who may not read a test's directory.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     around = _AROUND.format(directory=directory, user=user)
     (directory / "nginx.conf").write_text(around)
-    _write_certificate(directory / "tls")
+    names = re.findall(r"ssl_certificate tls/([\w-]+)\.crt;", text)
+    _write_certificate(directory / "tls", *names)
     return [nginx, "-p", str(directory), "-c", "nginx.conf", "-e", str(directory / "error.log")]
 
 
-def _write_certificate(directory: Path) -> None:
+def _write_certificate(directory: Path, name_of_files: str) -> None:
     """Make a certificate of its own authority for this machine's loopback names."""
     directory.mkdir()
     key = ec.generate_private_key(ec.SECP256R1())
@@ -196,7 +207,7 @@ def _write_certificate(directory: Path) -> None:
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    (directory / "sluice.crt").write_bytes(certificate.public_bytes(pem))
-    (directory / "sluice.key").write_bytes(
+    (directory / f"{name_of_files}.crt").write_bytes(certificate.public_bytes(pem))
+    (directory / f"{name_of_files}.key").write_bytes(
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )

@@ -101,11 +101,16 @@ def test_everything_is_in_its_place_and_names_where_it_will_be(installed: Path) 
     assert str(link.readlink()) == "/opt/sluice/bin/sluice"
     script = (installed / "opt/sluice/bin/sluice").read_text()
     assert script.startswith("#!/opt/sluice/bin/python\n")
-    for unit in ("sluice.service", "sluice.socket", "sluice-operations.socket"):
+    for unit in (
+        "sluice.service",
+        "sluice.socket",
+        "sluice-operations.socket",
+        "sluice-console.socket",
+    ):
         path = installed / "etc/systemd/system" / unit
         assert path.read_text() == tree.text(Path("systemd", unit))
         assert path.stat().st_mode & 0o777 == 0o644
-    for example in ("settings.toml", "catalog.toml", "sluice.conf", "README.md"):
+    for example in ("settings.toml", "catalog.toml", "sluice.conf", "console.conf", "README.md"):
         assert (installed / "opt/sluice/share/sluice" / example).stat().st_size
     assert (installed / "etc/sysusers.d/sluice.conf").exists()
     assert (installed / "etc/sluice/settings.toml").exists()
@@ -155,7 +160,7 @@ def machine(
     moved = {"/opt/sluice": str(installed / "opt/sluice"), "/etc/sluice": str(etc)}
     service = Service(installed / "etc/systemd/system/sluice.service", tmp_path, moved)
     try:
-        ports = {name: service.listen(name) for name in ("clients", "operations")}
+        ports = {name: service.listen(name) for name in ("clients", "operations", "console")}
         service.start(WATCHDOG_SECONDS)
         service.hear("READY=1")
         yield Machine(service, ports, data, made_key(installed, etc))
@@ -186,6 +191,7 @@ def test_it_serves_beats_reloads_stops_and_leaves_the_queue_to_the_next(machine:
     assert (status, json.loads(body)["choices"]) == (200, ANSWER["choices"]), service.journal()
     assert machine.ask("operations", "GET", "/readyz")[0] == 200
     assert machine.ask("operations", "GET", "/metrics")[0] == 200
+    assert machine.ask("console", "GET", "/")[0] == 200
     service.hear("WATCHDOG=1")
 
     service.signal(signal.SIGHUP)
@@ -197,7 +203,8 @@ def test_it_serves_beats_reloads_stops_and_leaves_the_queue_to_the_next(machine:
     told = service.hear("STOPPING=1")
     assert int(told["EXTEND_TIMEOUT_USEC"]) > 30_000_000, "the drain and what follows it"
     assert service.wait() == 0, service.journal()
-    assert sorted(path.name for path in (machine.data / "secrets").iterdir()) == []
+    made = sorted(path.name for path in (machine.data / "secrets").iterdir())
+    assert made == ["console"], "pepper and master key are nowhere but in their credentials"
 
     # Between two lives the connection is accepted by the kernel and waits.
     with socket.create_connection(("127.0.0.1", machine.ports["clients"]), 10) as early:

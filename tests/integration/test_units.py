@@ -14,7 +14,12 @@ from proxy.app.settings import Settings, parse
 from proxy.storage.sqlite import BUSY_SECONDS_MAX
 from tests import programs, tree
 
-UNITS = ("sluice.service", "sluice.socket", "sluice-operations.socket")
+UNITS = (
+    "sluice.service",
+    "sluice.socket",
+    "sluice-operations.socket",
+    "sluice-console.socket",
+)
 EXPOSURE_MAX = 2.0
 SUPERVISED = supervisor.STOP_SECONDS_MAX
 SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0}
@@ -160,14 +165,20 @@ def test_it_cannot_have_what_it_does_not_need(key: str, value: str) -> None:
 
 def test_sockets_are_named_as_the_relay_knows_them_and_match_the_example() -> None:
     settings = tomllib.loads(tree.text(Path("config/settings.toml")))
-    clients, operations = directives("sluice.socket"), directives("sluice-operations.socket")
+    clients, operations, console = (directives(name) for name in UNITS[1:])
     assert clients["ListenStream"] == [settings["listen"]]
     assert operations["ListenStream"] == [settings["operations_listen"]]
+    assert console["ListenStream"] == [settings["console_listen"]]
     assert clients["FileDescriptorName"] == ["clients"]
+    assert console["FileDescriptorName"] == ["console"]
     assert operations["FileDescriptorName"] == ["operations"]
-    for unit in (clients, operations):
+    for unit in (clients, operations, console):
         assert unit["Service"] == ["sluice.service"]
-    assert set(only("Sockets").split()) == set(UNITS[1:]) == set(only("Requires").split())
+    assert set(only("Sockets").split()) == set(UNITS[1:]) == set(only("Also").split())
+    needed = set(only("Requires").split())
+    assert needed == {"sluice.socket", "sluice-operations.socket"}
+    assert "sluice-console.socket" in SERVICE["Wants"], "it may be masked"
+    assert set(UNITS[1:]) <= set(SERVICE["After"][-1].split())
     assert clients["ReusePort"] == ["yes"], "one queue for each worker"
 
 
