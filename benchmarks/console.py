@@ -23,6 +23,7 @@ from benchmarks.relays import ROOT, Mock, Relay, Sluice
 from benchmarks.rounds import Bench, Case
 from proxy.edge.console import sessions
 from proxy.edge.console.visit import SESSION
+from proxy.storage.secret_files import read_secret
 
 CALLS = 400_000
 """Their export is more than 100 MB."""
@@ -80,7 +81,7 @@ def sign_in(sluice: Sluice, now: float) -> str:
             "VALUES (?, ?, ?, ?, ?)",
             (SESSION_ID, PERSON, now, now, now + SECONDS_KEPT),
         )
-    secret = (sluice.data / "secrets" / "console").read_bytes()
+    secret = read_secret(sluice.data / "secrets" / "console")
     return f"{SESSION}={sessions.issue(secret, SESSION_ID, PERSON, now)}"
 
 

@@ -59,7 +59,7 @@ def test_codes_are_made_listed_redeemed_and_withdrawn(tmp_path: Path) -> None:
         ("", "24 letters"),
         ("U" * 24, "no U"),
         ("0" * 24, "typing error"),
-        (new_code(os.urandom(RANDOM_BYTES)), "cannot be redeemed"),
+        (new_code(bytes(RANDOM_BYTES)), "cannot be redeemed"),
     ],
 )
 def test_what_is_no_code_of_ours_is_refused(tmp_path: Path, code: str, message: str) -> None:
