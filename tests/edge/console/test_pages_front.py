@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from proxy.edge.console import pages_front, visit
+from proxy.edge.console.surroundings import Options
 from tests.edge.console.consoles import World, in_console
 
 
@@ -39,3 +40,19 @@ def test_only_an_own_wallet_can_be_chosen(tmp_path: Path) -> None:
         assert ann.cookies[visit.WALLET] == "1"
 
     in_console(tmp_path, test)
+
+
+def test_the_first_page_tells_prices_and_how_to_join_as_far_as_is_meant(tmp_path: Path) -> None:
+    async def tells(world: World) -> None:
+        text = (await world.stranger().get("/")).text
+        assert 'href="/models/m"' in text
+        assert 'href="/register"' in text
+
+    async def tells_nothing(world: World) -> None:
+        text = (await world.stranger().get("/")).text
+        assert "/models" not in text
+        assert "/register" not in text
+
+    in_console(tmp_path / "open", tells, Options(registration="open"))
+    closed = Options(registration="closed", public_marketplace=False)
+    in_console(tmp_path / "closed", tells_nothing, closed)

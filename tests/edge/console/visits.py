@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 from proxy.core.charts import Series, bar_chart, line_chart, share_bar, sparkline
 from proxy.edge.console.render import usd
+from proxy.edge.console.surroundings import Options
 
 
 def visit(role: object = "admin", **changes: object) -> SimpleNamespace:
@@ -18,6 +19,7 @@ def visit(role: object = "admin", **changes: object) -> SimpleNamespace:
         "theme": "auto",
         "csrf": "csrf-token",
         "path": "/keys",
+        "surroundings": SimpleNamespace(options=Options()),
         "notice": {"kind": "success", "text": "The key was made."},
     }
     return SimpleNamespace(**(values | changes))
