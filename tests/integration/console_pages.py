@@ -1,0 +1,56 @@
+"""Which pages the console has, from its own table, with real things in place of the parameters.
+
+A route whose parameter nobody names here is an error: who adds a page adds what it is about, or no
+test that walks all of them sees it with anything on it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from proxy.edge.console.pages import ROUTES
+from proxy.edge.console.routes import Route
+
+PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
+STREAMS = ("/usage/live",)
+"""They never end: a test of their own listens to them."""
+FILES = re.compile(r"\.(csv|json|py|txt)$|^/api/")
+"""What a browser saves and does not show."""
+
+
+def pages() -> Iterator[Route]:
+    """Every route that answers with a page to look at."""
+    for route in ROUTES:
+        shown = route.path not in STREAMS and not FILES.search(route.path)
+        if route.method == "GET" and shown and not route.foreign:
+            yield route
+
+
+def files() -> Iterator[Route]:
+    """Every route that answers with a file to save."""
+    for route in ROUTES:
+        if route.method == "GET" and FILES.search(route.path) and not route.foreign:
+            yield route
+
+
+QUERIES: Mapping[str, str] = {
+    "/operator/channels/show": "?name={channel}",
+    "/operator/channels/edit": "?name={channel}",
+    "/operator/channels/keys/new": "?name={channel}",
+}
+"""What a page must be asked with to show something, beside the parameters of its path."""
+NAMED: Mapping[str, str] = {
+    "/models/{name:.+}": "/models/{model}",
+}
+"""Routes whose parameter does not say what it is the name of."""
+
+
+def address(route: Route, known: Mapping[str, str]) -> str:
+    """The path of a route, each parameter taken from `known` by its name."""
+
+    def found(match: re.Match[str]) -> str:
+        if match[1] not in known:
+            raise AssertionError(f"nothing to show {route.path} with: name its {match[1]}")
+        return known[match[1]]
+
+    path = NAMED.get(route.path, route.path) + QUERIES.get(route.path, "")
+    return PARAMETER.sub(found, path)
