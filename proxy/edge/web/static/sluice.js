@@ -3,6 +3,7 @@
 // data-copy="id"       a button that copies that element's text (shown only where it can)
 // <time datetime>      said in the reader's own time zone; UTC stays in the tooltip
 // form[data-auto]      asks again when a choice changes
+// button[data-print]   prints the page
 // input[data-find]     hides the rows (or [data-row]) of that element whose text has not these words
 // [data-live]          an address of events: see `live`
 // window.sluice        live(), say() for pages with a script of their own
@@ -24,7 +25,9 @@
       const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
       const year = moment.getFullYear() === now.getFullYear() ? undefined : "numeric";
       const day = { year, month: "short", day: "numeric" };
-      const form = moment.toDateString() === today ? clock : { ...day, ...clock, second: undefined };
+      const whole = { year: "numeric", month: "short", day: "numeric", ...clock, timeZoneName: "short" };
+      const short = moment.toDateString() === today ? clock : { ...day, ...clock, second: undefined };
+      const form = time.closest("dl") ? whole : short;
       time.title = time.textContent;
       time.textContent = new Intl.DateTimeFormat(language, form).format(moment);
     }
@@ -33,6 +36,13 @@
   const copies = (root) => {
     if (!navigator.clipboard) return;
     for (const button of root.querySelectorAll("[data-copy][hidden]")) button.hidden = false;
+  };
+
+  const prints = () => {
+    for (const button of document.querySelectorAll("[data-print][hidden]")) {
+      button.hidden = false;
+      button.addEventListener("click", () => window.print());
+    }
   };
 
   document.addEventListener("click", async (event) => {
@@ -118,5 +128,6 @@
   window.sluice = { live, say, localTimes, copies };
   localTimes(document);
   copies(document);
+  prints();
   for (const status of document.querySelectorAll("[data-live]")) live(status);
 })();
