@@ -2,7 +2,7 @@
 
 Before 3.11.5 a group repeated possessively was left where its last, failed try had come to
 (CPython issue 106052): the JSON `1e` was read whole as a number. The cure is a last alternative
-that always fails, as core/json_members.py says.
+that always fails, as core/json_patterns.py says.
 """
 
 import importlib

@@ -18,6 +18,18 @@ from typing import Final
 import orjson
 from msgspec import Struct
 
+from proxy.core.json_patterns import (
+    ESCAPE,
+    ESCAPE_BEGUN,
+    NUMBERS,
+    NUMERIC,
+    ONE_NUMBER,
+    STRINGS,
+    SURROGATE,
+    TEXT,
+    WS,
+)
+
 MEMBERS_MAX: Final = 512
 """Top-level members of a body; OpenAI documents about 40."""
 DEPTH_MAX: Final = 256
@@ -70,34 +82,6 @@ class Member(Struct):
         return self.narrow + self.wide
 
 
-# Possessive throughout: nothing is gained by going back, and the marks for it take memory. Before
-# 3.11.5 a group repeated so was left where its last, failed try had come to (CPython issue 106052):
-# a last alternative that always fails begins where the try began, and so puts it back.
-_BACK: Final = rb"|(?!)"
-_WS: Final = re.compile(rb"[ \t\n\r]*+")
-_SPACE: Final = rb"[ \t\n\r]*+"
-_PLAIN: Final = rb'[^"\\\x00-\x1f]*+'
-_ESCAPED: Final = (
-    rb'\\(?:["\\/bfnrt]|u(?:[0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}'
-    rb"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
-)
-_TEXT: Final = re.compile(_PLAIN + rb"(?:" + _ESCAPED + _PLAIN + _BACK + rb")*+")
-_HEX: Final = rb"[0-9a-fA-F]"
-_ESCAPE_BEGUN: Final = re.compile(
-    rb"\\(?:u(?:[0-9a-cefA-CEF]H{0,3}|[dD](?:[0-7]H{0,2}|[c-fC-F]H?|[89abAB](?:H?"
-    rb"|H{2}(?:\\(?:u(?:[dD](?:[c-fC-F]H?)?)?)?)?))?)?)?".replace(b"H", _HEX)
-)
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_NUMBER: Final = (
-    rb"-?+(?!0[0-9])[0-9]++(?:\.[0-9]++" + _BACK + rb")?+(?:[eE][+-]?+[0-9]++" + _BACK + rb")?+"
-)
-_ONE_NUMBER: Final = re.compile(_NUMBER)
-_NUMERIC: Final = re.compile(rb"[-+.0-9eE]*+")
-_NUMBERS: Final = re.compile(rb"(?:" + _SPACE + _NUMBER + _SPACE + rb"," + _BACK + rb")*+")
-_STRINGS: Final = re.compile(
-    rb"(?:" + _SPACE + rb'"' + _PLAIN + rb'"' + _SPACE + rb"," + _BACK + rb")*+"
-)
-_ESCAPE: Final = re.compile(rb"\\(u[dD][c-fC-F]|u|.)", re.DOTALL)
 _LITERALS: Final = {
     b"t": (b"true", "boolean"),
     b"f": (b"false", "boolean"),
@@ -200,7 +184,7 @@ class MemberScanner:
     # One method per state: takes the bytes and where to go on, returns how far it came.
 
     def _start(self, data: bytes, position: int) -> int:
-        position = _end(_WS.match(data, position))
+        position = _end(WS.match(data, position))
         if position == len(data):
             return position
         if data[position] != _BRACE:
@@ -217,13 +201,13 @@ class MemberScanner:
         return position + 1
 
     def _first_name(self, data: bytes, position: int) -> int:
-        position = _end(_WS.match(data, position))
+        position = _end(WS.match(data, position))
         if position < len(data) and data[position] == _BRACE_END:
             return self._close(data, position)
         return self._next_name(data, position)
 
     def _next_name(self, data: bytes, position: int) -> int:
-        position = _end(_WS.match(data, position))
+        position = _end(WS.match(data, position))
         if position == len(data):
             return position
         if data[position] != _QUOTE:
@@ -241,7 +225,7 @@ class MemberScanner:
         return position + 1
 
     def _colon(self, data: bytes, position: int) -> int:
-        position = _end(_WS.match(data, position))
+        position = _end(WS.match(data, position))
         if position == len(data):
             return position
         if data[position] != _COLON:
@@ -250,7 +234,7 @@ class MemberScanner:
         return position + 1
 
     def _first_element(self, data: bytes, position: int) -> int:
-        position = _end(_WS.match(data, position))
+        position = _end(WS.match(data, position))
         if position == len(data):
             return position
         if data[position] == _BRACKET_END:
@@ -260,11 +244,11 @@ class MemberScanner:
 
     def _element(self, data: bytes, position: int) -> int:
         """Read an element of an array; whole runs of numbers or of strings at once."""
-        end = _end(_NUMBERS.match(data, position))
+        end = _end(NUMBERS.match(data, position))
         if end > position:
             self._count_run(data, position, end, numbers=True)
             return end
-        end = _end(_STRINGS.match(data, position))
+        end = _end(STRINGS.match(data, position))
         if end > position:
             if not self._is_text(data, position, end):
                 return _WAIT
@@ -273,7 +257,7 @@ class MemberScanner:
         return self._value(data, position)
 
     def _value(self, data: bytes, position: int) -> int:
-        position = _end(_WS.match(data, position))
+        position = _end(WS.match(data, position))
         if position == len(data):
             return position
         byte = data[position]
@@ -293,12 +277,12 @@ class MemberScanner:
         return self._literal(data, position)
 
     def _number(self, data: bytes, position: int) -> int:
-        end = _end(_NUMERIC.match(data, position))
+        end = _end(NUMERIC.match(data, position))
         if end - position > NUMBER_BYTES_MAX:
             return self._fail(self._base + position, "has a number of too many digits")
         if end == len(data):
             return _WAIT
-        if _ONE_NUMBER.fullmatch(data, position, end) is None:
+        if ONE_NUMBER.fullmatch(data, position, end) is None:
             return self._expected("a number as JSON writes it", position)
         self._begin("number", position)
         return self._ended(data, end)
@@ -314,7 +298,7 @@ class MemberScanner:
         return self._ended(data, position + len(literal))
 
     def _string(self, data: bytes, position: int) -> int:
-        end = _end(_TEXT.match(data, position))
+        end = _end(TEXT.match(data, position))
         if end > position:
             if not self._is_text(data, position, end):
                 return _WAIT
@@ -335,7 +319,7 @@ class MemberScanner:
             return end + 1 if self._name is None or self._take_name(end) else _WAIT
         if end > position:
             return end  # What is not plain is looked at by itself, once all of it is there.
-        if _ESCAPE_BEGUN.fullmatch(data, end) is not None:
+        if ESCAPE_BEGUN.fullmatch(data, end) is not None:
             return _WAIT
         return self._bad_text(data, end)
 
@@ -362,7 +346,7 @@ class MemberScanner:
             return self._fail(
                 at, f"is not valid JSON at byte {at}: a control character in a string"
             )
-        if _SURROGATE.match(data, position):
+        if SURROGATE.match(data, position):
             return self._fail(
                 at,
                 f"has half a surrogate pair at byte {at}: escape the whole character, "
@@ -371,7 +355,7 @@ class MemberScanner:
         return self._fail(at, f"is not valid JSON at byte {at}: an escape that is none")
 
     def _after(self, data: bytes, position: int) -> int:
-        position = _end(_WS.match(data, position))
+        position = _end(WS.match(data, position))
         if position == len(data):
             return position
         byte = data[position]
@@ -384,7 +368,7 @@ class MemberScanner:
         return self._expected(f"a comma or {'}' if is_object else ']'}", position)
 
     def _trailing(self, data: bytes, position: int) -> int:
-        position = _end(_WS.match(data, position))
+        position = _end(WS.match(data, position))
         return position if position == len(data) else self._expected("nothing more", position)
 
     # What happens at the ends of names and values.
@@ -477,7 +461,7 @@ class MemberScanner:
             narrow = len(text.translate(None, _HIGH))
             wide = len(text.translate(None, _NOT_LEADING))
         if b"\\" in text:
-            for escaped in _ESCAPE.findall(text):
+            for escaped in ESCAPE.findall(text):
                 size = len(escaped)
                 narrow -= 1 if size == 1 and escaped != b"u" else 6
                 wide += escaped == b"u"  # The second half of a pair adds nothing.
