@@ -7,7 +7,7 @@ import pytest
 
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
-from proxy.app.office import Office, load_secrets, open_office
+from proxy.app.office import Office, load_console_secret, load_secrets, open_office
 from proxy.app.settings import Settings
 from proxy.storage import accounts
 from proxy.storage.secrets import SecretError
@@ -90,6 +90,29 @@ def test_an_old_database_gets_no_new_secrets(tmp_path: Path, name: str) -> None:
     with pytest.raises(SecretError, match=f"{name} is missing, but .*sluice.db was made with one"):
         load_secrets(directory)
     assert not (directory.secrets / name).exists()
+
+
+def test_the_console_s_secret_is_made_whenever_there_is_none(tmp_path: Path) -> None:
+    directory = made(tmp_path)
+    secrets = load_secrets(directory)
+    directory.database.write_bytes(b"")
+    first = load_console_secret(directory, Settings())
+    assert load_console_secret(directory, Settings()) == first
+    assert first not in {secrets.pepper, secrets.master}
+    (directory.secrets / "console").unlink()
+    assert load_console_secret(directory, Settings()) != first
+
+
+def test_the_console_s_secret_comes_from_where_the_others_come_from(tmp_path: Path) -> None:
+    directory = made(tmp_path)
+    named = Settings(console_secret_file=str(written(tmp_path / "c", ONE)))
+    assert load_console_secret(directory, named) == ONE
+    written(tmp_path / "credentials" / "console", TWO, 0o400)
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    assert load_console_secret(directory, named, environ) == TWO
+    missing = Settings(console_secret_file=str(tmp_path / "nowhere"))
+    with pytest.raises(SecretError, match="console_secret_file names, does not exist"):
+        load_console_secret(directory, missing)
 
 
 def test_one_secret_is_not_both(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.app import sockets as listening
 from proxy.app.control import CommandError
 from proxy.app.settings import Settings
 from proxy.app.sockets import (
@@ -18,6 +19,7 @@ from proxy.app.sockets import (
     more,
     open_listeners,
     passed_listeners,
+    take_console,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +36,8 @@ os.environ.update(LISTEN_PID=given.get("pid", str(os.getpid())),
 found = passed_listeners(os.environ)
 left = [name for name in os.environ if name.startswith("LISTEN_")]
 print(json.dumps([[s.getsockname()[1] for s in found.clients],
-    [s.getsockname()[1] for s in found.operations], found.passed, left,
+    [s.getsockname()[1] for s in found.operations], [s.getsockname()[1] for s in found.console],
+    found.passed, left,
     [s.get_inheritable() for s in found.all()]]))
 os._exit(0)
 """
@@ -114,12 +117,14 @@ def test_an_address_that_is_nobodys_is_refused() -> None:
 
 @pytest.mark.parametrize(("workers", "operations"), [(1, 0), (3, 1)])
 def test_the_settings_say_what_is_bound(workers: int, operations: int) -> None:
-    settings = Settings(listen="127.0.0.1:0", operations_listen="127.0.0.1:0", workers=workers)
+    any_port = "127.0.0.1:0"
+    settings = Settings(
+        listen=any_port, operations_listen=any_port, console_listen=any_port, workers=workers
+    )
     found = open_listeners(settings, {}, demo=True)
     try:
-        assert (len(found.clients), len(found.operations), len(found.demo)) == (
-            workers, operations, 1,
-        )  # fmt: skip
+        kinds = (found.clients, found.operations, found.console, found.demo)
+        assert [len(kind) for kind in kinds] == [workers, operations, 1, 1]
         assert not found.passed
         assert not any(each.get_inheritable() for each in found.all())
     finally:
@@ -135,6 +140,32 @@ def test_nothing_stays_open_when_one_address_is_taken() -> None:
     with pytest.raises(OSError, match=r"Name|name"):
         open_listeners(settings, {})
     bind(f"127.0.0.1:{port}", 1)[0].close()
+    taken.close()
+
+
+def test_a_console_is_listened_for_where_one_is_wanted() -> None:
+    none, some = Settings(console_listen=""), Settings(console_listen="127.0.0.1:0")
+    (passed,) = bind("127.0.0.1:0", 1)
+    found = Listeners(console=[passed])
+    take_console(found, some)
+    assert found.console == [passed], "what was passed or inherited stays"
+    take_console(found, none)
+    assert (found.console, passed.fileno()) == ([], -1), "nobody would accept on it"
+    take_console(found, none)
+    take_console(found, some)
+    assert len(found.console) == 1
+    found.close()
+
+
+def test_a_console_whose_address_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "IN_USE_SECONDS_MAX", 0.0)
+    (taken,) = bind("127.0.0.1:0", 1)
+    address = f"127.0.0.1:{taken.getsockname()[1]}"
+    found = Listeners()
+    with pytest.raises(CommandError, match=r"console_listen: address already in use") as refused:
+        take_console(found, Settings(console_listen=address))
+    assert "for no console" in refused.value.remedy
+    assert found == Listeners()
     taken.close()
 
 
@@ -154,12 +185,12 @@ def ask_passed(names: list[str], sockets: list[socket.socket], **more_given: str
 
 
 def test_systemds_sockets_are_known_by_their_names() -> None:
-    sockets = [bind("127.0.0.1:0", 1)[0] for _ in range(3)]
-    first, second, third = (each.getsockname()[1] for each in sockets)
-    found = ask_passed(["clients", "operations", "sluice.socket"], sockets)
-    assert found == [[first, third], [second], True, [], [False] * 3]
-    assert ask_passed([], sockets[:1]) == [[first], [], True, [], [False]]
-    assert ask_passed(["clients"], sockets[:1], pid="1") == [[], [], False, [], []]
+    sockets = [bind("127.0.0.1:0", 1)[0] for _ in range(4)]
+    first, second, third, fourth = (each.getsockname()[1] for each in sockets)
+    found = ask_passed(["clients", "operations", "sluice.socket", "console"], sockets)
+    assert found == [[first, third], [second], [fourth], True, [], [False] * 4]
+    assert ask_passed([], sockets[:1]) == [[first], [], [], True, [], [False]]
+    assert ask_passed(["clients"], sockets[:1], pid="1") == [[], [], [], False, [], []]
     Listeners(clients=sockets).close()
 
 

@@ -20,7 +20,8 @@ from proxy.app.sockets import Listeners, bind, bound_address
 from proxy.app.upgrade import replace_program, take_over
 found = take_over(os.environ)
 if found is None:
-    listeners = Listeners(clients=bind("127.0.0.1:0", 2), operations=bind("127.0.0.1:0", 1))
+    listeners = Listeners(clients=bind("127.0.0.1:0", 2), operations=bind("127.0.0.1:0", 1),
+        console=bind("127.0.0.1:0", 1))
     print([bound_address(each)[1] for each in listeners.all()], os.getpid(), flush=True)
     ours, theirs = socket.socketpair()
     theirs.sendall(b"said before")
@@ -74,6 +75,7 @@ def test_a_state_is_read_whole() -> None:
     assert found is not None
     assert (found.listeners.passed, found.last_number, found.listen) == (True, 3, "x:1")
     assert bound_address(found.listeners.clients[0]) == address
+    assert found.listeners.console == [], "a program of before there was a console left none"
     found.listeners.close()
     assert Role.KEEPER not in {child.role for child in found.children}
 
