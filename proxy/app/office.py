@@ -102,15 +102,21 @@ def load_secrets(
     old one without its secrets must not get others unnoticed.
     """
     settings = Settings() if settings is None else settings
-    credentials = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY", "")
+    places = _Places(directory, os.environ if environ is None else environ)
     secrets = Secrets(
-        _load_secret("pepper", credentials, "pepper_file", settings.pepper_file, directory),
-        _load_secret("master", credentials, "master_file", settings.master_file, directory),
+        _load_secret(places, "pepper", settings.pepper_file),
+        _load_secret(places, "master", settings.master_file),
     )
     if hmac.compare_digest(secrets.pepper, secrets.master):
         raise SecretError(
             "pepper and master key are the same secret",
             "restore the one that is wrong; for a new relay make one of them anew",
+        )
+    console = places.find("console", "console_secret_file", settings.console_secret_file)
+    if console in {secrets.pepper, secrets.master}:
+        raise SecretError(
+            "the console's secret is the pepper or the master key, which it must not have",
+            f"make it anew with: {HOW_TO_MAKE}; people only have to sign in again",
         )
     return secrets
 
@@ -123,49 +129,56 @@ def load_console_secret(
     A new one is made whenever there is none: nothing in the database depends on it, and people
     only have to sign in again.
     """
-    credentials = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY", "")
-    return _load_secret(
-        "console",
-        credentials,
-        "console_secret_file",
-        settings.console_secret_file,
-        directory,
-        renewable=True,
-    )
+    places = _Places(directory, os.environ if environ is None else environ)
+    named = settings.console_secret_file
+    return places.find("console", "console_secret_file", named) or _create(places.path("console"))
 
 
-def _load_secret(
-    name: str,
-    credentials: str,
-    setting: str,
-    named: str,
-    directory: DataDirectory,
-    *,
-    renewable: bool = False,
-) -> bytes:
-    if credentials:
-        try:
-            return read_secret(Path(credentials, name), credential=True)
-        except FileNotFoundError:
-            pass
-    if named:
-        try:
-            return read_secret(Path(named))
-        except FileNotFoundError:
-            raise SecretError(
-                f"{named}, which the setting {setting} names, does not exist",
-                f"make it with: (umask 077; {HOW_TO_MAKE} > {named})",
-            ) from None
-    path = directory.secrets / name
-    try:
-        return read_secret(path)
-    except FileNotFoundError:
-        if directory.database.exists() and not renewable:
-            raise SecretError(
-                f"{path} is missing, but {directory.database} was made with one",
-                "restore it from the backup, or name its file by the credential "
-                f"{name!r} or the setting {setting}",
-            ) from None
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where secrets may be."""
+
+    directory: DataDirectory
+    environ: Mapping[str, str]
+
+    def path(self, name: str) -> Path:
+        return self.directory.secrets / name
+
+    def find(self, name: str, setting: str, named: str) -> bytes | None:
+        """The secret, from the first place that has it; None if it would have to be made."""
+        credentials = self.environ.get("CREDENTIALS_DIRECTORY", "")
+        if credentials:
+            with suppress(FileNotFoundError):
+                return read_secret(Path(credentials, name), credential=True)
+        if named:
+            try:
+                return read_secret(Path(named))
+            except FileNotFoundError:
+                raise SecretError(
+                    f"{named}, which the setting {setting} names, does not exist",
+                    f"make it with: (umask 077; {HOW_TO_MAKE} > {named})",
+                ) from None
+        with suppress(FileNotFoundError):
+            return read_secret(self.path(name))
+        return None
+
+
+def _load_secret(places: _Places, name: str, named: str) -> bytes:
+    setting = f"{name}_file"
+    found = places.find(name, setting, named)
+    if found is not None:
+        return found
+    path, database = places.path(name), places.directory.database
+    if database.exists():
+        raise SecretError(
+            f"{path} is missing, but {database} was made with one",
+            "restore it from the backup, or name its file by the credential "
+            f"{name!r} or the setting {setting}",
+        )
+    return _create(path)
+
+
+def _create(path: Path) -> bytes:
     try:
         return create_secret(path)
     except OSError as error:

@@ -115,6 +115,17 @@ def test_the_console_s_secret_comes_from_where_the_others_come_from(tmp_path: Pa
         load_console_secret(directory, missing)
 
 
+@pytest.mark.parametrize("name", ["pepper", "master"])
+def test_the_console_has_no_other_secret_under_its_own_name(tmp_path: Path, name: str) -> None:
+    directory = made(tmp_path)
+    load_secrets(directory)
+    load_console_secret(directory, Settings())
+    load_secrets(directory)
+    (directory.secrets / "console").write_bytes((directory.secrets / name).read_bytes())
+    with pytest.raises(SecretError, match="which it must not have"):
+        load_secrets(directory)
+
+
 def test_one_secret_is_not_both(tmp_path: Path) -> None:
     written(tmp_path / "credentials" / "pepper", FOUR)
     written(tmp_path / "credentials" / "master", FOUR)
