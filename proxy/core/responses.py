@@ -47,11 +47,10 @@ class _Part(msgspec.Struct, gc=False):
 
 
 _Content = str | list[_Part] | dict[str, Raw] | None
-_REFERENCE = (None, "item_reference")
-"""The type of an item that is named and not sent; the SDK lets it be left out."""
 
 
 class _Item(msgspec.Struct, gc=False):
+    id: object = None
     type: str | None = None
     content: _Content = None
     output: _Content = None
@@ -176,7 +175,9 @@ def hidden_output(members: Mapping[str, Raw]) -> bool:
 def _read_item(item: _Item, model: str, pieces: list[str]) -> int:
     """Append the texts of `item` to `pieces`; return the fixed tokens of its media."""
     fixed = 0
-    if item.type in _REFERENCE and item.content is None:
+    # The SDK lets the type of a reference be left out: then its id is all it has.
+    unsaid = item.type is None and item.content is None and item.id is not None
+    if unsaid or item.type == "item_reference":
         raise invalid(
             "input",
             "names an item that is kept at the provider, where all users share one account; go "

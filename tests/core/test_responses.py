@@ -47,6 +47,7 @@ def test_what_cannot_be_answered_or_billed_is_refused(
     "item",
     [
         {"type": "item_reference", "id": "msg_1"},
+        {"type": "item_reference"},
         {"type": None, "id": "msg_1"},
         {"id": "msg_1"},
         {"id": "msg_1", "content": None},
