@@ -27,7 +27,7 @@
       const day = { year, month: "short", day: "numeric" };
       const whole = { year: "numeric", month: "short", day: "numeric", ...clock, timeZoneName: "short" };
       const short = moment.toDateString() === today ? clock : { ...day, ...clock, second: undefined };
-      const form = time.closest("dl") ? whole : short;
+      const form = time.closest(".facts") ? whole : short;
       time.title = time.textContent;
       time.textContent = new Intl.DateTimeFormat(language, form).format(moment);
     }
