@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import fields
 
+from proxy.app import selftest
 from proxy.app.directory import DataDirectory
 from proxy.app.office import load_console_secret
 from proxy.app.settings import Settings
@@ -46,6 +47,7 @@ class ConsoleSite:
             keeper=self._line,
             secret=load_console_secret(directory, settings),
             options=options_of(settings),
+            selftest=selftest,
         )
         self._site = Site(self._surroundings)
 

@@ -25,6 +25,7 @@ PARAGRAPH = (
     "Ein längerer Absatz mit Umlauten, 中文字符, кириллица, עברית and an emoji 🚰, "
     "so that a relay which cuts text in the middle of a character is found out. "
 )
+LONG_TASK = "\nRepeat the first sentence, then continue it."
 PLAUSIBLE_SHARE = 0.1
 """Tokens reported for the long prompt ÷ its characters, below which the count cannot be true."""
 ABORTED_AFTER = 2
@@ -167,7 +168,7 @@ class Selftest:
         return Finding(Outcome.OK, _speed(reply))
 
     async def _long(self, dialect: Dialect) -> Finding:
-        prompt = PARAGRAPH * LONG_PARAGRAPHS + "\nRepeat the first sentence, then continue it."
+        prompt = PARAGRAPH * LONG_PARAGRAPHS + LONG_TASK
         reply = await self._probe.stream(dialect, self._model, prompt, LONG_TOKENS)
         if "\N{REPLACEMENT CHARACTER}" in reply.text:
             return Finding(
@@ -226,6 +227,13 @@ class Selftest:
     async def _wrong_model(self, dialect: Dialect) -> Finding:
         reply = await self._probe.plain(dialect, WRONG_MODEL, QUESTION, 1)
         return _expected(reply, 404)
+
+
+def asked(concurrency: int) -> list[tuple[int, int]]:
+    """What a whole run asks at most, call by call: bytes of prompt, and tokens of answer."""
+    short, long = len(QUESTION.encode()), len(PARAGRAPH.encode()) * LONG_PARAGRAPHS + len(LONG_TASK)
+    calls = [(short, SHORT_TOKENS)] * (2 * len(DIALECTS) + concurrency + 1)
+    return [*calls, (long, LONG_TOKENS), (short, LONG_TOKENS)]
 
 
 async def _checked(name: str, step: Step) -> Check:

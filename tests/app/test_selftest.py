@@ -135,3 +135,28 @@ def test_run_tells_each_line_as_it_ends() -> None:
     found = asyncio.run(selftest.run("http://127.0.0.1:9", "sk-key", told=told.append))
     assert told == found
     assert found[0].outcome is Outcome.FAILURE
+
+
+def test_what_a_run_asks_at_most_is_known_before() -> None:
+    made: list[tuple[int, int]] = []
+
+    class Recording(Scripted):
+        async def plain(
+            self, dialect: Dialect, model: str, prompt: str, tokens: int, *, key: str | None = None
+        ) -> Reply:
+            if key is None and model != selftest.WRONG_MODEL:  # those are refused, and cost nothing
+                made.append((len(prompt.encode()), tokens))
+            return await super().plain(dialect, model, prompt, tokens, key=key)
+
+        async def stream(
+            self, dialect: Dialect, model: str, prompt: str, tokens: int, *, stop_after: int = 0
+        ) -> Reply:
+            made.append((len(prompt.encode()), tokens))
+            return await super().stream(dialect, model, prompt, tokens, stop_after=stop_after)
+
+    async def run() -> None:
+        async for _ in Selftest(Recording(), "m", 7).run():
+            pass
+
+    asyncio.run(run())
+    assert sorted(made) == sorted(selftest.asked(7))

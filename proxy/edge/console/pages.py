@@ -7,6 +7,8 @@ from proxy.edge.console import (
     pages_keys,
     pages_market,
     pages_of_operators,
+    pages_playground,
+    pages_selftest,
     pages_usage,
 )
 from proxy.edge.console.routes import Route
@@ -16,5 +18,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *pages_keys.ROUTES,
     *pages_market.ROUTES,
     *pages_of_operators.ROUTES,
+    *pages_playground.ROUTES,
+    *pages_selftest.ROUTES,
     *pages_usage.ROUTES,
 )

@@ -68,6 +68,7 @@ class Site:
         runners, self._runners = self._runners, []
         for runner in runners:
             await runner.cleanup()
+        await self._surroundings.selftests.close()
         await self._surroundings.forget_reader()
 
     def _answering(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

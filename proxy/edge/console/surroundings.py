@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from proxy.core.actions.action import Actor
 from proxy.edge.console.account_options import AccountOptions
 from proxy.edge.console.render import Renderer
+from proxy.edge.console.selftests import Selftest, Selftests
 from proxy.edge.exposition import Picture
 from proxy.storage.reader import Reader
 from proxy.storage.reports.market import Market
@@ -84,6 +85,9 @@ class Surroundings:
     """The figures of all processes, breakers among them; None where nobody gathers them."""
     price_lists: PriceLists | None = None
     """Published prices; None where there are none."""
+    selftest: Selftest | None = None
+    """What the self-test runs; None where there is none."""
+    selftests: Selftests = field(default_factory=Selftests)
     market: Market = field(init=False)
     streams: Counter[int] = field(default_factory=Counter)
     """Live logs that are open, by person."""
