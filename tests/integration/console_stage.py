@@ -1,0 +1,157 @@
+"""A relay with its console as real processes, people who are signed in, and books with something in.
+
+`with stage(directory) as found:` starts relay, console and an upstream; `found.person(...)` makes a
+person by the actions the command line has, and signs them in with a session of the keeper's.
+`found.furnish()` fills every page: calls that went well and badly, money that came and went, codes,
+a team, plans. This module knows the relay by its command line, its control socket and its listeners.
+"""
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import time
+from typing import Any
+
+from playwright._impl._api_structures import SetCookieParam
+
+from proxy.app.directory import DataDirectory
+from proxy.edge.console import sessions, visit
+from proxy.storage.secret_files import read_secret
+from tests.edge.harness import answer, plain_answer
+from tests.edge.harness import body as chat
+from tests.integration.browser import Visitor
+from tests.integration.raw_client import RawClient, RawResponse, request_bytes
+from tests.integration.relay_process import (
+    COMMAND_SECONDS_MAX,
+    OPENAI_MODEL,
+    RelayProcess,
+    UpstreamAt,
+)
+from tests.integration.scripted import ReceivedRequest, ScriptedUpstream
+from tests.integration.scripts import Script, plain_script, stream_script
+
+STATUS_OF_ILL = 500
+
+
+def _answer(request: ReceivedRequest) -> Script:
+    """A provider that answers whatever it is asked, streamed if that is wanted."""
+    if b'"stream":true' in request.body.replace(b" ", b""):
+        return stream_script(answer())
+    return plain_script(plain_answer())
+
+
+def _ill(_request: ReceivedRequest) -> Script:
+    return plain_script(b'{"error":{"message":"out of order"}}', status=STATUS_OF_ILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who is signed in. `wallet` is the name of their own."""
+
+    id: int
+    email: str
+    wallet: str
+    cookie: SetCookieParam
+
+
+@dataclass(slots=True)
+class Stage:
+    """See the module docstring. `known`: things to show pages with, by name."""
+
+    relay: RelayProcess
+    upstream: ScriptedUpstream
+    known: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where the console is."""
+        return self.relay.console_url
+
+    @property
+    def relay_host(self) -> str:
+        """Host and port of the relay, which the playground calls."""
+        return f"127.0.0.1:{self.relay.port}"
+
+    def do(self, command: str, **arguments: object) -> Any:
+        """Do an action as the command line does; fails if it is refused."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(COMMAND_SECONDS_MAX)
+            connection.connect(str(DataDirectory(self.relay.data).control))
+            line = json.dumps({"command": command, "arguments": arguments})
+            connection.sendall(line.encode() + b"\n")
+            with connection.makefile("rb") as answered:
+                said = json.loads(answered.readline())
+        assert said["ok"], (command, said)
+        return said["result"]
+
+    def person(self, email: str, role: str = "user", credit: str | None = "10.00") -> Person:
+        """Make a person and sign them in."""
+        made = self.do("person add", email=email, role=role, credit=credit)
+        number = next(row["id"] for row in self.do("person list", text=email))
+        opened = self.do("session open", person=number, agent="Chromium", address="127.0.0.1")
+        session = opened["session"] if isinstance(opened, dict) else opened
+        secret = read_secret(self.relay.data / "secrets" / "console")
+        cookie: SetCookieParam = {
+            "name": visit.SESSION,
+            "value": sessions.issue(secret, session, number, time()),
+            "url": self.url,
+        }
+        return Person(number, email, made["user"], cookie)
+
+    def call(self, key: str, model: str = OPENAI_MODEL, *, stream: bool = True) -> RawResponse:
+        """Make one call through the relay."""
+        with RawClient(self.relay.port) as client:
+            sent = chat(stream=stream, model=model)
+            client.send(request_bytes("/v1/chat/completions", sent, key=key))
+            return client.read_response()
+
+    def furnish(self, owner: Person) -> None:
+        """Put something on every page, most of it of one person's wallet."""
+        made = self.do("key add", user=owner.wallet, name="production", budget="5.00")
+        spare = self.do("key add", user=owner.wallet, name="laptop", expires="2099-01-01")
+        self.do("key disable", user=owner.wallet, key=str(spare["id"]))
+        for number in range(4):
+            self.call(made["key"], stream=bool(number % 2))
+        self.call(made["key"], "ill")
+        self.call(made["key"], "no-such-model")
+        call = self.do("usage", user=owner.wallet)[-1]
+        self.do("wallet refund", call=call["request_id"], reason="as agreed")
+        self.do("wallet adjust", user=owner.wallet, amount="-0.5", reason="typing error")
+        self.do("code redeem", user=owner.wallet, code=_first(self.do("code make", amount="2")))
+        self.do("code make", amount="25", count=3, batch="autumn", note="for the talk")
+        self.do("team invite", user=owner.wallet, email="new@example.com")
+        self.do("invitation add", email="other@example.com")
+        self.known |= {
+            "key": str(made["id"]),
+            "request_id": call["request_id"],
+            "channel": "main",
+            "model": OPENAI_MODEL,
+            "group": "default",
+        }
+
+
+def _first(made: Any) -> str:
+    """The first of the codes that were made just now."""
+    codes: Sequence[Any] = made["codes"]
+    return str(codes[0]["code"] if isinstance(codes[0], dict) else codes[0])
+
+
+@contextlib.contextmanager
+def stage(directory: Path, **settings: object) -> Iterator[Stage]:
+    """Start everything; it ends with the block."""
+    with ScriptedUpstream(_answer) as well, ScriptedUpstream(_ill) as ill:
+        upstreams = [
+            UpstreamAt("main", "openai", well.base_url, {OPENAI_MODEL: "up-model"}),
+            UpstreamAt("out-of-order", "openai", ill.base_url, {"ill": "up-ill"}),
+        ]
+        with RelayProcess(directory, upstreams, console=True, settings=settings) as relay:
+            yield Stage(relay, well)
+
+
+def sign_in(reader: Visitor, person: Person) -> Visitor:
+    """Give a browser the session of a person."""
+    reader.page.context.add_cookies([person.cookie])
+    return reader
