@@ -54,7 +54,10 @@ def said() -> dict[str, Path]:
     return found | {text: path for path in CODE for text in said_in_code(path)}
 
 
-_HALF = re.compile("(?<=[\u4e00-\u9fff\u201d\u300d])[,;:?!] ?")
+_HALF = re.compile(
+    "(?<=[\u4e00-\u9fff\u201d\u300d\uff09])[,;:?!] ?|(?<=[})])[,;:?!](?=[\u4e00-\u9fff])"
+)
+_BRACKETS = re.compile(r"(?<=[\u4e00-\u9fff}])\(([^()]*)\)")
 
 
 def load_texts() -> dict[str, str]:
@@ -74,6 +77,11 @@ def lines_of(text: str) -> dict[str, str]:
 def _full(mark: re.Match[str]) -> str:
     """The full form of a punctuation mark."""
     return chr(ord(mark[0][0]) + 0xFEE0)
+
+
+def _chinese(text: str) -> str:
+    """The text with the punctuation that Chinese has."""
+    return _HALF.sub(_full, _BRACKETS.sub("\uff08\\1\uff09", text))
 
 
 def main() -> None:
