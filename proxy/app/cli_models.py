@@ -6,15 +6,14 @@ catalog; what was shown is what is applied. This module must not know where pric
 
 import sys
 from dataclasses import asdict
-from functools import partial
-from time import time
 from typing import Any
 
 import click
 
 from proxy.app import show, toml
 from proxy.app.control import CommandError
-from proxy.app.models_import import Plan, Row, Status, plan, wanted
+from proxy.app.models_import import Plan, Row, Status
+from proxy.app.published_prices import PublishedPrices
 from proxy.app.target import Target, targeted
 
 
@@ -73,21 +72,11 @@ def models_import(
 def _planned(
     document: dict[str, Any], providers: tuple[str, ...], patterns: tuple[str, ...]
 ) -> Plan:
-    from proxy.app import price_list  # noqa: PLC0415 - a large table that no other command needs
-
-    now = time()
     try:
-        found = wanted(
-            document,
-            providers,
-            patterns,
-            listed=partial(price_list.listed, now=now),
-            look_up=partial(price_list.look_up, now=now),
-        )
+        return PublishedPrices().plan(document, providers, patterns)
     except ValueError as error:
         what, _, remedy = str(error).partition("; ")
         raise CommandError(what, remedy) from None
-    return plan(document, found)
 
 
 def _show(target: Target, rows: list[Row], made: Plan) -> None:

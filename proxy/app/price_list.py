@@ -65,6 +65,12 @@ class Listed:
     """What is charged beside it, or otherwise, on request."""
 
 
+def providers() -> list[tuple[str, str]]:
+    """Ids and names of all providers, by name."""
+    found = [(provider.id, provider.name) for provider in get_snapshot().providers]
+    return sorted(found, key=lambda each: each[1].lower())
+
+
 def listed(provider_ids: Sequence[str], patterns: Sequence[str], now: float) -> list[Listed]:
     """Models of these providers (all, if none is named) whose name fits one of the patterns.
 

@@ -14,7 +14,8 @@ from proxy.edge.console.keeper_line import Refused
 
 WHOLE: Final = ""
 _NAMED: Final = re.compile(
-    r"(?:channel|group|model|plan)\b.*?'(?: price| costs '.*?')*(?: tiers \d+)?: (\w+) (.+)",
+    r"(?:channel|group|model|plan)\b.*?'(?: price| costs '.*?')*(?: tiers \d+| image_variants)?: "
+    r"('[^']*'|\w+) (.+)",
     re.DOTALL,
 )
 _PART: Final = re.compile(r"'(?: price)? (costs|tiers|image_variants)\b")

@@ -2,7 +2,12 @@
 
 from typing import Final
 
-from proxy.edge.console import pages_channels, pages_operator
+from proxy.edge.console import pages_channels, pages_groups, pages_operator, pages_prices
 from proxy.edge.console.routes import Route
 
-ROUTES: Final[tuple[Route, ...]] = (*pages_channels.ROUTES, *pages_operator.ROUTES)
+ROUTES: Final[tuple[Route, ...]] = (
+    *pages_channels.ROUTES,
+    *pages_groups.ROUTES,
+    *pages_operator.ROUTES,
+    *pages_prices.ROUTES,
+)
