@@ -153,7 +153,7 @@ async def _keep(
     orders.tell(
         ready=True,
         tokenizers=[one.value for one in used_tokenizers(keeper.catalog)],
-        seeded=None if seeded is None else {"key": seeded.key, "models": seeded.models},
+        seeded=None if seeded is None else seeded.told(),
     )
     await _unless(failed, orders.leave())
     if orders.deserted:

@@ -31,7 +31,7 @@ async def provision(
         replace(each, models=each.models or models or await seed.list_models(each))
         for each in upstreams
     ]
-    return await seed.seed(office, named)
+    return await seed.seed(office, named, console=bool(settings.console_listen))
 
 
 async def apply_file(office: Office, path: Path) -> None:

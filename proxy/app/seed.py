@@ -7,7 +7,7 @@ beyond asking an upstream which models it has.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from proxy.app.commands import runner
 from proxy.app.demo_words import GEMINI_MODELS as DEMO_GEMINI
 from proxy.app.demo_words import MODELS as DEMO_MODELS
 from proxy.app.office import Office
+from proxy.core.actions.action import Role
 from proxy.core.deployments import azure_address
 from proxy.core.entities import Dialect
 
@@ -25,6 +26,8 @@ LISTING_BYTES_MAX: Final = 4 << 20
 LISTING_SECONDS_MAX: Final = 10.0
 MODELS_MAX: Final = 500
 FIRST_USER: Final = "demo"
+FIRST_PERSON: Final = "admin@example.com"
+"""Who signs in to the console first, as administrator; the first key is in their wallet then."""
 FIRST_KEY: Final = "first"
 FIRST_CREDIT: Final = "10.00"
 PLAN: Final = "default"
@@ -75,11 +78,21 @@ class Seeded:
     key: str | None = field(repr=False)
     models: tuple[str, ...]
     changes: tuple[str, ...] = ()
+    user: str = FIRST_USER
+    sign_in: str | None = field(repr=False, default=None)
+    """Path on the console where FIRST_PERSON sets a password; only if they were made just now."""
 
     @classmethod
     def read(cls, row: Mapping[str, Any] | None) -> "Seeded | None":
-        """What another process says it has seeded, as `{"key", "models"}`."""
-        return None if row is None else cls(row["key"], tuple(row["models"]))
+        """What another process says it has seeded, as `told`."""
+        if row is None:
+            return None
+        return cls(row["key"], tuple(row["models"]), user=row["user"], sign_in=row["sign_in"])
+
+    def told(self) -> dict[str, Any]:
+        """What a process tells another one, as JSON."""
+        found = {"key": self.key, "models": self.models, "user": self.user}
+        return {**found, "sign_in": self.sign_in}
 
 
 def base_url_of(pasted: str) -> str:
@@ -109,22 +122,24 @@ def demo_upstreams(base_url: str) -> tuple[Upstream, ...]:
     )
 
 
-async def seed(office: Office, upstreams: Sequence[Upstream]) -> Seeded:
+async def seed(office: Office, upstreams: Sequence[Upstream], *, console: bool = False) -> Seeded:
     """Add what `upstreams` need and, if there is no key yet, a first user with one.
 
-    Raises CommandError.
+    With a `console` that is a person who can sign in there. Raises CommandError.
     """
     document: Any = await runner.run(office, "catalog export", {})
     wanted = merged(document, upstreams)
     done: Any = await runner.run(office, "catalog apply", {"document": wanted})
-    key: str | None = None
-    if not office.keeper.catalog.keys_by_id:
-        key = await _first_key(office)
-    return Seeded(
-        key=key,
+    found = Seeded(
+        key=None,
         models=tuple(dict.fromkeys(name for each in upstreams for name in each.models)),
         changes=tuple(f"{change['action']} {change['what']}" for change in done["changes"]),
     )
+    if office.keeper.catalog.keys_by_id:
+        return found
+    user, sign_in = await _first_user(office, console=console)
+    made: Any = await runner.run(office, "key add", {"user": user, "name": FIRST_KEY})
+    return replace(found, key=str(made["key"]), user=user, sign_in=sign_in)
 
 
 def merged(document: Mapping[str, Any], upstreams: Sequence[Upstream]) -> dict[str, Any]:
@@ -168,14 +183,18 @@ async def list_models(upstream: Upstream) -> tuple[str, ...]:
     return named[:MODELS_MAX] or USUAL_MODELS[upstream.dialect]
 
 
-async def _first_key(office: Office) -> str:
+async def _first_user(office: Office, *, console: bool) -> tuple[str, str | None]:
+    """The name of a wallet with credit, and where its owner sets a password if they are new."""
+    plan = PLAN if PLAN in office.keeper.catalog.plans else min(office.keeper.catalog.plans)
+    terms = {"plan": plan, "credit": FIRST_CREDIT}
+    if console and not await runner.run(office, "person list", {}):
+        arguments = {"email": FIRST_PERSON, "role": Role.ADMIN, **terms}
+        person: Any = await runner.run(office, "person add", arguments)
+        return str(person["user"]), str(person["link"])
     users: Any = await runner.run(office, "user list", {})
     if not any(user["name"] == FIRST_USER for user in users):
-        plan = PLAN if PLAN in office.keeper.catalog.plans else min(office.keeper.catalog.plans)
-        arguments = {"name": FIRST_USER, "plan": plan, "credit": FIRST_CREDIT}
-        await runner.run(office, "user add", arguments)
-    made: Any = await runner.run(office, "key add", {"user": FIRST_USER, "name": FIRST_KEY})
-    return str(made["key"])
+        await runner.run(office, "user add", {"name": FIRST_USER, **terms})
+    return FIRST_USER, None
 
 
 def _model(name: str) -> dict[str, Any]:

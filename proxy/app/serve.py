@@ -313,12 +313,17 @@ def banner(address: str, settings: Settings, seeded: Seeded | None, console: str
         lines += [
             "",
             f"  API key, shown only now:  {seeded.key}",
-            f"  It belongs to user {seed.FIRST_USER!r}, who has ${seed.FIRST_CREDIT} of credit.",
+            f"  It belongs to user {seeded.user!r}, who has ${seed.FIRST_CREDIT} of credit.",
         ]
     else:
         lines += ["", "  Keys and data are as before; `sluice key add` makes another key."]
     if console:
         lines += ["", f"  Console, in your browser:  {console}"]
+    if console and seeded.sign_in is not None:
+        lines += [
+            f"  Sign in there as {seed.FIRST_PERSON}, the administrator; the password is yours to",
+            f"  set by this link, shown only now:  {console}{seeded.sign_in}",
+        ]
     model = seeded.models[0] if seeded.models else "MODEL"
     return "\n".join([*lines, "", "  Try it:", "", *curl(url, seeded.key or "$SLUICE_KEY", model)])
 

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,4 +62,5 @@ def test_a_file_that_is_not_there_is_no_catalog(tmp_path: Path) -> None:
 
 def test_what_was_seeded_is_told_between_processes() -> None:
     assert Seeded.read(None) is None
-    assert Seeded.read({"key": "k", "models": ["a", "b"]}) == Seeded("k", ("a", "b"))
+    seeded = Seeded("k", ("a", "b"), (), "ann", "/path")
+    assert Seeded.read(json.loads(json.dumps(seeded.told()))) == seeded

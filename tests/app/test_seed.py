@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from proxy.app import seed
+from proxy.app.commands import runner
 from proxy.app.demo import start_demo
 from proxy.app.demo_words import MODELS
 from proxy.app.directory import DataDirectory
@@ -51,6 +52,29 @@ def test_a_first_seed_makes_all_a_first_call_needs(tmp_path: Path) -> None:
         for endpoint in rows["endpoints"]:
             assert catalog.channels_for_endpoint(key.group, name, endpoint)
     assert not list(faults(catalog.models.values(), catalog.channels.values()))
+
+
+def test_with_a_console_the_first_key_is_of_who_signs_in_there(tmp_path: Path) -> None:
+    async def run() -> tuple[Seeded, Seeded, Any, Any]:
+        directory = DataDirectory(tmp_path)
+        directory.create()
+        async with open_office(directory) as office:
+            first = await seed.seed(office, [UPSTREAM], console=True)
+            again = await seed.seed(office, [UPSTREAM], console=True)
+            people = await runner.run(office, "person list", {})
+            wallet = await runner.run(office, "wallet show", {"user": first.user})
+            return first, again, people, wallet
+
+    first, again, (person,), wallet = asyncio.run(run())
+    assert first.key is not None
+    assert first.sign_in is not None
+    assert first.sign_in.startswith("/password/set?token=")
+    assert first.sign_in not in repr(first)
+    assert (first.user, person["role"]) == (seed.FIRST_PERSON, "admin")
+    assert wallet["balance_usd"] == seed.FIRST_CREDIT
+    assert (again.key, again.sign_in) == (None, None), "shown once"
+    assert Seeded.read(first.told()) == replace(first, changes=())
+    assert Seeded.read(None) is None
 
 
 def test_a_second_seed_changes_nothing_and_makes_no_key(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -249,6 +250,15 @@ def test_the_banner_shows_a_secret_only_when_it_was_made_just_now() -> None:
     first = banner("127.0.0.1:1", settings, Seeded("sk-secret", (), ()))
     assert first.count("sk-secret") == 2
     assert '"model":"MODEL"' in first
+    assert "onsole" not in first
+    with_console = banner("127.0.0.1:1", settings, Seeded(None, ("m",), ()), "http://c.example")
+    assert "in your browser:  http://c.example\n" in with_console
+    assert "Sign in" not in with_console
+    new = Seeded("sk-secret", ("m",), (), "ann", "/password/set?token=t")
+    greeting = banner("127.0.0.1:1", settings, new, "http://c.example")
+    assert "http://c.example/password/set?token=t" in greeting
+    assert "user 'ann'" in greeting
+    assert "token" not in banner("127.0.0.1:1", settings, new), "there is nowhere to go"
 
 
 def test_the_printed_command_is_one_curl_of_valid_json() -> None:
@@ -267,6 +277,7 @@ class FakeRelay:
     def __init__(self) -> None:
         self.drained = asyncio.Event()
         self.gave_up = False
+        self.keeper = SimpleNamespace(renewals=SimpleNamespace(fallback=""))
 
     async def failed(self) -> BaseException:
         return OSError("disk full")
