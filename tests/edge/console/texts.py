@@ -89,11 +89,7 @@ def main() -> None:
     given = "" if sys.stdin.isatty() else sys.stdin.read().strip()
     pairs = lines_of(CHINESE_FILE.read_text()) | (json.loads(given) if given else {})
     used = said()
-    kept = {
-        text: _HALF.sub(_full, pairs[text])
-        for text in sorted(pairs)
-        if text in used and pairs[text]
-    }
+    kept = {text: _chinese(pairs[text]) for text in sorted(pairs) if text in used and pairs[text]}
     CHINESE_FILE.write_text(json.dumps(kept, ensure_ascii=False, indent=0) + "\n")
     missing = {text: "" for text in sorted(used) if text not in kept}
     print(json.dumps(missing, ensure_ascii=False, indent=0))
