@@ -6,17 +6,10 @@ notices reach anybody.
 """
 
 import sqlite3
-from enum import StrEnum
 from typing import NamedTuple
 
+from proxy.core.actions.wallets import NoticeKind
 from proxy.storage.wallet_changes import AMOUNT_MAX
-
-
-class NoticeKind(StrEnum):
-    """What a notice is about."""
-
-    LOW_BALANCE = "low_balance"
-    PLAN_ENDED = "plan_ended"
 
 
 class Crossing(NamedTuple):

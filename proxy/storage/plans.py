@@ -9,11 +9,12 @@ Amounts are nano-USD, times Unix seconds. This module must not know when anybody
 import sqlite3
 from typing import Final, NamedTuple
 
+from proxy.core.actions.wallets import NoticeKind
 from proxy.core.entities import Plan
 from proxy.core.ledger import Transfer
 from proxy.core.months import month_around
 from proxy.storage.accounts import touch_catalog
-from proxy.storage.notices import NoticeKind, raise_notice
+from proxy.storage.notices import raise_notice
 from proxy.storage.till import Event, Moved
 from proxy.storage.wallet_changes import OWN_REFERENCE, add_top_up, take_fee
 

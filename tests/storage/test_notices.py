@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.actions.wallets import NoticeKind
 from proxy.storage.notices import (
-    NoticeKind,
     end,
     mark_mailed,
     raise_notice,

@@ -13,6 +13,7 @@ from proxy.core.actions.wallets import (
     WalletAdjust,
     WalletCredit,
     WalletHistory,
+    WalletNoticeRead,
     WalletRefund,
     WalletShow,
     WalletThreshold,
@@ -138,6 +139,14 @@ async def wallet_threshold(office: Office, _actor: Actor, a: WalletThreshold) ->
     return {"user": a.user, "below_usd": format_usd(below)}
 
 
+async def wallet_notice_read(office: Office, _actor: Actor, a: WalletNoticeRead) -> object:
+    """Do not show a notice of a wallet any more."""
+    now = office.clock()
+    user_id = await office.read(lambda c: accounts.user_id_of(c, a.user))
+    await office.keeper.note(lambda c: notices.end(c, user_id, a.kind, now))
+    return {"user": a.user, "read": a.kind.value}
+
+
 def _changed(office: Office, user: str, change: Change, reference: str) -> dict[str, object]:
     return {
         "user": user,
@@ -170,4 +179,5 @@ HANDLERS: Mapping[str, Handler] = {
     "wallet adjust": wallet_adjust,
     "wallet history": wallet_history,
     "wallet threshold": wallet_threshold,
+    "wallet notice read": wallet_notice_read,
 }

@@ -1,6 +1,15 @@
 """Actions on wallets."""
 
+from enum import StrEnum
+
 from proxy.core.actions.action import Action, Arguments, Role
+
+
+class NoticeKind(StrEnum):
+    """What a wallet's people are told of."""
+
+    LOW_BALANCE = "low_balance"
+    PLAN_ENDED = "plan_ended"
 
 
 class WalletCredit(Arguments, frozen=True):
@@ -47,6 +56,11 @@ class WalletThreshold(Arguments, frozen=True):
     below: str
 
 
+class WalletNoticeRead(Arguments, frozen=True):
+    user: str
+    kind: NoticeKind
+
+
 ACTIONS = (
     Action("wallet credit", WalletCredit, "Top a wallet up, once per reference.", step_up=True),
     Action(
@@ -74,6 +88,12 @@ ACTIONS = (
         "wallet threshold",
         WalletThreshold,
         "Say below which balance the wallet's people are told.",
+        Role.USER,
+    ),
+    Action(
+        "wallet notice read",
+        WalletNoticeRead,
+        "Do not show a notice of a wallet any more.",
         Role.USER,
     ),
 )

@@ -10,6 +10,7 @@ from proxy.edge.console import (
     pages_playground,
     pages_selftest,
     pages_usage,
+    pages_wallet,
 )
 from proxy.edge.console.routes import Route
 
@@ -21,4 +22,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     *pages_playground.ROUTES,
     *pages_selftest.ROUTES,
     *pages_usage.ROUTES,
+    *pages_wallet.ROUTES,
 )

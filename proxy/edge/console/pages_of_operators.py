@@ -2,12 +2,19 @@
 
 from typing import Final
 
-from proxy.edge.console import pages_channels, pages_groups, pages_operator, pages_prices
+from proxy.edge.console import (
+    pages_channels,
+    pages_groups,
+    pages_money,
+    pages_operator,
+    pages_prices,
+)
 from proxy.edge.console.routes import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *pages_channels.ROUTES,
     *pages_groups.ROUTES,
+    *pages_money.ROUTES,
     *pages_operator.ROUTES,
     *pages_prices.ROUTES,
 )

@@ -19,6 +19,8 @@ from proxy.storage.retention import first_id_of
 WINDOW_DAYS: Final = 31
 ENTRIES_MAX: Final = 1_000
 """Postings that one window shows one by one."""
+PLANS_MAX: Final = 100
+"""Plans on offer, or notices, that a page shows."""
 
 _ENTRIES: Final = (
     "SELECT event_id, 'top_up', amount, reason, reference, NULL, at FROM top_up "
@@ -136,3 +138,100 @@ def _kind(kind: str, reference: str) -> str:
         return kind
     source = reference.split(":")[1]
     return {"code": "code", "plan": "credit"}.get(source, "payment")
+
+
+class PlanRow(NamedTuple):
+    """A plan as its wallets see it; limits None without one, amounts of a month."""
+
+    name: str
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrency: int | None
+    fee: int
+    credit: int
+
+
+class PlanNow(NamedTuple):
+    """A wallet's plan. `until`: when its month ends; None: there is nothing to pay."""
+
+    plan: PlanRow
+    until: int | None
+
+
+class Notice(NamedTuple):
+    """Something a wallet's people are told. `detail`: a balance, or the name of a plan."""
+
+    kind: str
+    detail: str
+    at: float
+
+
+_PLAN: Final = (
+    "plan.name, requests_per_minute, tokens_per_minute, concurrency, monthly_fee, monthly_credit"
+)
+
+
+async def plan_of(reader: Reader, wallet: int) -> PlanNow | None:
+    """Read which plan a wallet is on; None for no wallet. Raises sqlite3.Error."""
+    rows = await reader.rows(
+        f"SELECT {_PLAN}, next_at FROM user JOIN plan ON plan.name = user.plan "  # noqa: S608 - constants
+        "LEFT JOIN subscription AS term ON term.user_id = user.id AND term.plan = user.plan "
+        "AND monthly_fee + monthly_credit > 0 WHERE user.id = ?",
+        (wallet,),
+    )
+    return PlanNow(PlanRow(*rows[0][:-1]), rows[0][-1]) if rows else None
+
+
+async def plans_offered(reader: Reader) -> list[PlanRow]:
+    """Read what owners may choose, the cheapest first. Raises sqlite3.Error."""
+    query = f"SELECT {_PLAN} FROM plan WHERE offered = 1 ORDER BY monthly_fee, name LIMIT ?"  # noqa: S608 - constants
+    return [PlanRow(*row) for row in await reader.rows(query, (PLANS_MAX,))]
+
+
+async def notices(reader: Reader, wallet: int) -> list[Notice]:
+    """Read what stands, newest first. Raises sqlite3.Error."""
+    query = (
+        "SELECT kind, detail, at FROM notice WHERE user_id = ? AND ended_at IS NULL "
+        "ORDER BY id DESC LIMIT ?"
+    )
+    return [Notice(*row) for row in await reader.rows(query, (wallet, PLANS_MAX))]
+
+
+class Given(NamedTuple):
+    """One refund of a call."""
+
+    amount: int
+    reason: str
+    reference: str
+    actor: str
+    at: float
+
+
+class Charge(NamedTuple):
+    """What a call was charged, to which wallet, and what went back; its detail may be gone."""
+
+    wallet: str
+    charge: int
+    refunds: list[Given]
+
+    @property
+    def left(self) -> int:
+        """What may still go back."""
+        return self.charge - sum(given.amount for given in self.refunds)
+
+
+async def charge_of(reader: Reader, call_id: int) -> Charge | None:
+    """Read what a call was charged; None if nothing. Raises sqlite3.Error."""
+    rows = await reader.rows(
+        "SELECT coalesce(name, ''), amount FROM transfer LEFT JOIN user ON user.id = debit >> 3 "
+        "WHERE event_id = ? AND line = 0 AND kind = 'charge'",
+        (call_id,),
+    )
+    if not rows:
+        return None
+    given = await reader.rows(
+        "SELECT amount, reason, reference, actor, at FROM wallet_change WHERE call_id = ? "
+        "ORDER BY event_id DESC LIMIT ?",
+        (call_id, ENTRIES_MAX),
+    )
+    return Charge(rows[0][0], rows[0][1], [Given(*row) for row in given])
