@@ -70,6 +70,18 @@ def test_it_gives_way_to_everybody_else() -> None:
     assert int(done.stdout) == min(19, os.nice(0) + NICENESS)
 
 
+def test_what_serves_calls_does_not_load_what_pages_are_made_of() -> None:
+    code = (
+        "import sys, proxy.app.cli, proxy.app.serve, proxy.app.processes\n"
+        "pages = ('jinja2', 'argon2', 'jwt', 'stripe', 'aiosmtplib', 'proxy.edge.console.site')\n"
+        "print([name for name in pages if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, timeout=30
+    )
+    assert done.stdout == b"[]\n"
+
+
 def test_the_site_knows_no_secret_but_its_own() -> None:
     """Neither pepper nor master key: nothing of it imports what reads or uses them."""
     secret = ("proxy.storage.snapshots", "proxy.edge.auth", "proxy.storage.secrets.open_sealed")

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,8 +86,16 @@ def test_make_run_prints_a_key_once_and_a_curl_that_streams(tmp_path: Path) -> N
         events = stream(command)
         assert len(events) > 5
         assert events[-1] == "data: [DONE]"
+        console = re.search(r"browser: +(http://127\.0\.0\.1:\d+)\n", printed)
+        assert console, printed
+        with urllib.request.urlopen(console[1], timeout=30) as page:
+            assert b"<html" in page.read()
+        link = re.search(rf"{re.escape(console[1])}/password/set\?token=\S+", printed)
+        assert link, printed
     with relay(data) as again:
         assert not re.search(r"sk-\w{20,}", again), "the key is shown once"
+        assert "browser:" in again
+        assert "token=" not in again, "and so is the link"
         address = re.search(r"http://127\.0\.0\.1:\d+", again)
         assert address, again
         same_key = [re.sub(r"http://127\.0\.0\.1:\d+", address[0], word) for word in command]
