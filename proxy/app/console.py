@@ -168,18 +168,16 @@ class Console:
 
 
 async def run_console(
-    connect: Connect,
-    database: Path,
-    workers_wanted: int,
+    console: Console,
     listener: socket.socket,
     stopping: asyncio.Event,
     ready: Callable[[], object] = lambda: None,
 ) -> None:
     """Answer on `listener` until `stopping` is set; `ready` is called once answering.
 
-    The caller keeps the socket open; a duplicate is used. Raises OSError.
+    The caller keeps the socket open; a duplicate is used. The console is closed at the end. Raises
+    OSError.
     """
-    console = Console(connect, database, workers_wanted)
     operations = Operations(console)
     try:
         await operations.start_on(listener)

@@ -7,17 +7,20 @@ This module must not know which process it is in, nor any page.
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
 
 from proxy.app import selftest
+from proxy.app.console_figures import Figures
 from proxy.app.directory import DataDirectory
 from proxy.app.office import load_console_secret
+from proxy.app.published_prices import PublishedPrices
 from proxy.app.settings import Settings
 from proxy.edge import log
 from proxy.edge.console.keeper_line import KeeperLine
 from proxy.edge.console.site import Site
 from proxy.edge.console.surroundings import Options, Surroundings
+from proxy.edge.exposition import Picture
 
 NICENESS = 10
 """A tenth of the weight of a process that serves calls (sched(7)): reports can wait for those."""
@@ -39,7 +42,10 @@ def options_of(settings: Settings) -> Options:
 class ConsoleSite:
     """From `start` to `stop`; `settings` have both URLs said (addresses.py)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, picture: Callable[[], Awaitable[Picture]] | None = None
+    ) -> None:
+        """`picture` gathers the figures of all processes; without it there is one to ask."""
         directory = DataDirectory(settings.data_path)
         self._line = KeeperLine(directory.control)
         self._surroundings = Surroundings(
@@ -48,6 +54,8 @@ class ConsoleSite:
             secret=load_console_secret(directory, settings),
             options=options_of(settings),
             selftest=selftest,
+            picture=picture or Figures(self._line, directory.database).picture,
+            price_lists=PublishedPrices(),
         )
         self._site = Site(self._surroundings)
 

@@ -42,6 +42,15 @@ class Secrets:
 
 
 @dataclass(frozen=True, slots=True)
+class Gauges:
+    """`breakers`: channel names and states (edge/health.py). `unready`: why no call is served."""
+
+    streams: int
+    breakers: tuple[tuple[str, int], ...]
+    unready: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Office:
     """What commands work on."""
 
@@ -55,6 +64,8 @@ class Office:
     """Who tried redeem codes that were none."""
     catalog_file: str = ""
     """The file the catalog comes from (setting `catalog_file`); no command edits it then."""
+    gauges: Callable[[], Gauges] | None = None
+    """How the calls of this process do; None where it serves none."""
 
     async def change(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         """Change the catalog; it holds for every request made after this. See `Keeper.change`."""

@@ -20,7 +20,7 @@ from proxy.app import seed
 from proxy.app.addresses import Bound
 from proxy.app.children import Assignment, Order, Role
 from proxy.app.commands import runner
-from proxy.app.console import run_console
+from proxy.app.console import Console, run_console
 from proxy.app.control import CommandError, ControlServer
 from proxy.app.demo import start_demo
 from proxy.app.directory import DataDirectory
@@ -213,13 +213,17 @@ async def _show(assignment: Assignment, settings: Settings, listeners: Listeners
 
     give_way()
     bound = Bound.of(listeners)
-    site = ConsoleSite(bound.completing(settings)) if listeners.console else None
+    directory = DataDirectory(settings.data_path)
+    connect = partial(ConsoleLink.connect, directory.port)
+    console = Console(connect, directory.database, settings.workers)
+    site = None
+    if listeners.console:
+        site = ConsoleSite(bound.completing(settings), console.picture)
     orders = await Orders.listen(assignment.link)
     listener = listeners.operations[0].dup()
     if site is not None:
         await site.start(listeners.console)
     listeners.close()
-    directory = DataDirectory(settings.data_path)
     stopping = asyncio.Event()
 
     def reload(wanted: Settings) -> None:
@@ -229,14 +233,7 @@ async def _show(assignment: Assignment, settings: Settings, listeners: Listeners
 
     orders.on_reload = reload
     showing = asyncio.ensure_future(
-        run_console(
-            partial(ConsoleLink.connect, directory.port),
-            directory.database,
-            settings.workers,
-            listener,
-            stopping,
-            lambda: orders.tell(ready=True),
-        )
+        run_console(console, listener, stopping, lambda: orders.tell(ready=True))
     )
     await _unless(showing, orders.leave())
     stopping.set()

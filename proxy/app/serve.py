@@ -150,6 +150,7 @@ async def _relay(
             directory.database,
             load_secrets(directory, settings),
             catalog_file=settings.catalog_file,
+            gauges=relay.gauges,
         )
         control = ControlServer(directory.control, partial(runner.run, office))
         console = ConsoleBeside(listeners, settings)

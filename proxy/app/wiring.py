@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from proxy.app.directory import DataDirectory
 from proxy.app.front import Front
-from proxy.app.office import Secrets, load_secrets
+from proxy.app.office import Gauges, Secrets, load_secrets
 from proxy.app.settings import Settings, host_and_port
 from proxy.app.sizes import storage_figures
 from proxy.app.sockets import Listeners, bound_address
@@ -90,6 +90,12 @@ class Relay:
         if self._operations is not None:
             await self._operations.stop()
         await self.keeper.close()
+
+    def gauges(self) -> Gauges:
+        """How the calls of this process do now."""
+        world = self.front.world
+        breakers = tuple(world.health.breakers(world.catalog))
+        return Gauges(len(world.open), breakers, self._why_unready())
 
     def _why_unready(self) -> str | None:
         return self._unready or self.keeper.unready

@@ -76,7 +76,7 @@ def against(
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
             served = asyncio.ensure_future(
-                run_console(connect, database, workers, listener, stopping, ready.set)
+                run_console(Console(connect, database, workers), listener, stopping, ready.set)
             )
             await ready.wait()
             port = listener.getsockname()[1]

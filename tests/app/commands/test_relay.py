@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from proxy.app.commands import relay
+from proxy.app.control import CommandError
+from proxy.app.office import Gauges, Office
+from proxy.core.actions import relay as actions
+from tests.app.commands.office import Do, in_office
+
+
+def test_gauges_are_told_where_calls_are_served(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        with pytest.raises(CommandError, match="serves no calls"):
+            await do("relay figures")
+        gauges = Gauges(3, (("main", 2),), "draining")
+        object.__setattr__(office, "gauges", lambda: gauges)
+        assert await do("relay figures") == {
+            "streams": 3,
+            "breakers": {"main": 2},
+            "unready": "draining",
+            "holds_open": 0,
+            "held_nano": 0,
+            "imbalance_nano": 0,
+        }
+
+    in_office(tmp_path, test)
+
+
+def test_every_action_of_the_domain_has_its_handler() -> None:
+    assert relay.HANDLERS.keys() == {action.name for action in actions.ACTIONS}
