@@ -77,19 +77,29 @@ def count(number: int | None) -> str:
     return NONE if number is None else f"{number:,}"
 
 
-def when(seconds: float | None) -> str:
-    """A time (Unix seconds) as `<time>` in UTC, to the second; a script shows it locally."""
-    if seconds is None:
+def when(moment: float | str | None) -> str:
+    """A time (Unix seconds or ISO 8601) as `<time>` in UTC; a script shows it locally.
+
+    Raises ValueError for a text that is no time.
+    """
+    if moment is None:
         return NONE
-    moment = datetime.fromtimestamp(seconds, UTC)
+    told = _moment(moment)
     return Markup('<time datetime="{}">{}</time>').format(
-        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+        told.strftime("%Y-%m-%dT%H:%M:%SZ"), told.strftime("%Y-%m-%d %H:%M:%S UTC")
     )
 
 
-def day(seconds: float | None) -> str:
-    """The day of a time (Unix seconds) in UTC: `2026-11-21`."""
-    return NONE if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+def day(moment: float | str | None) -> str:
+    """The day of a time, as `when` takes it, in UTC: `2026-11-21`."""
+    return NONE if moment is None else _moment(moment).strftime("%Y-%m-%d")
+
+
+def _moment(moment: float | str) -> datetime:
+    if isinstance(moment, str):
+        told = datetime.fromisoformat(moment)
+        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+    return datetime.fromtimestamp(moment, UTC)
 
 
 def duration(milliseconds: float | None) -> str:

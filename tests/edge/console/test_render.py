@@ -91,7 +91,10 @@ def test_times_are_told_in_utc() -> None:
     assert when(1_763_700_000.75) == (
         '<time datetime="2025-11-21T04:40:00Z">2025-11-21 04:40:00 UTC</time>'
     )
-    assert day(1_763_700_000) == "2025-11-21"
+    assert day(1_763_700_000) == day("2025-11-21T04:40:00Z") == "2025-11-21"
+    assert when("2025-11-21T05:40:00.5+01:00") == when("2025-11-21T04:40:00") == when(1_763_700_000)
+    with pytest.raises(ValueError, match="isoformat"):
+        when("soon")
 
 
 @pytest.mark.parametrize(
