@@ -37,8 +37,13 @@ def open_session(
     now: float,
     address: str | None,
     agent: str | None,
+    *,
+    fresh: bool = True,
 ) -> float:
-    """Begin a session of an enabled person; returns when it is over. Raises ValueError."""
+    """Begin a session of an enabled person; returns when it is over. Raises ValueError.
+
+    `fresh`: they proved just now who they are.
+    """
     person = connection.execute(
         "SELECT 1 FROM person WHERE id = ? AND enabled = 1", (person_id,)
     ).fetchone()
@@ -57,7 +62,15 @@ def open_session(
     expires_at = now + IDLE_SECONDS
     connection.execute(
         "INSERT INTO session VALUES (?, ?, ?, ?, ?, NULL, ?, ?)",
-        (session_id, person_id, now, now, expires_at, _cut(address), _cut(agent)),
+        (
+            session_id,
+            person_id,
+            now,
+            now if fresh else 0.0,
+            expires_at,
+            _cut(address),
+            _cut(agent),
+        ),
     )
     return expires_at
 

@@ -1,12 +1,14 @@
 import pytest
 
 from proxy.app.settings import SettingsError, parse
+from proxy.app.settings_accounts import AccountSettings, faults_of
 
 MAIL = "smtp_host = 'mail.example.com'\nmail_from = 'Relay@Example.com'\n"
 PROVIDER = "oidc_issuer = 'https://id.example.com/'\noidc_client_id = 'relay'\n"
 
 
 def test_what_fits_together_is_taken() -> None:
+    assert not [*faults_of(AccountSettings())]
     found = parse(f"{MAIL}{PROVIDER}email_verification = true\nregistration = 'open'", {})
     assert found.mail_from == "relay@example.com"
     assert found.oidc_issuer == "https://id.example.com"

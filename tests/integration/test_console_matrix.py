@@ -32,6 +32,18 @@ PUBLIC = frozenset(
         ("GET", "/models"),
         ("GET", "/models/{name:.+}"),
         ("POST", "/preferences"),
+        ("GET", "/invitation"),
+        ("GET", "/login"),
+        ("POST", "/login"),
+        ("POST", "/logout"),
+        ("GET", "/password/reset"),
+        ("POST", "/password/reset"),
+        ("GET", "/password/set"),
+        ("POST", "/password/set"),
+        ("GET", "/register"),
+        ("POST", "/register"),
+        ("GET", "/verify"),
+        ("POST", "/verify"),
     }
 )
 """What a stranger may ask for: to come in, and to look at what is on offer."""

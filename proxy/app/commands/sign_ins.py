@@ -30,7 +30,9 @@ async def session_open(office: Office, _actor: Actor, a: SessionOpen) -> object:
         # Between the look at the password and now it may have been changed, to lock somebody out.
         if a.password_hash is not None and a.password_hash != person.password_hash:
             raise ValueError("the password was changed meanwhile")
-        return sign_ins.open_session(connection, session, person.id, now, a.address, a.agent)
+        return sign_ins.open_session(
+            connection, session, person.id, now, a.address, a.agent, fresh=a.fresh
+        )
 
     return {"session": session, "expires_at": await office.keeper.note(begin)}
 

@@ -4,12 +4,15 @@ from proxy.core.actions.action import Action, Arguments, OfSelf, Role
 
 
 class SessionOpen(Arguments, frozen=True):
-    """`password_hash`: the one the password was checked against; None: another proof was given."""
+    """`password_hash`: the one the password was checked against; None: another proof was given.
+    `fresh`: they proved just now who they are, which dangerous actions ask for.
+    """
 
     person: int
     password_hash: str | None = None
     address: str | None = None
     agent: str | None = None
+    fresh: bool = True
 
 
 class SessionRenew(Arguments, frozen=True):

@@ -43,7 +43,7 @@ class Hasher:
     def __init__(self, parameters: argon2.Parameters | None = None) -> None:
         chosen = argon2.profiles.RFC_9106_LOW_MEMORY if parameters is None else parameters
         self._argon2 = argon2.PasswordHasher.from_parameters(chosen)
-        self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="argon2")
+        self._threads: ThreadPoolExecutor | None = None
         self._busy = 0
         self._nobodys: str | None = None
 
@@ -57,11 +57,15 @@ class Hasher:
 
     def close(self) -> None:
         """End the threads; what they are about is finished and told to nobody."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=True, cancel_futures=True)
 
     async def _in_turn(self, function: Callable[..., Result], *values: object) -> Result:
         if self._busy >= AT_ONCE_MAX + WAITING_MAX:
             raise BusyError
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="argon2")
         self._busy += 1
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, function, *values)

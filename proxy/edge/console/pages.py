@@ -7,8 +7,11 @@ from proxy.edge.console import (
     pages_keys,
     pages_market,
     pages_of_operators,
+    pages_password,
     pages_playground,
+    pages_register,
     pages_selftest,
+    pages_sign_in,
     pages_usage,
     pages_wallet,
 )
@@ -19,8 +22,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     *pages_keys.ROUTES,
     *pages_market.ROUTES,
     *pages_of_operators.ROUTES,
+    *pages_password.ROUTES,
     *pages_playground.ROUTES,
+    *pages_register.ROUTES,
     *pages_selftest.ROUTES,
+    *pages_sign_in.ROUTES,
     *pages_usage.ROUTES,
     *pages_wallet.ROUTES,
 )

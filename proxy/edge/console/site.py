@@ -68,8 +68,7 @@ class Site:
         runners, self._runners = self._runners, []
         for runner in runners:
             await runner.cleanup()
-        await self._surroundings.selftests.close()
-        await self._surroundings.forget_reader()
+        await self._surroundings.close()
 
     def _answering(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from proxy.core.actions.action import Actor
 from proxy.edge.console.account_options import AccountOptions
+from proxy.edge.console.accounts import Accounts
 from proxy.edge.console.render import Renderer
 from proxy.edge.console.selftests import Selftest, Selftests
 from proxy.edge.exposition import Picture
@@ -88,6 +89,7 @@ class Surroundings:
     selftest: Selftest | None = None
     """What the self-test runs; None where there is none."""
     selftests: Selftests = field(default_factory=Selftests)
+    accounts: Accounts = field(default_factory=Accounts)
     market: Market = field(init=False)
     streams: Counter[int] = field(default_factory=Counter)
     """Live logs that are open, by person."""
@@ -106,6 +108,12 @@ class Surroundings:
             if self._reader is None:
                 self._reader = await Reader.open(self.database)
             return self._reader
+
+    async def close(self) -> None:
+        """End what is under way for pages and the connection; safe to call twice."""
+        await self.selftests.close()
+        await self.accounts.close()
+        await self.forget_reader()
 
     async def forget_reader(self) -> None:
         """End the connection after an error of the file: the next page opens a new one."""

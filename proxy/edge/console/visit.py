@@ -142,6 +142,21 @@ class Visit:
         )
         return await self.surroundings.keeper.do(action, arguments, actor)
 
+    async def do_as_console(self, action: str, /, **arguments: object) -> Any:
+        """Ask for an action that only the console may ask for, having checked what proves it.
+
+        Raises Refused, KeeperGoneError.
+        """
+        person = self.person
+        actor = Actor(
+            role=Role.ADMIN,
+            name="console" if person is None else person.email,
+            via=Via.CONSOLE,
+            person=None if person is None else person.id,
+            address=self.address,
+        )
+        return await self.surroundings.keeper.do(action, arguments, actor)
+
     def render(self, template: str, /, status: int = 200, **context: object) -> web.Response:
         """Answer with a page."""
         text = self.surroundings.renderer.render(

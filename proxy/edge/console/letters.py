@@ -1,0 +1,66 @@
+"""What the console's mails say, in the language of who gets them.
+
+Rules: plain text; every link leads to the console's own URL as the operator set it, never to a host
+that a request named. This module must not know how a mail is sent.
+"""
+
+from proxy.edge.console.languages import Translator
+from proxy.edge.console.mail import Letter
+
+SIGNED = "\n\n-- \n"
+
+
+def confirm_address(_: Translator, to: str, console: str, token: str) -> Letter:
+    """Who registered proves that the address is theirs."""
+    text = _(
+        "Welcome to Sluice. Open this link to confirm that this address is yours:\n\n{link}\n\n"
+        "It is good for two days. If you did not register, do nothing: without it nobody can sign "
+        "in with your address.",
+        link=f"{console}/verify?token={token}",
+    )
+    return Letter(to, _("Confirm your e-mail address"), text + SIGNED + console)
+
+
+def already_registered(_: Translator, to: str, console: str) -> Letter:
+    """Somebody registered with an address that has an account."""
+    text = _(
+        "Somebody, probably you, tried to register with this address. It has an account already, "
+        "and nothing was changed.\n\nSign in: {sign_in}\nForgot the password: {reset}",
+        sign_in=f"{console}/login",
+        reset=f"{console}/password/reset",
+    )
+    return Letter(to, _("You have an account already"), text + SIGNED + console)
+
+
+def set_password(_: Translator, to: str, console: str, token: str) -> Letter:
+    """Who forgot the password sets a new one."""
+    text = _(
+        "Open this link to set a new password:\n\n{link}\n\nIt is good for one hour and once. If "
+        "you did not ask for it, do nothing: your password stays as it is.",
+        link=f"{console}/password/set?token={token}",
+    )
+    return Letter(to, _("Set a new password"), text + SIGNED + console)
+
+
+def password_changed(_: Translator, to: str, console: str) -> Letter:
+    """The password is another one now; who did not do that should know."""
+    text = _(
+        "The password of your account was changed, and every other session of yours was ended.\n\n"
+        "If that was not you, set a new one at once: {reset}",
+        reset=f"{console}/password/reset",
+    )
+    return Letter(to, _("Your password was changed"), text + SIGNED + console)
+
+
+def invitation(_: Translator, to: str, console: str, path: str, team: str | None) -> Letter:
+    """Somebody is invited: to a team of that name, or to the relay."""
+    link = f"{console}{path}"
+    if team is None:
+        text = _("You are invited to Sluice. Open this link to register:\n\n{link}", link=link)
+    else:
+        text = _(
+            "You are invited to the team {team} on Sluice. Open this link to join it:\n\n{link}",
+            team=team,
+            link=link,
+        )
+    return Letter(to, _("You are invited"), text + SIGNED + console)
