@@ -13,6 +13,8 @@ from proxy.edge.console.routes import Route
 PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 STREAMS = ("/usage/live",)
 """They never end: a test of their own listens to them."""
+APART = ("/playground/progress", "/selftest/{job}")
+"""What the playground's script asks for, and a run of the self-test: test_console_calls.py."""
 FILES = re.compile(r"\.(csv|json|py|txt)$|^/api/")
 """What a browser saves and does not show."""
 
@@ -20,7 +22,7 @@ FILES = re.compile(r"\.(csv|json|py|txt)$|^/api/")
 def pages() -> Iterator[Route]:
     """Every route that answers with a page to look at."""
     for route in ROUTES:
-        shown = route.path not in STREAMS and not FILES.search(route.path)
+        shown = route.path not in (*STREAMS, *APART) and not FILES.search(route.path)
         if route.method == "GET" and shown and not route.foreign:
             yield route
 

@@ -128,6 +128,7 @@ async def one_call(seen: Visit) -> web.StreamResponse:
         call=found,
         request_id=format_id(found.call_id),
         made=made,
+        refunded=await usage_log.refunded(reader, found.call_id),
         due=found.charge + found.overrun + found.forgiven,
         multiplier=format_multiplier(found.multiplier),
         usd_text=usd_text,

@@ -271,6 +271,13 @@ async def sums(reader: Reader, wanted: Wanted, *, rows_max: int = SUMMED_ROWS_MA
     return found
 
 
+async def refunded(reader: Reader, call_id: int) -> int:
+    """What was given back of a call's charge, nano-USD."""
+    query = "SELECT coalesce(sum(amount), 0) FROM wallet_change WHERE call_id = ?"
+    ((amount,),) = await reader.rows(query, (call_id,))
+    return int(amount)
+
+
 async def choices(reader: Reader, wallet: int, person: int | None = None) -> Choices:
     """Read what a wallet's log can be filtered by."""
     mine = "" if person is None else " AND person_id = ?2"

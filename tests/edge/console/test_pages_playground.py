@@ -34,7 +34,7 @@ def test_the_page_offers_own_keys_and_what_they_can_chat_with(tmp_path: Path) ->
         other = await calls.key("bob", "bobs-key")
         page = await ann.get("/playground")
         for said in ("first-key", 'data-model="m"', 'data-relay="https://relay.example/x"',
-                     "playground.js", "<noscript>"):  # fmt: skip
+                     "playground.js", "needs-script"):  # fmt: skip
             assert said in page.text, said
         assert (EVIL in page.text, "bobs-key" in page.text) == (False, False)
         assert "There is no such key" in (await ann.get(f"/playground?key={other}")).text

@@ -39,6 +39,19 @@ def test_a_call_is_in_the_log_with_its_cost_and_leads_to_its_receipt(tmp_path: P
     in_console(tmp_path, test)
 
 
+def test_a_refund_is_said_on_the_receipt(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        calls = Calls(world)
+        call = format_id(await calls.made(1, await calls.key("ann")))
+        assert "refunded" not in (await ann.get(f"/usage/{call}")).text
+        await world.do("wallet refund", call=call, reason="as agreed")
+        await world.do("ledger flush")
+        assert "$0.000207 of it was refunded" in (await ann.get(f"/usage/{call}")).text
+
+    in_console(tmp_path, test)
+
+
 def test_the_program_on_the_receipt_recomputes_it(tmp_path: Path) -> None:
     async def test(world: World) -> tuple[str, str]:
         ann = await world.signed_in("ann@example.com", wallet="ann")

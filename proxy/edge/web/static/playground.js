@@ -5,6 +5,7 @@
   const page = document.getElementById("playground");
   if (!page) return;
   page.hidden = false;
+  document.getElementById("needs-script").hidden = true;
   const words = page.dataset;
   const at = (id) => document.getElementById(id);
   const talk = at("talk"), ask = at("ask"), stop = at("stop"), send = at("send");
