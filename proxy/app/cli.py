@@ -23,6 +23,7 @@ from proxy.app import (
     cli_models,
     cli_secrets,
     cli_storage,
+    cli_tokens,
     selftest,
     show,
     toml,
@@ -249,7 +250,7 @@ def channel() -> None:
 @channel.command("add")
 @targeted
 @click.argument("name")
-@click.option("--dialect", type=click.Choice([*Dialect]), default=Dialect.OPENAI)
+@click.option("--dialect", type=click.Choice([each.value for each in Dialect]), default="openai")
 @click.option("--base-url", required=True, metavar="URL")
 @click.option("--key", "keys", multiple=True, metavar="KEY|@FILE", help="May be repeated.")
 @click.option("--group", "groups", multiple=True, default=("default",), show_default=True)
@@ -383,6 +384,7 @@ main.add_command(cli_storage.backup)
 main.add_command(cli_storage.restore)
 main.add_command(cli_models.models)
 main.add_command(cli_keys.key)
+main.add_command(cli_tokens.token)
 main.add_command(cli_examples.examples)
 main.add_command(cli_storage.doctor)
 ledger.add_command(cli_storage.rollup)

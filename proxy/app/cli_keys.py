@@ -28,7 +28,11 @@ def key() -> None:
 @click.option("--group", default="default", show_default=True, help="Resource group.")
 @click.option("--expires", metavar="WHEN", help="A span such as 30d, or a date.")
 @click.option("--budget", metavar="USD", help="What the key may spend per period.")
-@click.option("--budget-period", type=click.Choice([*BudgetPeriod]), default=BudgetPeriod.TOTAL)
+@click.option(
+    "--budget-period",
+    type=click.Choice([each.value for each in BudgetPeriod]),
+    default=BudgetPeriod.TOTAL.value,
+)
 @click.option("--requests-per-minute", type=int)
 @click.option("--tokens-per-minute", type=int)
 @click.option("--concurrency", type=int)
@@ -73,7 +77,7 @@ def show(target: Target, **which: Any) -> None:
 @click.option("--group", help="Another resource group.")
 @click.option("--expires", metavar="WHEN", help="A span such as 30d, a date, or none.")
 @click.option("--budget", metavar="USD", help="What it may spend per period, or none.")
-@click.option("--budget-period", type=click.Choice([*BudgetPeriod]))
+@click.option("--budget-period", type=click.Choice([each.value for each in BudgetPeriod]))
 @click.option("--requests-per-minute", metavar="COUNT", help="A count, or none.")
 @click.option("--tokens-per-minute", metavar="COUNT", help="A count, or none.")
 @click.option("--concurrency", metavar="COUNT", help="A count, or none.")

@@ -55,7 +55,7 @@ def models_import(
         _show(target, rows, made)
     if not applies:
         return
-    if target.settings.catalog_file:
+    if target.elsewhere is None and target.settings.catalog_file:
         raise CommandError(
             f"the catalog comes from {target.settings.catalog_file}, which would undo this",
             "put what --toml prints into that file, then reload",

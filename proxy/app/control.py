@@ -34,13 +34,20 @@ Run = Callable[[str, Mapping[str, object], Actor], Awaitable[object]]
 class CommandError(Exception):
     """A command cannot be done: `message` says why, `remedy` what to do (may be empty).
 
-    `fields`: what is wrong with single arguments, by their names.
+    `fields`: what is wrong with single arguments, by their names. `unavailable`: nobody said no,
+    the relay cannot do it now.
     """
 
     def __init__(
-        self, message: str, remedy: str = "", fields: Mapping[str, str] | None = None
+        self,
+        message: str,
+        remedy: str = "",
+        fields: Mapping[str, str] | None = None,
+        *,
+        unavailable: bool = False,
     ) -> None:
         super().__init__(message)
+        self.unavailable = unavailable
         self.message = message
         self.remedy = remedy
         self.fields = dict(fields or {})
@@ -142,7 +149,7 @@ class ControlServer:
                 result = await self._run(command, arguments, actor)
             return orjson.dumps({"ok": True, "result": result}) + b"\n"
         except CommandError as error:
-            return _failed(error.message, error.remedy, error.fields)
+            return _failed(error.message, error.remedy, error.fields, unavailable=error.unavailable)
         except TimeoutError:
             log.get().error("command took too long", reason=command, seconds=ANSWER_SECONDS_MAX)
             return _failed("the command took too long; it may still happen", "look before retrying")
@@ -209,8 +216,16 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
     return line
 
 
-def _failed(message: str, remedy: str, fields: Mapping[str, str] | None = None) -> bytes:
+def _failed(
+    message: str,
+    remedy: str,
+    fields: Mapping[str, str] | None = None,
+    *,
+    unavailable: bool = False,
+) -> bytes:
     answer: dict[str, object] = {"ok": False, "error": message, "remedy": remedy}
     if fields:
         answer["fields"] = fields
+    if unavailable:
+        answer["unavailable"] = True
     return orjson.dumps(answer) + b"\n"

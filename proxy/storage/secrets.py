@@ -6,6 +6,7 @@ value moved to another row does not open. No message of this module contains a s
 know the tables, nor where pepper and master key come from.
 """
 
+import hashlib
 import hmac
 import os
 from zlib import crc32
@@ -14,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_PREFIX = "sk-"
+API_TOKEN_PREFIX = "sa-"  # noqa: S105 - how one begins
 KEY_RANDOM_BITS = 178
 KEY_RANDOM_BYTES = 23
 """Random bytes to hand to `new_key`: the whole bytes around 178 bits."""
@@ -38,6 +40,20 @@ class SecretError(Exception):
 
 def new_key(random_bytes: bytes) -> str:
     """Make a client key of `KEY_RANDOM_BYTES` random bytes: prefix, 30 digits, checksum."""
+    return _new(KEY_PREFIX, random_bytes)
+
+
+def new_api_token(random_bytes: bytes) -> str:
+    """Make a token of the admin API, in the form of a client key."""
+    return _new(API_TOKEN_PREFIX, random_bytes)
+
+
+def api_token_digest(token: str) -> bytes:
+    """SHA-256 of a token: enough for one that is 178 random bits."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _new(prefix: str, random_bytes: bytes) -> str:
     if len(random_bytes) != KEY_RANDOM_BYTES:
         raise AssertionError(f"a key takes {KEY_RANDOM_BYTES} random bytes")
     number = int.from_bytes(random_bytes, "big") & ((1 << KEY_RANDOM_BITS) - 1)
@@ -45,7 +61,7 @@ def new_key(random_bytes: bytes) -> str:
     for _ in range(_BODY_LENGTH):
         number, digit = divmod(number, len(_BASE62))
         digits.append(_BASE62[digit])
-    body = KEY_PREFIX + "".join(digits)
+    body = prefix + "".join(digits)
     return body + _checksum(body)
 
 

@@ -25,6 +25,7 @@ from proxy.app.commands import (
     relay,
     sign_ins,
     teams,
+    tokens,
     usage,
     users,
     wallets,
@@ -33,6 +34,7 @@ from proxy.app.commands.shapes import Handler, split_remedy
 from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions.action import LOCAL, Action, Actor, Arguments, OfSelf, Role, Via
+from proxy.core.actions.scopes import permits, scope_of
 from proxy.core.actions.table import ACTIONS
 from proxy.core.actions.unfit import UnfitError
 from proxy.storage import audit
@@ -54,6 +56,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
         relay,
         sign_ins,
         teams,
+        tokens,
         usage,
         users,
         wallets,
@@ -83,14 +86,20 @@ async def run(
         raise CommandError(*split_remedy(str(error)), error.fields) from None
     except ValueError as error:
         raise CommandError(*split_remedy(str(error))) from None
+    except OverflowError:  # of a number that no column holds
+        raise CommandError(f"{command}: a number is too large", "name a smaller one") from None
     except KeeperUnavailableError as error:
-        raise CommandError(f"the ledger is not available: {error}", "try again") from None
+        raise CommandError(
+            f"the ledger is not available: {error}", "try again", unavailable=True
+        ) from None
 
 
 async def _permit(office: Office, action: Action, given: Arguments, actor: Actor) -> Actor:
     """Return who asks, knowing whether the wallet is theirs. Raises CommandError."""
     if not actor.role.covers(action.role):
         raise CommandError(f"{action.name}: this is for the role {action.role.value}")
+    if actor.scopes is not None and not permits(actor.scopes, action):
+        raise CommandError(f"{action.name}: this token lacks the scope {scope_of(action)}")
     if actor.role is not Role.USER or isinstance(given, OfSelf):
         return actor
     wallet, person = getattr(given, "user", None), actor.person
@@ -109,7 +118,7 @@ async def _audited(office: Office, action: Action, given: Arguments, actor: Acto
     number = await keeper.note(lambda c: audit.begin(c, entry))
     try:
         result = await HANDLERS[action.name](office, actor, given)
-    except (CommandError, ValueError, KeeperUnavailableError) as error:
+    except (CommandError, ValueError, OverflowError, KeeperUnavailableError) as error:
         reason = str(error)
         await keeper.note(lambda c: audit.end(c, number, audit.Outcome.REFUSED, reason))
         raise

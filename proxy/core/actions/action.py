@@ -42,7 +42,10 @@ class OfSelf(Arguments, frozen=True):
 
 
 class Actor(Struct, frozen=True):
-    """Who asks. `owner`: they may do anything with the wallet it is about, not only their own."""
+    """Who asks. `owner`: they may do anything with the wallet it is about, not only their own.
+
+    `scopes`: what the token they ask with is for (scopes.py); None: they ask in person.
+    """
 
     role: Role
     name: str
@@ -50,6 +53,7 @@ class Actor(Struct, frozen=True):
     person: int | None = None
     address: str | None = None
     owner: bool = True
+    scopes: tuple[str, ...] | None = None
 
 
 LOCAL = Actor(Role.ADMIN, "command line", Via.CLI)

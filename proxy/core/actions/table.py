@@ -16,14 +16,15 @@ from proxy.core.actions import (
     relay,
     sign_ins,
     teams,
+    tokens,
     usage,
     users,
     wallets,
 )
 from proxy.core.actions.action import Action
 
-ACTIONS: Final[Mapping[str, Action]] = {
-    action.name: action
+DOMAINS: Final[Mapping[str, tuple[Action, ...]]] = {
+    domain.__name__.rpartition(".")[2]: domain.ACTIONS
     for domain in (
         catalog,
         channels,
@@ -37,9 +38,16 @@ ACTIONS: Final[Mapping[str, Action]] = {
         relay,
         sign_ins,
         teams,
+        tokens,
         usage,
         users,
         wallets,
     )
-    for action in domain.ACTIONS
+}
+"""Actions by what they are about."""
+ACTIONS: Final[Mapping[str, Action]] = {
+    action.name: action for actions in DOMAINS.values() for action in actions
+}
+DOMAIN_OF: Final[Mapping[str, str]] = {
+    action.name: domain for domain, actions in DOMAINS.items() for action in actions
 }

@@ -93,6 +93,8 @@ class KeeperLine:
             answer = orjson.loads(await self._exchange(line))
         finally:
             self._gate.release()
+        if answer.get("unavailable"):
+            raise KeeperGoneError(answer["error"], answer["remedy"], perhaps_done=True)
         if not answer["ok"]:
             raise Refused(answer["error"], answer["remedy"], answer.get("fields"))
         result: object = answer["result"]

@@ -3,6 +3,7 @@
 from typing import Final
 
 from proxy.edge.console import (
+    pages_api,
     pages_front,
     pages_keys,
     pages_market,
@@ -12,12 +13,14 @@ from proxy.edge.console import (
     pages_register,
     pages_selftest,
     pages_sign_in,
+    pages_tokens,
     pages_usage,
     pages_wallet,
 )
 from proxy.edge.console.routes import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
+    *pages_api.ROUTES,
     *pages_front.ROUTES,
     *pages_keys.ROUTES,
     *pages_market.ROUTES,
@@ -27,6 +30,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *pages_register.ROUTES,
     *pages_selftest.ROUTES,
     *pages_sign_in.ROUTES,
+    *pages_tokens.ROUTES,
     *pages_usage.ROUTES,
     *pages_wallet.ROUTES,
 )

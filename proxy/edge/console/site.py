@@ -84,7 +84,8 @@ class Site:
             except Exception as error:  # noqa: BLE001 - the last resort of the pages
                 log.get().error("page failed", path=request.path, error=repr(error))
                 return Visit(self._surroundings, request).problem(500)
-            visit.take_leave(response)
+            if not route.foreign:
+                visit.take_leave(response)
             return response
 
         return answer

@@ -1,0 +1,183 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.edge.console import pages_api
+from proxy.edge.console.pages_api import Api
+from proxy.edge.console.rates import Rates
+from tests.edge.console.consoles import Browser, Page, World, in_console
+
+ACTIONS = "/api/v1/actions/"
+
+
+async def ask(
+    who: Browser, token: str, action: str, body: Any = None, method: str = "POST", **headers: str
+) -> Page:
+    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    said = {"authorization": f"Bearer {token}", **headers} if token else headers
+    return await who.ask(method, ACTIONS + action, sent, said)
+
+
+def error(page: Page) -> tuple[int, str]:
+    told = json.loads(page.text)["error"]
+    assert told.keys() >= {"code", "message", "remedy"}
+    assert page.headers["content-type"].startswith("application/json")
+    return page.status, told["code"]
+
+
+async def robot(world: World, *scopes: str, role: str = "admin", **more: object) -> str:
+    made = await world.do("token add", name="robot", scopes=scopes, role=role, **more)
+    return str(made["token"])
+
+
+def test_what_the_command_line_does_the_api_does(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        who, token = world.stranger(), await robot(world, "*:confirmed")
+        made = await ask(who, token, "user-add", {"name": "ann", "credit": "5"})
+        assert json.loads(made.text)["result"]["balance_usd"] == "5.00"
+        listed = await ask(who, token, "user-list", method="GET")
+        assert json.loads(listed.text)["result"] == await world.do("user list")
+        days = await ask(who, token, "usage-daily?user=ann&days=3", method="GET")
+        assert json.loads(days.text) == {"result": []}
+        assert "set-cookie" not in {name.lower() for name in listed.headers}
+        rows = await world.office.read(
+            lambda c: c.execute("SELECT via, actor, outcome FROM audit ORDER BY id DESC LIMIT 1")
+            .fetchall()
+        )  # fmt: skip
+        assert rows == [("api", "token 1 (robot)", "done")]
+
+    in_console(tmp_path, test)
+
+
+def test_refusals_are_json_with_what_to_do(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        who = world.stranger()
+        token = await robot(world, "keys:write", "wallets:write", role="operator")
+        await world.do("user add", name="ann")
+        for wrong in ("", "sa-x", "sk-" + "a" * 38, "x" * 999, "\xe9"):
+            assert error(await ask(who, wrong, "key-list")) == (401, "invalid_token")
+        basic = await who.ask(
+            "POST", ACTIONS + "key-list", b"", {"authorization": f"Basic {token}"}
+        )
+        assert error(basic) == (401, "invalid_token")
+        assert "Bearer" in basic.headers["www-authenticate"]
+        cases: list[tuple[str, Any, tuple[int, str]]] = [
+            ("nothing", {}, (404, "unknown_action")),
+            ("token-add", {"name": "x", "scopes": ["*:read"]}, (404, "unknown_action")),
+            ("ledger-rollup", {"days": 1}, (403, "role_too_low")),
+            ("user-list", {}, (403, "scope_missing")),
+            ("wallet-credit", {"user": "ann", "amount": "1"}, (403, "scope_missing")),
+            ("key-add", b"{", (400, "not_json")),
+            ("key-add", [], (422, "invalid_arguments")),
+            ("key-add", {"user": "ann"}, (422, "invalid_arguments")),
+            ("key-add", {"user": "ann", "name": "k", "x": 1}, (422, "invalid_arguments")),
+            ("key-add", {"user": "ann", "name": "k", "group": "gold"}, (422, "refused")),
+            ("key-show", {"key": "99"}, (422, "refused")),
+        ]
+        for action, body, expected in cases:
+            assert error(await ask(who, token, action, body)) == expected, action
+        refused = await ask(who, token, "key-add", {"user": "ann", "name": "k", "group": "gold"})
+        assert json.loads(refused.text)["error"]["fields"].keys() == {"group"}
+        got = await ask(who, token, "key-add?user=ann&name=k", method="GET")
+        assert error(got) == (405, "method_not_allowed")
+        assert got.headers["allow"] == "POST"
+        twice = await ask(who, token, "key-list?user=a&user=b", method="GET")
+        assert error(twice) == (422, "invalid_arguments")
+        for path in ("/api/", "/api/v2/actions/key-list"):
+            assert error(await who.ask("GET", path, None, {})) == (404, "not_found")
+        assert await world.do("key list") == []
+
+    in_console(tmp_path, test)
+
+
+def test_null_and_nothing_are_told_apart(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        who, token = world.stranger(), await robot(world, "keys:write")
+        await world.do("user add", name="ann")
+        await world.do("key add", user="ann", name="k", budget="5", concurrency=3)
+        page = await ask(who, token, "key-set", {"key": "k", "budget": None})
+        shown = json.loads(page.text)["result"]
+        assert (shown["budget_usd"], shown["concurrency"]) == (None, 3)
+
+    in_console(tmp_path, test)
+
+
+def test_a_session_is_no_token_and_a_token_no_session(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        assert error(await ask(ann, "", "key-list", {"user": "ann"})) == (401, "invalid_token")
+        token = await robot(world, "*:confirmed")
+        page = await world.stranger().ask(
+            "GET", "/keys", None, {"authorization": f"Bearer {token}"}, follow=False
+        )
+        assert page.status == 303
+        described = await ann.get("/api/openapi.json")
+        assert json.loads(described.text)["openapi"] == "3.1.0"
+        assert "access-control-allow-credentials" not in described.headers
+
+    in_console(tmp_path, test)
+
+
+def test_a_persons_token_is_for_their_wallets_and_dies_with_them(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await world.person("ann@example.com", wallet="ann")
+        await world.person("bob@example.com", wallet="bob")
+        ann = await world.surroundings.keeper.do(
+            "token add", {"name": "mine", "scopes": ["*:confirmed"]}, _person(1, "ann@example.com")
+        )
+        assert isinstance(ann, dict)
+        who, token = world.stranger(), str(ann["token"])
+        assert (await ask(who, token, "key-add", {"user": "ann", "name": "k"})).status == 200
+        for wallet in ("bob", "nobody"):
+            page = await ask(who, token, "key-add", {"user": wallet, "name": "k"})
+            assert error(page) == (422, "refused")
+        assert error(await ask(who, token, "user-list")) == (403, "role_too_low")
+        await world.office.keeper.note(
+            lambda c: c.execute("UPDATE person SET enabled = 0 WHERE id = 1")
+        )
+        assert error(await ask(who, token, "key-list", {"user": "ann"})) == (401, "invalid_token")
+
+    in_console(tmp_path, test)
+
+
+def _person(number: int, email: str) -> Any:
+    from proxy.core.actions.action import Actor, Role, Via
+
+    return Actor(Role.USER, email, Via.CONSOLE, person=number)
+
+
+def test_asking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded = Api()
+    monkeypatch.setattr(pages_api._API, "_by_token", Rates(3))
+    monkeypatch.setattr(pages_api._API, "_failures", Rates(2))
+    monkeypatch.setattr(pages_api, "BODY_BYTES_MAX", 1_000)
+    assert bounded is not pages_api._API
+
+    async def test(world: World) -> None:
+        who, token = world.stranger(), await robot(world, "*:read")
+        large = await ask(who, token, "user-list", b" " * 1_001)
+        assert error(large) == (413, "too_large")
+        statuses = [(await ask(who, "sa-wrong", "user-list")).status for _ in range(4)]
+        assert statuses == [401, 401, 429, 429]
+        statuses = [(await ask(who, token, "user-list")).status for _ in range(3)]
+        assert statuses == [200, 200, 429], "others' failures are not this token's"
+        late = await ask(who, token, "user-list")
+        assert int(late.headers["retry-after"]) >= 1
+
+    in_console(tmp_path, test)
+
+
+def test_a_keeper_that_is_away_is_no_refusal(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        from proxy.storage.ports import KeeperUnavailableError
+
+        who, token = world.stranger(), await robot(world, "*:write")
+        world.office.keeper._writer.failed = KeeperUnavailableError("disk full")
+        page = await ask(who, token, "user-add", {"name": "x"})
+        world.office.keeper._writer.failed = None
+        assert error(page) == (503, "unavailable")
+        assert page.headers["retry-after"]
+
+    in_console(tmp_path, test)
