@@ -19,6 +19,8 @@ FORM: dict[str, Any] = {
     "note": "<b>",
     "expires": "30d",
 }
+AS_PAGE: dict[str, Any] = FORM | {"as": "page"}
+AS_FILE: dict[str, Any] = FORM | {"as": "csv"}
 
 
 def test_whatever_moves_money_asks_for_the_password() -> None:
@@ -34,7 +36,7 @@ def test_codes_are_shown_once_listed_and_withdrawn(tmp_path: Path) -> None:
         boss = await world.signed_in("boss@example.com", "operator")
         assert "No codes yet" in (await boss.get("/operator/codes")).text
         assert (await boss.get("/operator/codes/new")).field("count") == "10"
-        made = await boss.post("/operator/codes/new", **FORM, **{"as": "page"})
+        made = await boss.post("/operator/codes/new", **AS_PAGE)
         codes = set(CODE.findall(made.text))
         assert len(codes) == 3
         listed = await boss.get("/operator/codes?batch=fair")
@@ -55,7 +57,7 @@ def test_codes_are_shown_once_listed_and_withdrawn(tmp_path: Path) -> None:
 def test_codes_are_downloaded_as_csv(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         boss = await world.signed_in("boss@example.com", "operator")
-        file = await boss.post("/operator/codes/new", **FORM, **{"as": "csv"})
+        file = await boss.post("/operator/codes/new", **AS_FILE)
         assert file.headers["content-type"] == "text/csv; charset=utf-8"
         lines = file.text.strip().splitlines()
         assert len(lines) == 4
