@@ -3,16 +3,19 @@
 from typing import Final
 
 from proxy.edge.console import (
+    pages_account,
     pages_api,
     pages_front,
     pages_keys,
     pages_market,
     pages_of_operators,
     pages_password,
+    pages_people,
     pages_playground,
     pages_register,
     pages_selftest,
     pages_sign_in,
+    pages_team,
     pages_tokens,
     pages_usage,
     pages_wallet,
@@ -20,16 +23,19 @@ from proxy.edge.console import (
 from proxy.edge.console.routes import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
+    *pages_account.ROUTES,
     *pages_api.ROUTES,
     *pages_front.ROUTES,
     *pages_keys.ROUTES,
     *pages_market.ROUTES,
     *pages_of_operators.ROUTES,
     *pages_password.ROUTES,
+    *pages_people.ROUTES,
     *pages_playground.ROUTES,
     *pages_register.ROUTES,
     *pages_selftest.ROUTES,
     *pages_sign_in.ROUTES,
+    *pages_team.ROUTES,
     *pages_tokens.ROUTES,
     *pages_usage.ROUTES,
     *pages_wallet.ROUTES,

@@ -9,7 +9,7 @@ import contextlib
 import json
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -19,11 +19,13 @@ from multidict import MultiDictProxy
 
 from proxy.core.actions.action import Actor, Role, Via
 from proxy.edge.console import guard, languages, sessions
+from proxy.edge.console.keeper_line import KeeperGoneError, Refused
 from proxy.edge.console.languages import Translator
 from proxy.edge.console.sessions import Person
 from proxy.edge.console.surroundings import Surroundings
 from proxy.storage.reader import Reader
 from proxy.storage.reports import memberships
+from proxy.storage.sign_ins import IDLE_SECONDS
 
 SESSION: Final = "sluice-session"
 VISITOR: Final = "sluice-visitor"
@@ -36,6 +38,7 @@ PREFERENCE_SECONDS: Final = 365 * 86_400
 NOTICE_SECONDS: Final = 60
 NOTICE_CHARS_MAX: Final = 1_000
 _VISITOR_BYTES: Final = 16
+_LIVE_ON_SECONDS: Final = 86_400.0
 _NOTICE_USE: Final = b"notice"
 
 
@@ -221,6 +224,7 @@ async def see(surroundings: Surroundings, request: web.Request) -> Visit:
         visit.person = await sessions.find_person(reader, claim, now)
         if visit.person is not None:
             if claim.stale:
+                await _live_on(visit, visit.person)
                 visit.renewed = sessions.issue(
                     surroundings.secret, claim.session, claim.person, now
                 )
@@ -235,6 +239,15 @@ async def see(surroundings: Surroundings, request: web.Request) -> Visit:
         accept=request.headers.get("accept-language"),
     )
     return visit
+
+
+async def _live_on(visit: Visit, person: Person) -> None:
+    """Put the end of a session that is used off, once a day; a keeper that is away is no reason."""
+    if person.session_expires_at - visit.now > IDLE_SECONDS - _LIVE_ON_SECONDS:
+        return
+    with contextlib.suppress(Refused, KeeperGoneError):
+        made = await visit.do_as_console("session renew", session=person.session)
+        visit.person = replace(person, session_expires_at=made["expires_at"])
 
 
 def local_path(target: str | None, default: str = "/") -> str:

@@ -108,7 +108,17 @@ def test_an_invitation_of_one_team_is_not_taken_back_by_another(tmp_path: Path) 
 def test_an_owner_takes_a_member_out(tmp_path: Path) -> None:
     async def test(do: Do, office: Office) -> None:
         await team(office, do)
+        made = {
+            actor: await ask(office, actor, "key add", user="Research", name=actor.name)
+            for actor in (ANN, BOB)
+        }
+        own = await ask(office, BOB, "key add", user="bob@example.com", name="own")
         await ask(office, ANN, "team remove", user="Research", email="BOB@example.com")
+        keys = office.keeper.catalog.keys_by_id
+        # What is refused with it is refused at once: the catalog in force says so.
+        assert not keys[made[BOB]["id"]].enabled
+        assert keys[made[ANN]["id"]].enabled
+        assert keys[own["id"]].enabled
         assert "no wallet" in await refused(office, BOB, "team list", user="Research")
 
     in_office(tmp_path, test)
