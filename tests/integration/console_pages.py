@@ -35,9 +35,16 @@ def files() -> Iterator[Route]:
 
 
 QUERIES: Mapping[str, str] = {
+    "/operator/adjust": "?user={user}",
     "/operator/channels/show": "?name={channel}",
     "/operator/channels/edit": "?name={channel}",
     "/operator/channels/keys/new": "?name={channel}",
+    "/operator/groups/edit": "?name={group}",
+    "/operator/models/show": "?name={model}",
+    "/operator/models/edit": "?name={model}",
+    "/operator/models/price": "?name={model}",
+    "/operator/models/import": "?provider=openai&models=gpt-4o*",
+    "/operator/plans/edit": "?name={plan}",
 }
 """What a page must be asked with to show something, beside the parameters of its path."""
 NAMED: Mapping[str, str] = {

@@ -34,6 +34,8 @@ from tests.integration.scripted import ReceivedRequest, ScriptedUpstream
 from tests.integration.scripts import Script, plain_script, stream_script
 
 STATUS_OF_ILL = 500
+ILL_MODEL = "z-ill"
+"""Served by a channel that is out of order; behind the other one in every list."""
 
 
 def _answer(request: ReceivedRequest) -> Script:
@@ -115,7 +117,7 @@ class Stage:
         self.do("key disable", user=owner.wallet, key=str(spare["id"]))
         for number in range(4):
             self.call(made["key"], stream=bool(number % 2))
-        self.call(made["key"], "ill")
+        self.call(made["key"], ILL_MODEL)
         self.call(made["key"], "no-such-model")
         call = self.do("usage", user=owner.wallet)[-1]
         self.do("wallet refund", call=call["request_id"], reason="as agreed")
@@ -130,6 +132,8 @@ class Stage:
             "channel": "main",
             "model": OPENAI_MODEL,
             "group": "default",
+            "plan": "default",
+            "user": owner.wallet,
         }
 
 
@@ -145,7 +149,7 @@ def stage(directory: Path, **settings: object) -> Iterator[Stage]:
     with ScriptedUpstream(_answer) as well, ScriptedUpstream(_ill) as ill:
         upstreams = [
             UpstreamAt("main", "openai", well.base_url, {OPENAI_MODEL: "up-model"}),
-            UpstreamAt("out-of-order", "openai", ill.base_url, {"ill": "up-ill"}),
+            UpstreamAt("out-of-order", "openai", ill.base_url, {ILL_MODEL: "up-ill"}),
         ]
         with RelayProcess(directory, upstreams, console=True, settings=settings) as relay:
             yield Stage(relay, well)

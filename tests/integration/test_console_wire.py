@@ -112,7 +112,8 @@ def test_a_huge_form_is_refused_before_it_is_kept(tmp_path: Path) -> None:
         assert status(answer) == 413
         ann = await world.signed_in("ann@example.com", wallet="ann")
         for route in ROUTES:
-            if route.method == "POST" and not route.foreign and "{" not in route.path:
+            own = not route.foreign and "{" not in route.path and route.path != "/logout"
+            if route.method == "POST" and own:
                 headers = {"origin": world.url, "content-type": FORM, "x-csrf-token": ann.token}
                 page = await ann.ask("POST", route.path, BytesIO(body), headers, follow=False)
                 assert page.status in {303, 404, 413}, route.path
