@@ -5,7 +5,7 @@ is listed where callers of the group really are served, and it is said whether a
 translated. This module must not know requests or storage.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -80,21 +80,16 @@ def offers(
     words: str = "",
     group: str = "",
     endpoint: str = "",
-    groups: Iterable[str] | None = None,
 ) -> list[Offer]:
     """Every model of every group that is meant, by model and then by group.
 
-    `words`: all of them are in the model's name; `groups`: only of these.
+    `words`: all of them are in the model's name.
     """
     wanted = words.lower().split()[:WORDS_MAX]
-    open_to = [
-        name
-        for name in sorted(catalog.groups)
-        if group in {"", name} and (groups is None or name in set(groups))
-    ]
     found = [
         offer(catalog, hour, day, model, catalog.groups[name])
-        for name in open_to
+        for name in sorted(catalog.groups)
+        if group in {"", name}
         for model in catalog.models_for(name)
         if all(word in model.name.lower() for word in wanted)
     ]

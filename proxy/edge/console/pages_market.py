@@ -9,15 +9,17 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from proxy.core.catalog import Catalog
 from proxy.core.examples.programs import LANGUAGES, render
 from proxy.core.examples.sample import ENDPOINTS, KEY_VARIABLE, STREAMED
 from proxy.core.money import format_multiplier
+from proxy.core.names import similar
 from proxy.core.urls import CANONICAL, Endpoint
 from proxy.edge.console import market_view
 from proxy.edge.console.market_view import Offer
 from proxy.edge.console.routes import Route
 from proxy.edge.console.visit import Visit
-from proxy.storage.reports import market
+from proxy.storage.reports import keys, market
 
 ROWS: Final = 100
 TEXT_CHARS_MAX: Final = 200
@@ -46,6 +48,7 @@ async def models(seen: Visit) -> web.StreamResponse:
     first = (page - 1) * ROWS
     return seen.render(
         "market/models.html",
+        not_open=await _not_open(seen, catalog),
         asked=asked,
         offers=found[first : first + ROWS],
         total=len(found),
@@ -74,7 +77,7 @@ async def model(seen: Visit) -> web.StreamResponse:
     wanted = catalog.models.get(name)
     groups = catalog.groups_with(name)
     if wanted is None or not groups:
-        return seen.problem(404)
+        return _no_such_model(seen, catalog, name)
     offers = [
         market_view.offer(catalog, hour, day, wanted, catalog.groups[group]) for group in groups
     ]
@@ -85,6 +88,7 @@ async def model(seen: Visit) -> web.StreamResponse:
     stream = endpoint in STREAMED and seen.request.query.get("stream") == "1"
     return seen.render(
         "market/model.html",
+        not_open=await _not_open(seen, catalog),
         model=wanted,
         offers=offers,
         ways=_ways(offers),
@@ -103,6 +107,22 @@ def _closed(seen: Visit) -> web.Response | None:
     if seen.person is not None or seen.surroundings.options.public_marketplace:
         return None
     return seen.redirect(f"/login?next={quote(seen.request.path_qs, safe='')}")
+
+
+async def _not_open(seen: Visit, catalog: Catalog) -> frozenset[str]:
+    """Groups that the plan of the wallet in use is not for."""
+    if seen.wallet is None:
+        return frozenset()
+    allowed = await keys.groups(await seen.reader(), seen.wallet.id)
+    return frozenset(catalog.groups.keys() - {group.name for group in allowed})
+
+
+def _no_such_model(seen: Visit, catalog: Catalog, name: str) -> web.Response:
+    """Say so, and what may have been meant."""
+    _ = seen.texts
+    close = similar(name, catalog.groups_by_model)
+    remedy = _("Did you mean {models}?", models=", ".join(close)) if close else ""
+    return seen.problem(404, _("There is no model {model} here.", model=name), remedy)
 
 
 def _endpoints() -> list[tuple[str, str]]:

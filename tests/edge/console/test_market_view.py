@@ -34,7 +34,6 @@ def test_offers_are_by_model_then_group_and_filtered() -> None:
     assert shown(offers(made, NOTHING, NOTHING, words="EM b")) == [("embed", "g")]
     assert shown(offers(made, NOTHING, NOTHING, group="h")) == [("m", "h")]
     assert shown(offers(made, NOTHING, NOTHING, endpoint="embeddings")) == [("embed", "g")]
-    assert shown(offers(made, NOTHING, NOTHING, groups=["h"])) == [("m", "h")]
     assert offers(made, NOTHING, NOTHING, group="none") == []
 
 

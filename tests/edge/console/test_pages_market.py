@@ -79,6 +79,24 @@ def test_a_models_page_has_every_price_and_way_and_rule(tmp_path: Path) -> None:
     in_console(tmp_path, test, Options(public_url="https://relay.example"))
 
 
+def test_a_near_miss_is_asked_about_and_a_closed_group_is_marked(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await world.do("catalog apply", document=document())
+        page = await world.stranger().get("/models/rich_model")
+        assert (page.status, "Did you mean org/rich-model?" in page.text) == (404, True)
+        page = await world.stranger().get(f"/models/{EVIL}nothing")
+        assert (page.status, EVIL in page.text) == (404, False)
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        assert "not in your plan" not in (await ann.get("/models")).text
+        limit = "UPDATE plan SET groups = '[\"default\"]'"
+        await world.office.keeper.note(lambda c: c.execute(limit))
+        for path, count in (("/models?q=rich", 1), ("/models/org/rich-model", 1)):
+            assert (await ann.get(path)).text.count("not in your plan") == count
+            assert "not in your plan" not in (await world.stranger().get(path)).text
+
+    in_console(tmp_path, test)
+
+
 def test_the_examples_are_complete_in_every_language(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         await world.do("catalog apply", document=document())

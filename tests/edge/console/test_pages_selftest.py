@@ -13,7 +13,7 @@ EVIL = "<script>alert(1)</script>"
 
 def test_the_cost_is_shown_before_and_the_report_after(tmp_path: Path) -> None:
     async def test(world: World) -> None:
-        toy = Toy((Line("connection"), Line(EVIL, "failure", EVIL, f"do {EVIL}")))
+        toy = Toy((Line("3 at once"), Line("long text"), Line(EVIL, "failure", EVIL, f"do {EVIL}")))
         world.surroundings.selftest = toy
         ann = await world.signed_in("ann@example.com", wallet="ann")
         key = await Calls(world).key("ann")
@@ -32,7 +32,7 @@ def test_the_cost_is_shown_before_and_the_report_after(tmp_path: Path) -> None:
             while "refresh" in (await ann.get(page.path)).headers:
                 await asyncio.sleep(0)
         report = (await ann.get(page.path)).text
-        assert ("connection" in report, EVIL in report) == (True, False)
+        assert ("3 at once" in report, "long text" in report, EVIL in report) == (True, True, False)
         assert "what to do stands beside each line" in report
         assert page.path in (await ann.get("/selftest")).text
         bob = await world.signed_in("bob@example.com", wallet="bob")

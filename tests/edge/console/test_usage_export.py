@@ -1,5 +1,6 @@
 """An exported log is whole, belongs to who asks, and is nothing a spreadsheet would run."""
 
+import asyncio
 import csv
 import io
 import json
@@ -108,5 +109,36 @@ def test_a_file_that_fails_half_way_does_not_look_whole(
         with pytest.raises(aiohttp.ClientError):
             await ann.get("/usage/export.csv")
         assert world.surroundings.exports == 0
+
+    in_console(tmp_path, test)
+
+
+def test_who_leaves_stops_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_export, "PAGE_ROWS", 1)
+    read = usage_log.page
+
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        calls = Calls(world)
+        await calls.made(1, await calls.key("ann"))
+        left, pages = asyncio.Event(), 0
+
+        async def endless(*what: Any, **more: Any) -> Any:
+            nonlocal pages
+            found = await read(*what, **{**more, "before": None})
+            pages += 1
+            if pages > 3:
+                await left.wait()
+            return found._replace(older=found.calls[0].id)
+
+        monkeypatch.setattr(usage_log, "page", endless)
+        async with ann._client.get(f"{ann.url}/usage/export.csv") as answer:
+            await answer.content.readany()
+            assert world.surroundings.exports == 1
+            answer.close()
+        left.set()
+        async with asyncio.timeout(20):
+            while world.surroundings.exports:
+                await asyncio.sleep(0)
 
     in_console(tmp_path, test)
