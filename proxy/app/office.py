@@ -123,7 +123,9 @@ def load_secrets(
             "pepper and master key are the same secret",
             "restore the one that is wrong; for a new relay make one of them anew",
         )
-    console = places.find("console", "console_secret_file", settings.console_secret_file)
+    console = None
+    with suppress(SecretError):  # that is the console's to say: the ledger does without it
+        console = places.find("console", "console_secret_file", settings.console_secret_file)
     if console in {secrets.pepper, secrets.master}:
         raise SecretError(
             "the console's secret is the pepper or the master key, which it must not have",

@@ -181,7 +181,8 @@ async def allocator(catalog: Catalog | None, running: int | None) -> Finding:
 async def nginx(settings: Settings, folder: Path = NGINX_FOLDER) -> Finding:
     """Read nginx's configuration for what breaks streams."""
     port = host_and_port(settings.listen)[1]
-    text = await asyncio.to_thread(_configuration, folder)
+    beside = f":{host_and_port(settings.console_listen)[1]}" if settings.console_listen else None
+    text = await asyncio.to_thread(_configuration, folder, f":{port}", beside)
     if text is None:
         return Finding(Outcome.SKIPPED, f"there is no {folder}, or not for this user to read")
     if f":{port}" not in text:
@@ -279,16 +280,22 @@ async def _reach(channel: Channel, gate: asyncio.Semaphore) -> str | None:
         return None
 
 
-def _configuration(folder: Path) -> str | None:
-    """All of nginx's files as one text, comments left out; None if they cannot be read."""
+def _configuration(folder: Path, relay: str, console: str | None) -> str | None:
+    """All of nginx's files as one text, comments left out; None if they cannot be read.
 
-    def lines() -> Iterator[str]:
+    Without those that lead to the console alone: what they set says nothing of the relay's site.
+    """
+
+    def texts() -> Iterator[str]:
         for file in sorted(folder.rglob("*"))[:CONFIG_FILES_MAX]:
             if file.is_file() and file.stat().st_size <= CONFIG_BYTES_MAX:
-                for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-                    yield " ".join(line.partition("#")[0].split())
+                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+                yield "\n".join(" ".join(line.partition("#")[0].split()) for line in lines)
+
+    def ours(text: str) -> bool:
+        return console is None or console not in text or relay in text
 
     try:
-        return "\n".join(lines()) if folder.is_dir() else None
+        return "\n".join(filter(ours, texts())) if folder.is_dir() else None
     except OSError:
         return None

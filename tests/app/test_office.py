@@ -126,6 +126,14 @@ def test_the_console_has_no_other_secret_under_its_own_name(tmp_path: Path, name
         load_secrets(directory)
 
 
+def test_the_ledger_does_without_a_console_s_bad_secret(tmp_path: Path) -> None:
+    directory = made(tmp_path)
+    secrets = load_secrets(directory)
+    (directory.secrets / "console").write_text("weak")
+    assert load_secrets(directory, Settings(console_secret_file="nowhere")) == secrets
+    assert load_secrets(directory) == secrets
+
+
 def test_one_secret_is_not_both(tmp_path: Path) -> None:
     written(tmp_path / "credentials" / "pepper", FOUR)
     written(tmp_path / "credentials" / "master", FOUR)

@@ -137,6 +137,9 @@ def test_nginx_is_read_for_what_breaks_streams(tmp_path: Path) -> None:
     outcome, seen = look(tmp_path)
     assert outcome is Outcome.WARNING
     assert seen.startswith("proxy_next_upstream off not set (proxy_next_upstream off: a call")
+    console = tmp_path / "conf.d" / "console.conf"
+    console.write_text("server 127.0.0.1:8082; proxy_next_upstream off;")
+    assert look(tmp_path)[0] is Outcome.WARNING, "that is said of another site"
     site.write_text(NGINX.replace("# ", ""))
     assert look(tmp_path)[0] is Outcome.OK
 

@@ -88,6 +88,7 @@ def test_it_ends_with_its_parent_and_the_next_relay_has_its_address(
         before = console_of(relay)
         relay.kill_main()
         relay.start()
+        relay.wait_for("serving", 2)  # what is ready before may still be the last one's
         until_gone([before])
         assert page(relay) == 200
         assert console_of(relay, 2) != before
@@ -143,6 +144,27 @@ def test_none_is_wanted_none_is_there(tmp_path: Path, workers: int) -> None:
         if workers == 1:
             assert not relay.children()
             assert not (relay.data / "secrets" / "console").exists()
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_upgrade_brings_a_console_where_there_was_none(tmp_path: Path, *, taken: bool) -> None:
+    with RelayProcess(tmp_path, [], settings={"workers": 2}) as relay:
+        address = f"127.0.0.1:{relay.console_port}"
+        text = relay.settings_file.read_text()
+        relay.settings_file.write_text(
+            text.replace('console_listen = ""', f'console_listen = "{address}"')
+        )
+        other = bind(address, 1) if taken else []
+        relay.upgrade()
+        relay.wait_for("upgraded")
+        for each in other:
+            each.close()
+        if not taken:
+            assert page(relay) == 200
+            return
+        (said,) = [line for line in relay.log_lines() if line["event"] == "there is no console"]
+        assert "address already in use" in said["reason"]
+        assert relay.is_ready(), "calls go on without it"
 
 
 def test_an_upgrade_keeps_its_socket(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import http.client
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,31 @@ import pytest
 from proxy.app.settings import Settings
 from proxy.edge.console.pages import ROUTES
 from tests.integration.nginx_process import CONSOLE_EXAMPLE, EXAMPLE, NginxProcess, prepare
+from tests.integration.raw_client import RawClient, request_bytes
 from tests.integration.relay_process import RelayProcess
+from tests.integration.signed_in import cookie_of
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    relay: RelayProcess
+    nginx: NginxProcess
 
 
 @pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxProcess]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("console")
     settings = {"console_url": "https://console.example.com"}
     with (
         RelayProcess(folder / "relay", [], settings=settings, console=True) as relay,
         NginxProcess(folder / "nginx", relay.console_port, example=CONSOLE_EXAMPLE) as process,
     ):
-        yield process
+        yield Site(relay, process)
+
+
+@pytest.fixture
+def nginx(site: Site) -> NginxProcess:
+    return site.nginx
 
 
 class Answer:
@@ -74,6 +88,15 @@ def test_a_form_from_the_name_the_browser_asked_for_is_ours(nginx: NginxProcess)
     assert (ours.status, foreign.status) == (403, 403)
     assert b"not sent from a page" in foreign.body
     assert b"not sent from a page" not in ours.body
+
+
+def test_the_live_log_is_passed_on_as_it_is_said(site: Site) -> None:
+    """The stream does not end, so what arrives was not held back for its end."""
+    cookie = cookie_of(site.relay.data, "ann@example.com", secure=True)
+    sent = request_bytes("/usage/live", method="GET", headers={"cookie": cookie})
+    with RawClient(site.nginx.port, tls=site.nginx.trust()) as client:
+        client.send(sent).read_until(b": hello\n\n")
+        client.read_until(lambda data: data.count(b": \n\n") >= 2)
 
 
 def test_every_stream_of_events_is_passed_on_unbuffered() -> None:
