@@ -293,7 +293,7 @@ def _row(number: int, cells: dict[str, str], mapping: dict[str, str]) -> Their:
         return text
 
     request_id = cell(REQUEST_ID) or None
-    moment = _moment(cell(TIME))
+    moment = read_moment(cell(TIME))
     if request_id is None and moment is None:
         raise ValueError("it has neither a request id nor a time")
     cached, written_5m, written_1h, read = (
@@ -346,8 +346,8 @@ def _cost(text: str) -> int | None:
     return round(amount * 10**9)
 
 
-def _moment(text: str) -> float | None:
-    """A time as Unix seconds; without a zone it is UTC."""
+def read_moment(text: str) -> float | None:
+    """A time as Unix seconds, None for nothing; without a zone it is UTC. Raises ValueError."""
     if not text:
         return None
     if _SECONDS.fullmatch(text):

@@ -8,6 +8,7 @@ from proxy.edge.console import (
     pages_money,
     pages_operator,
     pages_prices,
+    pages_reconcile,
 )
 from proxy.edge.console.routes import Route
 
@@ -17,4 +18,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     *pages_money.ROUTES,
     *pages_operator.ROUTES,
     *pages_prices.ROUTES,
+    *pages_reconcile.ROUTES,
 )

@@ -24,6 +24,7 @@ class Route:
 
     `step_up`: the password must have been given within the last minutes. `foreign`: not for
     browsers with our cookie: no session, no check of origin; the handler looks for itself.
+    `bytes_max`: how large its form may be, where that is more than a page's.
     """
 
     method: str
@@ -32,3 +33,4 @@ class Route:
     handler: Handler
     step_up: bool = False
     foreign: bool = False
+    bytes_max: int | None = None

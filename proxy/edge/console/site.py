@@ -72,6 +72,8 @@ class Site:
 
     def _answering(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:
+            if route.bytes_max is not None:
+                request = request.clone(client_max_size=route.bytes_max)
             try:
                 visit = await see(self._surroundings, request)
                 response = await _admitted(route, visit)

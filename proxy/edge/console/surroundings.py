@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from proxy.core.actions.action import Actor
 from proxy.edge.console.account_options import AccountOptions
 from proxy.edge.console.accounts import Accounts
+from proxy.edge.console.reconciliations import Reconciliations
 from proxy.edge.console.render import Renderer
 from proxy.edge.console.selftests import Selftest, Selftests
 from proxy.edge.exposition import Picture
@@ -90,6 +91,7 @@ class Surroundings:
     """What the self-test runs; None where there is none."""
     selftests: Selftests = field(default_factory=Selftests)
     accounts: Accounts = field(default_factory=Accounts)
+    reconciliations: Reconciliations = field(default_factory=Reconciliations)
     market: Market = field(init=False)
     streams: Counter[int] = field(default_factory=Counter)
     """Live logs that are open, by person."""
@@ -112,6 +114,7 @@ class Surroundings:
     async def close(self) -> None:
         """End what is under way for pages and the connection; safe to call twice."""
         await self.selftests.close()
+        await self.reconciliations.close()
         await self.accounts.close()
         await self.forget_reader()
 
