@@ -9,7 +9,7 @@ a team, plans. This module knows the relay by its command line, its control sock
 import contextlib
 import json
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
@@ -110,6 +110,11 @@ class Stage:
             client.send(request_bytes("/v1/chat/completions", sent, key=key))
             return client.read_response()
 
+    def code(self, amount: str) -> str:
+        """A redeem code worth so many US dollars."""
+        (made,) = self.do("code make", amount=amount)["codes"]
+        return str(made["code"] if isinstance(made, dict) else made)
+
     def furnish(self, owner: Person) -> None:
         """Put something on every page, most of it of one person's wallet."""
         made = self.do("key add", user=owner.wallet, name="production", budget="5.00")
@@ -122,7 +127,7 @@ class Stage:
         call = self.do("usage", user=owner.wallet)[-1]
         self.do("wallet refund", call=call["request_id"], reason="as agreed")
         self.do("wallet adjust", user=owner.wallet, amount="-0.5", reason="typing error")
-        self.do("code redeem", user=owner.wallet, code=_first(self.do("code make", amount="2")))
+        self.do("code redeem", user=owner.wallet, code=self.code("2"))
         self.do("code make", amount="25", count=3, batch="autumn", note="for the talk")
         self.do("team invite", user=owner.wallet, email="new@example.com")
         self.do("invitation add", email="other@example.com")
@@ -135,12 +140,6 @@ class Stage:
             "plan": "default",
             "user": owner.wallet,
         }
-
-
-def _first(made: Any) -> str:
-    """The first of the codes that were made just now."""
-    codes: Sequence[Any] = made["codes"]
-    return str(codes[0]["code"] if isinstance(codes[0], dict) else codes[0])
 
 
 @contextlib.contextmanager

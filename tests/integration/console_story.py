@@ -142,6 +142,30 @@ class Story:
         yield
         assert self.page.evaluate("window.stayed === true"), "the page was loaded again"
 
+    def register(self, email: str, password: str) -> None:
+        """Come as a stranger and make an account; afterwards they are signed in."""
+        self.reader.go("/")
+        self.press(self.link("Create an account"))
+        self.write(self.field("E-mail"), email)
+        self.write(self.field("Password"), password)
+        self.press(self.button("Create an account"))
+        expect(self.button("Your account")).to_be_visible()
+
+    def sign_in(self, email: str, password: str) -> None:
+        """Come back with the password."""
+        self.reader.go("/login")
+        self.write(self.field("E-mail"), email)
+        self.write(self.field("Password"), password)
+        self.press(self.button("Sign in"))
+        expect(self.button("Your account")).to_be_visible()
+
+    def redeem(self, code: str, shown: str) -> None:
+        """Top the wallet up with a code; the balance is `shown` then."""
+        self.go_by_menu("Wallet")
+        self.write(self.field("Code"), code)
+        self.press(self.button("Redeem"))
+        expect(self.page.locator(".stat").first).to_contain_text(shown)
+
     def make_key(self, name: str) -> str:
         """Create a key; its secret, as it is shown this once."""
         self.go_by_menu("Keys")
