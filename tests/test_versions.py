@@ -20,7 +20,7 @@ LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock"
 FLOORS = {"aiohttp": "3.14.1", "pyjwt": "2.13.0"}
 """FAULTS.md, security baseline; PyJWT binds from the day something imports it."""
 
-AHEAD = {"aiosmtplib", "stripe"}
+AHEAD = {"stripe"}
 """Declared a moment before the console that imports them; nothing else may be in here."""
 
 PIN = re.compile(

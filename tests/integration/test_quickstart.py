@@ -92,6 +92,8 @@ def test_make_run_prints_a_key_once_and_a_curl_that_streams(tmp_path: Path) -> N
             assert b"<html" in page.read()
         link = re.search(rf"{re.escape(console[1])}/password/set\?token=\S+", printed)
         assert link, printed
+        with urllib.request.urlopen(link[0], timeout=30) as page:
+            assert b'type="password"' in page.read()
     with relay(data) as again:
         assert not re.search(r"sk-\w{20,}", again), "the key is shown once"
         assert "browser:" in again
