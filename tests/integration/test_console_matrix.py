@@ -35,6 +35,8 @@ PUBLIC = frozenset(
         ("GET", "/invitation"),
         ("GET", "/login"),
         ("POST", "/login"),
+        ("GET", "/login/callback"),
+        ("GET", "/login/provider"),
         ("POST", "/logout"),
         ("GET", "/password/reset"),
         ("POST", "/password/reset"),
