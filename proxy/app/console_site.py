@@ -17,6 +17,7 @@ from proxy.app.office import load_console_secret
 from proxy.app.published_prices import PublishedPrices
 from proxy.app.settings import Settings
 from proxy.edge import log
+from proxy.edge.console import stripe_line
 from proxy.edge.console.keeper_line import KeeperLine
 from proxy.edge.console.site import Site
 from proxy.edge.console.surroundings import Options, Surroundings
@@ -40,19 +41,24 @@ def options_of(settings: Settings) -> Options:
 
 
 class ConsoleSite:
-    """From `start` to `stop`; `settings` have both URLs said (addresses.py)."""
+    """From `start` to `stop`; `settings` have both URLs said (addresses.py).
+
+    Raises SecretError, for a file of Stripe's too that cannot be used.
+    """
 
     def __init__(
         self, settings: Settings, picture: Callable[[], Awaitable[Picture]] | None = None
     ) -> None:
         """`picture` gathers the figures of all processes; without it there is one to ask."""
         directory = DataDirectory(settings.data_path)
+        options = options_of(settings)
+        stripe_line.check(options)
         self._line = KeeperLine(directory.control)
         self._surroundings = Surroundings(
             database=directory.database,
             keeper=self._line,
             secret=load_console_secret(directory, settings),
-            options=options_of(settings),
+            options=options,
             selftest=selftest,
             picture=picture or Figures(self._line, directory.database).picture,
             price_lists=PublishedPrices(),

@@ -18,6 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
+from proxy.app import settings_payments
 from proxy.app.setting import About, amount, millis, seconds, size
 from proxy.app.settings_accounts import faults_of
 from proxy.app.settings_console import ConsoleSettings
@@ -321,7 +322,11 @@ def parse(text: str, flags: Mapping[str, object], source: str = "settings") -> S
     # What fits by itself and not together.
     problems += [
         Problem(line_of(text, name), f"{name}: {reason}", remedy)
-        for name, reason, remedy in (*faults_of(settings), *_address_faults(settings))
+        for name, reason, remedy in (
+            *faults_of(settings),
+            *settings_payments.faults_of(settings),
+            *_address_faults(settings),
+        )
     ]
     if problems:
         raise SettingsError(problems, source)

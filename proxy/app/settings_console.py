@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from proxy.app.setting import About
-from proxy.app.settings_accounts import AccountSettings
+from proxy.app.settings_payments import PaymentSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConsoleSettings(AccountSettings):
+class ConsoleSettings(PaymentSettings):
     """What `Settings` has for the console; empty texts mean what the help says."""
 
     console_listen: Annotated[

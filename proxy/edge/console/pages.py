@@ -5,6 +5,7 @@ from typing import Final
 from proxy.edge.console import (
     pages_account,
     pages_api,
+    pages_cards,
     pages_front,
     pages_keys,
     pages_market,
@@ -26,6 +27,7 @@ from proxy.edge.console.routes import Route
 ROUTES: Final[tuple[Route, ...]] = (
     *pages_account.ROUTES,
     *pages_api.ROUTES,
+    *pages_cards.ROUTES,
     *pages_front.ROUTES,
     *pages_keys.ROUTES,
     *pages_market.ROUTES,

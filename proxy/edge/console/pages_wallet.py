@@ -172,6 +172,7 @@ async def _page(seen: Visit, used: Wallet, fault: Fault | None = None) -> web.St
         plans=await reports.plans_offered(reader),
         owner=used.role == OWNER,
         fault=fault,
+        cards=seen.surroundings.options.takes_cards,
         format_id=format_id,
         format_usd=format_usd,
         day_text=_text,

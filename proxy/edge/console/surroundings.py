@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from proxy.core.actions.action import Actor
-from proxy.edge.console.account_options import AccountOptions
 from proxy.edge.console.accounts import Accounts
+from proxy.edge.console.payment_options import PaymentOptions
 from proxy.edge.console.reconciliations import Reconciliations
 from proxy.edge.console.render import Renderer
 from proxy.edge.console.selftests import Selftest, Selftests
@@ -60,7 +60,7 @@ class PricePlan(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Options(AccountOptions):
+class Options(PaymentOptions):
     """What the operator set for the console, as `Settings` has it (app/settings_console.py)."""
 
     public_url: str = "http://127.0.0.1:8080"

@@ -1,0 +1,221 @@
+"""Payments in the file: begun, open, credited once.
+
+Rules: what is credited is what was agreed when it began; a provider's word counts only if it names
+the payment, its session, its currency and its amount; each message counts once, and a payment is
+credited once however many messages say so, because its top-up has its reference; what does not fit
+is kept for the operator and moves nothing. Amounts are nano-USD, times Unix seconds. This module
+must not know how a provider speaks.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from proxy.core.actions.payments import Said
+from proxy.storage.till import Event, Moved
+from proxy.storage.wallet_changes import AMOUNT_MAX, OWN_REFERENCE, add_top_up
+
+ROWS_MAX: Final = 1_000
+WORD_CHARS_MAX: Final = 300
+OPEN_MAX: Final = 20
+"""Payments of one wallet that are neither paid nor over, of the last day."""
+DAY_SECONDS: Final = 86_400
+_COLUMNS: Final = (
+    "payment.id, user_id, currency, minor, amount, session, status, payment.created_at"
+)
+
+
+class Outcome(StrEnum):
+    """What came of a provider's word."""
+
+    CREDITED = "credited"
+    REPEATED = "repeated"
+    EXPIRED = "expired"
+    NOTED = "noted"
+    UNKNOWN = "no such payment"
+    OTHER_SESSION = "another session"
+    OTHER_AMOUNT = "another amount or currency"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a provider said. `message` is its id, None where it was asked."""
+
+    provider: str
+    said: Said
+    kind: str
+    message: str | None
+    reference: str | None
+    session: str | None
+    currency: str | None
+    minor: int | None
+
+
+class Begun(NamedTuple):
+    """A new payment. `reference` names it to the provider: no other relay has the same."""
+
+    id: int
+    reference: str
+
+
+class Told(NamedTuple):
+    """What came of a word, and whose wallet it was about."""
+
+    outcome: Outcome
+    user_id: int | None = None
+    amount: int = 0
+
+
+class PaymentRow(NamedTuple):
+    id: int
+    user: str
+    provider: str
+    currency: str
+    minor: int
+    rate: str
+    amount: int
+    session: str | None
+    status: str
+    created_at: float
+    ended_at: float | None
+    messages: str
+    """Kinds and outcomes of what was said of it, in order."""
+
+
+def begin(
+    connection: sqlite3.Connection,
+    user_id: int,
+    person_id: int | None,
+    provider: str,
+    currency: str,
+    minor: int,
+    rate: str,
+    amount: int,
+    now: float,
+) -> Begun:
+    """Note that somebody goes to pay. Raises ValueError."""
+    if minor <= 0 or not 0 < amount <= AMOUNT_MAX:
+        raise ValueError("a payment must be above 0")
+    waiting = connection.execute(
+        "SELECT count(*) FROM payment WHERE user_id = ? AND status IN ('begun', 'open') "
+        "AND created_at > ?",
+        (user_id, now - DAY_SECONDS),
+    ).fetchone()[0]
+    if waiting >= OPEN_MAX:
+        raise ValueError(f"{waiting} payments of this wallet are open; finish one or wait a day")
+    cursor = connection.execute(
+        "INSERT INTO payment (user_id, person_id, provider, currency, minor, rate, amount, "
+        "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (user_id, person_id, provider, currency, minor, rate, amount, now),
+    )
+    if cursor.lastrowid is None:
+        raise AssertionError("an insert has a row id")
+    return Begun(cursor.lastrowid, _reference(cursor.lastrowid, now))
+
+
+def opened(connection: sqlite3.Connection, payment_id: int, session: str) -> None:
+    """Note the provider's session of a payment that has begun. Raises ValueError."""
+    cursor = connection.execute(
+        "UPDATE payment SET session = ?, status = 'open' WHERE id = ? AND status = 'begun' "
+        "AND session IS NULL",
+        (session, payment_id),
+    )
+    if cursor.rowcount == 0:
+        row = connection.execute(
+            "SELECT session FROM payment WHERE id = ?", (payment_id,)
+        ).fetchone()
+        if row != (session,):
+            raise ValueError(f"payment {payment_id} has not just begun")
+
+
+def told(connection: sqlite3.Connection, event: Event, word: Word) -> Moved[Told]:
+    """Act on a provider's word, once."""
+    if word.message is not None:
+        query = "SELECT outcome FROM payment_message WHERE id = ?"
+        if connection.execute(query, (word.message[:WORD_CHARS_MAX],)).fetchone() is not None:
+            return Moved(Told(Outcome.REPEATED))
+    row = _find(connection, word)
+    moved = _act(connection, event, word, row)
+    if word.message is not None:
+        connection.execute(
+            "INSERT INTO payment_message VALUES (?, ?, ?, ?, ?)",
+            (
+                word.message[:WORD_CHARS_MAX],
+                None if row is None else row[0],
+                word.kind[:WORD_CHARS_MAX],
+                event.at,
+                moved.result.outcome.value,
+            ),
+        )
+    return moved
+
+
+def list_payments(
+    connection: sqlite3.Connection,
+    user_id: int | None,
+    *,
+    before_id: int | None = None,
+    rows_max: int = 50,
+) -> list[PaymentRow]:
+    """Payments of one wallet, or all, latest first, below `before_id`. Raises ValueError."""
+    if not 0 < rows_max <= ROWS_MAX:
+        raise ValueError(f"between 1 and {ROWS_MAX:,} rows can be listed at once")
+    where = "?2 IS NULL" if user_id is None else "payment.user_id = ?2"
+    rows = connection.execute(
+        "SELECT payment.id, user.name, provider, currency, minor, rate, amount, session, status, "  # noqa: S608 - constants
+        "payment.created_at, ended_at, coalesce((SELECT group_concat(kind || ': ' || outcome, "
+        "'; ') FROM payment_message WHERE payment_id = payment.id), '') "
+        f"FROM payment JOIN user ON user.id = user_id WHERE payment.id < ?1 AND {where} "
+        "ORDER BY payment.id DESC LIMIT ?3",
+        ((1 << 63) - 1 if before_id is None else before_id, user_id, rows_max),
+    )
+    return [PaymentRow(*row) for row in rows]
+
+
+def _find(connection: sqlite3.Connection, word: Word) -> tuple[Any, ...] | None:
+    """The payment that a word is about: by our reference, or by the session we know."""
+    if word.reference is not None:
+        number = word.reference.partition("-")[0]
+        if number.isascii() and number.isdigit() and len(number) <= 18:
+            row = connection.execute(
+                f"SELECT {_COLUMNS} FROM payment WHERE id = ? AND provider = ?",  # noqa: S608 - constants
+                (int(number), word.provider),
+            ).fetchone()
+            if row is not None and _reference(row[0], row[7]) == word.reference:
+                return tuple(row)
+    return None
+
+
+def _act(
+    connection: sqlite3.Connection, event: Event, word: Word, row: tuple[Any, ...] | None
+) -> Moved[Told]:
+    if word.said is Said.NOTED:
+        return Moved(Told(Outcome.NOTED))
+    if row is None:
+        return Moved(Told(Outcome.UNKNOWN))
+    payment_id, user_id, currency, minor, amount, session, status, _ = row
+    if word.session is None or session not in {None, word.session}:
+        return Moved(Told(Outcome.OTHER_SESSION, user_id))
+    if word.said is Said.EXPIRED:
+        if status in {"begun", "open"}:
+            connection.execute(
+                "UPDATE payment SET status = 'expired', ended_at = ? WHERE id = ?",
+                (event.at, payment_id),
+            )
+        return Moved(Told(Outcome.EXPIRED, user_id))
+    if (word.currency, word.minor) != (currency, minor):
+        return Moved(Told(Outcome.OTHER_AMOUNT, user_id))
+    if status == "paid":
+        return Moved(Told(Outcome.REPEATED, user_id))
+    reference = f"{OWN_REFERENCE}{word.provider}:{payment_id}"
+    added = add_top_up(connection, event, user_id, amount, f"paid by {word.provider}", reference)
+    connection.execute(
+        "UPDATE payment SET status = 'paid', session = ?, ended_at = ?, event_id = ? WHERE id = ?",
+        (word.session, event.at, added.result.event_id, payment_id),
+    )
+    return Moved(Told(Outcome.CREDITED, user_id, amount), added.transfers)
+
+
+def _reference(payment_id: int, created_at: float) -> str:
+    return f"{payment_id}-{int(created_at * 1_000_000)}"
