@@ -11,7 +11,7 @@ from proxy.edge.console.pages import ROUTES
 from proxy.edge.console.routes import Route
 
 PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
-STREAMS = ("/usage/live",)
+STREAMS = ("/usage/live", "/operator/calls/live")
 """They never end: a test of their own listens to them."""
 APART = ("/playground/progress", "/selftest/{job}")
 """What the playground's script asks for, and a run of the self-test: test_console_calls.py."""

@@ -101,5 +101,5 @@ def test_the_live_log_is_passed_on_as_it_is_said(site: Site) -> None:
 
 def test_every_stream_of_events_is_passed_on_unbuffered() -> None:
     found = re.findall(r"location = (\S+) \{[^}]*proxy_buffering off;", CONSOLE_EXAMPLE.read_text())
-    assert found == ["/usage/live"]
+    assert found == ["/usage/live", "/operator/calls/live"]
     assert set(found) <= {route.path for route in ROUTES}

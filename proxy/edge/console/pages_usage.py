@@ -23,6 +23,7 @@ from proxy.edge.console import usage_export, usage_live, usage_query
 from proxy.edge.console.languages import Translator
 from proxy.edge.console.render import usd
 from proxy.edge.console.routes import Route
+from proxy.edge.console.usage_query import Asked
 from proxy.edge.console.visit import Visit
 from proxy.edge.generation import receipt
 from proxy.storage.ports import CallRecord
@@ -42,16 +43,34 @@ async def usage(seen: Visit) -> web.StreamResponse:
     """The log, newest first, with what it sums to."""
     if seen.wallet is None:
         return seen.render("usage/none.html")
-    question = usage_query.asked(seen)
+    return _sought(seen) or await _log(seen, usage_query.asked(seen), summed=True, of_all=False)
+
+
+async def calls(seen: Visit) -> web.StreamResponse:
+    """The operator's log, of all wallets or of one, which alone is summed."""
+    question = await usage_query.asked_of_all(seen)
+    summed = question.wanted.wallet is not None
+    return _sought(seen) or await _log(seen, question, summed=summed, of_all=True)
+
+
+def _sought(seen: Visit) -> web.Response | None:
+    """Lead to the call whose number was written, if it is one."""
+    call_id = parse_id(seen.request.query.get("id", "").strip())
+    return None if call_id is None else seen.redirect(f"/usage/{format_id(call_id)}")
+
+
+async def _log(seen: Visit, question: Asked, *, summed: bool, of_all: bool) -> web.StreamResponse:
     reader = await seen.reader()
-    page = await usage_log.page(reader, question.wanted, before=question.before, rows_max=ROWS)
-    running = [] if question.before else await usage_log.open_calls(reader, question.wanted)
-    period = over_period(question.wanted, seen.now)
-    sums = None if question.before else await usage_log.sums(reader, period)
-    choices = await usage_log.choices(reader, seen.wallet.id, question.wanted.person)
+    wanted = question.wanted
+    page = await usage_log.page(reader, wanted, before=question.before, rows_max=ROWS)
+    running = [] if question.before else await usage_log.open_calls(reader, wanted)
+    period = over_period(wanted, seen.now)
+    sums = await usage_log.sums(reader, period) if summed and not question.before else None
+    choices = await usage_log.choices(reader, wanted.wallet, wanted.person)
     names = {key.id: key.name for key in choices.keys}
     return seen.render(
         "usage/log.html",
+        all=of_all,
         question=question,
         page=page,
         running=running,
@@ -128,6 +147,8 @@ async def one_call(seen: Visit) -> web.StreamResponse:
         call=found,
         request_id=format_id(found.call_id),
         made=made,
+        operator=seen.role is not None and seen.role.covers(Role.OPERATOR),
+        foreign=await _foreign(seen, call_id),
         refunded=await usage_log.refunded(reader, found.call_id),
         due=found.charge + found.overrun + found.forgiven,
         multiplier=format_multiplier(found.multiplier),
@@ -164,6 +185,15 @@ def _may_see(seen: Visit) -> Wanted | None:
     if person is None or wallet is None:
         return None
     return Wanted(wallet=wallet.id, person=None if wallet.role == "owner" else person.id)
+
+
+async def _foreign(seen: Visit, call_id: int) -> str:
+    """The name of the wallet a call is of, if it is not the one in use."""
+    own = Wanted(wallet=-1 if seen.wallet is None else seen.wallet.id)
+    reader = await seen.reader()
+    if await usage_log.calls_named(reader, own, [call_id]):
+        return ""
+    return (await usage_log.calls_named(reader, Wanted(), [call_id]))[0].wallet
 
 
 async def _found(seen: Visit, call_id: int) -> CallRecord | None:
@@ -219,5 +249,7 @@ ROUTES: Final = (
     Route("GET", "/usage/export.json", Role.USER, usage_export.as_json),
     Route("GET", "/usage/recompute.py", Role.USER, script_file),
     Route("GET", "/usage/{request_id}", Role.USER, one_call),
+    Route("GET", "/operator/calls", Role.OPERATOR, calls),
+    Route("GET", "/operator/calls/live", Role.OPERATOR, usage_live.live_of_all),
     Route("GET", "/usage/{request_id}/receipt.json", Role.USER, receipt_file),
 )

@@ -19,7 +19,7 @@ from proxy.core.ids import format_id
 from proxy.edge.console import usage_query, visit
 from proxy.edge.console.visit import Visit
 from proxy.storage.reports.live import News, Tail
-from proxy.storage.reports.usage_log import CallRow
+from proxy.storage.reports.usage_log import CallRow, Wanted
 
 LOOK_SECONDS: Final = 1.0
 STREAM_SECONDS_MAX: Final = 1_800.0
@@ -34,10 +34,21 @@ _HEADERS: Final = {"content-type": "text/event-stream; charset=utf-8", "x-accel-
 
 
 async def live(seen: Visit) -> web.StreamResponse:
-    """Tell of new and running calls until the browser leaves."""
-    person = seen.person
-    if seen.wallet is None or person is None:
+    """Tell of new and running calls of the wallet in use until the browser leaves."""
+    if seen.wallet is None:
         return web.Response(status=204)
+    return await _stream(seen, usage_query.asked(seen).wanted, of_all=False)
+
+
+async def live_of_all(seen: Visit) -> web.StreamResponse:
+    """Tell an operator of the calls of all wallets, or of the one asked for."""
+    return await _stream(seen, (await usage_query.asked_of_all(seen)).wanted, of_all=True)
+
+
+async def _stream(seen: Visit, wanted: Wanted, *, of_all: bool) -> web.StreamResponse:
+    person = seen.person
+    if person is None:
+        raise AssertionError("a stream is for who is signed in")
     streams = seen.surroundings.streams
     if sum(streams.values()) >= STREAMS_MAX or streams[person.id] >= STREAMS_OF_PERSON_MAX:
         return web.Response(status=204)  # a browser does not try again after this
@@ -49,18 +60,18 @@ async def live(seen: Visit) -> web.StreamResponse:
         # A browser comes again; ValueError is aiosqlite's of a connection another page gave up.
         with contextlib.suppress(ConnectionError, TimeoutError, sqlite3.Error, ValueError):
             async with asyncio.timeout(STREAM_SECONDS_MAX):
-                await _tell(seen, response)
+                await _tell(seen, response, wanted, of_all=of_all)
         return response
     finally:
         streams[person.id] -= 1
 
 
-async def _tell(seen: Visit, response: web.StreamResponse) -> None:
+async def _tell(seen: Visit, response: web.StreamResponse, wanted: Wanted, *, of_all: bool) -> None:
     """Look again and again. Raises ConnectionError when the browser has left."""
     loop = asyncio.get_running_loop()
-    wallet = None if seen.wallet is None else seen.wallet.id
+    may = _right(seen, of_all=of_all)
     since = _since(seen)
-    tail = Tail(await seen.reader(), usage_query.asked(seen).wanted)
+    tail = Tail(await seen.reader(), wanted)
     asked_at = loop.time()
     shown: dict[int, int] = {}
     await response.write(b"retry: 2000\n\n: hello\n\n")
@@ -78,6 +89,7 @@ async def _tell(seen: Visit, response: web.StreamResponse) -> None:
                 visit=seen,
                 calls=news.ended,
                 running=grown[::-1],
+                all=of_all,
                 format_id=format_id,
                 now=seen.now,
             )
@@ -88,8 +100,18 @@ async def _tell(seen: Visit, response: web.StreamResponse) -> None:
         if loop.time() - asked_at >= AGAIN_SECONDS:
             asked_at = loop.time()
             now = await visit.see(seen.surroundings, seen.request)
-            if now.person is None or now.wallet is None or now.wallet.id != wallet:
+            if _right(now, of_all=of_all) != may:
                 return
+
+
+def _right(seen: Visit, *, of_all: bool) -> tuple[object, ...]:
+    """What a stream rests on; when it is another, the stream ends."""
+    person, wallet = seen.person, seen.wallet
+    if person is None:
+        return ()
+    if of_all:
+        return (person.id, person.role)
+    return (person.id, None if wallet is None else (wallet.id, wallet.role))
 
 
 def event(name: str, text: str, at: float) -> bytes:

@@ -6,7 +6,7 @@ This module must not know how calls are stored or shown.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
@@ -15,6 +15,7 @@ from proxy.core.entities import Verdict
 from proxy.core.ids import format_id, parse_id
 from proxy.edge.console.languages import Translator
 from proxy.edge.console.visit import Visit
+from proxy.storage.reports import usage_log
 from proxy.storage.reports.usage_log import Wanted
 
 TEXT_CHARS_MAX: Final = 300
@@ -58,6 +59,19 @@ def asked(seen: Visit) -> Asked:
         raise AssertionError("the usage log is for who is signed in and has a wallet")
     own = None if wallet.role == "owner" else person.id
     return read(seen.request.query, wallet.id, own, seen.texts)
+
+
+async def asked_of_all(seen: Visit) -> Asked:
+    """Read an operator's question about one wallet, by its name, or about all."""
+    _, query = seen.texts, seen.request.query
+    name = query.get("wallet", "").strip()[:TEXT_CHARS_MAX]
+    wallet = await usage_log.wallet_named(await seen.reader(), name) if name else None
+    found = read(query, wallet, None, seen.texts)
+    if not name:
+        return found
+    if wallet is None:
+        return replace(found, faults=(*found.faults, _("There is no such wallet.")))
+    return replace(found, fields={"wallet": name, **found.fields})
 
 
 def read(

@@ -27,6 +27,7 @@ SUMMED_ROWS_MAX: Final = 200_000
 OPEN_ROWS_MAX: Final = 200
 RECENT_ROWS_MAX: Final = 2_000
 """Calls whose models and groups are offered as filters."""
+KEYS_MAX: Final = 2_000
 _ID_MAX: Final = (1 << 63) - 1
 _DAY_SECONDS: Final = 86_400
 _USAGE: Final = Usage.__struct_fields__
@@ -278,16 +279,26 @@ async def refunded(reader: Reader, call_id: int) -> int:
     return int(amount)
 
 
-async def choices(reader: Reader, wallet: int, person: int | None = None) -> Choices:
-    """Read what a wallet's log can be filtered by."""
-    mine = "" if person is None else " AND person_id = ?2"
-    values = (wallet,) if person is None else (wallet, person)
-    query = f"SELECT id, name FROM key WHERE user_id = ?1{mine} ORDER BY name"  # noqa: S608 - constants
-    keys = [KeyName(*row) for row in await reader.rows(query, values)]
+async def wallet_named(reader: Reader, name: str) -> int | None:
+    """The id of the wallet of that name, or None."""
+    rows = await reader.rows("SELECT id FROM user WHERE name = ?", (name,))
+    return int(rows[0][0]) if rows else None
+
+
+async def choices(reader: Reader, wallet: int | None, person: int | None = None) -> Choices:
+    """Read what a wallet's log can be filtered by; of all wallets no keys are offered."""
+    keys: list[KeyName] = []
+    if wallet is not None:
+        query = (
+            "SELECT id, name FROM key WHERE user_id = ?1 AND (?2 IS NULL OR person_id = ?2) "
+            "ORDER BY name LIMIT ?3"
+        )
+        keys = [KeyName(*row) for row in await reader.rows(query, (wallet, person, KEYS_MAX))]
+    mine = "" if wallet is None else "WHERE user_id = ?2 "
     recent = await reader.rows(
-        "SELECT DISTINCT model, group_name FROM (SELECT model, group_name FROM call "
-        "WHERE user_id = ? ORDER BY id DESC LIMIT ?)",
-        (wallet, RECENT_ROWS_MAX),
+        "SELECT DISTINCT model, group_name FROM (SELECT model, group_name FROM call "  # noqa: S608 - constants
+        f"{mine}ORDER BY id DESC LIMIT ?1)",
+        (RECENT_ROWS_MAX,) if wallet is None else (RECENT_ROWS_MAX, wallet),
     )
     models = sorted({model for model, _ in recent})
     return Choices(keys, models, sorted({group for _, group in recent}))

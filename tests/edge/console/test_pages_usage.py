@@ -124,6 +124,35 @@ def test_a_member_sees_their_own_keys_and_an_owner_all(tmp_path: Path) -> None:
     in_console(tmp_path, test)
 
 
+def test_an_operator_finds_any_call_and_its_refund(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        await world.signed_in("bob@example.com", wallet="bob")
+        operator = await world.signed_in("op@example.com", role="operator", wallet="ops")
+        calls = Calls(world)
+        hers = format_id(await calls.made(1, await calls.key("ann", "of-ann")))
+        his = format_id(await calls.made(2, await calls.key("bob", "of-bob")))
+        page = await operator.get("/operator/calls")
+        assert (page.status, hers in page.text, his in page.text) == (200, True, True)
+        assert 'data-live="/operator/calls/live?since=' in page.text
+        page = await operator.get("/operator/calls?wallet=bob")
+        assert (hers in page.text, his in page.text, "of-bob" in page.text) == (False, True, True)
+        assert "Spent by day" in page.text
+        assert "There is no such wallet" in (await operator.get("/operator/calls?wallet=x")).text
+        receipt = await operator.get(f"/usage/{his}")
+        assert f"/operator/refund/{his}" in receipt.text
+        assert "/operator/refund" not in (await ann.get(f"/usage/{hers}")).text
+        page = await operator.get(f"/operator/calls?id={his}")
+        assert page.path == f"/usage/{his}"
+        assert (await ann.get(f"/usage?id={hers}")).path == f"/usage/{hers}"
+        assert (await ann.get(f"/usage?id={his}")).status == 404
+        assert (await ann.get("/usage?id=nonsense")).status == 200
+        assert (await ann.get("/operator/calls")).status == 404
+        assert (await ann.get("/operator/calls/live")).status == 404
+
+    in_console(tmp_path, test)
+
+
 def test_nothing_in_a_call_is_markup(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         ann = await world.signed_in("ann@example.com", wallet="ann")
@@ -159,9 +188,9 @@ def test_filters_are_kept_in_links_and_nonsense_is_said(tmp_path: Path) -> None:
         await calls.made(1, key, closed={"verdict": Verdict.CLIENT_GONE})
         page = await ann.get("/usage?verdict=client_gone&key=1")
         assert "/usage/export.csv?key=1&amp;verdict=client_gone" in page.text
-        assert "req_" in page.text
-        assert "req_" not in (await ann.get("/usage?verdict=complete")).text
-        assert "req_" in (await ann.get("/usage?verdict=failed")).text
+        assert 'id="req_' in page.text
+        assert 'id="req_' not in (await ann.get("/usage?verdict=complete")).text
+        assert 'id="req_' in (await ann.get("/usage?verdict=failed")).text
         page = await ann.get("/usage?verdict=none&key=x&from=yesterday&to=9999-12-31")
         assert page.status == 200
         assert page.text.count("A day is written like") == 2

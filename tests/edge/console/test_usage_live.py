@@ -23,8 +23,10 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 class Listener:
     """Reads the events of one stream."""
 
-    def __init__(self, browser: Browser, query: str = "", **headers: str) -> None:
-        self._asked = browser._client.get(f"{browser.url}/usage/live{query}", headers=headers)
+    def __init__(
+        self, browser: Browser, query: str = "", path: str = "/usage/live", **headers: str
+    ) -> None:
+        self._asked = browser._client.get(f"{browser.url}{path}{query}", headers=headers)
         self.answer: aiohttp.ClientResponse
 
     async def __aenter__(self) -> Self:
@@ -88,6 +90,28 @@ def test_who_comes_again_is_told_what_was_missed_and_no_more(tmp_path: Path) -> 
                 rows = await watching.event()
                 assert format_id(missed) in rows
                 assert format_id(old) not in rows
+
+    in_console(tmp_path, test)
+
+
+def test_an_operator_watches_all_wallets_until_they_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_live, "AGAIN_SECONDS", 0.05)
+
+    async def test(world: World) -> None:
+        await world.signed_in("ann@example.com", wallet="ann")
+        operator = await world.signed_in("op@example.com", role="operator", wallet="ops")
+        calls = Calls(world)
+        key = await calls.key("ann")
+        async with Listener(operator, path="/operator/calls/live") as watching:
+            call = await calls.made(1, key)
+            rows = await watching.event()
+            assert (format_id(call) in rows, 'data-label="Wallet"' in rows) == (True, True)
+            demote = "UPDATE person SET role = 'user'"
+            await world.office.keeper.note(lambda c: c.execute(demote))
+            async with asyncio.timeout(10):
+                await watching.answer.content.read()
 
     in_console(tmp_path, test)
 

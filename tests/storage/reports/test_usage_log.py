@@ -23,6 +23,7 @@ from proxy.storage.reports.usage_log import (
     open_calls,
     page,
     sums,
+    wallet_named,
 )
 from proxy.storage.sqlite import Durability, open_writer
 from tests.storage.world import NOW, closing, keeper, opening, seed
@@ -129,6 +130,9 @@ def test_only_the_wallets_calls_are_shown_and_the_operator_sees_all(tmp_path: Pa
         assert (await sums(reader, Wanted(wallet=2))).total.calls == 1
         assert (await choices(reader, 2)).keys == [KeyName(2, "key 2"), KeyName(3, "key 3")]
         assert (await choices(reader, 2)).models == ["m"]
+        assert await choices(reader, None) == ([], ["m"], ["default"])
+        assert await wallet_named(reader, "bob") == 2
+        assert await wallet_named(reader, "nobody") is None
 
     reading(tmp_path, scene)
     connection.close()
