@@ -4,7 +4,7 @@ Rules: a page at a time by name; the people of a wallet and its keys are counted
 bound for one of them. Nano-USD. This module must not know a page.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from proxy.core.ids import first_id_at
 from proxy.core.ledger import AccountKind
@@ -97,6 +97,6 @@ async def spent(reader: Reader, user_id: int, now: float) -> Spent:
     return Spent(*rows[0])
 
 
-def _line(row: tuple[object, ...]) -> WalletLine:
+def _line(row: tuple[Any, ...]) -> WalletLine:
     number, name, plan, enabled, *rest = row
-    return WalletLine(number, name, plan, bool(enabled), *rest)  # type: ignore[arg-type]
+    return WalletLine(number, name, plan, bool(enabled), *rest)
