@@ -21,6 +21,7 @@ from proxy.app import (
     cli_examples,
     cli_keys,
     cli_models,
+    cli_people,
     cli_secrets,
     cli_storage,
     cli_tokens,
@@ -134,6 +135,9 @@ def serve(
         if not separator:
             raise click.UsageError(f"--set takes NAME=VALUE, not {text!r}")
         flags[name.strip()] = value.strip()
+    if demo and config is None:
+        # Who tries the relay out wants to see how somebody registers.
+        flags = {"registration": "open", "starting_credit": "1.00"} | flags
     options = serving.Options(
         config=config,
         flags=flags,
@@ -384,6 +388,7 @@ main.add_command(cli_storage.backup)
 main.add_command(cli_storage.restore)
 main.add_command(cli_models.models)
 main.add_command(cli_keys.key)
+main.add_command(cli_people.person)
 main.add_command(cli_tokens.token)
 main.add_command(cli_examples.examples)
 main.add_command(cli_storage.doctor)
