@@ -129,8 +129,12 @@ class Stage:
         self.do("wallet adjust", user=owner.wallet, amount="-0.5", reason="typing error")
         self.do("code redeem", user=owner.wallet, code=self.code("2"))
         self.do("code make", amount="25", count=3, batch="autumn", note="for the talk")
-        self.do("team invite", user=owner.wallet, email="new@example.com")
+        invited = self.do("team invite", user=owner.wallet, email="new@example.com")
         self.do("invitation add", email="other@example.com")
+        fresh = self.do(
+            "person register", email="fresh@example.com", password_hash=None, confirmed=False
+        )
+        link = self.do("person link", email="fresh@example.com")
         self.known |= {
             "key": str(made["id"]),
             "request_id": call["request_id"],
@@ -139,6 +143,9 @@ class Stage:
             "group": "default",
             "plan": "default",
             "user": owner.wallet,
+            "invitation": invited["link"].rpartition("=")[2],
+            "password_token": link["link"].rpartition("=")[2],
+            "verify_token": fresh["token"],
         }
 
 

@@ -43,6 +43,7 @@ TEXTS = {
     "change reason": "UPDATE wallet_change SET reason = ?",
     "change actor": "UPDATE wallet_change SET actor = ?",
     "invitation email": "UPDATE invitation SET email = lower(?)",
+    "token name": "UPDATE api_token SET name = ?",
     "code batch": "UPDATE redeem_code SET batch = ?",
     "code note": "UPDATE redeem_code SET note = ?",
 }
@@ -117,6 +118,7 @@ async def furnish(world: World) -> Place:
     await world.do("team invite", user="ann", email="new@example.com")
     await world.do("code make", amount="1", count=2)
     await world.do("wallet refund", call=format_id(served), reason="r", amount="0.000001")
+    await owner.post("/account/tokens", name="mine", scopes="*:read", expires="30d")
     await world.do("ledger flush")
     known = {
         "request_id": format_id(served),
@@ -124,7 +126,9 @@ async def furnish(world: World) -> Place:
         "user": "ann",
         "plan": "paygo",
         "group": "default",
-        "job": "none",
+        "invitation": "none",
+        "password_token": "none",
+        "verify_token": "none",
         "channel": "main",
         "model": "m",
     }
