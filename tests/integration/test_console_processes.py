@@ -5,13 +5,16 @@ import signal
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from proxy.app.console_site import NICENESS
 from proxy.app.sockets import bind
+from tests.integration.raw_client import RawClient, request_bytes
 from tests.integration.relay_process import RelayProcess, until_gone
+from tests.integration.signed_in import cookie_of
 
 MODES = pytest.mark.parametrize("workers", [1, 2])
 
@@ -92,6 +95,27 @@ def test_it_ends_with_its_parent_and_the_next_relay_has_its_address(
         until_gone([before])
         assert page(relay) == 200
         assert console_of(relay, 2) != before
+
+
+@pytest.mark.parametrize("end", [RelayProcess.terminate, RelayProcess.kill_main])
+@MODES
+def test_who_looks_on_keeps_no_relay_from_ending(
+    tmp_path: Path, workers: int, end: Callable[[RelayProcess], object]
+) -> None:
+    """A live log is a request without end: it ends with a drain, and with the relay's death."""
+    with relay_with_console(tmp_path, workers) as relay:
+        cookie = cookie_of(relay.data, "ann@example.com")
+        sent = request_bytes("/usage/live", method="GET", headers={"cookie": cookie})
+        with RawClient(relay.console_port) as browser:
+            browser.send(sent).read_until(b": hello\n\n")
+            children = relay.children()
+            end(relay)
+            for processes in children.values():
+                until_gone(processes)
+            browser.read_until(b"\0")
+            assert browser.ended is not None
+    said = [line for line in relay.log_lines() if line["level"] == "error"]
+    assert not said
 
 
 @MODES
