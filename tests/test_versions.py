@@ -20,9 +20,6 @@ LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock"
 FLOORS = {"aiohttp": "3.14.1", "pyjwt": "2.13.0"}
 """FAULTS.md, security baseline; PyJWT binds from the day something imports it."""
 
-AHEAD = {"stripe"}
-"""Declared a moment before the console that imports them; nothing else may be in here."""
-
 PIN = re.compile(
     r"^([a-zA-Z0-9_.-]+)==([^ ;\\]+)([^\\\n]*)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$"
 )
@@ -88,7 +85,7 @@ def test_every_declared_package_is_imported_somewhere() -> None:
     for module, distributions in packages_distributions().items():
         for name in distributions:
             provided.setdefault(canonicalize_name(name), set()).add(module)
-    wanted = {canonicalize_name(Requirement(line).name) for line in declared} - AHEAD
+    wanted = {canonicalize_name(Requirement(line).name) for line in declared}
     unused = sorted(name for name in wanted if not provided.get(name, {name}) & imported)
     assert not unused, f"declared but never imported: {unused}"
 
