@@ -21,6 +21,7 @@ from proxy.app import (
     cli_examples,
     cli_keys,
     cli_models,
+    cli_money,
     cli_people,
     cli_secrets,
     cli_storage,
@@ -189,30 +190,6 @@ def user_add(target: Target, name: str, plan: str | None, credit: str | None) ->
 def user_list(target: Target) -> None:
     """List users with their balances."""
     target.show(target.do("user list", {}))
-
-
-@main.group()
-def wallet() -> None:
-    """Prepaid money of users."""
-
-
-@wallet.command("credit")
-@targeted
-@click.argument("user")
-@click.argument("amount", metavar="USD")
-@click.option("--reason", default="top-up by the operator", show_default=True)
-@click.option("--reference", help="Repeating a reference credits nothing twice.")
-def wallet_credit(target: Target, **options: Any) -> None:
-    """Top a wallet up."""
-    target.show(target.do("wallet credit", options))
-
-
-@wallet.command("show")
-@targeted
-@click.argument("user")
-def wallet_show(target: Target, user: str) -> None:
-    """Show a wallet's balance and sums."""
-    target.show(target.do("wallet show", {"user": user}))
 
 
 @main.command("selftest")
@@ -389,6 +366,10 @@ main.add_command(cli_storage.restore)
 main.add_command(cli_models.models)
 main.add_command(cli_keys.key)
 main.add_command(cli_people.person)
+main.add_command(cli_money.wallet)
+main.add_command(cli_money.code)
+main.add_command(cli_money.plan)
+main.add_command(cli_money.payment)
 main.add_command(cli_tokens.token)
 main.add_command(cli_examples.examples)
 main.add_command(cli_storage.doctor)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.edge.console import pages_cards
+from proxy.edge.console.keeper_line import KeeperGoneError
 from proxy.storage.verify import verify
 from tests.edge.console.consoles import Browser, Page, World, console
 from tests.edge.console.stripe_stand_in import StandIn, header, stand_in
@@ -168,7 +169,7 @@ def test_while_the_keeper_is_away_stripe_is_told_to_come_again(tmp_path: Path) -
 
         class Gone:
             async def do(self, *_: object) -> object:
-                raise pages_cards.KeeperGoneError("gone", "again", perhaps_done=True)
+                raise KeeperGoneError("gone", "again", perhaps_done=True)
 
         world.surroundings.keeper = Gone()
         away = await send(world, body)
@@ -258,3 +259,8 @@ def test_the_page_to_pay_on_is_a_link_and_no_redirect(tmp_path: Path) -> None:
         assert "form-action 'self'" in page.headers["content-security-policy"]
 
     with_stripe(tmp_path, test)
+
+
+def test_only_stripe_comes_without_a_session() -> None:
+    foreign = [route.path for route in pages_cards.ROUTES if route.foreign]
+    assert foreign == ["/webhooks/stripe"]
