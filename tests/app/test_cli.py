@@ -263,3 +263,23 @@ def test_selftest_says_what_failed_and_ends_with_status_one() -> None:
     found = CliRunner().invoke(main, [*nobody, "--json"])
     assert found.exit_code == 1
     assert [line["outcome"] for line in orjson.loads(found.output)] == ["failure"]
+
+
+def test_the_demo_is_open_to_anybody_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from proxy.app import serve
+
+    seen: list[serve.Options] = []
+
+    def run(options: serve.Options) -> int:
+        seen.append(options)
+        return 0
+
+    monkeypatch.setattr(serve, "run", run)
+    config = tmp_path / "settings.toml"
+    config.touch()
+    for more in (("--demo",), ("--demo", "--set", "registration=closed"), ()):
+        sluice(tmp_path, "serve", *more)
+    sluice(tmp_path, "serve", "--demo", "--config", str(config))
+    assert [options.flags.get("registration") for options in seen] == ["open", "closed", None, None]
