@@ -69,7 +69,7 @@ def edit(
     document = export_catalog(connection, master)
     for each in edits:
         entries: list[Table] = document[each.kind]
-        places = {entry["name"]: at for at, entry in enumerate(entries)}
+        places = {entry.get("name"): at for at, entry in enumerate(entries)}
         at = places.get(each.name)
         changed = each.table(None if at is None else dict(entries[at]))
         if at is not None:

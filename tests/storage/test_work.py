@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.storage.ports import KeeperUnavailableError
-from proxy.storage.work import Work
+from proxy.storage.work import FAULTS, ChangeFaultError, Work
 
 SECONDS_MAX = 10.0
 
@@ -163,5 +163,37 @@ def test_it_needs_nobody_to_act_on_its_result(tmp_path: Path, database: sqlite3.
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         await done(Work(insert(2, 3), None, future), database)
         assert (await future, stored(tmp_path)) == (2, [1, 2, 3])
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda _: dict[str, int]()["name"],
+        lambda c: c.execute("INSERT INTO t VALUES (?)", (1 << 64,)),
+        lambda c: c.execute("INSERT INTO t VALUES (?)", ({},)),
+        lambda c: c.execute("INSERT INTO t VALUES (?)", (1, 2)),
+        lambda _: None + 1,  # type: ignore[operator] # the fault
+    ],
+)
+def test_a_fault_of_the_function_is_undone_and_stops_nobody_else(
+    tmp_path: Path, database: sqlite3.Connection, fault: Callable[[sqlite3.Connection], object]
+) -> None:
+    def function(connection: sqlite3.Connection) -> object:
+        insert(7)(connection)
+        return fault(connection)
+
+    async def main() -> None:
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        await done(Work(function, None, future), database)
+        with pytest.raises(ChangeFaultError) as told:
+            await future
+        assert isinstance(told.value.__cause__, FAULTS)
+        assert stored(tmp_path) == [1]
+        assert not database.in_transaction
+        after: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        await done(Work(insert(2), None, after), database)
+        assert await after == 1
 
     run(main)

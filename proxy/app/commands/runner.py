@@ -38,9 +38,11 @@ from proxy.core.actions.action import LOCAL, Action, Actor, Arguments, OfSelf, R
 from proxy.core.actions.scopes import permits, scope_of
 from proxy.core.actions.table import ACTIONS
 from proxy.core.actions.unfit import UnfitError
+from proxy.edge import log
 from proxy.storage import audit
 from proxy.storage.people import OWNER, membership
 from proxy.storage.ports import KeeperUnavailableError
+from proxy.storage.work import ChangeFaultError
 
 HANDLERS: Final[Mapping[str, Handler]] = {
     name: handler
@@ -89,11 +91,23 @@ async def run(
     except ValueError as error:
         raise CommandError(*split_remedy(str(error))) from None
     except OverflowError:  # of a number that no column holds
-        raise CommandError(f"{command}: a number is too large", "name a smaller one") from None
+        raise _too_large(command) from None
+    except ChangeFaultError as fault:
+        if isinstance(fault.__cause__, OverflowError):
+            raise _too_large(command) from None
+        log.get().error("an action failed", action=command, reason=str(fault), exc_info=fault)
+        raise CommandError(
+            f"{command} met a fault of the relay, and nothing was changed",
+            "tell whoever runs it; its log says more",
+        ) from None
     except KeeperUnavailableError as error:
         raise CommandError(
             f"the ledger is not available: {error}", "try again", unavailable=True
         ) from None
+
+
+def _too_large(command: str) -> CommandError:
+    return CommandError(f"{command}: a number is too large", "name a smaller one")
 
 
 async def _permit(office: Office, action: Action, given: Arguments, actor: Actor) -> Actor:
@@ -120,7 +134,9 @@ async def _audited(office: Office, action: Action, given: Arguments, actor: Acto
     number = await keeper.note(lambda c: audit.begin(c, entry))
     try:
         result = await HANDLERS[action.name](office, actor, given)
-    except (CommandError, ValueError, OverflowError, KeeperUnavailableError) as error:
+    except (
+        CommandError, ValueError, OverflowError, ChangeFaultError, KeeperUnavailableError,
+    ) as error:  # fmt: skip
         reason = str(error)
         await keeper.note(lambda c: audit.end(c, number, audit.Outcome.REFUSED, reason))
         raise

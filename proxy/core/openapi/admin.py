@@ -9,7 +9,7 @@ Source: the OpenAPI Specification 3.1.1.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import orjson
@@ -17,6 +17,7 @@ import orjson
 from proxy.core.actions.action import Action
 from proxy.core.actions.scopes import scope_of
 from proxy.core.actions.table import ACTIONS, DOMAIN_OF
+from proxy.core.openapi.schemas import Json
 
 PREFIX: Final = "/api/v1/actions/"
 JSON: Final = "application/json"
@@ -35,7 +36,7 @@ _REFUSALS: Final[Mapping[int, str]] = {
     429: "`too_many_requests`: wait as `Retry-After` says.",
     503: "`unavailable`: the relay does not take it now; it may have happened.",
 }
-_ERROR: Final[Mapping[str, Any]] = {
+_ERROR: Final[Mapping[str, Json]] = {
     "type": "object",
     "required": ["error"],
     "properties": {
@@ -55,7 +56,7 @@ _ERROR: Final[Mapping[str, Any]] = {
         }
     },
 }
-_RESULT: Final[Mapping[str, Any]] = {
+_RESULT: Final[Mapping[str, Json]] = {
     "type": "object",
     "required": ["result"],
     "properties": {
@@ -102,7 +103,7 @@ def document(version: str) -> bytes:
     return orjson.dumps(whole)
 
 
-def _anything(_kind: type) -> dict[str, Any]:
+def _anything(_kind: type) -> dict[str, Json]:
     """The schema of an argument that may be any JSON, such as a part of a catalog."""
     return {"description": "Any JSON."}
 
@@ -111,8 +112,8 @@ def _domains() -> list[str]:
     return [DOMAIN_OF[action.name] for action in ACTIONS_BY_PATH.values()]
 
 
-def _methods(path: str, action: Action) -> dict[str, Any]:
-    says: dict[str, Any] = {
+def _methods(path: str, action: Action) -> dict[str, Json]:
+    says: dict[str, Json] = {
         "summary": action.summary,
         "description": f"Role {action.role.value}, scope `{scope_of(action)}`.",
         "tags": [DOMAIN_OF[action.name]],
@@ -127,10 +128,13 @@ def _methods(path: str, action: Action) -> dict[str, Any]:
         },
     }
     schema = {"$ref": f"#/components/schemas/{action.arguments.__name__}"}
-    body = {"required": _needs(action), "content": {JSON: {"schema": schema}}}
-    found = {"post": {**says, "operationId": path, "requestBody": body}}
+    body: Json = {"required": _needs(action), "content": {JSON: {"schema": schema}}}
+    found: dict[str, Json] = {"post": {**says, "operationId": path, "requestBody": body}}
     if not action.audited:
-        query = {"operationId": f"{path}-by-query", "parameters": _parameters(action)}
+        query: dict[str, Json] = {
+            "operationId": f"{path}-by-query",
+            "parameters": _parameters(action),
+        }
         found["get"] = {**says, **query}
     return found
 
@@ -139,9 +143,9 @@ def _needs(action: Action) -> bool:
     return any(field.required for field in msgspec.structs.fields(action.arguments))
 
 
-def _parameters(action: Action) -> list[dict[str, Any]]:
+def _parameters(action: Action) -> list[Json]:
     """The arguments of an action that only looks, as a query."""
-    found = []
+    found: list[Json] = []
     for field in msgspec.structs.fields(action.arguments):
         schema = msgspec.json.schema(field.type, schema_hook=_anything)
         # A query has no null: what may be left out is left out.

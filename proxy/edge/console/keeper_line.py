@@ -34,6 +34,7 @@ READ_BYTES = 65_536
 BUSY = "the relay has too much to do"
 GONE = "the relay does not take commands now"
 LOST = "the relay's answer was lost, so this may have happened or not"
+UNSENDABLE = "a number is too large, or a text is not Unicode"
 TRY_AGAIN = "try again in a moment"
 LOOK_FIRST = "look whether it has happened before you repeat it"
 
@@ -81,7 +82,10 @@ class KeeperLine:
         request: dict[str, object] = {"command": command, "arguments": arguments}
         if actor is not None:
             request["actor"] = msgspec.to_builtins(actor)
-        line = orjson.dumps(request) + b"\n"
+        try:
+            line = orjson.dumps(request) + b"\n"
+        except orjson.JSONEncodeError:  # of a number that is no 64-bit one, or of broken text
+            raise Refused(UNSENDABLE, "correct them") from None
         if len(line) > LINE_BYTES_MAX:
             raise Refused("this is more than 16 MB", "send it in parts")
         try:
