@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 from proxy.edge.console import pages_front, visit
@@ -56,3 +57,14 @@ def test_the_first_page_tells_prices_and_how_to_join_as_far_as_is_meant(tmp_path
     in_console(tmp_path / "open", tells, Options(registration="open"))
     closed = Options(registration="closed", public_marketplace=False)
     in_console(tmp_path / "closed", tells_nothing, closed)
+
+
+def test_where_the_menus_lead_there_is_a_page(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        boss = await world.signed_in("boss@example.com", "admin", wallet="boss")
+        page = await boss.get("/")
+        assert "/operator/channels" in page.text
+        for address in sorted(set(re.findall(r'<a [^>]*href="(/[^"]*)"', page.text))):
+            assert (await boss.get(address)).status == 200, address
+
+    in_console(tmp_path, test)
