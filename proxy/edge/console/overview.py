@@ -30,7 +30,7 @@ async def overview(seen: Visit) -> web.StreamResponse:
     mine = None if wallet.role == "owner" else person.id
     wanted = Wanted(wallet=wallet.id, person=mine, since=float((today - DAYS + 1) * _DAY))
     reader = await seen.reader()
-    sums = await usage_log.sums(reader, wanted)
+    sums = await seen.surroundings.day_sums.sums(reader, wanted, seen.now)
     calls = await usage_log.page(reader, Wanted(wallet=wallet.id, person=mine), rows_max=ROWS)
     choices = await usage_log.choices(reader, wallet.id, mine)
     return seen.render(

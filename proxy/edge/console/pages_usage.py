@@ -65,7 +65,9 @@ async def _log(seen: Visit, question: Asked, *, summed: bool, of_all: bool) -> w
     page = await usage_log.page(reader, wanted, before=question.before, rows_max=ROWS)
     running = [] if question.before else await usage_log.open_calls(reader, wanted)
     period = over_period(wanted, seen.now)
-    sums = await usage_log.sums(reader, period) if summed and not question.before else None
+    sums = None
+    if summed and not question.before:
+        sums = await seen.surroundings.day_sums.sums(reader, period, seen.now)
     choices = await usage_log.choices(reader, wanted.wallet, wanted.person)
     names = {key.id: key.name for key in choices.keys}
     return seen.render(

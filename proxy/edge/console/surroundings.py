@@ -22,6 +22,7 @@ from proxy.edge.console.render import Renderer
 from proxy.edge.console.selftests import Selftest, Selftests
 from proxy.edge.exposition import Picture
 from proxy.storage.reader import Reader
+from proxy.storage.reports.day_sums import DaySums
 from proxy.storage.reports.market import Market
 
 
@@ -93,6 +94,7 @@ class Surroundings:
     accounts: Accounts = field(default_factory=Accounts)
     reconciliations: Reconciliations = field(default_factory=Reconciliations)
     market: Market = field(init=False)
+    day_sums: DaySums = field(default_factory=DaySums)
     streams: Counter[int] = field(default_factory=Counter)
     """Live logs that are open, by person."""
     exports: int = 0

@@ -323,11 +323,11 @@ async def _floor(reader: Reader, wanted: Wanted, lowest: int, above: int) -> int
     return int(rows[0][0]) if rows else lowest
 
 
-def _where(
-    wanted: Wanted, floor: int, above: int, table: str = "call"
-) -> tuple[str, tuple[Any, ...]]:
-    terms, values = [f"{table}.id >= ?", f"{table}.id < ?"], [floor, above]
-    cells: list[Any] = list(values)
+def narrowed(wanted: Wanted, table: str = "") -> tuple[str, tuple[Any, ...]]:
+    """What picks calls beside their time: terms that go on with AND, and their values."""
+    of = f"{table}." if table else ""
+    terms: list[str] = [""]
+    cells: list[Any] = []
     for column, value in (
         ("user_id", wanted.wallet),
         ("key_id", wanted.key),
@@ -336,14 +336,21 @@ def _where(
         ("verdict", wanted.verdict),
     ):
         if value is not None:
-            terms.append(f"{table}.{column} = ?")
+            terms.append(f"{of}{column} = ?")
             cells.append(value)
     if wanted.failed:
-        terms.append(f"{table}.verdict <> 'complete'")
+        terms.append(f"{of}verdict <> 'complete'")
     if wanted.person is not None:
-        terms.append(f"{table}.key_id IN (SELECT id FROM key WHERE person_id = ?)")  # noqa: S608 - constants
+        terms.append(f"{of}key_id IN (SELECT id FROM key WHERE person_id = ?)")  # noqa: S608 - constants
         cells.append(wanted.person)
     return " AND ".join(terms), tuple(cells)
+
+
+def _where(
+    wanted: Wanted, floor: int, above: int, table: str = "call"
+) -> tuple[str, tuple[Any, ...]]:
+    picked, values = narrowed(wanted, table)
+    return f"{table}.id >= ? AND {table}.id < ?{picked}", (floor, above, *values)
 
 
 def _select_calls(where: str) -> str:
@@ -357,25 +364,12 @@ def _select_calls(where: str) -> str:
 async def _rolled_up(reader: Reader, wanted: Wanted) -> list[tuple[Any, ...]]:
     first = 0 if wanted.since is None else int(wanted.since // _DAY_SECONDS)
     last = _ID_MAX if wanted.until is None else int(-(-wanted.until // _DAY_SECONDS)) - 1
-    terms, values = ["day BETWEEN ? AND ?"], [first, last]
-    cells: list[Any] = list(values)
-    for column, value in (
-        ("user_id", wanted.wallet),
-        ("key_id", wanted.key),
-        ("model", wanted.model),
-        ("group_name", wanted.group),
-    ):
-        if value is not None:
-            terms.append(f"{column} = ?")
-            cells.append(value)
-    if wanted.person is not None:
-        terms.append("key_id IN (SELECT id FROM key WHERE person_id = ?)")
-        cells.append(wanted.person)
+    picked, values = narrowed(wanted)
     return await reader.rows(
         "SELECT day, model, key_id, sum(ended), sum(errors), sum(charge), "  # noqa: S608 - constants
-        f"sum({PROMPT_TOTAL}), sum({COMPLETION_TOTAL}) FROM rollup WHERE {' AND '.join(terms)} "
-        "GROUP BY day, model, key_id",
-        tuple(cells),
+        f"sum({PROMPT_TOTAL}), sum({COMPLETION_TOTAL}) FROM rollup WHERE day BETWEEN ? AND ?"
+        f"{picked} GROUP BY day, model, key_id",
+        (first, last, *values),
     )
 
 

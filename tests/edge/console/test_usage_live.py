@@ -157,7 +157,7 @@ def test_streams_are_bounded_and_those_that_left_do_not_count(
             assert (await ann.get("/usage/live")).status == 204
         async with asyncio.timeout(10):
             while world.surroundings.streams[1]:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
         async with Listener(ann) as again:
             assert again.answer.status == 200
         lone = await world.signed_in("lone@example.com")

@@ -10,9 +10,9 @@ def test_only_keys_that_can_call_now_are_offered(tmp_path: Path) -> None:
     connection = ledger(tmp_path)
     connection.execute(
         "INSERT INTO key (user_id, digest, name, group_name, prefix, last4, expires_at, models, "
-        "created_at, enabled, removed_at) VALUES (2, 'a', 'old', 'default', 'sk', 'x', ?, NULL, 0, "
-        "1, NULL), (2, 'b', 'off', 'default', 'sk', 'x', NULL, NULL, 0, 0, NULL), (2, 'c', 'gone', "
-        "'default', 'sk', 'x', NULL, NULL, 0, 1, 5), (2, 'd', 'narrow', 'double', 'sk', 'x', ?, "
+        "created_at, enabled, removed_at) VALUES (2, x'0a', 'old', 'default', 'sk', 'x', ?, NULL, 0, "
+        "1, NULL), (2, x'0b', 'off', 'default', 'sk', 'x', NULL, NULL, 0, 0, NULL), (2, x'0c', 'gone', "
+        "'default', 'sk', 'x', NULL, NULL, 0, 1, 5), (2, x'0d', 'narrow', 'double', 'sk', 'x', ?, "
         "'[\"m\"]', 0, 1, NULL)",
         (NOW - 1, NOW + 1),
     )
