@@ -3,7 +3,7 @@
 Rules: a day's detail and what left it are read by one statement, so that a call that moves from the
 one to the other is counted once; a day is over when the one after it is, since a call counts where
 it began and may end later. How many rows one question looks at is bounded: what was too much is
-said, and as each day is kept, asking again goes further back. This module must not know who may ask.
+said, and as each day is kept, asking again goes further back. This module must not know who asks.
 """
 
 from collections import OrderedDict
