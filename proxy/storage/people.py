@@ -122,7 +122,7 @@ def add_person(
 ) -> tuple[Person, Wallet]:
     """Add a person with a wallet of their own, named by the address. Raises ValueError."""
     if find_person(connection, email) is not None:
-        raise ValueError(f"there is a person {email!r} already")
+        raise ValueError("this address has an account already")
     cursor = connection.execute(
         "INSERT INTO person (email, password_hash, role, language, verified_at, created_at) "
         "VALUES (?, ?, ?, ?, ?, ?)",

@@ -31,6 +31,8 @@ def add_team(connection: sqlite3.Connection, name: str, person_id: int, now: flo
     if "@" in name:
         # Such a name is the wallet of whoever registers with that address.
         raise ValueError("a team's name has no @ in it")
+    if connection.execute("SELECT 1 FROM user WHERE name = ?", (name,)).fetchone() is not None:
+        raise ValueError("this name is taken already")
     row = connection.execute(
         "SELECT plan FROM person JOIN user ON user.id = wallet_id WHERE person.id = ?",
         (person_id,),

@@ -43,7 +43,7 @@ def test_a_person_has_a_wallet_of_their_own_and_the_others_after_it(
     assert names == [("bob@example.com", OWNER), ("ann@example.com", MEMBER)]
     assert not add_member(connection, 2, 3, OWNER, NOW)
     assert membership(connection, 2, "ann@example.com") == MEMBER
-    with pytest.raises(ValueError, match="already"):
+    with pytest.raises(ValueError, match="an account already"):
         add_person(connection, "ann@example.com", None, "free", NOW)
 
 

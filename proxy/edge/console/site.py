@@ -148,4 +148,4 @@ async def _admitted(route: Route, visit: Visit) -> web.StreamResponse:
     try:
         return await route.handler(visit)
     except Refused as refused:
-        return visit.problem(422, refused.message, refused.remedy)
+        return visit.problem(422, visit.texts(refused.message), visit.texts(refused.remedy))

@@ -1,3 +1,4 @@
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def test_the_first_administrator_gets_a_link_that_is_good_once(tmp_path: Path) -
         assert (await person(office, ANN)).password_hash == "hash"
         with pytest.raises(CommandError, match="not good any more"):
             await do("password reset", token=token_of(made["link"]), password_hash="other")
-        with pytest.raises(CommandError, match="there is a person"):
+        with pytest.raises(CommandError, match="an account already"):
             await do("person add", email=ANN)
         with pytest.raises(CommandError, match="not an e-mail"):
             await do("person add", email="ann")
@@ -344,3 +345,35 @@ def test_no_hash_and_no_link_is_in_the_audit_log(tmp_path: Path) -> None:
 
 def test_every_action_of_the_domain_has_its_handler() -> None:
     assert people.HANDLERS.keys() == {action.name for action in actions.ACTIONS}
+
+
+def test_a_hundred_at_once_register_one_person_and_use_a_link_once(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        made = await asyncio.gather(*(register(do) for _ in range(50)))
+        assert [one["person"] for one in made].count(1) == 1
+        assert [one["person"] for one in made].count(None) == 49
+        assert await balance(do, ANN) == "1.50"
+        token = token_of((await do("person link", email=ANN))["link"])
+
+        async def reset(number: int) -> bool:
+            try:
+                await do("password reset", token=token, password_hash=f"hash {number}")
+            except CommandError:
+                return False
+            return True
+
+        done = await asyncio.gather(*(reset(number) for number in range(50)))
+        assert done.count(True) == 1
+        assert (await person(office, ANN)).password_hash == f"hash {done.index(True)}"
+        invitation = token_of((await do("invitation add"))["link"])
+
+        async def join(number: int) -> bool:
+            try:
+                await register(do, f"{number}@example.com", invitation=invitation)
+            except CommandError:
+                return False
+            return True
+
+        assert (await asyncio.gather(*(join(number) for number in range(50)))).count(True) == 1
+
+    in_office(tmp_path, test)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from proxy.edge.console import pages_account, sessions, visit
 from proxy.storage.sign_ins import IDLE_SECONDS
-from tests.edge.console.people import ANN, BOB, Place, in_place
+from tests.edge.console.people import ANN, BOB, PASSWORD, Place, in_place, note_session
 
 
 def test_the_sessions_of_an_account_are_ended_one_by_one_and_at_once(tmp_path: Path) -> None:
@@ -84,5 +84,23 @@ def test_a_session_that_is_used_lives_on(tmp_path: Path) -> None:
         assert ANN in (await browser.get("/")).text
         assert await until() > first + 86_400
         assert IDLE_SECONDS > 7 * 86_400
+
+    in_place(tmp_path, test)
+
+
+def test_what_a_browser_calls_itself_is_shown_and_does_nothing(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        await place.registered()
+        browser = place.world.stranger()
+        await browser.get("/login")
+        form = {"email": ANN, "password": PASSWORD, "csrf": browser.token}
+        evil = "<script>alert(1)</script>" + "x" * 300
+        headers = {"origin": browser.url, "user-agent": evil}
+        page = await browser.ask("POST", "/login", form, headers, follow=False)
+        assert page.status == 303
+        note_session(browser)
+        page = await browser.get("/account")
+        assert "&lt;script&gt;alert(1)" in page.text
+        assert "<script>alert" not in page.text
 
     in_place(tmp_path, test)
