@@ -56,6 +56,7 @@ QUERIES: Mapping[str, str] = {
     "/operator/models/price": "?name={model}",
     "/operator/models/import": "?provider=openai&models=gpt-4o*",
     "/operator/plans/edit": "?name={plan}",
+    "/operator/users/show": "?name={user}",
 }
 """What a page must be asked with to show something, beside the parameters of its path."""
 NAMED: Mapping[str, str] = {

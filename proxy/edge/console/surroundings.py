@@ -67,6 +67,8 @@ class Options(PaymentOptions):
     public_url: str = "http://127.0.0.1:8080"
     console_url: str = "http://127.0.0.1:8082"
     public_marketplace: bool = True
+    catalog_file: str = ""
+    """Where the catalog comes from, if from a file: then pages only show it."""
 
     @property
     def secure(self) -> bool:

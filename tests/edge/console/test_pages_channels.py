@@ -7,6 +7,7 @@ import pytest
 
 from proxy.app.demo import start_demo
 from proxy.edge.console.pages_channels import LIST, ROUTES
+from proxy.edge.console.surroundings import Options
 from tests.edge.console.consoles import Browser, World, in_console
 from tests.edge.console.test_pages_operator import picture
 
@@ -173,6 +174,11 @@ def test_a_catalog_from_a_file_is_only_shown(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         browser = await operator(world)
         object.__setattr__(world.office, "catalog_file", "/etc/catalog.toml")
+        for path in (LIST, "/operator/groups", "/operator/models"):
+            text = (await browser.get(path)).text
+            assert "The catalog comes from the file /etc/catalog.toml" in text
+            assert f"{path}/new" not in text
+            assert f"{path}/edit" not in text
         page = await browser.get(f"{LIST}/show?name=main")
         assert "The catalog comes from the file /etc/catalog.toml" in page.text
         assert "/edit?" not in page.text
@@ -180,4 +186,4 @@ def test_a_catalog_from_a_file_is_only_shown(tmp_path: Path) -> None:
         page = await browser.post(f"{LIST}/switch", name="main", enabled="")
         assert (page.status, "edit that file, then reload" in page.text) == (422, True)
 
-    in_console(tmp_path, test)
+    in_console(tmp_path, test, Options(catalog_file="/etc/catalog.toml"))
