@@ -19,6 +19,7 @@ from proxy.app.settings import Settings
 from proxy.edge import log
 from proxy.edge.console import stripe_line
 from proxy.edge.console.keeper_line import KeeperLine
+from proxy.edge.console.notice_watch import NoticeWatch
 from proxy.edge.console.site import Site
 from proxy.edge.console.surroundings import Options, Surroundings
 from proxy.edge.exposition import Picture
@@ -64,11 +65,13 @@ class ConsoleSite:
             price_lists=PublishedPrices(),
         )
         self._site = Site(self._surroundings)
+        self._notices = NoticeWatch(self._surroundings)
 
     async def start(self, listeners: Sequence[socket.socket]) -> None:
         """Accept on duplicates of `listeners`. Raises OSError."""
         for listener in listeners:
             await self._site.start_on(listener)
+        self._notices.start()
 
     def reload(self, settings: Settings) -> None:
         """Put the reloadable settings in force for requests that come from now on."""
@@ -76,5 +79,6 @@ class ConsoleSite:
 
     async def stop(self) -> None:
         """Stop accepting and end what is open; safe to call twice."""
+        await self._notices.stop()
         await self._site.stop()
         await self._line.close()

@@ -28,8 +28,8 @@ _WATCHED = (
     "SELECT threshold.user_id, balance, threshold.amount FROM wallet_threshold AS threshold "
     "JOIN account ON account.id = (threshold.user_id << 3 | 1) "
 )
-_LOW = f"{_WATCHED} WHERE balance < threshold.amount AND NOT {_STANDS} LIMIT 1000"
-_ENOUGH = f"{_WATCHED} WHERE balance >= threshold.amount AND {_STANDS} LIMIT 1000"
+LOW = f"{_WATCHED} WHERE balance < threshold.amount AND NOT {_STANDS} LIMIT 1000"
+ENOUGH = f"{_WATCHED} WHERE balance >= threshold.amount AND {_STANDS} LIMIT 1000"
 
 
 def set_threshold(connection: sqlite3.Connection, user_id: int, amount: int) -> None:
@@ -76,10 +76,10 @@ def mark_mailed(connection: sqlite3.Connection, notice_id: int, now: float) -> b
 
 def watch_balances(connection: sqlite3.Connection, now: float) -> int:
     """Raise and end notices of low balance by what wallets have now; returns how many changed."""
-    low = [Crossing(*row) for row in connection.execute(_LOW)]
+    low = [Crossing(*row) for row in connection.execute(LOW)]
     for wallet in low:
         raise_notice(connection, wallet.user_id, NoticeKind.LOW_BALANCE, str(wallet.balance), now)
-    enough = [Crossing(*row) for row in connection.execute(_ENOUGH)]
+    enough = [Crossing(*row) for row in connection.execute(ENOUGH)]
     for wallet in enough:
         end(connection, wallet.user_id, NoticeKind.LOW_BALANCE, now)
     return len(low) + len(enough)

@@ -6,6 +6,7 @@ that a request named. This module must not know how a mail is sent.
 
 from proxy.edge.console.languages import Translator
 from proxy.edge.console.mail import Letter
+from proxy.edge.console.render import usd
 
 SIGNED = "\n\n-- \n"
 
@@ -64,3 +65,30 @@ def invitation(_: Translator, to: str, console: str, path: str, team: str | None
             link=link,
         )
     return Letter(to, _("You are invited"), text + SIGNED + console)
+
+
+def low_balance(
+    _: Translator, to: str, console: str, wallet: str, balance: int, threshold: int
+) -> Letter:
+    """A wallet has less left than its people want to know of."""
+    text = _(
+        "The wallet {wallet} has {balance} left, less than the {threshold} you wanted to be told "
+        "of. When nothing is left, calls are refused.\n\nTop up: {link}",
+        wallet=wallet,
+        balance=usd(balance),
+        threshold=usd(threshold),
+        link=f"{console}/wallet",
+    )
+    return Letter(to, _("Your balance is low"), text + SIGNED + console)
+
+
+def plan_ended(_: Translator, to: str, console: str, wallet: str, plan: str) -> Letter:
+    """A wallet could not pay for its plan."""
+    text = _(
+        "The balance of the wallet {wallet} did not cover the next month of the plan {plan}, so it "
+        "is on another one now.\n\nTop up and choose it again: {link}",
+        wallet=wallet,
+        plan=plan,
+        link=f"{console}/wallet#plan",
+    )
+    return Letter(to, _("Your plan has ended"), text + SIGNED + console)

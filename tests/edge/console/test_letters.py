@@ -17,6 +17,8 @@ def test_every_letter_leads_to_the_console_in_its_readers_language(language: str
         letters.set_password(texts, TO, CONSOLE, "canary"),
         letters.password_changed(texts, TO, CONSOLE),
         letters.invitation(texts, TO, CONSOLE, "/invitation?token=canary", None),
+        letters.low_balance(texts, TO, CONSOLE, "w", 5 * 10**9, 7 * 10**9),
+        letters.plan_ended(texts, TO, CONSOLE, "w", "pro"),
         letters.invitation(texts, TO, CONSOLE, "/invitation?token=canary", "<b>{x}"),
     ]
     for letter in made:
