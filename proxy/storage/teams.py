@@ -12,6 +12,8 @@ from proxy.storage.accounts import add_user, touch_catalog
 from proxy.storage.people import OWNER, Wallet, add_member
 
 MEMBERS_MAX: Final = 200
+NAME_CHARS_MAX: Final = 60
+NOT_IN_NAMES: Final = frozenset("@/\\:")
 WALLETS_MAX: Final = 20
 """Wallets one person may belong to."""
 
@@ -28,9 +30,10 @@ class Member(NamedTuple):
 
 def add_team(connection: sqlite3.Connection, name: str, person_id: int, now: float) -> Wallet:
     """Add a wallet that this person owns, on the plan of their own one. Raises ValueError."""
-    if "@" in name:
-        # Such a name is the wallet of whoever registers with that address.
-        raise ValueError("a team's name has no @ in it")
+    if len(name) > NAME_CHARS_MAX or NOT_IN_NAMES & {*name}:
+        # With an @ it is the wallet of whoever registers with that address; with the others it
+        # could be a link in a mail that we send to whom its owner invites.
+        raise ValueError("a team's name has at most 60 characters, and none of @ / : among them")
     if connection.execute("SELECT 1 FROM user WHERE name = ?", (name,)).fetchone() is not None:
         raise ValueError("this name is taken already")
     row = connection.execute(

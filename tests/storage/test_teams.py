@@ -29,7 +29,14 @@ def test_a_team_has_its_makers_plan_and_its_maker_as_owner(
     plan = connection.execute("SELECT plan FROM user WHERE id = ?", (team.id,)).fetchone()
     assert plan == ("small",)
     assert membership(connection, 1, "Research") == OWNER
-    for name, why in (("Research", "already"), ("x@y.z", "no @"), (" x", "spaces"), ("", "1 to")):
+    for name, why in (
+        ("Research", "already"),
+        ("x@y.z", "none of @"),
+        ("evil.example/x", "none of @"),
+        ("x" * 61, "at most 60"),
+        (" x", "spaces"),
+        ("", "1 to"),
+    ):
         with pytest.raises(ValueError, match=why):
             teams.add_team(connection, name, 1, NOW)
     connection.execute("UPDATE person SET wallet_id = NULL WHERE id = 2")

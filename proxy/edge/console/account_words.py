@@ -11,7 +11,7 @@ from proxy.edge.console.languages import later as _
 
 WORDS: Final = (
     _("a team takes the plan of your own wallet, and you have none"),
-    _("a team's name has no @ in it"),
+    _("a team's name has at most 60 characters, and none of @ / : among them"),
     _("make another member one first"),
     _("make another one first"),
     _("registration is by invitation"),

@@ -9,9 +9,10 @@ membership is kept.
 from aiohttp import web
 
 from proxy.core.actions.action import Role
-from proxy.edge.console import letters, visit
+from proxy.edge.console import letters, sign_in, visit
 from proxy.edge.console.keeper_line import Refused
 from proxy.edge.console.languages import later as _
+from proxy.edge.console.pages_sign_in import waiting
 from proxy.edge.console.routes import Route
 from proxy.edge.console.visit import Visit
 from proxy.storage.people import OWNER
@@ -45,6 +46,11 @@ async def invite(seen: Visit) -> web.StreamResponse:
     """Invite somebody: the link is shown this once."""
     form = await seen.form()
     wallet, email = str(form.get("wallet", "")), str(form.get("email", "")).strip()
+    if email and seen.surroundings.options.mails:
+        wait = sign_in.may_ask_for_mail(seen)
+        if wait:
+            said = seen.texts(sign_in.WAIT, seconds=wait)
+            return waiting(await _team(seen, status=429, email=email, email_error=said), wait)
     try:
         made = await seen.do(
             "team invite",

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from proxy.core.attempts import MAILS as MAILS_RULE
 from proxy.edge.console import pages_team
 from tests.edge.console.consoles import Browser
 from tests.edge.console.people import ANN, BOB, MAILS, Place, in_place
@@ -61,6 +62,12 @@ def test_a_link_is_shown_once_and_mailed_where_that_can_be(tmp_path: Path) -> No
         (letter,) = place.post.letters
         assert token_in(letter.text) == token_in(page.text)
         assert token_in(letter.text) not in (await ann.get("/team")).text
+        for number in range(MAILS_RULE.free):
+            await ann.post("/team/invite", wallet="Research", email=f"{number}@example.com")
+        page = await ann.post("/team/invite", wallet="Research", email="more@example.com")
+        assert (page.status, "Too many tries" in page.text) == (429, True)
+        assert len(place.post.letters) == MAILS_RULE.free + 1
+        place.later(MAILS_RULE.seconds_max)
         page = await ann.post("/team/invite", wallet="Research", email="nonsense")
         assert (page.status, "not an e-mail" in page.text) == (422, True)
 
