@@ -41,4 +41,21 @@ for call in db.execute("SELECT * FROM call WHERE charge + overrun + forgiven > 0
     if costs != call["charge"] + call["overrun"] + call["forgiven"]:
         print(f"call {call['id']} of {call['model']} costs {costs}")
     checked += 1
+# What a wallet has is what came in, less what its calls were charged: not one transfer is asked.
+history = """SELECT sum(amount) FROM (
+    SELECT amount FROM top_up WHERE user_id = :user
+    UNION ALL SELECT amount FROM wallet_change WHERE user_id = :user
+    UNION ALL SELECT -charge FROM call WHERE user_id = :user
+    UNION ALL SELECT -charge FROM rollup WHERE user_id = :user)"""
+for account in db.execute("SELECT id, balance FROM account WHERE id % 8 = 1"):
+    user = account["id"] // 8
+    came = db.execute(history, {"user": user}).fetchone()[0] or 0
+    if came != account["balance"]:
+        print(f"wallet {user} has {account['balance']}, its history says {came}")
+over = """SELECT call_id, sum(amount) AS back, coalesce((SELECT amount FROM transfer
+    WHERE event_id = call_id AND kind = 'charge'), 0) AS charged
+    FROM wallet_change WHERE kind = 'refund' GROUP BY call_id"""
+for call in db.execute(over):
+    if call["back"] > call["charged"]:
+        print(f"call {call['call_id']} was charged {call['charged']} and got {call['back']} back")
 print(f"{checked} charges recomputed")

@@ -23,7 +23,9 @@ from proxy.storage.ports import Admission
 from proxy.storage.price_tables import write_price
 from proxy.storage.retention import RollUp, Step
 from proxy.storage.sqlite import migrate, packaged_migrations
+from proxy.storage.till import Aside, Event, Moved
 from proxy.storage.verify import verify
+from proxy.storage.wallet_changes import Change, adjust, refund_call, take_fee
 from tests.storage.test_price_tables import prices
 from tests.storage.test_verify import spoil
 from tests.storage.world import CATALOG, MASTER, NOW, USD, closing, keeper, opening, read
@@ -155,6 +157,40 @@ def test_what_was_used_stays_in_the_daily_sums(ledger: Path, tmp_path: Path) -> 
     assert rolling.kept == []
     assert read(path, f"SELECT sum(ended), {sums} FROM rollup") == [(calls, *before)]
     assert verify(path, quiet=True).problems == ()
+
+
+def test_refunds_corrections_and_fees_are_in_the_history_of_their_wallet(
+    ledger: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(ledger, tmp_path / "sluice.db"))
+
+    async def main() -> None:
+        books = await keeper(path)
+
+        def give(connection: sqlite3.Connection, event: Event) -> Moved[Change]:
+            return refund_call(connection, event, 1, None, "slow", "r", "boss")
+
+        def take(connection: sqlite3.Connection, event: Event) -> Moved[Change]:
+            return adjust(connection, event, 1, -USD, "typo", "a", "boss")
+
+        def fee(connection: sqlite3.Connection, event: Event) -> Moved[Change]:
+            return take_fee(connection, event, 2, USD, "plan", "f")
+
+        await books.till.move(give)
+        await books.till.move(take, aside=Aside(1, USD))
+        await books.till.move(fee, aside=Aside(2, USD))
+        await books.close()
+
+    asyncio.run(main())
+    assert len(recomputed(path)) == 1
+    assert verify(path, quiet=True).problems == ()
+    with closing_database(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TRIGGER wallet_change_never_changes")
+        connection.execute("UPDATE wallet_change SET amount = amount + 1 WHERE kind = 'refund'")
+    said = recomputed(path)
+    assert said[0].startswith("wallet 1 has ")
+    assert said[1].startswith("call 1 was charged ")
+    assert any("I1: refund" in problem for problem in verify(path).problems)
 
 
 COUNTS = st.integers(0, 3_000)

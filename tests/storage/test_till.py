@@ -1,7 +1,10 @@
 """Money that moves without a call: against open holds, refused, and after its caller has left."""
 
 import asyncio
+import random
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,3 +150,41 @@ def test_ids_of_events_are_above_those_of_calls_and_of_no_worker(tmp_path: Path)
         await books.close()
 
     asyncio.run(main())
+
+
+KILLS = 8
+LINES_MAX = 150
+
+
+def killed(path: Path, number: int, lines: int) -> list[tuple[str, str, int]]:
+    """Run the victim, kill -9 it after so many lines; returns what it was told is committed."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.storage.money_victim", str(path), str(number)],
+        cwd=Path(__file__).resolve().parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as victim:
+        assert victim.stdout is not None
+        try:
+            assert victim.stdout.readline().startswith("ready"), "the victim did not start"
+            said = [victim.stdout.readline() for _ in range(lines)]
+        finally:
+            victim.kill()
+        said += victim.stdout.read().splitlines(keepends=True)
+    whole = [line.split() for line in said if line.endswith("\n")]
+    return [(kind, reference, int(amount)) for kind, reference, amount in whole]
+
+
+@pytest.mark.timeout(120)
+def test_kill_9_never_loses_or_doubles_what_moved_without_a_call(tmp_path: Path) -> None:
+    path = tmp_path / "sluice.db"
+    rng = random.Random(5)
+    told: list[tuple[str, str, int]] = []
+    for number in range(KILLS):
+        told += killed(path, number, rng.randrange(1, LINES_MAX))
+        assert verify(path).problems == ()
+    stored = read(path, "SELECT 'top_up', reference, amount FROM top_up")
+    stored += read(path, "SELECT 'change', reference, amount FROM wallet_change")
+    assert len(told) == len(set(told)), "something was told twice"
+    assert set(told) <= set(stored)
+    assert {kind for kind, _, _ in told} == {"top_up", "change"}
