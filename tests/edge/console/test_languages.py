@@ -15,7 +15,7 @@ from proxy.edge.console.languages import (
     load,
 )
 from tests import tree
-from tests.edge.console.texts import HOW, TEMPLATES, load_texts, said
+from tests.edge.console.texts import HOW, ONE_WORD, TEMPLATES, load_texts, said
 
 CHINESE = load_texts()
 
@@ -35,6 +35,15 @@ def test_the_chinese_names_the_same_parameters() -> None:
     wrong = {text: chinese for text, chinese in CHINESE.items() if names(text) != names(chinese)}
     assert not wrong
     assert all(chinese.strip() for chinese in CHINESE.values())
+
+
+def test_the_chinese_has_one_word_for_one_thing() -> None:
+    found = {
+        text: chinese
+        for text, chinese in CHINESE.items()
+        if any(other in chinese for other in ONE_WORD)
+    }
+    assert not found, HOW
 
 
 def test_the_chinese_is_sorted_with_each_text_once() -> None:

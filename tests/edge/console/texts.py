@@ -54,6 +54,15 @@ def said() -> dict[str, Path]:
     return found | {text: path for path in CODE for text in said_in_code(path)}
 
 
+ONE_WORD = {
+    "提供方": "供应商",
+    "中继": "中转站",
+    "答案": "回答",
+    "支出": "花费",
+    "冻结": "预留",
+    "凭据": "收据",
+}
+"""Other words that translators chose for the same thing: provider, relay, answer, spent, held."""
 _HALF = re.compile(
     "(?<=[\u4e00-\u9fff\u201d\u300d\uff09])[,;:?!] ?|(?<=[})])[,;:?!](?=[\u4e00-\u9fff])"
 )
@@ -80,7 +89,9 @@ def _full(mark: re.Match[str]) -> str:
 
 
 def _chinese(text: str) -> str:
-    """The text with the punctuation that Chinese has."""
+    """The text in the one word for each thing, with the punctuation that Chinese has."""
+    for other, word in ONE_WORD.items():
+        text = text.replace(other, word)
     return _HALF.sub(_full, _BRACKETS.sub("\uff08\\1\uff09", text))
 
 
