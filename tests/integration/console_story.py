@@ -78,7 +78,8 @@ class Story:
 
     def field(self, text: str) -> Locator:
         """The field with this label, whatever stands behind it."""
-        return self.page.get_by_label(re.compile(rf"^{re.escape(self.say(text))}(?= ·|\s*$)"))
+        label, more = re.escape(self.say(text)), re.escape(self.say("optional"))
+        return self.page.get_by_label(re.compile(rf"^{label}(?:\s+{more})?\s*$"))
 
     def press(self, target: Locator) -> None:
         """Click it, or go there and press Enter."""

@@ -90,7 +90,10 @@ async def form(seen: Visit) -> web.StreamResponse:
     """The form of a new channel, or of one that is there."""
     name = seen.request.query.get("name")
     if name is None:
-        return await _form(seen, dict(NEW), create=True, basis="")
+        groups = [each["group"]["name"] for each in await seen.do("group list")]
+        # One that is not there could not be saved, and the reader had not chosen it.
+        preset = groups if len(groups) == 1 else [one for one in NEW["groups"] if one in groups]
+        return await _form(seen, {**NEW, "groups": preset}, create=True, basis="")
     found = await seen.do("channel show", name=name)
     values = _shown(found["channel"])
     return await _form(seen, values, create=False, basis=found["basis"])

@@ -34,6 +34,8 @@ FORM_BYTES: Final = 1 << 16
 ROWS: Final = 100
 ROWS_A_WRITE: Final = 1_000
 FILE_CHARS_MAX: Final = 100
+REFRESH_SECONDS: Final = 1
+"""How often the page of a running job is asked for again."""
 
 
 async def start_form(seen: Visit) -> web.StreamResponse:
@@ -91,7 +93,12 @@ async def result(seen: Visit) -> web.StreamResponse:
     if job.comparison is None or job.export is None:
         stages = [Stage.READING, Stage.LOOKING_UP, Stage.COMPARING]
         done = stages.index(job.stage) if job.stage in stages else 0
-        return seen.render("operator/reconcile_running.html", job=job, done=done, of=len(stages))
+        response = seen.render(
+            "operator/reconcile_running.html", job=job, done=done, of=len(stages)
+        )
+        if not job.over:
+            response.headers["refresh"] = str(REFRESH_SECONDS)
+        return response
     found = job.comparison
     rows = _wanted(seen, found.rows)
     page = seen.request.query.get("page", "0")

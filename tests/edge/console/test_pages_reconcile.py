@@ -44,7 +44,7 @@ async def upload(browser: Browser, body: str, **fields: str) -> Page:
         form.add_field("file", file, filename="<b>export.csv", content_type="text/csv")
     page = await browser.ask("POST", LIST, form, {"origin": browser.url})
     async with asyncio.timeout(20):
-        while 'http-equiv="refresh"' in page.text:
+        while "refresh" in page.headers:
             await asyncio.sleep(0.02)
             page = await browser.get(page.path)
     return page
