@@ -56,6 +56,7 @@ FOREIGN = frozenset(
         ("POST", "/api/v1/actions/{action}"),
         ("GET", "/api/{path:.*}"),
         ("POST", "/api/{path:.*}"),
+        ("POST", "/webhooks/stripe"),
     }
 )
 """What is not for browsers: it has no session and looks for itself (its own tests say how)."""
@@ -287,6 +288,31 @@ def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:
         before = contents(world.surroundings.database)
         for browser, route, changed in forbidden(world, readers):
             await ask(world, browser, route, **changed)
+        await world.do("ledger flush")
+        assert contents(world.surroundings.database) == before
+
+    in_console(tmp_path, test)
+
+
+def test_a_cookie_opens_nothing_that_is_not_for_browsers(tmp_path: Path) -> None:
+    """An administrator's session is no token of the API and no signature of a payment."""
+
+    async def test(world: World) -> None:
+        readers = await people(world)
+        await world.do("ledger flush")
+        before = contents(world.surroundings.database)
+        for route in ROUTES:
+            if not route.foreign or route.path == "/api/openapi.json":
+                continue
+            for value in ("1", "wallet-credit", "user-list"):
+                for browser in readers.values():
+                    path = address(route, value)
+                    for body in ({"user": "team", "amount": "5", "csrf": browser.token}, {}):
+                        sent = None if route.method == "GET" else body
+                        page = await browser.ask(
+                            route.method, path, sent, {"origin": world.url}, follow=False
+                        )
+                        assert 400 <= page.status < 500, (path, page.status, page.text)
         await world.do("ledger flush")
         assert contents(world.surroundings.database) == before
 
