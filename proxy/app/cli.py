@@ -18,6 +18,7 @@ import click
 import proxy
 from proxy.app import check as checking
 from proxy.app import (
+    cli_catalog,
     cli_examples,
     cli_keys,
     cli_models,
@@ -364,6 +365,11 @@ def ledger_verify(target: Target) -> None:
 main.add_command(cli_storage.backup)
 main.add_command(cli_storage.restore)
 main.add_command(cli_models.models)
+main.add_command(cli_catalog.group)
+main.add_command(cli_catalog.price)
+user.add_command(cli_catalog.user_set)
+for command in cli_catalog.OF_CHANNELS:
+    channel.add_command(command)
 main.add_command(cli_keys.key)
 main.add_command(cli_people.person)
 main.add_command(cli_money.wallet)
