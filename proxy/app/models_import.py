@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from proxy.app.price_list import Listed
 from proxy.app.seed import CONTEXT_WINDOW, OUTPUT_TOKENS_MAX, tokenizer_of
 from proxy.storage.price_tables import read_price
 
@@ -23,6 +22,20 @@ SHOWN = (
 AUDIO = ("audio_second", "audio_minute", "audio_hour")
 KEPT = ("image", "image_variants", "character", "call", "search", *AUDIO)
 """Set by hand and not in the list: kept when the list says nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One model of one provider. `price` is a table for a catalog document; None with `problem`."""
+
+    provider: str
+    name: str
+    context_window: int | None
+    price: dict[str, Any] | None
+    problem: str = ""
+    """Why there is no price: what it has that a price of ours cannot express."""
+    notes: tuple[str, ...] = ()
+    """What is charged beside it, or otherwise, on request."""
 
 
 class Status(StrEnum):

@@ -8,7 +8,6 @@ over are named as notes. This module must not know the catalog.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -24,6 +23,8 @@ from genai_prices.types import (
     TieredPrices,
     TimeOfDateConstraint,
 )
+
+from proxy.app.models_import import Listed
 
 KINDS = {
     "input_mtok": "input",
@@ -49,20 +50,6 @@ DECIMALS_MAX = 9
 """What a price of ours has: nano-USD."""
 EXTRAS = frozenset({"storage_searches_kcount"})
 """Charged beside the tokens for something a request may or may not do, and not by us."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One model of one provider. `price` is a table for a catalog document; None with `problem`."""
-
-    provider: str
-    name: str
-    context_window: int | None
-    price: dict[str, Any] | None
-    problem: str = ""
-    """Why there is no price: what it has that a price of ours cannot express."""
-    notes: tuple[str, ...] = ()
-    """What is charged beside it, or otherwise, on request."""
 
 
 def providers() -> list[tuple[str, str]]:

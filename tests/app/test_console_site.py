@@ -73,7 +73,8 @@ def test_it_gives_way_to_everybody_else() -> None:
 def test_what_serves_calls_does_not_load_what_pages_are_made_of() -> None:
     code = (
         "import sys, proxy.app.cli, proxy.app.serve, proxy.app.processes\n"
-        "pages = ('jinja2', 'argon2', 'jwt', 'stripe', 'aiosmtplib', 'proxy.edge.console.site')\n"
+        "pages = ('jinja2', 'argon2', 'jwt', 'stripe', 'aiosmtplib', 'genai_prices',\n"
+        " 'proxy.edge.console.site')\n"
         "print([name for name in pages if name in sys.modules])"
     )
     done = subprocess.run(

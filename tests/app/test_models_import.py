@@ -1,7 +1,6 @@
 from typing import Any
 
-from proxy.app.models_import import Status, plan, wanted
-from proxy.app.price_list import Listed
+from proxy.app.models_import import Listed, Status, plan, wanted
 from proxy.storage.documents import read_document
 
 KNOWN: dict[str, Any] = {

@@ -22,7 +22,8 @@ from genai_prices.types import (
 )
 
 from proxy.app import price_list
-from proxy.app.price_list import Listed, listed, look_up
+from proxy.app.models_import import Listed
+from proxy.app.price_list import listed, look_up
 from proxy.core.entities import MULTIPLIER_ONE, Price, Usage
 from proxy.core.pricing import charge
 from proxy.storage.price_tables import read_price
