@@ -7,6 +7,7 @@ nothing. This module must not know how sessions are kept.
 from aiohttp import web
 
 from proxy.core.actions.action import Role
+from proxy.core.browsers import browser_name
 from proxy.edge.console import languages, visit
 from proxy.edge.console.languages import later as _
 from proxy.edge.console.routes import Route
@@ -24,7 +25,9 @@ async def account(seen: Visit) -> web.StreamResponse:
     reader, person = await seen.reader(), own(seen)
     known = await accounts.credentials_of(reader, person.id)
     sessions = await accounts.sessions(reader, person.id, seen.now)
-    return seen.render("account/account.html", known=known, sessions=sessions)
+    return seen.render(
+        "account/account.html", known=known, sessions=sessions, browser_name=browser_name
+    )
 
 
 async def set_language(seen: Visit) -> web.StreamResponse:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from proxy.core.attempts import network_of
 from proxy.core.emails import EMAIL_CHARS_MAX
+from proxy.edge import log
 from proxy.edge.console import sessions
 from proxy.edge.console.hashing import BusyError
 from proxy.edge.console.languages import later as _
@@ -53,10 +54,17 @@ async def look(visit: Visit, email: str, password: str) -> Looked:
         desk.of_network.taken_back(here)
         raise
     if not found.right:
+        _note(visit, max(desk.of_account.wait(name, now), desk.of_network.wait(here, now)))
         return Looked(None)
     desk.of_account.succeeded(name)
     desk.of_network.taken_back(here)
     return Looked(account, stale=found.stale)
+
+
+def _note(visit: Visit, wait: float) -> None:
+    """Tell the operator of wrong passwords that cost a wait; the first few are typing mistakes."""
+    if wait > 0:
+        log.get().warning("too many wrong passwords", address=visit.address, seconds=int(wait))
 
 
 async def begin(visit: Visit, person: int, password_hash: str | None, *, fresh: bool) -> None:

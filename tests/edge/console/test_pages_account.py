@@ -101,6 +101,10 @@ def test_what_a_browser_calls_itself_is_shown_and_does_nothing(tmp_path: Path) -
         note_session(browser)
         page = await browser.get("/account")
         assert "&lt;script&gt;alert(1)" in page.text
+        await place.world.office.keeper.note(
+            lambda c: c.execute("UPDATE session SET agent = 'Mozilla (Linux) Firefox/140.0'")
+        )
+        assert "Firefox, Linux" in (await browser.get("/account")).text
         assert "<script>alert" not in page.text
 
     in_place(tmp_path, test)

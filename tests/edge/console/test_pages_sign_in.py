@@ -5,6 +5,7 @@ from pathlib import Path
 
 import argon2
 import pytest
+from structlog.testing import capture_logs
 
 from proxy.core.attempts import ACCOUNT, ADDRESS, FORGET_SECONDS
 from proxy.edge.console import pages_sign_in, sessions, visit
@@ -140,8 +141,12 @@ def test_after_wrong_passwords_the_right_one_waits_too(tmp_path: Path) -> None:
         await place.registered()
         await place.registered(BOB)
         browser = place.world.stranger()
-        for _ in range(ACCOUNT.free + 1):
-            assert (await sign_in(browser, ANN, "wrong")).status == 422
+        with capture_logs() as lines:
+            for _ in range(ACCOUNT.free + 1):
+                assert (await sign_in(browser, ANN, "wrong")).status == 422
+        (line,) = lines
+        assert (line["event"], line["address"]) == ("too many wrong passwords", "127.0.0.1")
+        assert ANN not in repr(lines)
         page = await sign_in(browser, ANN.upper(), PASSWORD)
         assert page.status == 429
         assert 1 <= int(page.headers["retry-after"]) <= ACCOUNT.first_seconds + 1
