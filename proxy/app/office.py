@@ -64,6 +64,8 @@ class Office:
     """Who tried redeem codes that were none."""
     catalog_file: str = ""
     """The file the catalog comes from (setting `catalog_file`); no command edits it then."""
+    keys_per_person_max: int = 100
+    """See the setting of that name."""
     gauges: Callable[[], Gauges] | None = None
     """How the calls of this process do; None where it serves none."""
 
@@ -221,6 +223,12 @@ async def open_office(
     except StorageError as error:
         raise CommandError(error.message, error.remedy) from None
     try:
-        yield Office(keeper, directory.database, secrets, catalog_file=settings.catalog_file)
+        yield Office(
+            keeper,
+            directory.database,
+            secrets,
+            catalog_file=settings.catalog_file,
+            keys_per_person_max=settings.keys_per_person_max,
+        )
     finally:
         await keeper.close()

@@ -131,7 +131,13 @@ async def _keep(
             failed.set_result(error)
 
     keeper = await open_keeper(directory, settings, secrets, fatal, settle_open=False)
-    office = Office(keeper, directory.database, secrets, catalog_file=settings.catalog_file)
+    office = Office(
+        keeper,
+        directory.database,
+        secrets,
+        catalog_file=settings.catalog_file,
+        keys_per_person_max=settings.keys_per_person_max,
+    )
     seeded = await _provision(office, settings, upstreams, models, first=assignment.first)
     metrics = Metrics(role="keeper")
     port = PortServer(keeper, directory.port, fold=fold, own_state=metrics.state)

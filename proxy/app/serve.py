@@ -150,6 +150,7 @@ async def _relay(
             directory.database,
             load_secrets(directory, settings),
             catalog_file=settings.catalog_file,
+            keys_per_person_max=settings.keys_per_person_max,
             gauges=relay.gauges,
         )
         control = ControlServer(directory.control, partial(runner.run, office))

@@ -6,7 +6,7 @@ Rules: as in `settings.py`. What belongs to one user, plan or price is in the da
 from dataclasses import dataclass
 from typing import Annotated
 
-from proxy.app.setting import About
+from proxy.app.setting import About, amount
 from proxy.app.settings_payments import PaymentSettings
 
 
@@ -48,6 +48,16 @@ class ConsoleSettings(PaymentSettings):
             reloadable=True,
         ),
     ] = True
+    keys_per_person_max: Annotated[
+        int,
+        amount(
+            "Keys that one person may have in one wallet; operators add as many as they like.",
+            1,
+            100_000,
+            "",
+            reloadable=False,
+        ),
+    ] = 100
     console_secret_file: Annotated[
         str,
         About(

@@ -92,7 +92,7 @@ class Bench:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Bench]:
+def running(folder: Path, workers: int) -> Iterator[Bench]:
     """A relay with a console and a demo upstream; its catalog is the actions' to change."""
     (port,) = free_ports(1)
     demo = subprocess.Popen(
@@ -103,7 +103,8 @@ def running(folder: Path) -> Iterator[Bench]:
         assert demo.stdout is not None
         assert demo.stdout.readline()
         upstream = UpstreamAt("demo", "openai", f"http://127.0.0.1:{port}/v1", {OPENAI_MODEL: "d"})
-        with RelayProcess(folder, [upstream], settings={"catalog_file": ""}, console=True) as relay:
+        settings = {"catalog_file": "", "workers": workers}
+        with RelayProcess(folder, [upstream], settings=settings, console=True) as relay:
             relay.command("catalog", "apply", str(relay.catalog_file), "--yes")
             control = relay.data / "control.sock"
             everything = {"name": "all", "scopes": ["*:confirmed"]}
@@ -119,14 +120,14 @@ def running(folder: Path) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with running(tmp_path_factory.mktemp("admin")) as started:
+    with running(tmp_path_factory.mktemp("admin"), 2) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def mistreated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Another one, whose wallets and catalog are whatever was asked for."""
-    with running(tmp_path_factory.mktemp("mistreated")) as started:
+    with running(tmp_path_factory.mktemp("mistreated"), 1) as started:
         yield started
 
 

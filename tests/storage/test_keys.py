@@ -26,7 +26,13 @@ from proxy.storage.keys import (
     spent_now,
 )
 from proxy.storage.snapshots import load_catalog
-from proxy.storage.sqlite import Durability, open_writer
+from proxy.storage.sqlite import (
+    Durability,
+    connect_writer,
+    migrate,
+    open_writer,
+    packaged_migrations,
+)
 from tests.storage.world import MASTER, NOW, seed
 
 KEY = NewKey("ann", "laptop", "default", b"x" * 32, "sk-abc", "wxyz")
@@ -269,3 +275,34 @@ def test_what_was_spent_in_another_period_counts_no_more(connection: sqlite3.Con
     assert (spent_now(row, NOW), spent_now(row, start + DAY)) == (30, 0)
     set_key_budget(connection, 1, 100, BudgetPeriod.TOTAL)
     assert spent_now(find_key(connection, "1"), NOW) == 0
+
+
+def test_keys_of_before_are_kept_as_they_were(tmp_path: Path) -> None:
+    connection = connect_writer(tmp_path / "old.db", Durability.PROCESS)
+    every = tuple(packaged_migrations())
+    migrate(connection, NOW, tuple(one for one in every if one.number < 16))
+    connection.execute("INSERT INTO plan (name) VALUES ('free')")
+    connection.execute(
+        "INSERT INTO service_group VALUES ('default', 1000000, 'cancel', 30.0, 0, NULL, 'key', 0)"
+    )
+    connection.execute("INSERT INTO user (name, plan, created_at) VALUES ('ann', 'free', 1.0)")
+    connection.execute("INSERT INTO account (id) VALUES (8)")
+    for name in ("first", "second"):
+        connection.execute(
+            "INSERT INTO key (user_id, digest, name, group_name, prefix, last4, enabled, budget, "
+            "models, cache_seconds, created_at) VALUES (1, ?, ?, 'default', 'sk-abc', 'wxyz', 0, "
+            "7, '[\"m\"]', 60, 5.0)",
+            (name.encode(), name),
+        )
+    connection.execute("INSERT INTO key_spend VALUES (2, 'total', 0, 3)")
+    migrate(connection, NOW)
+    rows = list_keys(connection)
+    assert [(row.id, row.name, row.spent, row.person) for row in rows] == [
+        (1, "first", 0, None), (2, "second", 3, None),
+    ]  # fmt: skip
+    assert (rows[0].enabled, rows[0].budget, rows[0].models) == (False, 7, ("m",))
+    assert (rows[0].cache_seconds, rows[0].created_at) == (60, 5.0)
+    assert load_catalog(connection, MASTER).key(b"second") is not None
+    remove_key(connection, 2, NOW)
+    assert add_key(connection, replace(KEY, name="second"), NOW) == 3, "no number comes back"
+    connection.close()

@@ -18,8 +18,6 @@ from proxy.storage.keys import KeyRow, NewKey, NewSecret
 
 KEY_PREFIX_SHOWN = 8
 KEY_LAST_SHOWN = 4
-KEYS_PER_PERSON_MAX = 100
-"""Keys one person may have in one wallet; operators add as many as they like."""
 GRACE_SECONDS_MAX = 7 * 86_400
 LENT_SECONDS_MAX = 3_600
 
@@ -31,7 +29,7 @@ async def key_add(office: Office, actor: Actor, a: KeyAdd) -> object:
     secret, kept = _new_secret(office)
     new = NewKey(user=a.user, **given, **kept._asdict(), person_id=actor.person)
     restricted = actor.role is Role.USER
-    keys_max = KEYS_PER_PERSON_MAX if restricted else None
+    keys_max = office.keys_per_person_max if restricted else None
     key_id = await office.change(
         lambda c: keys.add_key(c, new, now, keys_max=keys_max, restricted=restricted)
     )

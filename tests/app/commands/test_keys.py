@@ -204,11 +204,10 @@ def test_members_have_their_own_keys_and_owners_all(tmp_path: Path) -> None:
 
 
 def test_people_have_a_bounded_number_of_keys_in_groups_of_their_plan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(keys, "KEYS_PER_PERSON_MAX", 1)
-
-    async def test(do: Do, office: Office) -> None:
+    async def test(do: Do, made: Office) -> None:
+        office = replace(made, keys_per_person_max=1)
         narrow = {"plan": [{"name": "paygo", "groups": ["vip"]}]}
         both = [{"name": "default"}, {"name": "vip"}]
         await do("catalog apply", document={**DOCUMENT, **narrow, "group": both}, force=True)
