@@ -5,10 +5,10 @@ operator any receipt; a call of anybody else is a page that does not exist. Noth
 markup. This module must not know SQL.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -21,7 +21,7 @@ from proxy.core.money import format_multiplier
 from proxy.core.receipts import SCRIPT, account, usd_text
 from proxy.edge.console import usage_export, usage_live, usage_query
 from proxy.edge.console.languages import Translator
-from proxy.edge.console.render import usd
+from proxy.edge.console.render import count, usd
 from proxy.edge.console.routes import Route
 from proxy.edge.console.usage_query import Asked
 from proxy.edge.console.visit import Visit
@@ -29,7 +29,7 @@ from proxy.edge.generation import receipt
 from proxy.storage.ports import CallRecord
 from proxy.storage.records import read_call
 from proxy.storage.reports import usage_log
-from proxy.storage.reports.usage_log import Sums, Wanted
+from proxy.storage.reports.usage_log import Sum, Sums, Wanted
 
 ROWS: Final = 50
 CHART_DAYS: Final = 30
@@ -94,21 +94,11 @@ def over_period(wanted: Wanted, now: float) -> Wanted:
     return replace(wanted, since=today - (CHART_DAYS - 1) * _DAY)
 
 
-def drawn(seen: Visit, period: Wanted, sums: Sums, keys: Mapping[int, str]) -> dict[str, Chart]:
-    """Charts of what was spent by day and model, by model, and by key."""
+def drawn(seen: Visit, period: Wanted, sums: Sums, keys: Mapping[int, str]) -> dict[str, Any]:
+    """Charts by day and model (of what, and the chart), and of what was spent by model and key."""
     _ = seen.texts
     days = _days(period, sums, seen.now)
     labels = [datetime.fromtimestamp(day * _DAY, UTC).strftime("%m-%d") for day in days]
-    series = [
-        charts.Series(
-            model,
-            tuple(
-                one.charge if (one := sums.by_day_and_model.get((day, model))) else 0
-                for day in days
-            ),
-        )
-        for model in sums.by_model
-    ]
     rest = _("Others")
     words = charts.Words(
         column=_("Day"),
@@ -116,15 +106,30 @@ def drawn(seen: Visit, period: Wanted, sums: Sums, keys: Mapping[int, str]) -> d
         total=_("Total"),
         summary=_("{title}: at most {most}, on {where}."),
     )
+
+    def by_day(title: str, figure: Callable[[Sum], int], unit: charts.Unit) -> Chart:
+        cells = {at: figure(one) for at, one in sums.by_day_and_model.items()}
+        series = [
+            charts.Series(model, tuple(cells.get((day, model), 0) for day in days))
+            for model in sums.by_model
+        ]
+        return charts.bar_chart(title, labels, charts.largest(series, rest), unit, words)
+
     by_model = [(model, one.charge) for model, one in sums.by_model.items()]
     by_key = [(keys.get(key) or f"#{key}", one.charge) for key, one in sums.by_key.items()]
     return {
-        "days": charts.bar_chart(
-            _("Spent by day"), labels, charts.largest(series, rest), usd, words
-        ),
+        "days": [
+            (_("Spent"), by_day(_("Spent by day"), lambda one: one.charge, usd)),
+            (_("Calls"), by_day(_("Calls by day"), lambda one: one.calls, count)),
+            (_("Tokens"), by_day(_("Tokens by day"), _tokens, count)),
+        ],
         "models": charts.share_bar(_("Spent by model"), _largest(by_model, rest), usd),
         "keys": charts.share_bar(_("Spent by key"), _largest(by_key, rest), usd),
     }
+
+
+def _tokens(one: Sum) -> int:
+    return one.input_tokens + one.output_tokens
 
 
 async def one_call(seen: Visit) -> web.StreamResponse:

@@ -101,7 +101,7 @@
       if (status.dataset[name]) status.textContent = status.dataset[name];
     };
     source.addEventListener("open", () => state("open"));
-    source.addEventListener("error", () => state("lost"));
+    source.addEventListener("error", () => state(source.readyState === EventSource.CLOSED ? "closed" : "lost"));
     source.addEventListener("row", (event) => {
       const template = document.createElement("template");
       template.innerHTML = event.data;
