@@ -1,10 +1,10 @@
-"""The console process: health, readiness and the metrics of all processes, on its own listener.
+"""What the console's process tells machines: health, readiness and the metrics of all processes.
 
 Rules: it asks the keeper for everything that changes and reads the rest over a connection that
 cannot write; it has neither master key nor pepper. A keeper that is gone or slow is a figure on
 the page, never a failure to answer: what was told before still counts. Questions that come close
 together share one answer, so that nobody can load the keeper by asking. This module must not know
-how the port works, nor decide anything about calls.
+how the port works, nor the pages beside it (console_site.py), nor decide anything about calls.
 """
 
 import asyncio

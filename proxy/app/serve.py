@@ -32,7 +32,7 @@ from proxy.app.office import Office, load_console_secret, load_secrets, open_off
 from proxy.app.provision import apply_file, provision
 from proxy.app.seed import Seeded, Upstream
 from proxy.app.settings import Settings, SettingsError, host_and_port, load
-from proxy.app.sockets import Listeners, more, open_listeners, take_console
+from proxy.app.sockets import Listeners, bound_address, more, open_listeners, take_console
 from proxy.app.supervisor import Supervisor
 from proxy.app.upgrade import Inherited
 from proxy.app.watchdog import watchdog
@@ -112,6 +112,10 @@ def _run_many(settings: Settings, options: Options, inherited: Inherited | None)
 
 def _take_new_console(listeners: Listeners, settings: Settings) -> None:
     """Listen for a console that the program before this one did not have; calls go on without."""
+    if listeners.console and settings.console_listen and not listeners.passed:
+        port = host_and_port(settings.console_listen)[1]
+        if port not in {0, bound_address(listeners.console[0])[1]}:
+            log.get().warning("setting needs a restart to change", setting="console_listen")
     try:
         take_console(listeners, settings)
     except CommandError as error:

@@ -15,12 +15,14 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from proxy.app import serve
 from proxy.app.control import ask
 from proxy.app.seed import Seeded
 from proxy.app.serve import Options, banner, curl
 from proxy.app.settings import Settings, parse
+from proxy.app.sockets import Listeners, bind
 
 
 class Process:
@@ -259,6 +261,26 @@ def test_the_banner_shows_a_secret_only_when_it_was_made_just_now() -> None:
     assert "http://c.example/password/set?token=t" in greeting
     assert "user 'ann'" in greeting
     assert "token" not in banner("127.0.0.1:1", settings, new), "there is nowhere to go"
+
+
+def test_an_upgrade_keeps_the_console_s_address_and_says_so() -> None:
+    listeners = Listeners(console=bind("127.0.0.1:0", 1))
+    (before,) = listeners.console
+    here = f"127.0.0.1:{before.getsockname()[1]}"
+    for address, passed, said in (
+        (here, False, 0),
+        ("127.0.0.1:0", False, 0),
+        ("127.0.0.1:1", True, 0),
+        ("127.0.0.1:1", False, 1),
+    ):
+        listeners.passed = passed
+        with capture_logs() as lines:
+            serve._take_new_console(listeners, Settings(console_listen=address))
+        assert [line["setting"] for line in lines] == ["console_listen"] * said, address
+        assert listeners.console == [before]
+    with capture_logs() as lines:
+        serve._take_new_console(listeners, Settings(console_listen=""))
+    assert (lines, listeners.console) == ([], [])
 
 
 def test_the_printed_command_is_one_curl_of_valid_json() -> None:
