@@ -205,3 +205,11 @@ def payment() -> None:
 def payments(target: Target, **options: Any) -> None:
     """List payments and what became of them, latest first."""
     target.show(target.do("payment list", options))
+
+
+@payment.command("notes")
+@targeted
+@click.option("--rows", "rows_max", type=int, default=50, show_default=True)
+def notes(target: Target, **options: Any) -> None:
+    """List what a provider said that moved nothing: refunds there, disputes, what did not fit."""
+    target.show(target.do("payment notes", options))

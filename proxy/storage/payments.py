@@ -83,6 +83,16 @@ class PaymentRow(NamedTuple):
     """Kinds and outcomes of what was said of it, in order."""
 
 
+class NoteRow(NamedTuple):
+    """A word of a provider; `id` is the provider's own, by which it is found there."""
+
+    id: str
+    payment: int | None
+    kind: str
+    at: float
+    outcome: str
+
+
 def begin(
     connection: sqlite3.Connection,
     user_id: int,
@@ -171,6 +181,18 @@ def list_payments(
         ((1 << 63) - 1 if before_id is None else before_id, user_id, rows_max),
     )
     return [PaymentRow(*row) for row in rows]
+
+
+def list_notes(connection: sqlite3.Connection, rows_max: int = 50) -> list[NoteRow]:
+    """Words that moved nothing, though they may have to: latest first. Raises ValueError."""
+    if not 0 < rows_max <= ROWS_MAX:
+        raise ValueError(f"between 1 and {ROWS_MAX:,} rows can be listed at once")
+    rows = connection.execute(
+        "SELECT id, payment_id, kind, at, outcome FROM payment_message "
+        "WHERE outcome NOT IN (?, ?, ?) ORDER BY at DESC, id LIMIT ?",
+        (Outcome.CREDITED.value, Outcome.REPEATED.value, Outcome.EXPIRED.value, rows_max),
+    )
+    return [NoteRow(*row) for row in rows]
 
 
 def _find(connection: sqlite3.Connection, word: Word) -> tuple[Any, ...] | None:

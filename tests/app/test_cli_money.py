@@ -55,7 +55,7 @@ def test_a_plan_is_made_chosen_and_removed(data: Path) -> None:
     assert done(data, "plan", "set", "pro", "--not-offered", "--fee", "8")[0]["action"] == "change"
     assert done(data, "plan", "set", "x", "--create")
     assert done(data, "plan", "remove", "x")[0]["action"] == "remove"
-    assert done(data, "payment", "list") == []
+    assert done(data, "payment", "list") == done(data, "payment", "notes") == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from proxy.app.commands.shapes import Handler, iso
 from proxy.app.office import Office
 from proxy.core.actions.action import Actor
-from proxy.core.actions.payments import PaymentBegin, PaymentListing, PaymentOpen, PaymentSaid
+from proxy.core.actions.payments import (
+    PaymentBegin,
+    PaymentListing,
+    PaymentNotes,
+    PaymentOpen,
+    PaymentSaid,
+)
 from proxy.core.money import format_usd
 from proxy.core.top_ups import read_rates
 from proxy.storage import accounts, payments
@@ -70,9 +76,16 @@ async def payment_list(office: Office, _actor: Actor, a: PaymentListing) -> obje
     ]
 
 
+async def payment_notes(office: Office, _actor: Actor, a: PaymentNotes) -> object:
+    """What a provider said that moved nothing and somebody has to look at."""
+    rows = await office.read(lambda c: payments.list_notes(c, a.rows_max))
+    return [row._asdict() | {"at": iso(row.at)} for row in rows]
+
+
 HANDLERS: Mapping[str, Handler] = {
     "payment begin": payment_begin,
     "payment open": payment_open,
     "payment said": payment_said,
     "payment list": payment_list,
+    "payment notes": payment_notes,
 }

@@ -54,6 +54,10 @@ class PaymentListing(Arguments, frozen=True):
     rows_max: int = 50
 
 
+class PaymentNotes(Arguments, frozen=True):
+    rows_max: int = 50
+
+
 ACTIONS = (
     Action(
         "payment begin", PaymentBegin, "Note that somebody goes to pay.", Role.USER, exposed=False
@@ -63,4 +67,10 @@ ACTIONS = (
         "payment said", PaymentSaid, "Act on what the provider says.", Role.ADMIN, exposed=False
     ),
     Action("payment list", PaymentListing, "Payments and what became of them.", audited=False),
+    Action(
+        "payment notes",
+        PaymentNotes,
+        "What a provider said that moved nothing and somebody has to look at.",
+        audited=False,
+    ),
 )

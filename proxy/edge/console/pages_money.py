@@ -5,6 +5,7 @@ asks for the password first. This module must not know SQL.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from proxy.core.actions.action import Role
 from proxy.core.ids import format_id, parse_id
 from proxy.core.money import format_usd
 from proxy.core.spreadsheets import MARK, csv_line
+from proxy.core.top_ups import Currency
 from proxy.edge.console.keeper_line import Refused
 from proxy.edge.console.languages import later as _
 from proxy.edge.console.routes import Route
@@ -39,10 +41,27 @@ async def codes(seen: Visit) -> web.StreamResponse:
     older = urlencode({**asked, "before": shown[-1]["id"]}) if len(rows) > PAGE_CODES else ""
     return seen.render(
         "operator/codes.html",
-        codes=shown,
+        codes=[_timed(row, "expires", "created", "redeemed") for row in shown],
         batch=batch or "",
         older=f"/operator/codes?{older}" if older else "",
         newer=f"/operator/codes?{urlencode(asked)}" if before else "",
+    )
+
+
+async def payments(seen: Visit) -> web.StreamResponse:
+    """Payments by card, and what the provider said that somebody has to look at."""
+    query = seen.request.query
+    before = int(query["before"]) if query.get("before", "").isdecimal() else None
+    rows = await seen.do("payment list", before=before, rows_max=PAGE_CODES + 1)
+    shown = rows[:PAGE_CODES]
+    older = f"/operator/payments?before={shown[-1]['id']}" if len(rows) > PAGE_CODES else ""
+    return seen.render(
+        "operator/payments.html",
+        payments=[_timed(row, "created", "ended") for row in shown],
+        paid=_paid,
+        notes=[_timed(row, "at") for row in await seen.do("payment notes")],
+        older=older,
+        newer="/operator/payments" if before else "",
     )
 
 
@@ -191,6 +210,20 @@ async def adjust(seen: Visit) -> web.StreamResponse:
     return seen.redirect(f"/operator/adjust?{urlencode({'user': given['user']})}", said)
 
 
+def _timed(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """A row of an answer with its moments as Unix seconds."""
+    moments = {
+        name: None if row[name] is None else datetime.fromisoformat(row[name]).timestamp()
+        for name in names
+    }
+    return {**row, **moments}
+
+
+def _paid(row: Mapping[str, Any]) -> str:
+    """What was to be paid, in its currency."""
+    return f"{Currency(row['currency'], 0, '').shown(row['minor'])} {row['currency'].upper()}"
+
+
 def _codes_form(seen: Visit, form: Mapping[str, str], fault: str = "") -> web.StreamResponse:
     return seen.render(
         "operator/codes_form.html", 422 if fault else 200, form=form, fault=fault, expiries=EXPIRIES
@@ -233,6 +266,7 @@ ROUTES = (
     Route("GET", "/operator/codes/new", _OPERATOR, new_codes, step_up=True),
     Route("POST", "/operator/codes/new", _OPERATOR, make_codes, step_up=True),
     Route("POST", "/operator/codes/withdraw", _OPERATOR, withdraw_codes),
+    Route("GET", "/operator/payments", _OPERATOR, payments),
     Route("GET", "/operator/plans", _OPERATOR, plans),
     Route("GET", "/operator/plans/edit", _OPERATOR, plan_form, step_up=True),
     Route("POST", "/operator/plans/edit", _OPERATOR, save_plan, step_up=True),

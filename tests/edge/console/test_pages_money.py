@@ -28,6 +28,7 @@ def test_whatever_moves_money_asks_for_the_password() -> None:
     free = {(route.method, route.path) for route in pages_money.ROUTES} - asking
     assert free == {
         ("GET", "/operator/codes"), ("POST", "/operator/codes/withdraw"), ("GET", "/operator/plans"),
+        ("GET", "/operator/payments"),
     }  # fmt: skip
 
 
@@ -169,5 +170,30 @@ def test_a_wallet_is_corrected(tmp_path: Path) -> None:
             page = await boss.post("/operator/adjust", **form | {"reference": ""} | each)
             assert page.status == 422
         assert world.office.keeper.balance(1) == 3 * 10**9
+
+    in_console(tmp_path, test)
+
+
+def test_payments_and_what_is_to_be_looked_at_are_listed(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        boss = await world.signed_in("boss@example.com", "operator")
+        assert "No payments yet" in (await boss.get("/operator/payments")).text
+        await world.do("user add", name="ann")
+        terms = {"user": "ann", "provider": "stripe", "currency": "eur", "rate": "1.08"}
+        begun = await world.do("payment begin", minor=1_250, **terms)
+        said = {"provider": "stripe", "message": "evt_7", "reference": begun["reference"]}
+        await world.do("payment said", said="noted", kind="charge.refunded", **said)
+        page = (await boss.get("/operator/payments")).text
+        assert all(word in page for word in ("12.50 EUR", "$13.50", "evt_7", "charge.refunded"))
+        for number in range(19):
+            await world.do("payment begin", minor=1_000 + number, **terms)
+        await world.do("user add", name="bob")
+        for number in range(19):
+            await world.do("payment begin", minor=2_000 + number, **terms | {"user": "bob"})
+        await world.do("user add", name="cleo")
+        for number in range(19):
+            await world.do("payment begin", minor=3_000 + number, **terms | {"user": "cleo"})
+        assert "before=9" in (await boss.get("/operator/payments")).text
+        assert "12.50 EUR" in (await boss.get("/operator/payments?before=9")).text
 
     in_console(tmp_path, test)
