@@ -15,6 +15,7 @@ from proxy.edge.console.languages import later as _
 from proxy.edge.console.routes import Route
 from proxy.edge.console.sign_in import BUSY, BUSY_SECONDS, WAIT, WRONG
 from proxy.edge.console.visit import SESSION, Visit, local_path
+from proxy.storage.reports import accounts
 
 DISABLED = _("This account is disabled. Ask the operator of this relay.")
 NOT_CONFIRMED = _(
@@ -74,7 +75,7 @@ async def confirm(visit: Visit) -> web.StreamResponse:
     after = local_path(visit.request.query.get("next"))
     if visit.confirmed:
         return visit.redirect(after)
-    return _confirm(visit, after)
+    return await _confirm(visit, after)
 
 
 async def do_confirm(visit: Visit) -> web.StreamResponse:
@@ -86,12 +87,12 @@ async def do_confirm(visit: Visit) -> web.StreamResponse:
     try:
         found = await sign_in.look(visit, person.email, str(form.get("password", "")))
     except BusyError:
-        return _busy(visit, _confirm(visit, after, BUSY, status=503))
+        return _busy(visit, await _confirm(visit, after, BUSY, status=503))
     if found.wait:
         said = visit.texts(WAIT, seconds=found.wait)
-        return waiting(_confirm(visit, after, said, status=429), found.wait)
+        return waiting(await _confirm(visit, after, said, status=429), found.wait)
     if found.account is None or found.account.id != person.id:
-        return _confirm(visit, after, WRONG_PASSWORD, status=422)
+        return await _confirm(visit, after, WRONG_PASSWORD, status=422)
     await visit.do_as_console("session confirm", person=person.id, session=person.session)
     return visit.redirect(after)
 
@@ -129,8 +130,18 @@ def _login(
     )
 
 
-def _confirm(visit: Visit, after: str, error: str = "", status: int = 200) -> web.Response:
-    return visit.render("account/confirm.html", status, after=after, error=visit.texts(error))
+async def _confirm(visit: Visit, after: str, error: str = "", status: int = 200) -> web.Response:
+    person = visit.person
+    if person is None:
+        raise AssertionError("the route is for who is signed in")
+    known = await accounts.credentials_of(await visit.reader(), person.id)
+    return visit.render(
+        "account/confirm.html",
+        status,
+        after=after,
+        error=visit.texts(error),
+        has_password=known is not None and known.password_hash is not None,
+    )
 
 
 ROUTES = (

@@ -332,6 +332,7 @@ def test_who_has_no_password_proves_at_the_provider_that_it_is_still_them(tmp_pa
         # An old sign-in at the provider opens pages, not what is dangerous.
         page = await browser.get("/confirm?next=/password")
         assert "Sign in with Work" in page.text
+        assert ("has no password" in page.text, 'name="password"' in page.text) == (True, False)
         again = "/login/provider?confirm=1&next=/password"
         assert (await come(browser, again)).status == 403
         there.spoil = Spoil()
