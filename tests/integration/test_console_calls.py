@@ -5,7 +5,10 @@ which took it for its own would be seen.
 """
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -73,8 +76,8 @@ def key_of(found: Stage, person: Person) -> str:
     return str(made["key"])
 
 
-def test_a_call_appears_in_the_open_log_with_its_cost(
-    browser: Browser, found: Stage, ann: Person
+def test_a_call_appears_in_the_open_log_with_its_cost_and_recomputes(
+    browser: Browser, found: Stage, ann: Person, tmp_path: Path
 ) -> None:
     secret = key_of(found, ann)
     with visitor(browser, found.url) as reader:
@@ -92,9 +95,14 @@ def test_a_call_appears_in_the_open_log_with_its_cost(
         expect(row).to_have_count(2, timeout=WAIT_MS)
         row.first.locator("a").click()
         expect(page.locator("h1")).to_have_text("Receipt")
-        with page.expect_download() as saved:
-            page.get_by_role("link", name="Program").click()
-        assert saved.value.suggested_filename == "recompute.py"
+        for link in ("Receipt as JSON", "Program"):
+            with page.expect_download() as saved:
+                page.get_by_role("link", name=link).last.click()
+            saved.value.save_as(tmp_path / saved.value.suggested_filename)
+    (receipt,) = tmp_path.glob("receipt-req_*.json")
+    program = [sys.executable, "-I", str(tmp_path / "recompute.py"), str(receipt)]
+    run = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    assert (run.returncode, "equal" in run.stdout) == (0, True), run.stdout + run.stderr
 
 
 def test_a_chat_is_streamed_as_text_and_its_charge_is_the_books(

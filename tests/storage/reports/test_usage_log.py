@@ -189,6 +189,27 @@ def test_each_filter_picks(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_a_persons_calls_are_those_of_the_keys_they_made(tmp_path: Path) -> None:
+    connection = ledger(tmp_path)
+    connection.execute("INSERT INTO person (id, email, created_at) VALUES (7, 'a@b.example', 0)")
+    connection.execute("UPDATE key SET person_id = 7 WHERE id = 3")
+    put(connection, [FIRST], user_id=2, key_id=2)
+    put(connection, [FIRST + 1], user_id=2, key_id=3)
+
+    async def scene(reader: Reader) -> None:
+        mine = Wanted(wallet=2, person=7)
+        assert ids(await page(reader, mine)) == [FIRST + 1]
+        assert [one.id for one in await calls_named(reader, mine, [FIRST, FIRST + 1])] == [
+            FIRST + 1
+        ]
+        assert (await sums(reader, mine)).by_key.keys() == {3}
+        assert (await choices(reader, 2, 7)).keys == [KeyName(3, "key 3")]
+        assert ids(await page(reader, Wanted(wallet=2, person=8))) == []
+
+    reading(tmp_path, scene)
+    connection.close()
+
+
 def test_open_calls_are_filtered_but_have_no_verdict(tmp_path: Path) -> None:
     async def main() -> None:
         books = await keeper(tmp_path / "sluice.db")
