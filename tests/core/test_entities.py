@@ -18,6 +18,7 @@ from proxy.core.entities import (
     Group,
     Key,
     Model,
+    Plan,
     Price,
     Usage,
     UsageSource,
@@ -119,3 +120,9 @@ def test_a_channel_serves_what_its_dialect_has_unless_it_says_otherwise() -> Non
     assert {"responses", "realtime", "chat", "gemini_stream"} <= ENDPOINTS
     assert set(WIRE_ENDPOINTS.values()) <= ENDPOINTS
     assert WIRE_ENDPOINTS.keys() == set(Wire)
+
+
+def test_a_plan_with_a_fee_or_a_credit_has_months() -> None:
+    assert not Plan("free").monthly
+    assert Plan("paid", monthly_fee=1).monthly
+    assert Plan("gift", monthly_credit=1).monthly
