@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ ACTIONS = "/api/v1/actions/"
 async def ask(
     who: Browser, token: str, action: str, body: Any = None, method: str = "POST", **headers: str
 ) -> Page:
-    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    plain = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    sent = None if plain is None else io.BytesIO(plain)
     said = {"authorization": f"Bearer {token}", **headers} if token else headers
     return await who.ask(method, ACTIONS + action, sent, said)
 
@@ -179,5 +181,37 @@ def test_a_keeper_that_is_away_is_no_refusal(tmp_path: Path) -> None:
         world.office.keeper._writer.failed = None
         assert error(page) == (503, "unavailable")
         assert page.headers["retry-after"]
+
+    in_console(tmp_path, test)
+
+
+def test_a_catalog_may_be_larger_than_a_form(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        who, token = world.stranger(), await robot(world, "*:confirmed")
+        exported = await world.do("catalog export")
+        padded = json.dumps({"document": exported, "dry_run": True}) + " " * (2 << 20)
+        page = await ask(who, token, "catalog-apply", padded.encode())
+        assert json.loads(page.text)["result"]["changes"] == []
+        chunked = await ask(who, token, "catalog-apply", b"{" * (3 << 20))
+        assert error(chunked) == (400, "not_json")
+
+    in_console(tmp_path, test)
+
+
+def test_numbers_that_no_column_holds_and_broken_texts_are_refused(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        who, token = world.stranger(), await robot(world, "*:confirmed")
+        await world.do("user add", name="ann")
+        for body in (
+            b'{"user": "ann", "name": "k", "concurrency": 18446744073709551616}',
+            b'{"user": "ann", "name": "k", "concurrency": 9223372036854775808}',
+            b'{"user": "ann", "name": "k", "concurrency": 1e400}',
+            b'{"user": "ann", "name": "\\ud800"}',
+            b'{"user": "ann", "name": "k\\u0000"}',
+        ):
+            page = await ask(who, token, "key-add", body)
+            assert page.status in {400, 422}, page.text
+            error(page)
+        assert await world.do("key list") == []
 
     in_console(tmp_path, test)
