@@ -38,3 +38,18 @@ def test_the_latest_calls_and_their_sums_are_shown(tmp_path: Path) -> None:
         assert "steps to your first call" not in page.text
 
     in_console(tmp_path, test)
+
+
+def test_a_member_sees_calls_of_own_keys_alone(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await world.signed_in("ann@example.com", wallet="ann")
+        bob = await world.signed_in("bob@example.com", wallet="ann", rank="member")
+        calls = Calls(world)
+        await calls.made(1, await calls.key("ann", "of ann", person=1))
+        assert "of ann" not in (await bob.get("/")).text
+        await calls.made(1, await calls.key("ann", "of bob", person=2))
+        page = await bob.get("/")
+        assert "of bob" in page.text
+        assert "Calls: 1<" in page.text
+
+    in_console(tmp_path, test)
