@@ -132,7 +132,7 @@ class Stage:
         invited = self.do("team invite", user=owner.wallet, email="new@example.com")
         self.do("invitation add", email="other@example.com")
         fresh = self.do(
-            "person register", email="fresh@example.com", password_hash=None, confirmed=False
+            "person register", email="fresh@example.com", password_hash=None, prove=True
         )
         link = self.do("person link", email="fresh@example.com")
         self.known |= {

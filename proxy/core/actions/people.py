@@ -38,11 +38,14 @@ class PersonRole(Arguments, frozen=True):
 
 
 class PersonRegister(Arguments, frozen=True):
-    """`confirmed`: the address is known to be theirs; else a link to prove it is answered."""
+    """`confirmed`: the address is known to be theirs, not only said to be. `prove`: else a link to
+    prove it is answered, and the credit waits for that.
+    """
 
     email: str
     password_hash: str | None
-    confirmed: bool
+    confirmed: bool = False
+    prove: bool = False
     plan: str | None = None
     credit: str | None = None
     language: str | None = None

@@ -81,7 +81,7 @@ async def do_register(visit: Visit) -> web.StreamResponse:
             "person register",
             email=email,
             password_hash=password_hash,
-            confirmed=not options.confirms,
+            prove=options.confirms,
             plan=options.default_plan or None,
             credit=options.starting_credit,
             language=visit.language,

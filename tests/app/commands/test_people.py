@@ -82,7 +82,7 @@ def test_who_registers_has_a_wallet_and_its_starting_credit_once(tmp_path: Path)
 
 def test_an_address_that_must_be_confirmed_brings_the_credit_when_it_is(tmp_path: Path) -> None:
     async def test(do: Do, office: Office) -> None:
-        made = await register(do, confirmed=False)
+        made = await register(do, confirmed=False, prove=True)
         assert made["verified"] is None
         assert await balance(do, ANN) == "0.00"
         again = await do("person verify again", email=ANN)
@@ -112,7 +112,9 @@ def test_invitations_let_in_whom_they_name(tmp_path: Path) -> None:
             with pytest.raises(CommandError, match="not good any more, or for another"):
                 await register(do, email, invitation=invitation, must_be_invited=True)
         # Whoever has the mail has the address: nothing is left to confirm.
-        done = await register(do, confirmed=False, invitation=token, must_be_invited=True)
+        done = await register(
+            do, confirmed=False, prove=True, invitation=token, must_be_invited=True
+        )
         assert done["token"] is None
         assert (await person(office, ANN)).verified_at is not None
         assert await balance(do, ANN) == "1.50"
@@ -323,7 +325,7 @@ def test_what_only_the_console_asks_is_unknown_to_the_admin_api(tmp_path: Path) 
 
 def test_no_hash_and_no_link_is_in_the_audit_log(tmp_path: Path) -> None:
     async def test(do: Do, office: Office) -> str:
-        made = await register(do, confirmed=False, password_hash="canary-hash")
+        made = await register(do, confirmed=False, prove=True, password_hash="canary-hash")
         await do("person verify", token=made["token"])
         await do("password set", person=1, password_hash="canary-hash")
         found = await do("password forget", email=ANN)
@@ -375,5 +377,33 @@ def test_a_hundred_at_once_register_one_person_and_use_a_link_once(tmp_path: Pat
             return True
 
         assert (await asyncio.gather(*(join(number) for number in range(50)))).count(True) == 1
+
+    in_office(tmp_path, test)
+
+
+def test_a_teams_owner_vouches_for_nobodys_address(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await register(do)
+        made = await do("team invite", user=ANN, email=BOB)
+        # Ann sees the link of the invitation that names Bob, and uses it herself.
+        given = {"invitation": token_of(made["link"]), "confirmed": False}
+        done = await register(do, BOB, **given, prove=True)
+        assert done["token"] is not None
+        assert (await person(office, BOB)).verified_at is None
+        await sessions(do, done["person"])
+        # Bob, whom his provider vouches for, does not come into her account but she out of his.
+        await do("person identify", **IDENTITY, email=BOB)
+        assert (await person(office, BOB)).password_hash is None
+        assert await living(office, done["person"]) == 0
+
+    in_office(tmp_path, test)
+
+
+def test_who_did_not_have_to_prove_an_address_did_not(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        made = await register(do, confirmed=False)
+        assert (made["token"], made["verified"]) == (None, None)
+        assert await balance(do, ANN) == "1.50"
+        assert (await person(office, ANN)).verified_at is None
 
     in_office(tmp_path, test)
