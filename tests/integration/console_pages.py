@@ -14,12 +14,14 @@ PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 STREAMS = ("/usage/live", "/operator/calls/live")
 """They never end: a test of their own listens to them."""
 APART = (
+    "/login/provider",
+    "/login/callback",
     "/playground/progress",
     "/selftest/{job}",
     "/operator/reconcile/{job}",
     "/operator/reconcile/{job}/rows.csv",
 )
-"""What the playground's script asks for, and what is there only after a form was sent; looked at
+"""Ways to a provider and back, what the playground's script asks for, and what is there only after a form was sent; looked at
 where the form is sent: test_console_calls.py, test_console_operator.py.
 """
 FILES = re.compile(r"\.(csv|json|py|txt)$|^/api/")

@@ -135,6 +135,14 @@ class Stage:
             "person register", email="fresh@example.com", password_hash=None, prove=True
         )
         link = self.do("person link", email="fresh@example.com")
+        begun = self.do(
+            "payment begin",
+            user=owner.wallet,
+            provider="stripe",
+            currency="usd",
+            minor=500,
+            rate="1",
+        )
         self.known |= {
             "key": str(made["id"]),
             "request_id": call["request_id"],
@@ -143,21 +151,35 @@ class Stage:
             "group": "default",
             "plan": "default",
             "user": owner.wallet,
+            "payment": str(begun["payment"]),
             "invitation": invited["link"].rpartition("=")[2],
             "password_token": link["link"].rpartition("=")[2],
             "verify_token": fresh["token"],
         }
 
 
+def _payments(directory: Path) -> dict[str, object]:
+    """Settings with which cards are taken, by a provider that is not there."""
+    rows: dict[str, object] = {"stripe_api_base": "http://127.0.0.1:9"}
+    for name, secret in (("key", "sk_test_of_a_stage"), ("webhook_secret", "whsec_of_a_stage")):
+        file = directory / f"stripe_{name}"
+        file.write_text(secret)
+        file.chmod(0o600)
+        rows[f"stripe_{name}_file"] = str(file)
+    return rows
+
+
 @contextlib.contextmanager
 def stage(directory: Path, **settings: object) -> Iterator[Stage]:
     """Start everything; it ends with the block."""
+    directory.mkdir(parents=True, exist_ok=True)
     with ScriptedUpstream(_answer) as well, ScriptedUpstream(_ill) as ill:
         upstreams = [
             UpstreamAt("main", "openai", well.base_url, {OPENAI_MODEL: "up-model"}),
             UpstreamAt("out-of-order", "openai", ill.base_url, {ILL_MODEL: "up-ill"}),
         ]
-        with RelayProcess(directory, upstreams, console=True, settings=settings) as relay:
+        rows = {**_payments(directory), **settings}
+        with RelayProcess(directory, upstreams, console=True, settings=rows) as relay:
             yield Stage(relay, well)
 
 

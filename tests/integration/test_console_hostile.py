@@ -118,6 +118,9 @@ async def furnish(world: World) -> Place:
     await world.do("team invite", user="ann", email="new@example.com")
     await world.do("code make", amount="1", count=2)
     await world.do("wallet refund", call=format_id(served), reason="r", amount="0.000001")
+    await world.do(
+        "payment begin", user="ann", provider="stripe", currency="usd", minor=500, rate="1"
+    )
     await owner.post("/account/tokens", name="mine", scopes="*:read", expires="30d")
     await world.do("ledger flush")
     known = {
@@ -126,6 +129,7 @@ async def furnish(world: World) -> Place:
         "user": "ann",
         "plan": "paygo",
         "group": "default",
+        "payment": "1",
         "invitation": "none",
         "password_token": "none",
         "verify_token": "none",
