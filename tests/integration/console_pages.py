@@ -21,8 +21,8 @@ APART = (
     "/operator/reconcile/{job}",
     "/operator/reconcile/{job}/rows.csv",
 )
-"""Ways to a provider and back, what the playground's script asks for, and what is there only after a form was sent; looked at
-where the form is sent: test_console_calls.py, test_console_operator.py.
+"""Ways to a provider and back, what the playground's script asks for, and what is there only after
+a form was sent; looked at where it is sent: test_console_calls.py, test_console_operator.py.
 """
 FILES = re.compile(r"\.(csv|json|py|txt)$|^/api/")
 """What a browser saves and does not show."""

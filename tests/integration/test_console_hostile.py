@@ -48,8 +48,8 @@ TEXTS = {
     "code note": "UPDATE redeem_code SET note = ?",
 }
 """Each stored text that is not the operator's own, by name, and how it gets there."""
-UNSEEN = frozenset({"change actor"})
-"""Texts that no page has to show."""
+UNSEEN = frozenset({"change actor", "session agent"})
+"""Texts that no page has to show; of an agent only the names of what is known are told."""
 
 
 def hostile(name: str) -> str:
