@@ -47,6 +47,7 @@ class Figures:
             return Picture(merged=merged, storage=storage)
         merged.streams = found["streams"]
         merged.breakers = dict(found["breakers"])
+        merged.resting = dict(found["resting"])
         merged.workers = 1
         return Picture(
             merged=merged,

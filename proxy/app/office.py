@@ -43,10 +43,14 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """`breakers`: channel names and states (edge/health.py). `unready`: why no call is served."""
+    """`breakers`, `resting`: channel names, states and keys (edge/health.py).
+
+    `unready`: why no call is served, None if they are.
+    """
 
     streams: int
     breakers: tuple[tuple[str, int], ...]
+    resting: tuple[tuple[str, int], ...]
     unready: str | None
 
 

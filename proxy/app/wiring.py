@@ -95,7 +95,8 @@ class Relay:
         """How the calls of this process do now."""
         world = self.front.world
         breakers = tuple(world.health.breakers(world.catalog))
-        return Gauges(len(world.open), breakers, self._why_unready())
+        resting = tuple(world.health.resting(world.catalog, world.loop.time()))
+        return Gauges(len(world.open), breakers, resting, self._why_unready())
 
     def _why_unready(self) -> str | None:
         return self._unready or self.keeper.unready
@@ -112,6 +113,7 @@ def live_of(front: Front, keeper: Keeper | None = None) -> Live:
     live = Live(
         streams=lambda: len(world.open),
         breakers=lambda: world.health.breakers(world.catalog),
+        resting=lambda: world.health.resting(world.catalog, world.loop.time()),
         cache=lambda: world.cache,
     )
     if keeper is not None:

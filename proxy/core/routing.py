@@ -104,6 +104,10 @@ class KeyPool:
         self._resting[key] = (max(until, now + rest), status)
         return True
 
+    def resting(self, now: float) -> int:
+        """How many keys rest now."""
+        return sum(until > now for until, _ in self._resting.values())
+
     def blocked(self, now: float) -> tuple[int, float] | None:
         """Status and seconds to wait of the key that wakes first; None when one is awake."""
         if self.ready(now):

@@ -59,6 +59,13 @@ class ChannelHealth:
             if channel.id in self._pools:
                 self._pools[channel.id].adopt(channel.keys)
 
+    def resting(self, catalog: Catalog, now: float) -> Iterable[tuple[str, int]]:
+        """Yield (channel name, keys that rest) for channels that have any."""
+        for channel_id, pool in self._pools.items():
+            channel, resting = catalog.channels.get(channel_id), pool.resting(now)
+            if channel is not None and resting:
+                yield channel.name, resting
+
     def breakers(self, catalog: Catalog) -> Iterable[tuple[str, int]]:
         """Yield (channel name, 0 closed, 1 half-open, 2 open) for the metrics page."""
         for channel_id, breaker in self._breakers.items():

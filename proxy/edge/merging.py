@@ -58,6 +58,8 @@ class Merged:
     counted: Counted
     streams: int = 0
     breakers: dict[str, int] = field(default_factory=dict)
+    resting: dict[str, int] = field(default_factory=dict)
+    """The most keys of a channel's pool that rest in any process."""
     processes: dict[str, Processes] = field(default_factory=dict)
     workers: int = 0
     exits: int = 0
@@ -72,6 +74,8 @@ class Merged:
         self.exits += state.exits
         for name, number in state.breakers:
             self.breakers[name] = max(number, self.breakers.get(name, 0))
+        for name, number in state.resting:
+            self.resting[name] = max(number, self.resting.get(name, 0))
         for role, seconds in state.cpu_seconds.items():
             self._role(role).cpu_seconds += seconds
         if state.process is not None:

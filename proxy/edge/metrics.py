@@ -88,8 +88,9 @@ def new_gaps() -> list[int]:
 class Live:
     """Where gauges come from, asked at each scrape on the event loop; all must be quick.
 
-    `breakers` yields (channel name, state number as in BREAKER's help). `keeper` may return
-    None while it is not running. `storage` may return None where there are no files.
+    `breakers` yields (channel name, state number as in BREAKER's help), `resting` (channel name,
+    keys that rest after a refusal). `keeper` may return None while it is not running. `storage` may
+    return None where there are no files.
     """
 
     streams: Callable[[], int] = int
@@ -98,6 +99,7 @@ class Live:
     storage: Callable[[], StorageFigures | None] = lambda: None
     process: Callable[[], ProcessFigures] = own_process
     cache: Callable[[], ResponseCache | None] = lambda: None
+    resting: Callable[[], Iterable[tuple[str, int]]] = tuple
 
 
 class Metrics:
@@ -184,6 +186,7 @@ class Metrics:
             counted=self.counted,
             streams=self.live.streams(),
             breakers=tuple(self.live.breakers()),
+            resting=tuple(self.live.resting()),
             cpu_seconds={self.role: own_cpu_seconds()},
             process=self.live.process(),
             cache_bytes=0 if cache is None else cache.size,

@@ -90,7 +90,8 @@ class State(Struct, kw_only=True, frozen=True):
     `identity` is another for every process there ever was. Of ended processes only what is
     counted is left: `exits` of them, the first being `identity` and the latest `gone`.
     `made` is another each time: who is told the same twice knows that nobody answered.
-    `breakers`: (channel name, state as in the help of sluice_breaker_state).
+    `breakers`: (channel name, state as in the help of sluice_breaker_state). `resting`: (channel
+    name, keys of its pool that rest after a refusal).
     `cpu_seconds` is by role.
     """
 
@@ -101,6 +102,7 @@ class State(Struct, kw_only=True, frozen=True):
     made: int = 0
     streams: int = 0
     breakers: tuple[tuple[str, int], ...] = ()
+    resting: tuple[tuple[str, int], ...] = ()
     cpu_seconds: dict[str, float] = {}
     process: ProcessFigures | None = None
     exits: int = 0

@@ -18,7 +18,7 @@ def test_a_picture_is_made_of_what_the_relay_says_and_kept_for_a_moment(tmp_path
 
         def gauges() -> Gauges:
             asked.append(1)
-            return Gauges(3, (("main", 2),), None)
+            return Gauges(3, (("main", 2),), (("main", 1),), None)
 
         object.__setattr__(office, "gauges", gauges)
         control = ControlServer(directory.control, partial(runner.run, office))
@@ -30,6 +30,7 @@ def test_a_picture_is_made_of_what_the_relay_says_and_kept_for_a_moment(tmp_path
         picture = made[0]
         assert (picture.keeper_up, picture.ready, picture.merged.workers) == (True, True, 1)
         assert (picture.merged.streams, picture.merged.breakers) == (3, {"main": 2})
+        assert picture.merged.resting == {"main": 1}
         assert picture.statistics is not None
         assert picture.storage is not None
         await line.close()

@@ -162,6 +162,7 @@ def test_when_all_rest_the_first_to_wake_says_why_and_how_long() -> None:
     assert pool.ready(0.0)
     assert pool.blocked(0.0) is None
     pool.cool(KEYS[1], 429, 20.0, 0.0)
+    assert [pool.resting(now) for now in (5.0, 20.0, 60.0)] == [2, 1, 0]
     assert not pool.ready(5.0)
     assert pool.acquire(5.0) is None
     assert pool.blocked(5.0) == (429, 15.0)

@@ -44,6 +44,15 @@ def test_a_channel_is_usable_while_a_key_is_awake() -> None:
     assert not health.usable(one, 1.0)
 
 
+def test_resting_keys_are_counted_by_channel() -> None:
+    health, one = ChannelHealth(), channel()
+    assert list(health.resting(catalog(one), 0.0)) == []
+    health.pool(one).cool(one.keys[0], 401, None, 0.0)
+    assert list(health.resting(catalog(one), 1.0)) == [("c1", 1)]
+    assert list(health.resting(catalog(one), 1_000.0)) == []
+    assert list(health.resting(catalog(channel(2)), 1.0)) == []
+
+
 def test_an_option_is_left_out_by_setting_or_by_experience() -> None:
     health, one = ChannelHealth(), channel()
     assert not health.omits_usage(one)

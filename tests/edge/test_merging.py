@@ -14,7 +14,12 @@ class Worker:
 
     def __init__(self, calls: int = 0, *, breaker: int = 0, fds: int = 10) -> None:
         process = ProcessFigures(1000, fds, 100 + fds)
-        live = Live(lambda: 2, breakers=lambda: [("main", breaker)], process=lambda: process)
+        live = Live(
+            lambda: 2,
+            breakers=lambda: [("main", breaker)],
+            resting=lambda: [("main", breaker)],
+            process=lambda: process,
+        )
         self.metrics = Metrics(live, role="worker")
         self.metrics.use_catalog(["m"], {1: "main"})
         self.serve(calls)
@@ -75,6 +80,7 @@ def test_gauges_merge_by_their_meaning() -> None:
     ]
     merged = merge(states)
     assert (merged.streams, merged.workers, merged.breakers) == (6, 3, {"main": 2})
+    assert merged.resting == {"main": 2}
     row = merged.processes["worker"]
     assert (row.running, row.resident_bytes, row.open_fds, row.max_fds) == (3, 3000, 90, 110)
     assert row.cpu_seconds == pytest.approx(sum(one.cpu_seconds["worker"] for one in states))

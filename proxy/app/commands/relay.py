@@ -16,6 +16,7 @@ async def relay_figures(office: Office, _actor: Actor, _a: Arguments) -> object:
     return {
         "streams": gauges.streams,
         "breakers": dict(gauges.breakers),
+        "resting": dict(gauges.resting),
         "unready": gauges.unready,
         "holds_open": statistics.holds_open,
         "held_nano": statistics.held,

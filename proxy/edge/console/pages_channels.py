@@ -61,6 +61,7 @@ async def channels(seen: Visit) -> web.StreamResponse:
         "operator/channels.html",
         channels=sorted(catalog.channels.values(), key=lambda one: (-one.priority, one.name)),
         breakers={} if picture is None else picture.merged.breakers,
+        resting={} if picture is None else picture.merged.resting,
         keys=await key_counts(reader),
         sums=parts,
         costs=dict((await margin(reader, today, By.CHANNEL)).by_name()),
@@ -82,6 +83,7 @@ async def show(seen: Visit) -> web.StreamResponse:
         models=models,
         choices=[(public, public) for public, _theirs in models[:CHOICES_MAX]],
         breaker=None if picture is None else picture.merged.breakers.get(name),
+        resting=0 if picture is None else picture.merged.resting.get(name, 0),
         parts_rows=[part for part in report.parts if part.channel == name],
     )
 

@@ -13,11 +13,12 @@ def test_gauges_are_told_where_calls_are_served(tmp_path: Path) -> None:
     async def test(do: Do, office: Office) -> None:
         with pytest.raises(CommandError, match="serves no calls"):
             await do("relay figures")
-        gauges = Gauges(3, (("main", 2),), "draining")
+        gauges = Gauges(3, (("main", 2),), (("main", 1),), "draining")
         object.__setattr__(office, "gauges", lambda: gauges)
         assert await do("relay figures") == {
             "streams": 3,
             "breakers": {"main": 2},
+            "resting": {"main": 1},
             "unready": "draining",
             "holds_open": 0,
             "held_nano": 0,

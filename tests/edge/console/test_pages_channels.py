@@ -162,6 +162,9 @@ def test_the_list_says_how_channels_do(tmp_path: Path) -> None:
         world.surroundings.picture = picture()
         for path in (LIST, f"{LIST}/show?name=main"):
             assert "failing" in (await browser.get(path)).text
+        assert "1 resting" in (await browser.get(LIST)).text
+        text = (await browser.get(f"{LIST}/show?name=main")).text
+        assert "1 of its keys rest" in text
         for path in ("show", "edit", "keys/new"):
             assert (await browser.get(f"{LIST}/{path}?name=nobody")).status == 422
         await world.do("channel remove", name="main")

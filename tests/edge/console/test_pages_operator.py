@@ -40,7 +40,8 @@ async def with_calls(world: World) -> list[int]:
 
 
 def picture(**changes: Any) -> Callable[[], Coroutine[Any, Any, Picture]]:
-    metrics = Metrics(Live(breakers=lambda: [("main", 2)]), role="relay")
+    live = Live(breakers=lambda: [("main", 2)], resting=lambda: [("main", 1)])
+    metrics = Metrics(live, role="relay")
     fields: dict[str, Any] = {
         "merged": merge([metrics.snapshot()]),
         "keeper_up": True,
