@@ -99,8 +99,8 @@ class Surroundings:
     day_sums: DaySums = field(default_factory=DaySums)
     streams: Counter[int] = field(default_factory=Counter)
     """Live logs that are open, by person."""
-    exports: int = 0
-    """Files that are being written."""
+    exports: Counter[int] = field(default_factory=Counter)
+    """Files that are being written, by person."""
     _reader: Reader | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -28,8 +28,11 @@ from proxy.storage.reports.usage_log import CallRow, Wanted
 
 PAGE_ROWS: Final = 1_000
 ROWS_MAX: Final = 2_000_000
-EXPORTS_MAX: Final = 4
+EXPORTS_MAX: Final = 8
 """At once, in one process."""
+EXPORTS_OF_PERSON_MAX: Final = 2
+EXPORT_SECONDS_MAX: Final = 1_800.0
+"""How long a slow reader may keep one open."""
 REST_SECONDS_MAX: Final = 0.25
 _USAGE: Final = Usage.__struct_fields__
 COLUMNS: Final = (
@@ -101,13 +104,16 @@ async def _write(
     line: Callable[[CallRow], str],
     end: str,
 ) -> web.StreamResponse:
-    if seen.wallet is None:
+    person = seen.person
+    if seen.wallet is None or person is None:
         return seen.problem(404)
-    _, surroundings = seen.texts, seen.surroundings
-    if surroundings.exports >= EXPORTS_MAX:
+    _, exports = seen.texts, seen.surroundings.exports
+    if exports[person.id] >= EXPORTS_OF_PERSON_MAX:
+        return seen.problem(429, _("Two exports of yours are under way; wait for one to end."))
+    if exports.total() >= EXPORTS_MAX:
         return seen.problem(429, _("Others are exporting now; try again in a minute."))
     wanted = usage_query.asked(seen).wanted
-    surroundings.exports += 1
+    exports[person.id] += 1
     try:
         response = web.StreamResponse(
             headers={
@@ -119,21 +125,22 @@ async def _write(
         await response.prepare(seen.request)
         whole = False
         try:
-            await response.write(head.encode())
-            async for rows in _pages(seen, wanted):
-                await response.write("".join([line(row) for row in rows]).encode())
-            await response.write(end.encode())
-            await response.write_eof()
-            whole = True
-        except (ConnectionError, sqlite3.Error) as error:
-            log.warning("an export ended early: %s", error)
+            async with asyncio.timeout(EXPORT_SECONDS_MAX):
+                await response.write(head.encode())
+                async for rows in _pages(seen, wanted):
+                    await response.write("".join([line(row) for row in rows]).encode())
+                await response.write(end.encode())
+                await response.write_eof()
+                whole = True
+        except (ConnectionError, TimeoutError, sqlite3.Error) as error:
+            log.warning("an export ended early: %r", error)
         finally:
             # A file that ends early must not look whole.
             if not whole and seen.request.transport is not None:
                 seen.request.transport.abort()
         return response
     finally:
-        surroundings.exports -= 1
+        exports[person.id] -= 1
 
 
 async def _pages(seen: Visit, wanted: Wanted) -> AsyncIterator[list[CallRow]]:

@@ -50,7 +50,7 @@ async def _stream(seen: Visit, wanted: Wanted, *, of_all: bool) -> web.StreamRes
     if person is None:
         raise AssertionError("a stream is for who is signed in")
     streams = seen.surroundings.streams
-    if sum(streams.values()) >= STREAMS_MAX or streams[person.id] >= STREAMS_OF_PERSON_MAX:
+    if streams.total() >= STREAMS_MAX or streams[person.id] >= STREAMS_OF_PERSON_MAX:
         return web.Response(status=204)  # a browser does not try again after this
     streams[person.id] += 1
     try:

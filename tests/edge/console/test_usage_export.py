@@ -81,6 +81,9 @@ def test_only_so_many_are_written_at_once(tmp_path: Path, monkeypatch: pytest.Mo
         ann = await world.signed_in("ann@example.com", wallet="ann")
         page = await ann.get("/usage/export.csv")
         assert (page.status, "try again" in page.text) == (429, True)
+        monkeypatch.setattr(usage_export, "EXPORTS_OF_PERSON_MAX", 0)
+        page = await ann.get("/usage/export.json")
+        assert (page.status, "of yours" in page.text) == (429, True)
 
     in_console(tmp_path, test)
 
@@ -108,7 +111,7 @@ def test_a_file_that_fails_half_way_does_not_look_whole(
         monkeypatch.setattr(usage_log, "page", failing)
         with pytest.raises(aiohttp.ClientError):
             await ann.get("/usage/export.csv")
-        assert world.surroundings.exports == 0
+        assert world.surroundings.exports.total() == 0
 
     in_console(tmp_path, test)
 
@@ -134,11 +137,25 @@ def test_who_leaves_stops_the_reading(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(usage_log, "page", endless)
         async with ann._client.get(f"{ann.url}/usage/export.csv") as answer:
             await answer.content.readany()
-            assert world.surroundings.exports == 1
+            assert world.surroundings.exports[1] == 1
             answer.close()
         left.set()
         async with asyncio.timeout(20):
-            while world.surroundings.exports:
+            while world.surroundings.exports.total():
                 await asyncio.sleep(0)
+
+    in_console(tmp_path, test)
+
+
+def test_a_file_that_takes_too_long_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_export, "EXPORT_SECONDS_MAX", 0.0)
+
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        calls = Calls(world)
+        await calls.made(1, await calls.key("ann"))
+        with pytest.raises(aiohttp.ClientError):
+            await ann.get("/usage/export.csv")
+        assert world.surroundings.exports.total() == 0
 
     in_console(tmp_path, test)
