@@ -2,9 +2,9 @@
 
 Rules: one request line `{"command", "arguments", "actor"}`, one answer line
 `{"ok": true, "result"}` or `{"ok": false, "error", "remedy", "fields"?}`; every line, wait and
-connection is bounded. What a command does is decided by the function given to the server; who
-asks may be told by `actor` (core/actions/action.py), which is believed: whoever may open the
-socket may do anything. This module must not know any command.
+connection is bounded, and a fault of ours answers one too. What a command does is decided by the
+function given to the server; who asks may be told by `actor` (core/actions/action.py), which is
+believed: whoever may open the socket may do anything. This module must not know any command.
 """
 
 import asyncio
@@ -153,6 +153,15 @@ class ControlServer:
         except TimeoutError:
             log.get().error("command took too long", reason=command, seconds=ANSWER_SECONDS_MAX)
             return _failed("the command took too long; it may still happen", "look before retrying")
+        except Exception as error:  # noqa: BLE001 - the last resort of the commands
+            log.get().error(
+                "an action failed", reason=command, error=repr(error), where=log.place_of(error)
+            )
+            return _failed(
+                "this met a fault of the relay; it may have happened or not",
+                "look before retrying, and tell whoever runs it: its log says more",
+                unavailable=True,
+            )
 
 
 def check_path(path: Path) -> None:

@@ -138,12 +138,12 @@ class _Bridge(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             fields["error"] = f"{type(error).__name__}: {error}"
-            fields["where"] = _place(error)
+            fields["where"] = place_of(error)
         level = "error" if record.levelno >= logging.ERROR else "warning"
         getattr(get(), level)(record.getMessage(), **fields)
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """The innermost `file:line` of a traceback: enough to find the fault, and no data."""
     trace = error.__traceback__
     if trace is None:

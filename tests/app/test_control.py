@@ -18,6 +18,10 @@ hanging: list[str] = []
 async def run_command(command: str, arguments: Mapping[str, object], actor: Actor) -> object:
     if command == "who":
         return msgspec.to_builtins(actor)
+    if command == "fault":
+        raise KeyError("name")
+    if command == "strange":
+        return object()
     if command == "fail":
         raise CommandError("no such user 'x'", "add it first")
     if command == "hang":
@@ -202,3 +206,15 @@ def test_a_relay_that_dies_before_answering_is_not_a_success(tmp_path: Path) -> 
                 await asked
 
         asyncio.run(run())
+
+
+@pytest.mark.parametrize("command", ["fault", "strange"])
+def test_a_fault_of_ours_is_an_answer_and_the_next_command_is_done(
+    tmp_path: Path, command: str
+) -> None:
+    sent = b'{"command": "%s"}\n{"command": "ok"}\n' % command.encode()
+    faulty, after = raw(tmp_path / "s", sent)
+    assert (faulty["ok"], faulty["unavailable"]) == (False, True)
+    assert "fault of the relay" in faulty["error"]
+    assert "name" not in faulty["error"], "what it says is for the log"
+    assert after["ok"]

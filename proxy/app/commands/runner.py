@@ -97,7 +97,8 @@ async def run(
     except ChangeFaultError as fault:
         if isinstance(fault.__cause__, OverflowError):
             raise _too_large(command) from None
-        log.get().error("an action failed", action=command, reason=str(fault), exc_info=fault)
+        where = log.place_of(fault.__cause__ or fault)
+        log.get().error("an action failed", reason=command, error=str(fault), where=where)
         raise CommandError(
             f"{command} met a fault of the relay, and nothing was changed",
             "tell whoever runs it; its log says more",

@@ -11,6 +11,7 @@ from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions.action import Actor, Role, Via
 from proxy.core.actions.table import ACTIONS
+from proxy.storage import accounts
 from proxy.storage.ports import KeeperUnavailableError
 from tests.app.commands.office import Do, in_office, refusal
 
@@ -120,3 +121,41 @@ def test_what_changes_something_is_in_the_audit_log(tmp_path: Path) -> None:
     assert "canary" not in first[2]
     who = ("command line", "user add", '{"name":"ann"}')
     assert rest == [(*who, "done", None), (*who, "refused", "there is a user 'ann' already")]
+
+
+def test_a_fault_of_ours_changes_nothing_and_is_for_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def faulty(connection: sqlite3.Connection, *_: object) -> int:
+        connection.execute("UPDATE plan SET concurrency = 7")
+        return {"a": 1}["b"]
+
+    async def test(do: Do, office: Office) -> None:
+        monkeypatch.setattr(accounts, "add_user", faulty)
+        with pytest.raises(CommandError, match="met a fault of the relay") as refused:
+            await do("user add", name="ann")
+        assert "log" in refused.value.remedy
+        monkeypatch.undo()
+        await do("user add", name="ann")
+        assert office.keeper.catalog.plans["paygo"].concurrency is None
+        query = "SELECT outcome, reason FROM audit WHERE action = 'user add' ORDER BY id"
+        rows = await office.read(lambda c: c.execute(query).fetchall())
+        assert rows == [("refused", "KeyError: 'b'"), ("done", None)]
+
+    in_office(tmp_path, test)
+    said = capfd.readouterr()
+    assert "test_runner.py" in said.out + said.err
+
+
+def test_a_number_that_no_column_holds_is_refused(tmp_path: Path) -> None:
+    said, remedy = refusal(
+        tmp_path, "key add", user="ann", name="x", cache_seconds=10**11, concurrency=10**30
+    )
+    assert "concurrency must be" in said or "too large" in said
+    assert isinstance(remedy, str)
+    for command, arguments in (
+        ("usage", {"rows_max": 10**30}),
+        ("token revoke", {"number": 1 << 70}),
+    ):
+        said, _ = refusal(tmp_path / command.replace(" ", "-"), command, **arguments)
+        assert "too large" in said or "rows can be listed" in said
