@@ -117,15 +117,6 @@ def set_user_enabled(connection: sqlite3.Connection, name: str, *, enabled: bool
     touch_catalog(connection)
 
 
-def set_user_plan(connection: sqlite3.Connection, name: str, plan: str) -> None:
-    """Put a user on another plan; its limits hold from the next call. Raises ValueError."""
-    if _one(connection, "SELECT 1 FROM plan WHERE name = ?", plan) is None:
-        raise ValueError(f"there is no plan {plan!r}: add it with `sluice catalog apply`")
-    cursor = connection.execute("UPDATE user SET plan = ? WHERE name = ?", (plan, name))
-    _found(cursor, f"there is no user {name!r}: see `sluice user list`")
-    touch_catalog(connection)
-
-
 def show_wallet(connection: sqlite3.Connection, name: str) -> WalletRow:
     """A user's stored balance with the sums it comes from. Raises ValueError."""
     user_id = user_id_of(connection, name)

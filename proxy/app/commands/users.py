@@ -3,10 +3,12 @@
 import sqlite3
 from collections.abc import Mapping
 
+from proxy.app.commands.plans import plan_choose
 from proxy.app.commands.shapes import Handler, iso
 from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions.action import Actor, Arguments
+from proxy.core.actions.plans import PlanChoose
 from proxy.core.actions.users import UserAdd, UserSet
 from proxy.core.money import format_usd, parse_usd
 from proxy.storage import accounts
@@ -24,13 +26,14 @@ async def user_add(office: Office, _actor: Actor, a: UserAdd) -> object:
     return {"id": user_id, "name": a.name, "plan": plan, "balance_usd": format_usd(amount or 0)}
 
 
-async def user_set(office: Office, _actor: Actor, a: UserSet) -> object:
+async def user_set(office: Office, actor: Actor, a: UserSet) -> object:
     """Give a user another plan, or let them in or not; open streams of one shut out are cut."""
+    if a.plan is not None:
+        # A plan may cost something: its month begins as when an owner chooses it.
+        await plan_choose(office, actor, PlanChoose(user=a.user, plan=a.plan))
 
     def change(connection: sqlite3.Connection) -> None:
         accounts.user_id_of(connection, a.user)
-        if a.plan is not None:
-            accounts.set_user_plan(connection, a.user, a.plan)
         if a.enabled is not None:
             accounts.set_user_enabled(connection, a.user, enabled=a.enabled)
 

@@ -19,6 +19,10 @@ class UserSet(Arguments, frozen=True):
 
 ACTIONS = (
     Action("user add", UserAdd, "Add a user; with `credit`, top the wallet up at once."),
-    Action("user set", UserSet, "Give a user another plan, or let them in or not."),
+    Action(
+        "user set",
+        UserSet,
+        "Give a user another plan, whose month begins and is paid, or let them in or not.",
+    ),
     Action("user list", Arguments, "All users with their balances.", audited=False),
 )
