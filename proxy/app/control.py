@@ -18,6 +18,7 @@ import orjson
 
 from proxy.core.actions.action import LOCAL, Actor
 from proxy.edge import log
+from proxy.storage.work import FAULTS
 
 LINE_BYTES_MAX = 16 << 20
 CONNECTIONS_MAX = 64
@@ -153,7 +154,7 @@ class ControlServer:
         except TimeoutError:
             log.get().error("command took too long", reason=command, seconds=ANSWER_SECONDS_MAX)
             return _failed("the command took too long; it may still happen", "look before retrying")
-        except Exception as error:  # noqa: BLE001 - the last resort of the commands
+        except (*FAULTS, AssertionError) as error:
             log.get().error(
                 "an action failed", reason=command, error=repr(error), where=log.place_of(error)
             )
