@@ -139,8 +139,12 @@ def list_usage(
     *,
     before_id: int | None = None,
     rows_max: int = 50,
+    person: int | None = None,
 ) -> list[UsageRow]:
-    """Ended calls of one user, or all, latest first, below `before_id`. Raises ValueError."""
+    """Ended calls of one user, or all, latest first, below `before_id`. Raises ValueError.
+
+    `person`: only calls of keys that this person made.
+    """
     if not 0 < rows_max <= USAGE_ROWS_MAX:
         raise ValueError(f"between 1 and {USAGE_ROWS_MAX:,} rows can be listed at once")
     user_id = None if user is None else user_id_of(connection, user)
@@ -151,8 +155,8 @@ def list_usage(
         "forgiven, balance_after, status, started_at, duration_ms, client_reference, "
         "images, characters, audio_ms, searches, variant "
         "FROM call JOIN user ON user.id = call.user_id JOIN key ON key.id = call.key_id "
-        f"WHERE {where} ORDER BY call.id DESC LIMIT ?3",
-        ((1 << 63) - 1 if before_id is None else before_id, user_id, rows_max),
+        f"WHERE {where} AND (?4 IS NULL OR key.person_id = ?4) ORDER BY call.id DESC LIMIT ?3",
+        ((1 << 63) - 1 if before_id is None else before_id, user_id, rows_max, person),
     )
     return [UsageRow(*row) for row in rows]
 

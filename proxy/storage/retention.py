@@ -82,18 +82,29 @@ _CHARGES = (
     f"{', '.join(_USAGE)} FROM call WHERE id BETWEEN ? AND ? AND charge + overrun + forgiven > 0"
 )
 _OTHER = ("images", "characters", "audio_ms", "searches")
-_DAILY = (
-    "SELECT day, user.name, model, sum(ended), sum(errors), sum(input), sum(written), "  # noqa: S608 - constants
-    f"sum(charge), sum(overrun + forgiven), sum(cost), {', '.join(f'sum({n})' for n in _OTHER)} "
-    f"FROM (SELECT day, user_id, model, ended, errors, {PROMPT_TOTAL} AS input, "
-    f"{COMPLETION_TOTAL} AS written, charge, overrun, forgiven, cost, {', '.join(_OTHER)} "
-    f"FROM rollup UNION ALL SELECT {_DAY}, user_id, model, 1, error_code IS NOT NULL, "
-    f"{PROMPT_TOTAL}, {COMPLETION_TOTAL}, charge, overrun, forgiven, "
-    "coalesce((SELECT sum(cost) FROM attempt WHERE call_id = id), 0), "
-    f"{', '.join(_OTHER)} FROM call WHERE id >= ?3"
-    ") AS every JOIN user ON user.id = user_id WHERE day >= ?1 AND (?2 IS NULL OR name = ?2) "
-    "GROUP BY day, user_id, model ORDER BY day DESC, user_id, model"
-)
+
+
+def _daily(mine: str) -> str:
+    """The sums of each day; `mine` picks rows of `call` and `rollup`, so that an index serves."""
+    other, sums = ", ".join(_OTHER), ", ".join(f"sum({name})" for name in _OTHER)
+    return (
+        "SELECT day, user.name, model, sum(ended), sum(errors), sum(input), sum(written), "  # noqa: S608 - constants
+        f"sum(charge), sum(overrun + forgiven), sum(cost), {sums} "
+        f"FROM (SELECT day, user_id, model, ended, errors, {PROMPT_TOTAL} AS input, "
+        f"{COMPLETION_TOTAL} AS written, charge, overrun, forgiven, cost, {other} "
+        f"FROM rollup WHERE day >= ?1{mine} "
+        f"UNION ALL SELECT {_DAY}, user_id, model, 1, error_code IS NOT NULL, "
+        f"{PROMPT_TOTAL}, {COMPLETION_TOTAL}, charge, overrun, forgiven, "
+        "coalesce((SELECT sum(cost) FROM attempt WHERE call_id = id), 0), "
+        f"{other} FROM call WHERE id >= ?2{mine}"
+        ") AS every JOIN user ON user.id = user_id "
+        "GROUP BY day, user_id, model ORDER BY day DESC, user_id, model"
+    )
+
+
+_OF_ALL = _daily("")
+_OF_USER = _daily(" AND user_id = ?3")
+_OF_PERSON = _daily(" AND user_id = ?3 AND key_id IN (SELECT key.id FROM key WHERE person_id = ?4)")
 
 
 class Step(NamedTuple):
@@ -179,10 +190,22 @@ def first_id_of(day: int) -> int:
     return max(0, (day * DAY_MS - EPOCH_MS)) << _MILLISECONDS_SHIFT
 
 
-def list_days(connection: sqlite3.Connection, since_day: int, user: str | None) -> list[DayRow]:
-    """Sums per day, user and model from detail and roll-up together, latest day first."""
-    values = (since_day, user, first_id_of(since_day))
-    return [DayRow(*row) for row in connection.execute(_DAILY, values)]
+def list_days(
+    connection: sqlite3.Connection, since_day: int, user: str | None, person: int | None = None
+) -> list[DayRow]:
+    """Sums per day, user and model from detail and roll-up together, latest day first.
+
+    `person`: only of the user's keys that this person made.
+    """
+    values: tuple[int, ...] = (since_day, first_id_of(since_day))
+    query = _OF_ALL
+    if user is not None:
+        row = connection.execute("SELECT id FROM user WHERE name = ?", (user,)).fetchone()
+        if row is None:
+            return []
+        query = _OF_USER if person is None else _OF_PERSON
+        values = (*values, row[0]) if person is None else (*values, row[0], person)
+    return [DayRow(*row) for row in connection.execute(query, values)]
 
 
 def _move(connection: sqlite3.Connection, first: int, last: int, calls: int) -> None:

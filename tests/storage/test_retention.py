@@ -14,6 +14,7 @@ from proxy.core.ids import EPOCH_MS
 from proxy.storage import retention
 from proxy.storage.accounts import list_usage, show_wallet
 from proxy.storage.retention import DAY_MS, RollUp, Step, first_id_of, list_days
+from proxy.storage.sqlite import Durability, open_writer
 from proxy.storage.verify import verify
 from tests.storage.test_verify import spoil
 from tests.storage.world import NOW, USAGE, USD, closing, keeper, opening, read
@@ -272,3 +273,15 @@ def test_any_calls_rolled_up_in_any_steps_keep_every_sum(
         walk(path, first_id_of(DAY_ZERO + limit), steps_max=1 if few else 100)
         assert sums(path) == before
         assert verify(path).problems == ()
+
+
+def test_a_users_days_are_read_by_the_index_of_their_calls(tmp_path: Path) -> None:
+    connection = open_writer(tmp_path / "a.db", Durability.PROCESS, NOW)
+    for query, values in (
+        (retention._OF_USER, (0, 0, 1)),
+        (retention._OF_PERSON, (0, 0, 1, 1)),
+    ):
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+        assert any("SEARCH call USING INDEX call_by_user" in line for line in plan), plan
+        assert not [line for line in plan if line.startswith(("SCAN call", "SCAN rollup"))], plan
+    connection.close()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from proxy.app.commands.shapes import Handler, iso
 from proxy.app.control import CommandError
 from proxy.app.office import Office
-from proxy.core.actions.action import Actor
+from proxy.core.actions.action import Actor, Role
 from proxy.core.actions.usage import UsageDaily, UsageList
 from proxy.core.ids import format_id, parse_id
 from proxy.core.ledger import DAY_SECONDS
@@ -13,13 +13,15 @@ from proxy.core.money import format_usd
 from proxy.storage import accounts, retention
 
 
-async def usage_list(office: Office, _actor: Actor, a: UsageList) -> object:
+async def usage_list(office: Office, actor: Actor, a: UsageList) -> object:
     """Ended calls, latest first, with what each cost."""
     before = None if a.before is None else parse_id(a.before)
     if a.before is not None and before is None:
         raise CommandError(f"{a.before!r} is not a request id", "take one from sluice usage")
     rows = await office.read(
-        lambda c: accounts.list_usage(c, a.user, before_id=before, rows_max=a.rows_max)
+        lambda c: accounts.list_usage(
+            c, a.user, before_id=before, rows_max=a.rows_max, person=_maker(actor)
+        )
     )
     return [
         {
@@ -44,12 +46,16 @@ async def usage_list(office: Office, _actor: Actor, a: UsageList) -> object:
     ]
 
 
-async def usage_daily(office: Office, _actor: Actor, a: UsageDaily) -> object:
-    """Sums per UTC day, user and model, of calls with detail and of those rolled up."""
+async def usage_daily(office: Office, actor: Actor, a: UsageDaily) -> object:
+    """Sums per UTC day, user and model, of calls with detail and of those rolled up.
+
+    What the operator pays is for operators to know.
+    """
     if not 0 < a.days <= retention.DAYS_LISTED_MAX:
         raise CommandError(f"between 1 and {retention.DAYS_LISTED_MAX:,} days can be listed")
     since = int(office.clock() // DAY_SECONDS) - a.days + 1
-    rows = await office.read(lambda c: retention.list_days(c, since, a.user))
+    rows = await office.read(lambda c: retention.list_days(c, since, a.user, _maker(actor)))
+    operator = actor.role.covers(Role.OPERATOR)
     return [
         {
             "day": (iso(row.day * DAY_SECONDS) or "")[:10],
@@ -61,11 +67,19 @@ async def usage_daily(office: Office, _actor: Actor, a: UsageDaily) -> object:
             "output": row.output_tokens,
             "other": _other(row),
             "charge_usd": format_usd(row.charge),
-            "expense_usd": format_usd(row.expense),
-            "cost_usd": format_usd(row.cost),
+            **(_operators(row) if operator else {}),
         }
         for row in rows
     ]
+
+
+def _maker(actor: Actor) -> int | None:
+    """The person whose keys' calls alone the actor may see; None: everybody's."""
+    return None if actor.owner else actor.person
+
+
+def _operators(row: retention.DayRow) -> dict[str, object]:
+    return {"expense_usd": format_usd(row.expense), "cost_usd": format_usd(row.cost)}
 
 
 def _other(row: accounts.UsageRow | retention.DayRow) -> dict[str, object]:

@@ -1,12 +1,15 @@
 from pathlib import Path
+from typing import Any
 
-from proxy.app.commands import usage
+from proxy.app.commands import runner, usage
 from proxy.app.office import Office
 from proxy.core.actions import usage as actions
+from proxy.core.actions.action import Actor, Role, Via
 from proxy.core.entities import Dialect, Usage, UsageSource, Verdict
 from proxy.core.ids import format_id
 from proxy.storage.ports import Admission, Closing, Opening
 from tests.app.commands.office import Do, in_office
+from tests.storage.world import closing, opening
 
 
 def test_usage_lists_what_each_call_cost(tmp_path: Path) -> None:
@@ -75,6 +78,50 @@ def test_usage_lists_what_each_call_cost(tmp_path: Path) -> None:
         done = await do("ledger rollup", days=1)
         assert done == {"rolled_up": 0, "kept": [format_id(7_000_000)], "done": True}
         assert await do("ledger flush") == {"flushed": True}
+
+    in_office(tmp_path, test)
+
+
+def test_a_member_is_told_of_their_own_keys_and_nobody_of_what_the_operator_pays(
+    tmp_path: Path,
+) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await do("user add", name="team", credit="5")
+        now = office.clock()
+
+        def people(connection: Any) -> None:
+            for number, rank in ((1, "owner"), (2, "member")):
+                connection.execute(
+                    "INSERT INTO person (id, email, created_at) VALUES (?, ?, ?)",
+                    (number, f"{rank}@example.com", now),
+                )
+                connection.execute(
+                    "INSERT INTO membership VALUES (?, 1, ?, ?)", (number, rank, now)
+                )
+
+        await office.keeper.note(people)
+        mine = "UPDATE key SET person_id = ? WHERE id = ?"
+        for number, name in ((1, "of-owner"), (2, "of-member")):
+            made = await do("key add", user="team", name=name)
+            row = (number, made["id"])
+            await office.keeper.note(lambda c, row=row: c.execute(mine, row))  # type: ignore[misc]
+            call = opening(number, key_id=made["id"], user_id=1, started_at=now)
+            assert isinstance(await office.keeper.admit(call), Admission)
+            office.keeper.settle(closing(number, charge=7))
+        await office.keeper.catch_up()
+
+        async def told(person: int, command: str, **arguments: object) -> Any:
+            actor = Actor(Role.USER, "somebody", Via.API, person)
+            return await runner.run(office, command, {"user": "team", **arguments}, actor)
+
+        assert [row["key"] for row in await told(1, "usage")] == ["of-member", "of-owner"]
+        assert [row["key"] for row in await told(2, "usage")] == ["of-member"]
+        for person, calls in ((1, 2), (2, 1)):
+            (day,) = await told(person, "usage daily", days=3_660)
+            assert day["calls"] == calls
+            assert not {"cost_usd", "expense_usd"} & day.keys()
+        (day,) = await do("usage daily", days=3_660)
+        assert {"cost_usd", "expense_usd"} <= day.keys()
 
     in_office(tmp_path, test)
 
