@@ -63,7 +63,7 @@ def role(target: Target, email: str, role: str) -> None:
 @targeted
 @click.argument("email")
 def disable(target: Target, email: str) -> None:
-    """Let a person sign in no more; their sessions end at once."""
+    """Let a person sign in no more; sessions end, keys they made stop working."""
     target.show(target.do("person disable", {"email": email}))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from proxy.core.actions.action import Role
-from proxy.storage.accounts import add_user
+from proxy.storage.accounts import add_user, touch_catalog
 
 OWNER: Final = "owner"
 MEMBER: Final = "member"
@@ -200,6 +200,12 @@ def set_enabled(connection: sqlite3.Connection, person_id: int, *, enabled: bool
     if not enabled:
         _keep_an_admin(connection, person_id)
     _update(connection, "enabled", 1 if enabled else 0, person_id)
+
+
+def disable_keys(connection: sqlite3.Connection, person_id: int) -> None:
+    """Take the keys a person made out of service, of whatever wallet; they stay so afterwards."""
+    connection.execute("UPDATE key SET enabled = 0 WHERE person_id = ?", (person_id,))
+    touch_catalog(connection)
 
 
 def identity(connection: sqlite3.Connection, issuer: str, subject: str) -> Person | None:

@@ -98,7 +98,7 @@ async def person_role(office: Office, _actor: Actor, a: PersonRole) -> object:
 
 
 async def person_disable(office: Office, _actor: Actor, a: PersonNamed) -> object:
-    """Let a person sign in no more; their sessions end at once."""
+    """Let a person sign in no more; their sessions end and their keys stop working at once."""
     return await _set_enabled(office, a.email, enabled=False)
 
 
@@ -367,9 +367,10 @@ async def _set_enabled(office: Office, text: str, *, enabled: bool) -> object:
         people.set_enabled(connection, person.id, enabled=enabled)
         if not enabled:
             sign_ins.revoke_sessions(connection, person.id, now)
+            people.disable_keys(connection, person.id)
         return people.person_of(connection, person.id)
 
-    return shown(await office.keeper.note(change))
+    return shown(await office.change(change))
 
 
 async def _mail_link(office: Office, text: str, purpose: Purpose, seconds: float) -> object:

@@ -121,7 +121,8 @@ ACTIONS = (
         Role.ADMIN, step_up=True,
     ),
     Action(
-        "person disable", PersonNamed, "Let a person sign in no more; their sessions end at once.",
+        "person disable", PersonNamed,
+        "Let a person sign in no more; their sessions end and their keys stop working at once.",
         Role.ADMIN, step_up=True,
     ),
     Action(

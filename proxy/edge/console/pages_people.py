@@ -21,7 +21,9 @@ from proxy.storage.reports import accounts
 ROWS = 50
 PATH = "/operator/people"
 TEXT_CHARS_MAX = 254
-DISABLED = _("{email} is signed out everywhere and cannot sign in any more.")
+DISABLED = _(
+    "{email} is signed out everywhere and cannot sign in; keys they made have stopped working."
+)
 ENABLED = _("{email} can sign in again.")
 NEW_ROLE = _("{email} has another role now.")
 TAKEN_BACK = _("The invitation is taken back.")

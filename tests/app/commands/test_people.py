@@ -192,8 +192,13 @@ def test_who_is_disabled_is_out_at_once(tmp_path: Path) -> None:
     async def test(do: Do, office: Office) -> None:
         await register(do)
         await sessions(do, 1)
+        ann = Actor(Role.USER, ANN, Via.CONSOLE, person=1)
+        made: Any = await runner.run(office, "key add", {"user": ANN, "name": "k"}, ann)
+        other = await do("key add", user=ANN, name="of the operator")
         done = await do("person disable", email=ANN)
         assert done["enabled"] is False
+        assert not office.keeper.catalog.keys_by_id[made["id"]].enabled
+        assert office.keeper.catalog.keys_by_id[other["id"]].enabled
         assert await living(office, 1) == 0
         with pytest.raises(CommandError, match="no enabled person"):
             await do("session open", person=1)
