@@ -35,8 +35,9 @@ _HEADERS: Final = {"content-type": "text/event-stream; charset=utf-8", "x-accel-
 
 async def live(seen: Visit) -> web.StreamResponse:
     """Tell of new and running calls of the wallet in use until the browser leaves."""
-    if seen.wallet is None:
-        return web.Response(status=204)
+    wallet = seen.wallet
+    if wallet is None or seen.request.query.get("of", str(wallet.id)) != str(wallet.id):
+        return web.Response(status=204)  # another wallet was chosen since the page was made
     return await _stream(seen, usage_query.asked(seen).wanted, of_all=False)
 
 

@@ -146,6 +146,17 @@ def test_a_stream_ends_with_its_session(tmp_path: Path, monkeypatch: pytest.Monk
     in_console(tmp_path, test)
 
 
+def test_a_page_is_not_told_of_the_wallet_that_was_chosen_after_it(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        async with Listener(ann, "?of=1") as watching:
+            assert watching.answer.status == 200
+        assert (await ann.get("/usage/live?of=2")).status == 204
+        assert "of=1" in (await ann.get("/usage")).text
+
+    in_console(tmp_path, test)
+
+
 def test_streams_are_bounded_and_those_that_left_do_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
