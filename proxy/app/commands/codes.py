@@ -17,7 +17,7 @@ from proxy.storage import accounts, codes
 from proxy.storage import secrets as sealing
 from proxy.storage.till import Event, Moved
 
-TOO_MANY_GUESSES: Final = "too many of the codes you tried were none"
+TOO_MANY_GUESSES: Final = "too many of the codes you tried were wrong"
 
 
 async def code_make(office: Office, actor: Actor, a: CodeMake) -> object:

@@ -38,7 +38,7 @@ _SAID: Final = (
     _("a code has only letters and digits, and no U"),
     _("this code has a typing error in it: compare it with where you have it from"),
     _("this code cannot be redeemed: it is unknown, used, withdrawn or past its date"),
-    _("too many of the codes you tried were none"),
+    _("too many of the codes you tried were wrong"),
 )
 """What the keeper says of codes (core/codes.py, storage/codes.py), so that it has its Chinese."""
 

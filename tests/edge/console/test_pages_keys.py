@@ -111,7 +111,7 @@ def test_a_key_is_changed_where_the_form_says_otherwise(tmp_path: Path) -> None:
         assert (shown["name"], shown["budget_usd"], shown["concurrency"]) == ("den", None, 4)
         assert shown["cache_seconds"] is None, "the form said so"
         assert "den" in (await ann.get("/keys?q=DEN+default")).text
-        assert "No key is like that" in (await ann.get("/keys?q=laptop")).text
+        assert "No key matches" in (await ann.get("/keys?q=laptop")).text
 
     in_console(tmp_path, test)
 
