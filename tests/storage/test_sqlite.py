@@ -7,6 +7,7 @@ from proxy.storage.sqlite import (
     Durability,
     Migration,
     SchemaError,
+    connect_writer,
     migrate,
     open_reader,
     open_writer,
@@ -164,3 +165,39 @@ def test_transfers_of_an_older_file_come_along(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             connection.execute(change)
     connection.close()
+
+
+def test_the_kinds_of_transfers_grow_without_touching_one(tmp_path: Path) -> None:
+    """0015 writes the rule of a table anew; its rows, key, triggers and readers stay."""
+    path = tmp_path / "a.db"
+    known = tuple(each for each in packaged_migrations() if each.number < 15)
+    connection = connect_writer(path, Durability.PROCESS)
+    migrate(connection, 1.0, known)
+    rows = [(number, 0, "charge", 9, 2, number, 1.0, None) for number in range(1, 2_000)]
+    connection.execute("BEGIN")
+    connection.executemany("INSERT INTO transfer VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.execute("COMMIT")
+    reader = open_reader(path)
+    insert = "INSERT INTO transfer VALUES (9999, {}, '{}', 9, 2, 5, 1.0, NULL)"
+    with pytest.raises(sqlite3.IntegrityError, match="kind"):
+        connection.execute(insert.format(0, "fee"))
+    migrate(connection, 2.0)
+    for line, kind in enumerate(("fee", "adjustment")):
+        connection.execute(insert.format(line + 1, kind))
+    for kind in ("fees", "", "refund", "gift"):
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(insert.format(7, kind))
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute(insert.format(7, "charge"))
+    for statement in ("UPDATE transfer SET amount = 1", "DELETE FROM transfer"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(statement)
+    assert connection.execute("SELECT * FROM transfer WHERE event_id < 2000").fetchall() == rows
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert reader.execute("SELECT count(*) FROM transfer").fetchone() == (2_001,)
+    assert connection.execute("PRAGMA writable_schema").fetchone() == (0,)
+    reader.close()
+    connection.close()
+    again = sqlite3.connect(path, isolation_level=None)
+    assert again.execute("SELECT count(*) FROM posting").fetchone() == (4_002,)
+    again.close()

@@ -410,7 +410,7 @@ def test_rows_waiting_when_a_commit_fails_fail_with_it(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_fault_of_our_own_on_the_thread_is_fatal_and_hangs_nobody(tmp_path: Path) -> None:
     def fault(_: sqlite3.Connection) -> None:
-        raise KeyError("a mistake")
+        raise RuntimeError("a mistake")
 
     async def scene(desk: Desk) -> None:
         with pytest.raises(KeeperUnavailableError, match="died"):
