@@ -47,10 +47,8 @@ async def usage_list(office: Office, actor: Actor, a: UsageList) -> object:
 
 
 async def usage_daily(office: Office, actor: Actor, a: UsageDaily) -> object:
-    """Sums per UTC day, user and model, of calls with detail and of those rolled up.
-
-    What the operator pays is for operators to know.
-    """
+    """Sums per UTC day, user and model, of calls with detail and of those rolled up."""
+    # What the operator pays is for operators to know.
     if not 0 < a.days <= retention.DAYS_LISTED_MAX:
         raise CommandError(f"between 1 and {retention.DAYS_LISTED_MAX:,} days can be listed")
     since = int(office.clock() // DAY_SECONDS) - a.days + 1
