@@ -314,6 +314,7 @@ def _secrets(connection: sqlite3.Connection, keys: list[Key]) -> list[Key]:
             expires_at=until if key.expires_at is None else min(until, key.expires_at),
         )
         for key_id, digest, last4, until in rows
+        if key_id in known
     ]
 
 

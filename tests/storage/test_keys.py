@@ -220,6 +220,12 @@ def test_a_deleted_key_stays_for_the_books_and_frees_its_name(
         add_key(connection, replace(again, name="third"), NOW)
 
 
+def test_a_secret_of_a_deleted_key_opens_nothing(connection: sqlite3.Connection) -> None:
+    lend_key(connection, 1, secret(1), NOW, 60)
+    connection.execute("UPDATE key SET removed_at = ? WHERE id = 1", (NOW,))
+    assert load_catalog(connection, MASTER).key(secret(1).digest) is None
+
+
 def test_a_key_is_found_by_its_id_before_its_name(connection: sqlite3.Connection) -> None:
     add_key(connection, replace(KEY, name="2", user="bob"), NOW)
     add_key(connection, replace(KEY, name="7", digest=b"y" * 32), NOW)
