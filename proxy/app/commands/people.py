@@ -209,7 +209,9 @@ async def person_identify(office: Office, _actor: Actor, a: PersonIdentify) -> o
         people.add_identity(connection, a.issuer, a.subject, person.id, now)
         return person, wallet
 
-    person, wallet = await office.change(identify)
+    # Who is known changes nothing, so the catalog is not read anew for every sign-in.
+    known = await office.read(lambda c: people.identity(c, a.issuer, a.subject))
+    person, wallet = await office.change(identify) if known is None else (known, None)
     if not person.enabled:
         raise CommandError("this account is disabled")
     if wallet is not None:

@@ -253,9 +253,11 @@ def test_a_provider_is_believed_about_addresses_it_vouches_for(tmp_path: Path) -
         )
         assert made == {"person": 1, "fresh": True}
         assert await balance(do, ANN) == "3.00"
-        # From now on the subject counts, whatever the address.
+        # From now on the subject counts, whatever the address, and the catalog is not touched.
+        version = office.keeper.catalog.version
         assert await do("person identify", **IDENTITY) == {"person": 1, "fresh": False}
         assert await do("person identify", **IDENTITY, email=BOB) == {"person": 1, "fresh": False}
+        assert office.keeper.catalog.version == version
         await do("person disable", email=ANN)
         with pytest.raises(CommandError, match="disabled"):
             await do("person identify", **IDENTITY)
