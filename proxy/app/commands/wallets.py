@@ -24,6 +24,7 @@ from proxy.core.money import format_usd, parse_signed_usd, parse_usd
 from proxy.storage import accounts, notices, wallet_changes
 from proxy.storage.reader import Reader
 from proxy.storage.reports import wallet as reports
+from proxy.storage.reports.day_sums import DaySums
 from proxy.storage.till import Aside, Event, Moved, ShortfallError
 from proxy.storage.wallet_changes import OWN_REFERENCE, Change
 
@@ -106,7 +107,7 @@ async def wallet_history(office: Office, _actor: Actor, a: WalletHistory) -> obj
     last = int(office.clock() // DAY_SECONDS) if a.until is None else _day(a.until)
     reader = await Reader.open(office.database)
     try:
-        found = await reports.history(reader, user_id, last, a.days)
+        found = await reports.history(reader, DaySums(), user_id, last, office.clock(), a.days)
         now = await reports.now(reader, user_id)
     finally:
         await reader.close()

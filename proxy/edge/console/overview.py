@@ -14,6 +14,7 @@ from proxy.core.ids import format_id
 from proxy.edge.console.render import usd
 from proxy.edge.console.visit import Visit
 from proxy.storage.reports import usage_log
+from proxy.storage.reports import wallet as money
 from proxy.storage.reports.usage_log import Sum, Sums, Wanted
 
 DAYS: Final = 30
@@ -40,6 +41,8 @@ async def overview(seen: Visit) -> web.StreamResponse:
         today=sums.by_day.get(today, Sum()),
         chart=_chart(seen, sums, today),
         keys=len(choices.keys),
+        notices=await money.notices(reader, wallet.id),
+        threshold=(await money.now(reader, wallet.id)).threshold,
         format_id=format_id,
     )
 

@@ -23,7 +23,7 @@ from proxy.storage.people import OWNER
 from proxy.storage.reports import wallet as reports
 from proxy.storage.reports.memberships import Wallet
 from proxy.storage.reports.spans import Days
-from proxy.storage.reports.wallet import Entry
+from proxy.storage.reports.wallet import Entry, History
 
 EXPORT_WINDOWS_MAX: Final = 600
 """Windows of one export: fifty years."""
@@ -122,15 +122,14 @@ async def export(seen: Visit) -> web.StreamResponse:
         }
     )
     seen.take_leave(response)
-    reader = await seen.reader()
-    window = await reports.history(reader, seen.wallet.id, _today(seen))
+    window = await _history(seen, seen.wallet, _today(seen))
     await response.prepare(seen.request)
     await response.write((MARK + csv_line(COLUMNS)).encode())
     for _number in range(EXPORT_WINDOWS_MAX):
         await response.write("".join(map(_line, window.entries)).encode())
         if window.older is None:
             break
-        window = await reports.history(reader, seen.wallet.id, window.older)
+        window = await _history(seen, seen.wallet, window.older)
     await response.write_eof()
     return response
 
@@ -156,14 +155,16 @@ async def _page(seen: Visit, used: Wallet, fault: Fault | None = None) -> web.St
     reader, today = await seen.reader(), _today(seen)
     until = _day(seen.request.query.get("until"), today)
     moment = datetime.fromtimestamp(seen.now, UTC)
-    history = await reports.history(reader, used.id, until)
+    history = await _history(seen, used, until)
+    month = Days(today - moment.day + 1, today)
+    spent = await reports.charges(reader, seen.surroundings.day_sums, used.id, month, seen.now)
     plan = await reports.plan_of(reader, used.id)
     return seen.render(
         "wallet/wallet.html",
         200 if fault is None else 422,
         now=await reports.now(reader, used.id),
-        spent_today=await reports.spent(reader, used.id, Days(today, today)),
-        spent_month=await reports.spent(reader, used.id, Days(today - moment.day + 1, today)),
+        spent_today=spent.by_day[today].charge if today in spent.by_day else 0,
+        spent_month=spent.total.charge,
         history=history,
         first_page=until == today,
         older="" if history.older is None else f"/wallet?until={_text(history.older)}#history",
@@ -177,6 +178,11 @@ async def _page(seen: Visit, used: Wallet, fault: Fault | None = None) -> web.St
         format_usd=format_usd,
         day_text=_text,
     )
+
+
+async def _history(seen: Visit, used: Wallet, last_day: int) -> History:
+    reader, day_sums = await seen.reader(), seen.surroundings.day_sums
+    return await reports.history(reader, day_sums, used.id, last_day, seen.now)
 
 
 def _today(seen: Visit) -> int:

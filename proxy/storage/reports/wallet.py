@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 from proxy.core.ids import moment_of
 from proxy.core.ledger import DAY_SECONDS, AccountKind
 from proxy.storage.reader import Reader
-from proxy.storage.reports import usage_log
+from proxy.storage.reports.day_sums import DaySums
 from proxy.storage.reports.spans import ID_MAX, Days
+from proxy.storage.reports.usage_log import Sums, Wanted
 from proxy.storage.retention import first_id_of
 
 WINDOW_DAYS: Final = 31
@@ -89,13 +90,18 @@ async def now(reader: Reader, wallet: int) -> Now:
     return Now(*rows[0]) if rows else Now(0, 0, 0, None)
 
 
-async def spent(reader: Reader, wallet: int, days: Days) -> int:
-    """What calls of these days were charged. Raises sqlite3.Error."""
-    return (await _charges(reader, wallet, days)).total.charge
+async def history(
+    reader: Reader,
+    day_sums: DaySums,
+    wallet: int,
+    last_day: int,
+    moment: float,
+    window: int = WINDOW_DAYS,
+) -> History:
+    """Read the window that ends with `last_day`, counted from 1970, as of `moment`.
 
-
-async def history(reader: Reader, wallet: int, last_day: int, window: int = WINDOW_DAYS) -> History:
-    """Read the window that ends with `last_day`, counted from 1970. Raises sqlite3.Error."""
+    Raises sqlite3.Error.
+    """
     days = Days(max(0, last_day - window + 1), last_day)
     lowest, above = days.ids
     rows = await reader.rows(_ENTRIES, (wallet, lowest, above, ENTRIES_MAX))
@@ -103,7 +109,7 @@ async def history(reader: Reader, wallet: int, last_day: int, window: int = WIND
         Entry(_kind(kind, reference), amount, at, reason, reference, event_id, call_id)
         for event_id, kind, amount, reason, reference, call_id, at in rows
     ]
-    sums = await _charges(reader, wallet, days)
+    sums = await charges(reader, day_sums, wallet, days, moment)
     entries += [
         Entry("charges", -day.charge, (number + 1) * DAY_SECONDS - 1.0, calls=day.calls)
         for number, day in sums.by_day.items()
@@ -114,13 +120,16 @@ async def history(reader: Reader, wallet: int, last_day: int, window: int = WIND
     return History(days, entries, await _older(reader, wallet, days.first), complete)
 
 
-async def _charges(reader: Reader, wallet: int, days: Days) -> usage_log.Sums:
-    wanted = usage_log.Wanted(
+async def charges(
+    reader: Reader, day_sums: DaySums, wallet: int, days: Days, moment: float
+) -> Sums:
+    """Read what calls of these days were charged, by day. Raises sqlite3.Error."""
+    wanted = Wanted(
         wallet=wallet,
         since=float(days.first * DAY_SECONDS),
         until=float((days.last + 1) * DAY_SECONDS),
     )
-    return await usage_log.sums(reader, wanted)
+    return await day_sums.sums(reader, wanted, moment)
 
 
 async def _older(reader: Reader, wallet: int, day: int) -> int | None:

@@ -57,7 +57,8 @@ def test_a_threshold_is_kept_and_its_notice_shown(tmp_path: Path) -> None:
         saved = await browser.post("/wallet/threshold", below="12.5")
         assert saved.field("below") == "12.50"
         await world.office.keeper.note(lambda c: watch(c, 1.0))
-        assert "The balance is below $12.50" in (await browser.get("/wallet")).text
+        for path in ("/wallet", "/"):
+            assert "The balance is below $12.50" in (await browser.get(path)).text
         assert (await browser.post("/wallet/threshold", below="x")).status == 422
         await browser.post("/wallet/threshold", below="")
         assert "The balance is below" not in (await browser.get("/wallet")).text

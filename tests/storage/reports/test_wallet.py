@@ -10,8 +10,9 @@ from proxy.core.ids import first_id_at
 from proxy.storage.billing import Keeper
 from proxy.storage.reader import Reader
 from proxy.storage.reports import wallet
+from proxy.storage.reports.day_sums import DaySums
 from proxy.storage.reports.spans import Days
-from proxy.storage.reports.wallet import Entry, history, now, spent
+from proxy.storage.reports.wallet import Entry, charges, history, now
 from proxy.storage.retention import RollUp, Step
 from proxy.storage.till import Aside, Event, Moved
 from proxy.storage.wallet_changes import Change, adjust, refund_call, take_fee
@@ -79,7 +80,7 @@ async def busy(books: Keeper) -> None:
 
 def test_the_windows_of_a_history_sum_to_the_balance(tmp_path: Path) -> None:
     async def test(reader: Reader) -> None:
-        latest = await history(reader, 1, TODAY)
+        latest = await history(reader, DaySums(), 1, TODAY, NOW)
         assert latest.complete
         kinds = [(entry.kind, entry.amount) for entry in latest.entries]
         assert kinds == [
@@ -90,15 +91,16 @@ def test_the_windows_of_a_history_sum_to_the_balance(tmp_path: Path) -> None:
         assert [entry.calls for entry in latest.entries if entry.calls] == [3, 1]
         assert latest.entries[6].call_id == call(0, -2)
         assert latest.older == TODAY - 40
-        older = await history(reader, 1, latest.older)
+        older = await history(reader, DaySums(), 1, latest.older, NOW)
         assert [entry.amount for entry in older.entries] == [-50_000]
         assert older.older is None
         balance = sum(entry.amount for entry in (*latest.entries, *older.entries))
         found = await now(reader, 1)
         assert (found.balance, found.held, found.open_calls) == (balance, 400, 1)
         assert found.available == balance - 400
-        assert await spent(reader, 1, Days(TODAY, TODAY)) == 150_000
-        assert await spent(reader, 1, Days(TODAY - 2, TODAY)) == 200_000
+        for first, spent in ((TODAY, 150_000), (TODAY - 2, 200_000)):
+            sums = await charges(reader, DaySums(), 1, Days(first, TODAY), NOW)
+            assert sums.total.charge == spent
 
     reading(tmp_path, test, busy)
 
@@ -108,10 +110,10 @@ def test_a_wallet_nobody_used_has_no_history(tmp_path: Path) -> None:
         pass
 
     async def test(reader: Reader) -> None:
-        found = await history(reader, 3, TODAY)
+        found = await history(reader, DaySums(), 3, TODAY, NOW)
         assert (found.entries, found.older, found.complete) == ([], None, True)
         assert (await now(reader, 3)) == wallet.Now(0, 0, 0, None)
-        only = await history(reader, 2, TODAY, window=1)
+        only = await history(reader, DaySums(), 2, TODAY, NOW, window=1)
         assert [entry.kind for entry in only.entries] == ["top_up"]
         assert isinstance(only.entries[0], Entry)
 
