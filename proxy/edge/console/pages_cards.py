@@ -42,6 +42,7 @@ COMPLETED: Final = frozenset(
 OVER: Final = frozenset({"checkout.session.expired", "checkout.session.async_payment_failed"})
 NOTED: Final = frozenset({"charge.refunded", "charge.dispute.created"})
 AWAY_SECONDS: Final = "30"
+BODY_SECONDS_MAX: Final = 10.0
 _NOT_NOW: Final = _("Cards cannot be taken at the moment. Nothing was charged.")
 
 
@@ -118,9 +119,11 @@ async def webhook(seen: Visit) -> web.StreamResponse:
     surroundings, request = seen.surroundings, seen.request
     if not surroundings.options.takes_cards:
         return web.Response(status=404)
-    body = await request.content.read(MESSAGE_BYTES_MAX + 1)
-    while not request.content.at_eof() and len(body) <= MESSAGE_BYTES_MAX:
-        body += await request.content.read(MESSAGE_BYTES_MAX + 1 - len(body))
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            body = await _body(request)
+    except TimeoutError:
+        return web.Response(status=408, text="the message did not arrive in time")
     if len(body) > MESSAGE_BYTES_MAX:
         return web.Response(status=413, text="the message is too large")
     signature = request.headers.get("stripe-signature", "")
@@ -142,6 +145,16 @@ async def webhook(seen: Visit) -> web.StreamResponse:
         log.get().error("what Stripe said is not noted", reason=str(error))
         return web.Response(status=503, headers={"retry-after": AWAY_SECONDS})
     return web.Response(text=str(told["outcome"]))
+
+
+async def _body(request: web.Request) -> bytes:
+    """Read a message, and no more than one byte beyond what is taken."""
+    parts: list[bytes] = []
+    left = MESSAGE_BYTES_MAX + 1
+    while left > 0 and not request.content.at_eof():
+        parts.append(await request.content.read(left))
+        left -= len(parts[-1])
+    return b"".join(parts)
 
 
 def _word(message: Message) -> dict[str, object] | None:

@@ -264,3 +264,21 @@ def test_the_page_to_pay_on_is_a_link_and_no_redirect(tmp_path: Path) -> None:
 def test_only_stripe_comes_without_a_session() -> None:
     foreign = [route.path for route in pages_cards.ROUTES if route.foreign]
     assert foreign == ["/webhooks/stripe"]
+
+
+def test_a_message_that_does_not_arrive_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages_cards, "BODY_SECONDS_MAX", 0.05)
+
+    async def test(world: World, _stripe: StandIn) -> None:
+        host, port = world.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()
+
+    with_stripe(tmp_path, test)
