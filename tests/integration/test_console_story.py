@@ -19,6 +19,8 @@ from tests.integration.console_story import Ended, Story, run_program
 from tests.integration.relay_process import OPENAI_MODEL
 
 PASSWORD = "four plain words together"
+REVOKED_SECONDS_MAX = 1.0
+"""The console's promise (FEATURES.md): what is changed of a key holds within a second."""
 
 
 @pytest.fixture(scope="module")
@@ -74,23 +76,24 @@ def recompute(story: Story, folder: Path) -> str:
     return ended.output
 
 
-def revoke(story: Story, name: str, program: str, secret: str, folder: Path) -> None:
-    """Disable the key: the SDK is refused from then on, at the latest after a second."""
+def revoke(story: Story, found: Stage, name: str, program: str, secret: str, folder: Path) -> None:
+    """Disable the key: calls are refused from then on, at the latest after a second."""
     story.go_by_menu("Keys")
     story.press(story.link(name))
     story.press(story.button("Disable"))
     expect(story.page.locator(".badge").first).to_have_text(story.say("disabled"))
-    since = time.monotonic()
+    until = time.monotonic() + REVOKED_SECONDS_MAX
+    while (status := found.call(secret).status) != 401:
+        assert time.monotonic() < until, f"the key still works: {status}"
     ended = run_program(program, secret, folder)
-    took = time.monotonic() - since
-    assert ended.status != 0, f"the key still worked {took:.2f} s after it was taken back"
+    assert ended.status != 0
     assert "401" in ended.errors, ended.errors
 
 
-def walk(story: Story, code: str, folder: Path, name: str) -> None:
+def walk(story: Story, found: Stage, folder: Path, name: str) -> None:
     """The whole way."""
     story.register(f"{name}@example.com", PASSWORD)
-    story.redeem(code, "$5.00")
+    story.redeem(found.code("5.00"), "$5.00")
     secret = story.make_key(name)
     program = story.copy_example()
     assert secret not in program, "a program is kept, so the key does not stand in it"
@@ -98,7 +101,7 @@ def walk(story: Story, code: str, folder: Path, name: str) -> None:
     assert ended.status == 0, ended.errors
     assert ended.output.strip()
     recompute(story, folder)
-    revoke(story, name, program, secret, folder)
+    revoke(story, found, name, program, secret, folder)
 
 
 @pytest.mark.slow
@@ -124,4 +127,4 @@ def test_a_new_users_way(
     tag = {"en": "en-US", "zh": "zh-CN"}[language]
     name = request.node.callspec.id
     with visitor(browser, found.url, size=size, language=tag) as reader:
-        walk(Story(reader, language, keys_only), found.code("5.00"), tmp_path, f"of-{name}")
+        walk(Story(reader, language, keys_only), found, tmp_path, f"of-{name}")
