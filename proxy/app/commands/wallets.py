@@ -132,8 +132,10 @@ async def wallet_history(office: Office, _actor: Actor, a: WalletHistory) -> obj
     }
 
 
-async def wallet_threshold(office: Office, _actor: Actor, a: WalletThreshold) -> object:
+async def wallet_threshold(office: Office, actor: Actor, a: WalletThreshold) -> object:
     """Say below which balance the wallet's people are told."""
+    if not actor.owner:
+        raise CommandError("only who owns the wallet says when its people are told")
     below = parse_usd(a.below)
     user_id = await office.read(lambda c: accounts.user_id_of(c, a.user))
     await office.keeper.note(lambda c: notices.set_threshold(c, user_id, below))

@@ -1,7 +1,8 @@
 """The wallet's page: what is in it, how money gets in, and where it went.
 
-Rules: members see it, owners choose its plan; a code is given to the keeper and to nobody else. An
-amount is shown exactly. This module must not know SQL, nor any provider of payments.
+Rules: members see it, owners choose its plan and when to be told; a code is given to the keeper
+and to nobody else. An amount is shown exactly. This module must not know SQL, nor any provider of
+payments.
 """
 
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ async def redeem(seen: Visit) -> web.StreamResponse:
 
 async def threshold(seen: Visit) -> web.StreamResponse:
     """Say below which balance the wallet's people are told."""
-    if seen.wallet is None:
+    if seen.wallet is None or seen.wallet.role != OWNER:
         return seen.problem(404)
     below = str((await seen.form()).get("below", "")).strip() or "0"
     try:

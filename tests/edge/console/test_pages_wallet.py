@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from proxy.core.actions.action import Role
+from proxy.app.commands import runner
+from proxy.app.control import CommandError
+from proxy.core.actions.action import Actor, Role, Via
 from proxy.edge.console import pages_wallet
 from proxy.storage.notices import watch_balances
 from tests.edge.console.consoles import Browser, World, in_console
@@ -47,6 +49,22 @@ def test_the_page_speaks_chinese_also_of_a_wrong_code(tmp_path: Path) -> None:
         await browser.post("/preferences", language="zh", next="/wallet")
         page = await browser.post("/wallet/redeem", code="A" * 24)
         assert "此兑换码输入有误" in page.text
+
+    in_console(tmp_path, test)
+
+
+def test_a_member_does_not_say_when_the_team_is_told(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        owner = await world.signed_in("ann@example.com", wallet="team")
+        member = await world.signed_in("bob@example.com", wallet="team", rank="member")
+        assert "/wallet/threshold" in (await owner.get("/wallet")).text
+        assert "/wallet/threshold" not in (await member.get("/wallet")).text
+        assert (await member.post("/wallet/threshold", below="5")).status == 404
+        asked = Actor(Role.USER, "bob@example.com", Via.API, person=2)
+        with pytest.raises(CommandError, match="only who owns"):
+            await runner.run(
+                world.office, "wallet threshold", {"user": "team", "below": "5"}, asked
+            )
 
     in_console(tmp_path, test)
 
