@@ -186,6 +186,25 @@ def test_markup_in_any_stored_text_runs_in_no_browser(tmp_path: Path) -> None:
     in_place(tmp_path, lambda place: asyncio.to_thread(browse, place))
 
 
+@pytest.mark.parametrize("path", ["/usage/live", "/operator/calls/live"])
+def test_markup_in_rows_that_arrive_by_themselves_is_text(tmp_path: Path, path: str) -> None:
+    """A script puts them into the page as markup, so they must be clean when they leave."""
+
+    async def test(place: Place) -> None:
+        address = f"{place.world.url}{path}?since=0"
+        async with place.admin._client.get(address) as stream:
+            told = b""
+            while b"event: row" not in told or not told.endswith(b"\n\n"):
+                told += await asyncio.wait_for(stream.content.readany(), 20)
+        lines = [line[6:] for line in told.decode().splitlines() if line.startswith("data: ")]
+        reader = Reader("\n".join(lines))
+        assert not reader.found
+        assert reader.shows("call model")
+        assert reader.shows("key name")
+
+    in_place(tmp_path, test)
+
+
 def test_no_file_to_save_has_a_name_or_a_type_that_others_chose(tmp_path: Path) -> None:
     async def test(place: Place) -> None:
         for route in files():
