@@ -28,7 +28,7 @@ CONFIRMED = frozenset(
         "channel add", "channel set", "channel key add", "catalog apply",  # secrets
     }
 )  # fmt: skip
-DOMAINS_OF_ONE = {"keys": "key ", "wallets": "wallet ", "groups": "group "}
+DOMAINS_OF_ONE = {"keys": "key ", "wallets": "wallet ", "channels": "channel "}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ TOKENS = (
     Token(Role.ADMIN, "keys:confirmed"),
     Token(Role.ADMIN, "wallets:read"),
     Token(Role.OPERATOR, "*:confirmed"),
-    Token(Role.OPERATOR, "groups:write"),
+    Token(Role.OPERATOR, "channels:write"),
     Token(Role.USER, "*:confirmed"),
     Token(Role.USER, "*:read"),
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.actions.action import Actor, Role, Via
-from proxy.core.actions.catalog import ChannelAdd
+from proxy.core.actions.channels import ChannelAdd
 from proxy.core.actions.table import ACTIONS
 from proxy.core.actions.users import UserAdd
 from proxy.storage import audit

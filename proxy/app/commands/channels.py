@@ -1,27 +1,71 @@
-"""Commands on one channel and its pool of keys."""
+"""Commands on channels and their pools of keys."""
 
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Final
 
 from proxy.app.commands.editing import check_editable, edited
 from proxy.app.commands.shapes import Handler
 from proxy.app.control import CommandError
 from proxy.app.office import Office
-from proxy.core.actions.action import Actor
+from proxy.app.trial import try_channel
+from proxy.core.actions.action import Actor, Arguments
 from proxy.core.actions.channels import (
+    ChannelAdd,
     ChannelKeyAdd,
     ChannelKeyRemove,
     ChannelName,
     ChannelSet,
     ChannelSwitch,
+    ChannelTest,
 )
-from proxy.core.entities import Channel
+from proxy.core.entities import DIALECT_ENDPOINTS, Channel
 from proxy.storage import edits, imports
 from proxy.storage.edits import SEALED_PREFIX, Table
 
 SECRET_CHARS_MAX: Final = 4_096
 KEYS_MAX: Final = 1_000
+
+
+async def channel_list(office: Office, _actor: Actor, _a: Arguments) -> object:
+    """All channels, without their keys."""
+    channels = sorted(office.keeper.catalog.channels.values(), key=lambda c: c.id)
+    return [
+        {
+            "id": channel.id,
+            "name": channel.name,
+            "dialect": channel.dialect.value,
+            "base_url": channel.base_url,
+            "enabled": channel.enabled,
+            "keys": len(channel.keys),
+            "groups": sorted(channel.groups),
+            "models": sorted(channel.models),
+            "endpoints": None
+            if channel.endpoints == DIALECT_ENDPOINTS[channel.dialect]
+            else sorted(channel.endpoints),
+            "priority": channel.priority,
+            "weight": channel.weight,
+        }
+        for channel in channels
+    ]
+
+
+async def channel_test(office: Office, _actor: Actor, a: ChannelTest) -> object:
+    """Make one tiny real call to a channel."""
+    channels = {channel.name: channel for channel in office.keeper.catalog.channels.values()}
+    channel = channels.get(a.name)
+    if channel is None:
+        raise CommandError(f"there is no channel {a.name!r}", "sluice channel list")
+    model = a.model or min(channel.models, default="")
+    return asdict(await try_channel(channel, model))
+
+
+async def channel_add(office: Office, _actor: Actor, a: ChannelAdd) -> object:
+    """Add a channel, or change the one of that name."""
+    master, now = office.secrets.master, office.clock()
+    changes = await office.change(lambda c: imports.set_channel(c, a.table, master=master, now=now))
+    return [change._asdict() for change in changes]
 
 
 async def channel_show(office: Office, _actor: Actor, a: ChannelName) -> object:
@@ -116,6 +160,9 @@ def _channel(office: Office, name: str) -> Channel:
 
 
 HANDLERS: Mapping[str, Handler] = {
+    "channel list": channel_list,
+    "channel test": channel_test,
+    "channel add": channel_add,
     "channel show": channel_show,
     "channel set": channel_set,
     "channel switch": channel_switch,

@@ -1,19 +1,8 @@
-"""Actions on channels and on the catalog as a whole."""
+"""Actions on the catalog as a whole."""
 
 from proxy.core.actions.action import Action, Arguments
 
 Table = dict[str, object]
-
-
-class ChannelTest(Arguments, frozen=True):
-    name: str
-    model: str | None = None
-
-
-class ChannelAdd(Arguments, frozen=True):
-    """`table` is a `[[channel]]` of the catalog document."""
-
-    table: Table
 
 
 class CatalogApply(Arguments, frozen=True):
@@ -25,15 +14,6 @@ class CatalogApply(Arguments, frozen=True):
 
 
 ACTIONS = (
-    Action("channel list", Arguments, "All channels, without their keys.", audited=False),
-    Action("channel test", ChannelTest, "Make one tiny real call to a channel."),
-    Action(
-        "channel add",
-        ChannelAdd,
-        "Add a channel, or change the one of that name.",
-        step_up=True,
-        secrets=frozenset({"table"}),
-    ),
     Action(
         "catalog apply",
         CatalogApply,

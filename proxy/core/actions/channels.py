@@ -1,4 +1,4 @@
-"""Actions on one channel and its pool of keys.
+"""Actions on channels and their pools of keys.
 
 Rules: a secret goes in and never comes out; an edit may say on what it is based (`basis`, as told
 by `channel show`), and is refused if that has changed since. This module must not know how the
@@ -8,6 +8,17 @@ catalog is stored.
 from proxy.core.actions.action import Action, Arguments
 
 Table = dict[str, object]
+
+
+class ChannelTest(Arguments, frozen=True):
+    name: str
+    model: str | None = None
+
+
+class ChannelAdd(Arguments, frozen=True):
+    """`table` is a `[[channel]]` of the catalog document."""
+
+    table: Table
 
 
 class ChannelName(Arguments, frozen=True):
@@ -45,6 +56,15 @@ class ChannelKeyRemove(Arguments, frozen=True):
 
 
 ACTIONS = (
+    Action("channel list", Arguments, "All channels, without their keys.", audited=False),
+    Action("channel test", ChannelTest, "Make one tiny real call to a channel."),
+    Action(
+        "channel add",
+        ChannelAdd,
+        "Add a channel, or change the one of that name.",
+        step_up=True,
+        secrets=frozenset({"table"}),
+    ),
     Action("channel show", ChannelName, "One channel, its keys by their last four.", audited=False),
     Action(
         "channel set",
