@@ -100,6 +100,7 @@ class Supervisor:
         self._wakeup = socket.socketpair()
         self._generation = 0
         self._reloading: Settings | None = None
+        self._reload_again = False
         self._last_number = -1
         self._keeper_said: Mapping[str, Any] | None = None
         self._served = False
@@ -387,6 +388,9 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Check the files; if they are good the keeper is first to use them."""
+        if self._reloading is not None:  # whose answer would be taken for this one's
+            self._reload_again = True
+            return
         notify.notify(notify.reloading())
         try:
             wanted, kept = self.settings.rejoin(self._load())
@@ -425,6 +429,9 @@ class Supervisor:
                     child.tell(do=Order.RELOAD, settings=asdict(wanted))
             log.get().info("reloaded")
         notify.notify(notify.READY)
+        if self._reload_again:
+            self._reload_again = False
+            self._reload()
 
     # Upgrading
 

@@ -24,13 +24,13 @@ from proxy.app.sockets import (
 
 ROOT = Path(__file__).parents[2]
 PASSED = """
-import json, os, socket, sys
+import fcntl, json, os, socket, sys
 from proxy.app.sockets import passed_listeners
 given = json.loads(sys.argv[1])
-for number, descriptor in enumerate(given["sockets"]):
-    os.dup2(descriptor, 100 + number)
-for number in range(len(given["sockets"])):
-    os.dup2(100 + number, 3 + number)
+# Out of the way first, to numbers that none of them has.
+aside = [fcntl.fcntl(each, fcntl.F_DUPFD, 500) for each in given["sockets"]]
+for number, descriptor in enumerate(aside):
+    os.dup2(descriptor, 3 + number)
 os.environ.update(LISTEN_PID=given.get("pid", str(os.getpid())),
     LISTEN_FDS=str(len(given["sockets"])), LISTEN_FDNAMES=":".join(given["names"]))
 found = passed_listeners(os.environ)

@@ -112,7 +112,7 @@ class CorpusRelay(Relay):
         apply_catalog(connection, self._catalog, master=MASTER, now=NOW)
         now = time.time()
         more: dict[str, dict[str, Any]] = {
-            "expired": {"expires_at": now - 1},
+            "expired": {"expires_at": now + 86_400},
             "fresh": {"expires_at": now + 86_400},
             "inside": {"networks": ("192.0.2.0/24", "2001:db8::/32")},
             "outside": {"networks": ("198.51.100.0/24",)},
@@ -125,9 +125,12 @@ class CorpusRelay(Relay):
             user = "bob" if name == "suspended" else "ann"
             digest = key_digest(PEPPER, key)
             row = NewKey(user, name, "default", digest, key[:6], key[-4:], **more.get(name, {}))
-            made = add_key(connection, row, NOW)
+            made = add_key(connection, row, now)
             if name == "disabled":
                 set_key_enabled(connection, made, enabled=False)
+            if name == "expired":  # nobody makes a key that has expired: its time goes by
+                change = "UPDATE key SET expires_at = ? WHERE id = ?"
+                connection.execute(change, (now - 1, made))
         set_user_enabled(connection, "bob", enabled=False)
 
 

@@ -207,7 +207,7 @@ def test_the_password_goes_to_a_server_with_a_good_certificate_alone(
     with capture_logs() as lines:
         with_server(stranger, test, **asked)
     assert (stranger.who, stranger.got) == ([], [])
-    assert "certificate" in lines[-1]["reason"].lower()
+    assert any("certificate" in str(line.get("reason", "")).lower() for line in lines)
     trust(monkeypatch, tmp_path)
     known = server()
     with_server(known, test, **asked)
