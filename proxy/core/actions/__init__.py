@@ -1,1 +1,1 @@
-"""What may be asked of a relay, by whom: the one table behind command line, console and API."""
+"""What may be changed or listed, by whom: the one table behind command line, console and API."""
