@@ -130,10 +130,15 @@ class RelayProcess:
         return self.data / "sluice.db"
 
     def start(self) -> Self:
-        """Start and wait until it is ready; raises with its log if it does not become so."""
+        """Start and wait until it is ready; raises with its log if it does not become so.
+
+        Its own word in the log counts too: on its ports the children of one that was killed may
+        still answer, /readyz among the rest.
+        """
+        served = self._count("serving")
         self._process = self._launch()
         deadline = time.monotonic() + READY_SECONDS_MAX
-        while not self.is_ready():
+        while not (self._count("serving") > served and self.is_ready()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"the relay did not become ready: {self.log()[-4000:]}")
@@ -235,10 +240,13 @@ class RelayProcess:
     def wait_for(self, event: str, count: int = 1) -> None:
         """Wait until `event` stands so often in its log."""
         deadline = time.monotonic() + READY_SECONDS_MAX
-        while sum(line["event"] == event for line in self.log_lines()) < count:
+        while self._count(event) < count:
             if self._running().poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"no {event!r} came: {self.log()[-4000:]}")
             time.sleep(POLL_SECONDS)
+
+    def _count(self, event: str) -> int:
+        return sum(line["event"] == event for line in self.log_lines())
 
     def reload(self) -> None:
         """Send SIGHUP."""
