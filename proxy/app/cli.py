@@ -51,6 +51,10 @@ class Main(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command, or be the console that a relay wants beside it."""
         if TASK in os.environ:
+            # First: an interrupt typed at a terminal is for the relay to hear. Not a session of
+            # its own: where the kernel groups by session (autogroup, sched(7)) niceness means
+            # nothing between two of them, and a report would weigh as much as all streams.
+            os.setpgid(0, 0)
             from proxy.app import console_program  # noqa: PLC0415 - loads the whole console
 
             console_program.main(os.environ)

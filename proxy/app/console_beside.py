@@ -141,7 +141,6 @@ async def _launch(
                 stdin=said,
                 env=environment,
                 pass_fds=passed,
-                start_new_session=True,  # an interrupt typed at a terminal is the relay's to hear
             )
         except BaseException:
             ours.close()

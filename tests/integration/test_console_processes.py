@@ -60,6 +60,9 @@ def test_it_answers_gives_way_and_is_gone_after_the_drain(tmp_path: Path, worker
         assert page(relay, "/nothing-here") == 404
         console = console_of(relay)
         assert niceness(console) == min(19, niceness(relay.process_id) + NICENESS)
+        assert os.getsid(console) == os.getsid(relay.process_id), "it counts within a session only"
+        own_group = os.getpgid(console) == console
+        assert own_group == (workers == 1), "an interrupt reaches the relay, which tells it"
         for role, processes in relay.children().items():
             for each in processes:
                 assert (niceness(each) > niceness(relay.process_id)) == (role == "console")
