@@ -24,6 +24,7 @@ from proxy.app import (
     cli_models,
     cli_money,
     cli_people,
+    cli_reports,
     cli_secrets,
     cli_storage,
     cli_tokens,
@@ -381,6 +382,8 @@ main.add_command(cli_money.code)
 main.add_command(cli_money.plan)
 main.add_command(cli_money.payment)
 main.add_command(cli_tokens.token)
+main.add_command(cli_reports.report)
+main.add_command(cli_reports.audit)
 main.add_command(cli_examples.examples)
 main.add_command(cli_storage.doctor)
 ledger.add_command(cli_storage.rollup)

@@ -1,19 +1,25 @@
-"""The relay's gauges for the console's pages, where one process is the whole relay.
+"""The relay's gauges for the console's pages and reports, where one process is the whole relay.
 
 Rules: asked of the keeper by its line, for a short while remembered, so that nobody can load the
 relay by looking; a relay that does not answer is a figure and never a failure. With workers the
-console's own process gathers more (app/console.py). This module must not know a page.
+console's own process gathers more (app/console.py), and so does whoever asks once (`picture_of`).
+This module must not know a page.
 """
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from proxy.app.console import Console
+from proxy.app.directory import DataDirectory
+from proxy.app.settings import Settings
 from proxy.app.sizes import storage_figures
 from proxy.edge.console.keeper_line import KeeperGoneError, KeeperLine, Refused
 from proxy.edge.exposition import Picture
 from proxy.edge.merging import Merged, nothing_counted
+from proxy.storage.console_link import ConsoleLink
 from proxy.storage.ports import KeeperStatistics
 
 KEPT_SECONDS: Final = 1.0
@@ -56,6 +62,24 @@ class Figures:
             ready=found["unready"] is None,
             storage=storage,
         )
+
+
+async def picture_of(directory: DataDirectory, settings: Settings) -> Picture:
+    """Return how the relay that runs here does now, for the command line; never raises."""
+    line = KeeperLine(directory.control)
+    try:
+        made = await Figures(line, directory.database).picture()
+    finally:
+        await line.close()
+    if made.keeper_up:
+        return made
+    gathering = Console(
+        partial(ConsoleLink.connect, directory.port), directory.database, settings.workers
+    )
+    try:
+        return await gathering.picture()
+    finally:
+        await gathering.close()
 
 
 def _statistics(found: Mapping[str, Any]) -> KeeperStatistics:

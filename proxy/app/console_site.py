@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
 
 from proxy.app import selftest
+from proxy.app.commands.reporter import Reporter
 from proxy.app.console_figures import Figures
+from proxy.app.console_reports import ConsoleReports
 from proxy.app.directory import DataDirectory
 from proxy.app.office import load_console_secret
 from proxy.app.published_prices import PublishedPrices
@@ -55,13 +57,15 @@ class ConsoleSite:
         options = options_of(settings)
         stripe_line.check(options)
         self._line = KeeperLine(directory.control)
+        gathered = picture or Figures(self._line, directory.database).picture
         self._surroundings = Surroundings(
             database=directory.database,
             keeper=self._line,
             secret=load_console_secret(directory, settings),
             options=options,
             selftest=selftest,
-            picture=picture or Figures(self._line, directory.database).picture,
+            picture=gathered,
+            reports=ConsoleReports(Reporter(directory.database, gathered)),
             price_lists=PublishedPrices(),
         )
         self._site = Site(self._surroundings)

@@ -1,17 +1,19 @@
 """The relay a command is about, here or elsewhere, and how its result is shown.
 
 Rules: the running relay is asked over its socket; while none runs the command takes the lock and
-does the same by itself. With `--url` it is one elsewhere, which is asked over its admin API, and
-what reads files of its machine is refused. This module must not know any command, beyond which may
-make a database.
+does the same by itself. A report is made here in either case, from the file. With `--url` it is a
+relay elsewhere, which is asked over its admin API, and what reads files of its machine is refused.
+This module must not know any command, beyond which may make a database.
 """
 
 import asyncio
 import contextlib
 import functools
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import Any
@@ -21,11 +23,15 @@ import click
 from proxy.app import show
 from proxy.app.admin_client import AdminClient, read_token
 from proxy.app.commands import runner
+from proxy.app.commands.reporter import Reporter
+from proxy.app.console_figures import picture_of
 from proxy.app.control import CommandError, NotRunningError, ask
 from proxy.app.directory import DataDirectory, LockedError
 from proxy.app.office import open_office
 from proxy.app.settings import Settings, load
+from proxy.core.actions.table import ACTIONS
 from proxy.storage.redo import catch_up
+from proxy.storage.sqlite import open_reader, pending
 
 CREATING = frozenset({"catalog apply", "user add", "channel add"})
 """Commands that may make a new database; the others would only hide a mistyped path."""
@@ -81,29 +87,29 @@ class Target:
         """Do a command and return its result. Raises CommandError, DirectoryError."""
         if self.elsewhere is not None:
             return self.elsewhere.do(command, arguments)
+        if command in ACTIONS and ACTIONS[command].report:
+            return self._report(command, arguments)
         try:
             return ask(self.directory.control, command, arguments)
         except NotRunningError:
             pass
-        if command not in CREATING and not self.directory.database.exists():
-            raise CommandError(
-                f"there is no database in {self.directory.root}",
-                "start `sluice serve` once, or name the directory with --data",
-            )
+        if command not in CREATING:
+            self._must_exist()
         with self.directory.locked():
             return asyncio.run(self._do_alone(command, arguments))
 
-    def catch_up(self) -> None:
+    def catch_up(self) -> bool:
         """Let the database have all that was promised so far, before anybody reads the file.
 
-        A running relay is asked for it, a killed one's log is read. Raises SchemaError,
-        sqlite3.Error.
+        A running relay is asked for it, a killed one's log is read; returns whether one runs.
+        Raises SchemaError, sqlite3.Error.
         """
         with contextlib.suppress(NotRunningError, CommandError):
             ask(self.directory.control, "ledger flush", {})
-            return
+            return True
         with contextlib.suppress(LockedError), self.directory.locked():
             catch_up(self.directory.database, time())
+        return False
 
     def show(self, result: object) -> None:
         """Write a result to standard output."""
@@ -115,6 +121,32 @@ class Target:
                 f"this reads files of the machine that {self.elsewhere.url} runs on",
                 "run it there, without --url and SLUICE_URL",
             )
+
+    def _must_exist(self) -> None:
+        if not self.directory.database.exists():
+            raise CommandError(
+                f"there is no database in {self.directory.root}",
+                "start `sluice serve` once, or name the directory with --data",
+            )
+
+    def _report(self, command: str, arguments: Mapping[str, object]) -> object:
+        """Make a report in this process: a running relay has other things to do."""
+        self._must_exist()
+        database = self.directory.database
+        try:
+            runs = self.catch_up()
+            with contextlib.closing(open_reader(database)) as connection:
+                if pending(connection):
+                    raise CommandError(
+                        "the database was written by an older release",
+                        "start `sluice serve` once, which brings it up to date",
+                    )
+            picture = partial(picture_of, self.directory, self.settings) if runs else None
+            return asyncio.run(Reporter(database, picture).make(command, arguments))
+        except sqlite3.Error as error:
+            raise CommandError(
+                f"the database cannot be read: {error}", "see `sluice doctor`"
+            ) from None
 
     async def _do_alone(self, command: str, arguments: Mapping[str, object]) -> object:
         async with open_office(self.directory, self.settings) as office:

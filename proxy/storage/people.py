@@ -22,6 +22,13 @@ _FIELDS: Final = (
     "id, email, password_hash, role, enabled, language, wallet_id, verified_at, created_at"
 )
 
+RANK: Final = (
+    "SELECT membership.role FROM membership JOIN user ON user.id = user_id "
+    "JOIN person ON person.id = person_id AND person.enabled = 1 "
+    "WHERE person_id = ? AND user.name = ?"
+)
+"""SQL: what an enabled person is to the wallet of a name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
@@ -48,12 +55,7 @@ class Wallet(NamedTuple):
 
 def membership(connection: sqlite3.Connection, person_id: int, wallet: str) -> str | None:
     """What an enabled person is to the wallet of that name: OWNER, MEMBER, or None."""
-    row = connection.execute(
-        "SELECT membership.role FROM membership JOIN user ON user.id = user_id "
-        "JOIN person ON person.id = person_id AND person.enabled = 1 "
-        "WHERE person_id = ? AND user.name = ?",
-        (person_id, wallet),
-    ).fetchone()
+    row = connection.execute(RANK, (person_id, wallet)).fetchone()
     return None if row is None else str(row[0])
 
 

@@ -1,20 +1,48 @@
 """How handlers look, results and refusals are written, and moments read.
 
-Rules: times are ISO 8601 in UTC, to the second; a refusal is a message and a remedy. This module
-must not know any command.
+Rules: times are ISO 8601 in UTC, to the second; amounts exact decimal text in US dollars, beside it
+nano-USD where a program computes with them; a refusal is a message and a remedy. This module must
+not know any command.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from proxy.app.office import Office
 from proxy.core.actions.action import Actor
+from proxy.core.actions.unfit import Findings, UnfitError
+from proxy.core.money import format_usd
+from proxy.edge.exposition import Picture
+from proxy.storage.reader import Reader
 
 Handler = Callable[[Office, Actor, Any], Awaitable[object]]
 """Does one action for an actor who may, and returns plain JSON values. Raises CommandError."""
 
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a report is made from. `now`: Unix seconds.
+
+    `picture`: asks how the relay's processes do; None where nobody says.
+    """
+
+    reader: Reader
+    database: Path
+    now: float
+    picture: Callable[[], Awaitable[Picture]] | None = None
+
+
+Report = Callable[[Desk, Actor, Any], Awaitable[object]]
+"""Makes one report for an actor who may; plain JSON values. Raises ValueError, sqlite3.Error."""
+
 SPANS = {"d": 86_400, "h": 3_600, "m": 60}
+
+DAY_SECONDS: Final = 86_400
+YEARS: Final = range(2020, 2089)
+"""What ids can tell of (core/ids.py)."""
 
 REMEDY_VERBS = frozenset(
     {"see", "add", "set", "export", "make", "write", "leave", "remove", "check", "name", "stop"}
@@ -48,6 +76,71 @@ def parse_time(text: str, now: float) -> float:
             f"{text!r} is neither a span such as 30d nor a date such as 2030-01-31"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def money(**amounts: int) -> dict[str, object]:
+    """Amounts of nano-USD by name, each as `<name>_usd` and `<name>_nano`."""
+    found: dict[str, object] = {}
+    for name, nano in amounts.items():
+        found[f"{name}_usd"] = format_usd(nano)
+        found[f"{name}_nano"] = nano
+    return found
+
+
+def day_text(day: int) -> str:
+    """A UTC day since 1970 as `2026-01-31`."""
+    return datetime.fromtimestamp(day * DAY_SECONDS, UTC).strftime("%Y-%m-%d")
+
+
+def parse_day(text: str) -> int:
+    """The UTC day since 1970 of a date. Raises ValueError."""
+    try:
+        moment = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        moment = None
+    if moment is None or moment.year not in YEARS:
+        raise ValueError(f"{text!r} is no day such as 2026-01-31")
+    return int(moment.timestamp() // DAY_SECONDS)
+
+
+def parse_past(text: str, now: float, *, last: bool = False) -> float:
+    """A moment: `7d`, `12h` before now, or an ISO 8601 date or time. Raises ValueError.
+
+    `last`: of a day its end is meant, so that it is included.
+    """
+    try:
+        return now - parse_span(text)
+    except ValueError:
+        pass
+    try:
+        return float((parse_day(text) + last) * DAY_SECONDS)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.year not in YEARS:
+        raise ValueError(
+            f"{text!r} is neither a span such as 7d nor a day or time such as 2026-01-31"
+        )
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def parse_period(
+    since: str | None, until: str | None, now: float
+) -> tuple[float | None, float | None]:
+    """Both ends of a time that is asked about, each None if it is not. Raises UnfitError."""
+    findings = Findings()
+    first = last = None
+    if since is not None:
+        first = findings.judge("since", lambda text: parse_past(text, now), since)
+    if until is not None:
+        last = findings.judge("until", lambda text: parse_past(text, now, last=True), until)
+    findings.tell()
+    if first is not None and last is not None and last <= first:
+        raise UnfitError({"until": f"{until!r} is not after {since!r}"})
+    return first, last
 
 
 def split_remedy(message: str) -> tuple[str, str]:

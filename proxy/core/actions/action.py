@@ -66,7 +66,8 @@ class Action:
 
     With Role.USER the arguments have a `user`, the wallet's name, or derive from `OfSelf`.
     `step_up`: people are asked for their password again. `exposed`: it is part of the admin API;
-    what is not is for the console's process alone. `audited`: it changes something.
+    what is not is for the console's process alone. `audited`: it changes something. `report`: it
+    reads more than a few rows, so whoever is asked reads the file itself, and never the keeper.
     """
 
     name: str
@@ -76,4 +77,5 @@ class Action:
     audited: bool = True
     step_up: bool = False
     exposed: bool = True
+    report: bool = False
     secrets: frozenset[str] = frozenset()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxy.core.actions import (
+    audit,
     catalog,
     channels,
     codes,
@@ -16,6 +17,7 @@ from proxy.core.actions import (
     people,
     plans,
     relay,
+    reports,
     sign_ins,
     teams,
     tokens,
@@ -28,6 +30,7 @@ from proxy.core.actions.action import Action
 DOMAINS: Final[Mapping[str, tuple[Action, ...]]] = {
     domain.__name__.rpartition(".")[2]: domain.ACTIONS
     for domain in (
+        audit,
         catalog,
         channels,
         codes,
@@ -40,6 +43,7 @@ DOMAINS: Final[Mapping[str, tuple[Action, ...]]] = {
         people,
         plans,
         relay,
+        reports,
         sign_ins,
         teams,
         tokens,

@@ -2,9 +2,9 @@
 
 Rules: a token in `Authorization: Bearer`, no cookie, and nothing for pages of other sites; the
 table of actions alone says what there is, and the keeper, who is told the token's role and scopes,
-decides. Answers are JSON, refusals too, each with what to do. Asking is bounded: bodies, requests
-a minute by token, and by network for whoever has no good one. This module must not know what any
-action does.
+decides; reports are made beside the pages, by the same rules. Answers are JSON, refusals too, each
+with what to do. Asking is bounded: bodies, requests a minute by token, and by network for whoever
+has no good one. This module must not know what any action does.
 """
 
 import sqlite3
@@ -80,7 +80,10 @@ class Api:
                 scopes=bearer.scopes,
             )
             given = await _arguments(seen, action)
-            result = await seen.surroundings.keeper.do(action.name, given, actor)
+            around = seen.surroundings
+            # Without anybody who makes reports the keeper refuses to.
+            doer = (around.reports if action.report else None) or around.keeper
+            result = await doer.do(action.name, given, actor)
         except _No as no:
             return _refusal(no)
         except Refused as refused:

@@ -27,7 +27,7 @@ from proxy.storage.reports.market import Market
 
 
 class Keeper(Protocol):
-    """Whoever does the actions (core/actions/table.py)."""
+    """Whoever does actions (core/actions/table.py)."""
 
     async def do(self, command: str, arguments: Mapping[str, object], actor: Actor) -> object:
         """Do an action and return its result.
@@ -90,6 +90,8 @@ class Surroundings:
     """The figures of all processes, breakers among them; None where nobody gathers them."""
     price_lists: PriceLists | None = None
     """Published prices; None where there are none."""
+    reports: Keeper | None = None
+    """Who makes the reports among the actions; None where nobody does."""
     selftest: Selftest | None = None
     """What the self-test runs; None where there is none."""
     selftests: Selftests = field(default_factory=Selftests)

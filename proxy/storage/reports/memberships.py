@@ -6,6 +6,7 @@ Rules: only reads, a few rows. This module must not know who shows what.
 from typing import Final, NamedTuple
 
 from proxy.core.ledger import AccountKind
+from proxy.storage.people import RANK
 from proxy.storage.reader import Reader
 
 _OF_PERSON: Final = (
@@ -34,3 +35,9 @@ async def of_person(reader: Reader, person_id: int) -> list[Wallet]:
     """The wallets a person belongs to, the oldest membership first. Raises sqlite3.Error."""
     values = (int(AccountKind.WALLET), person_id, WALLETS_MAX)
     return [Wallet(*row) for row in await reader.rows(_OF_PERSON, values)]
+
+
+async def rank(reader: Reader, person_id: int, wallet: str) -> str | None:
+    """What an enabled person is to the wallet of that name, or None. Raises sqlite3.Error."""
+    rows = await reader.rows(RANK, (person_id, wallet))
+    return str(rows[0][0]) if rows else None

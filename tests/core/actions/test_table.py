@@ -14,4 +14,5 @@ def test_every_action_says_what_it_is(action: Action) -> None:
         # Without either nobody could tell whether the person may do it.
         assert "user" in fields or issubclass(action.arguments, OfSelf)
     assert action.audited or not action.step_up
+    assert not (action.report and action.audited), "the keeper alone writes"
     assert not {name for name in fields if "password" in name or "secret" in name} - action.secrets

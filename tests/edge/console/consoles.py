@@ -19,9 +19,13 @@ import aiohttp
 from yarl import URL
 
 from proxy.app.commands import runner
+from proxy.app.commands.reporter import Reporter
+from proxy.app.console_reports import ConsoleReports
 from proxy.app.control import ControlServer
 from proxy.app.directory import DataDirectory
 from proxy.app.office import Office, open_office
+from proxy.core.actions.action import Actor
+from proxy.core.actions.table import ACTIONS
 from proxy.edge.console import guard, sessions, visit
 from proxy.edge.console.keeper_line import KeeperLine
 from proxy.edge.console.site import Site
@@ -117,7 +121,15 @@ class World:
 
     async def do(self, command: str, **arguments: object) -> Any:
         """Do an action as the command line would."""
+        if command in ACTIONS and ACTIONS[command].report:
+            await runner.run(self.office, "ledger flush", {})
+            return await self.reporter.make(command, arguments)
         return await runner.run(self.office, command, arguments)
+
+    @property
+    def reporter(self) -> Reporter:
+        """Whoever makes reports of this world."""
+        return Reporter(self.office.database, self.surroundings.picture)
 
     def stranger(self) -> Browser:
         """Somebody who is not signed in."""
@@ -167,6 +179,16 @@ class World:
         return browser
 
 
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Reports as the console's process makes them, of whatever the world is by now."""
+
+    world: World
+
+    async def do(self, command: str, arguments: Mapping[str, object], actor: Actor) -> object:
+        return await ConsoleReports(self.world.reporter).do(command, arguments, actor)
+
+
 @asynccontextmanager
 async def console(path: Path, options: Options | None = None) -> AsyncIterator[World]:
     """A console on a new data directory with the catalog of the command tests."""
@@ -178,9 +200,11 @@ async def console(path: Path, options: Options | None = None) -> AsyncIterator[W
         line = KeeperLine(directory.control)
         listener = socket.create_server(("127.0.0.1", 0))
         surroundings = Surroundings(directory.database, line, SECRET, options or Options())
+        world = World("", office, surroundings)
+        surroundings.reports = Reports(world)
         site = Site(surroundings)
         host, port = await site.start_on(listener)
-        world = World(f"http://{host}:{port}", office, surroundings)
+        world.url = f"http://{host}:{port}"
         try:
             await world.do("catalog apply", document=DOCUMENT)
             yield world

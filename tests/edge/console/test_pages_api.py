@@ -1,10 +1,14 @@
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
+from proxy.core.actions.action import Action, Role
+from proxy.core.actions.table import DOMAIN_OF
+from proxy.core.openapi.admin import ACTIONS_BY_PATH
 from proxy.edge.console import pages_api
 from proxy.edge.console.pages_api import Api
 from proxy.edge.console.rates import Rates
@@ -213,5 +217,58 @@ def test_numbers_that_no_column_holds_and_broken_texts_are_refused(tmp_path: Pat
             assert page.status in {400, 422}, page.text
             error(page)
         assert await world.do("key list") == []
+
+    in_console(tmp_path, test)
+
+
+def needs(action: Action) -> bool:
+    return any(field.required for field in msgspec.structs.fields(action.arguments))
+
+
+REPORTS = tuple(action for action in ACTIONS_BY_PATH.values() if action.report)
+
+
+@pytest.mark.parametrize("action", REPORTS, ids=lambda action: action.name)
+def test_a_report_is_for_its_role_and_scope_alone(tmp_path: Path, action: Action) -> None:
+    path, domain = action.name.replace(" ", "-"), DOMAIN_OF[action.name]
+
+    async def test(world: World) -> None:
+        await world.person("ann@example.com", wallet="ann")
+        who = world.stranger()
+
+        async def status(role: str, scope: str, method: str = "POST") -> tuple[int, str]:
+            token = await robot(world, scope, role=role)
+            page = await ask(who, token, path, method=method)
+            return (200, "") if page.status == 200 else error(page)
+
+        good = (200, "")
+        for scope in (f"{domain}:read", f"{domain}:write", f"{domain}:confirmed", "*:read"):
+            for role in ("operator", "admin"):
+                found = await status(role, scope)
+                assert found == good or (needs(action), found) == (True, (422, "invalid_arguments"))
+        assert await status("admin", "keys:confirmed") == (403, "scope_missing")
+        if action.role is not Role.USER:
+            assert await status("user", "*:confirmed") == (403, "role_too_low")
+        assert error(await ask(who, "", path)) == (401, "invalid_token")
+
+    in_console(tmp_path, test)
+
+
+def test_reports_are_read_beside_a_keeper_that_is_away(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        who, token = world.stranger(), await robot(world, "*:read", role="operator")
+        world.surroundings.keeper = cast("Any", None)
+        by_query = await ask(who, token, "report-margin?days=2&by=model", method="GET")
+        by_body = await ask(who, token, "report-margin", {"days": 2, "by": "model"})
+        assert by_query.status == 200
+        assert json.loads(by_query.text) == json.loads(by_body.text)
+        for wrong in ({"days": 0}, {"days": 367}, {"by": "x"}, {"x": 1}, {"days": "7"}):
+            assert error(await ask(who, token, "report-margin", wrong)) == (
+                422,
+                "invalid_arguments",
+            )
+        page = await ask(who, token, "report-margin", {"until": "soon"})
+        assert error(page) == (422, "refused")
+        assert json.loads(page.text)["error"]["fields"].keys() == {"until"}
 
     in_console(tmp_path, test)

@@ -16,6 +16,9 @@ def test_wallets_of_a_person_with_what_is_in_them(tmp_path: Path) -> None:
             assert mine == memberships.Wallet(1, "ann", "paygo", "owner", 10 * 10**9, 0)
             assert await memberships.of_person(reader, bob) == [mine._replace(role="member")]
             assert await memberships.of_person(reader, nobody) == []
+            ranks = [await memberships.rank(reader, one, "ann") for one in (ann, bob, nobody)]
+            assert ranks == ["owner", "member", None]
+            assert await memberships.rank(reader, ann, "nothing") is None
         finally:
             await reader.close()
 

@@ -1,0 +1,75 @@
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from proxy.app import cli_reports
+from proxy.core.actions.table import ACTIONS
+from tests.app.test_cli import data, done, running, sluice
+
+__all__ = ["data"]
+
+
+def test_changes_are_listed_while_the_relay_runs_and_while_it_does_not(data: Path) -> None:
+    assert sluice(data, "user", "add", "ann").exit_code == 1
+    stopped = done(data, "audit", "list", "--outcome", "refused")
+    assert [(row["action"], row["outcome"]) for row in stopped] == [("user add", "refused")]
+    with running(data):
+        assert done(data, "audit", "list", "--outcome", "refused") == stopped
+        sluice(data, "wallet", "credit", "ann", "1")
+        assert done(data, "audit", "list", "--rows", "1")[0]["action"] == "wallet credit"
+    table = sluice(data, "audit", "list")
+    assert "wallet credit" in table.stdout
+    assert "refused" in table.stdout
+
+
+def test_margins_are_tables_for_people_and_json_for_programs(data: Path) -> None:
+    found = done(data, "report", "margin", "--days", "2", "--by", "model")
+    assert (found["total"]["charged_nano"], found["names"]) == (0, [])
+    assert len(found["days"]) == 2
+    shown = sluice(data, "report", "margin", "--days", "2").stdout
+    assert f"total, {found['since']} to {found['until']}" in shown
+    assert "nothing to show" in shown
+    assert "nano" not in shown
+    assert shown.count(found["until"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("report", "margin", "--days", "0"), 2, "not in the range"),
+        (("report", "margin", "--until", "soon"), 1, "is no day such as 2026-01-31"),
+        (("audit", "list", "--since", "soon"), 1, "neither a span such as 7d"),
+        (("audit", "list", "--outcome", "x"), 2, "'x' is not one of"),
+    ],
+)
+def test_bad_arguments_are_told(
+    data: Path, arguments: tuple[str, ...], status: int, words: str
+) -> None:
+    result = sluice(data, *arguments)
+    assert (result.exit_code, words in result.stderr) == (status, True), result.stderr
+
+
+def test_a_mistyped_path_is_told(tmp_path: Path) -> None:
+    result = sluice(tmp_path / "none", "report", "margin")
+    assert (result.exit_code, "there is no database" in result.stderr) == (1, True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_that_cannot_be_read_is_told(data: Path) -> None:
+    with closing(sqlite3.connect(data / "sluice.db")) as connection, connection:
+        connection.execute("DELETE FROM schema_version WHERE number > 18")
+    result = sluice(data, "audit", "list")
+    assert (result.exit_code, "by an older release" in result.stderr) == (1, True)
+    (data / "sluice.db").write_bytes(b"no database at all" * 1_000)
+    result = sluice(data, "audit", "list")
+    assert (result.exit_code, "the database cannot be read" in result.stderr) == (1, True)
+
+
+def test_every_report_has_its_command() -> None:
+    commands = {f"report {name}" for name in cli_reports.report.commands}
+    commands |= {f"audit {name}" for name in cli_reports.audit.commands}
+    assert commands == {
+        name for name, action in ACTIONS.items() if action.report and not name.startswith("usage")
+    }
