@@ -156,6 +156,14 @@ def use_invitation(
     return found
 
 
+def invited_to_team(connection: sqlite3.Connection, person_id: int) -> bool:
+    """Whether a person has used an invitation to somebody's wallet."""
+    row = connection.execute(
+        "SELECT 1 FROM invitation WHERE used_by = ? AND user_id IS NOT NULL LIMIT 1", (person_id,)
+    ).fetchone()
+    return row is not None
+
+
 def list_invitations(
     connection: sqlite3.Connection, wallet_id: int | None, now: float
 ) -> list[Invitation]:

@@ -6,7 +6,7 @@ address is known is said to the console, which decides who may learn of it.
 
 import secrets
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from proxy.app.commands.shapes import Handler, iso
@@ -29,6 +29,7 @@ from proxy.core.actions.people import (
     PersonVerify,
 )
 from proxy.core.emails import read_email
+from proxy.core.ledger import Transfer
 from proxy.core.money import parse_usd
 from proxy.storage import one_time_links as links
 from proxy.storage import people, sign_ins, teams
@@ -36,6 +37,8 @@ from proxy.storage.billing import Keeper
 from proxy.storage.one_time_links import Purpose
 from proxy.storage.people import Person
 from proxy.storage.secrets import KEY_RANDOM_BYTES
+from proxy.storage.till import Event, Moved
+from proxy.storage.wallet_changes import add_top_up
 
 VERIFY_SECONDS: Final = 2 * 86_400.0
 RESET_SECONDS: Final = 3_600.0
@@ -53,13 +56,12 @@ async def person_add(office: Office, _actor: Actor, a: PersonAdd) -> object:
     token = new_token()
     until = now + FIRST_PASSWORD_SECONDS
 
-    def add(connection: sqlite3.Connection) -> tuple[Person, people.Wallet]:
+    def add(connection: sqlite3.Connection, event: Event) -> Moved[tuple[Person, people.Wallet]]:
         made = people.add_person(connection, email, None, plan, now, role=a.role, verified=True)
         links.add_token(connection, token, Purpose.PASSWORD, made[0].id, now, until)
-        return made
+        return Moved(made, starting_credit(connection, event, made[0], credit))
 
-    person, wallet = await office.change(add)
-    await give_starting_credit(office, person.id, wallet.id, credit)
+    person, wallet = await office.move(add)
     return {**shown(person), "user": wallet.name, "link": set_path(token), "until": iso(until)}
 
 
@@ -122,9 +124,7 @@ async def person_register(office: Office, _actor: Actor, a: PersonRegister) -> o
 
     # An invitation to the relay lets in; one to a team does too, and joins it, but brings no
     # credit unless anybody may register: else a member could make money out of nothing.
-    def register(
-        connection: sqlite3.Connection,
-    ) -> tuple[Person | None, people.Wallet | None, int | None]:
+    def register(connection: sqlite3.Connection, event: Event) -> Moved[Person | None]:
         given = None
         if a.invitation is not None:
             given = links.find_invitation(connection, a.invitation, now)
@@ -133,12 +133,12 @@ async def person_register(office: Office, _actor: Actor, a: PersonRegister) -> o
         if given is None and a.must_be_invited:
             raise ValueError("registration is by invitation")
         if people.find_person(connection, email) is not None:
-            return None, None, None
+            return Moved(None)
         # An operator who names an address vouches for it. A team's owner does not: they see the
         # link too, and could be anybody whom they invite.
         named = given is not None and given.wallet_id is None and given.email == email
         sure = a.confirmed or named
-        person, wallet = people.add_person(
+        person, _ = people.add_person(
             connection, email, a.password_hash, plan, now, verified=sure, language=a.language
         )
         if given is not None and a.invitation is not None:
@@ -148,32 +148,32 @@ async def person_register(office: Office, _actor: Actor, a: PersonRegister) -> o
         if a.prove and not sure:
             until = now + VERIFY_SECONDS
             links.add_token(connection, token, Purpose.VERIFY, person.id, now, until)
+            return Moved(person)  # the credit comes when it is proved
         outsider = given is not None and given.wallet_id is not None and a.must_be_invited
-        return person, wallet, None if outsider else credit
+        due = None if outsider else credit
+        return Moved(person, starting_credit(connection, event, person, due))
 
-    person, wallet, due = await office.change(register)
-    if person is None or wallet is None:
+    person = await office.move(register)
+    if person is None:
         return {"person": None, "email": email}
-    if a.prove and person.verified_at is None:
-        return {**shown(person), "person": person.id, "token": token}
-    await give_starting_credit(office, person.id, wallet.id, due)
-    return {**shown(person), "person": person.id, "token": None}
+    proves = a.prove and person.verified_at is None
+    return {**shown(person), "person": person.id, "token": token if proves else None}
 
 
 async def person_verify(office: Office, _actor: Actor, a: PersonVerify) -> object:
     """Confirm a person's address by the link of a mail; the starting credit comes with it."""
     now = office.clock()
+    credit = None if a.credit is None else parse_usd(a.credit)
 
-    def verify(connection: sqlite3.Connection) -> tuple[int, int | None]:
+    def verify(connection: sqlite3.Connection, event: Event) -> Moved[int]:
         person_id = links.use_token(connection, a.token, Purpose.VERIFY, now)
         people.set_verified(connection, person_id, now)
-        return person_id, people.person_of(connection, person_id).wallet_id
+        person = people.person_of(connection, person_id)
+        outsider = a.must_be_invited and links.invited_to_team(connection, person_id)
+        due = None if outsider else credit
+        return Moved(person_id, starting_credit(connection, event, person, due))
 
-    person_id, wallet_id = await office.keeper.note(verify)
-    credit = None if a.credit is None else parse_usd(a.credit)
-    if wallet_id is not None:
-        await give_starting_credit(office, person_id, wallet_id, credit)
-    return {"person": person_id}
+    return {"person": await office.keeper.till.move(verify)}
 
 
 async def person_verify_again(office: Office, _actor: Actor, a: PersonNamed) -> object:
@@ -185,39 +185,38 @@ async def person_identify(office: Office, _actor: Actor, a: PersonIdentify) -> o
     """Find, link or register whom a provider vouches for."""
     now, plan = office.clock(), a.plan
     email = None if a.email is None else read_email(a.email)
+    credit = None if a.credit is None else parse_usd(a.credit)
     if a.may_register:
         plan = plan_of(office.keeper, plan)
 
-    def identify(connection: sqlite3.Connection) -> tuple[Person, people.Wallet | None]:
+    def identify(connection: sqlite3.Connection, event: Event) -> Moved[tuple[Person, bool]]:
         known = people.identity(connection, a.issuer, a.subject)
         if known is not None:
-            return known, None
+            return Moved((known, False))
         if email is None:
             raise ValueError("the provider does not vouch for your e-mail address")
-        person, wallet = people.find_person(connection, email), None
+        person, due, fresh = people.find_person(connection, email), None, False
         if person is None:
             if not a.may_register or plan is None:
                 raise ValueError("there is no account for this e-mail address")
-            person, wallet = people.add_person(
+            person, _ = people.add_person(
                 connection, email, None, plan, now, verified=True, language=a.language
             )
+            due, fresh = credit, True
         elif people.set_verified(connection, person.id, now):
             # Whoever registered here with an address they never proved must not stay signed in
             # as the one who did prove it.
             people.forget_password(connection, person.id)
             sign_ins.revoke_sessions(connection, person.id, now)
         people.add_identity(connection, a.issuer, a.subject, person.id, now)
-        return person, wallet
+        return Moved((person, fresh), starting_credit(connection, event, person, due))
 
     # Who is known changes nothing, so the catalog is not read anew for every sign-in.
     known = await office.read(lambda c: people.identity(c, a.issuer, a.subject))
-    person, wallet = await office.change(identify) if known is None else (known, None)
+    person, fresh = await office.move(identify) if known is None else (known, False)
     if not person.enabled:
         raise CommandError("this account is disabled")
-    if wallet is not None:
-        credit = None if a.credit is None else parse_usd(a.credit)
-        await give_starting_credit(office, person.id, wallet.id, credit)
-    return {"person": person.id, "fresh": wallet is not None}
+    return {"person": person.id, "fresh": fresh}
 
 
 async def password_forget(office: Office, _actor: Actor, a: PersonNamed) -> object:
@@ -339,13 +338,17 @@ def plan_of(keeper: Keeper, wanted: str | None) -> str:
     raise CommandError(f"which plan? there are {', '.join(plans)}", "set default_plan, or --plan")
 
 
-async def give_starting_credit(
-    office: Office, person_id: int, wallet_id: int, credit: int | None
-) -> None:
-    """Credit a new person's wallet, once in their life. `credit` nano-USD."""
-    if credit:
-        reference = f"start-person-{person_id}"
-        await office.keeper.credit(wallet_id, credit, "starting credit", reference)
+def starting_credit(
+    connection: sqlite3.Connection, event: Event, person: Person, credit: int | None
+) -> Sequence[Transfer]:
+    """Credit a person's own wallet, once in their life, with what makes it due. `credit` nano-USD.
+
+    Nothing is due without an amount, or where they have no wallet.
+    """
+    if not credit or person.wallet_id is None:
+        return ()
+    reason, reference = "starting credit", f"start-person-{person.id}"
+    return add_top_up(connection, event, person.wallet_id, credit, reason, reference).transfers
 
 
 def shown(person: Person) -> dict[str, object]:

@@ -13,6 +13,8 @@ from proxy.core.actions.users import UserAdd, UserSet
 from proxy.core.money import format_usd, parse_usd
 from proxy.storage import accounts
 from proxy.storage.billing import Keeper
+from proxy.storage.till import Event, Moved
+from proxy.storage.wallet_changes import add_top_up
 
 
 async def user_add(office: Office, _actor: Actor, a: UserAdd) -> object:
@@ -20,9 +22,16 @@ async def user_add(office: Office, _actor: Actor, a: UserAdd) -> object:
     amount = None if a.credit is None else parse_usd(a.credit)
     plan = a.plan or _only_plan(office.keeper)
     now = office.clock()
-    user_id = await office.change(lambda c: accounts.add_user(c, a.name, plan, now))
-    if amount:
-        await office.keeper.credit(user_id, amount, "starting credit", f"start-{user_id}")
+
+    def add(connection: sqlite3.Connection, event: Event) -> Moved[int]:
+        user_id = accounts.add_user(connection, a.name, plan, now)
+        if not amount:
+            return Moved(user_id)
+        reference = f"start-{user_id}"
+        credit = add_top_up(connection, event, user_id, amount, "starting credit", reference)
+        return Moved(user_id, credit.transfers)
+
+    user_id = await office.move(add)
     return {"id": user_id, "name": a.name, "plan": plan, "balance_usd": format_usd(amount or 0)}
 
 

@@ -54,8 +54,11 @@ class PersonRegister(Arguments, frozen=True):
 
 
 class PersonVerify(Arguments, frozen=True):
+    """`must_be_invited`: whom a team invited brings no credit, as of `person register`."""
+
     token: str
     credit: str | None = None
+    must_be_invited: bool = False
 
 
 class PersonLanguage(OfSelf, frozen=True):

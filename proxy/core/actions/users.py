@@ -18,7 +18,9 @@ class UserSet(Arguments, frozen=True):
 
 
 ACTIONS = (
-    Action("user add", UserAdd, "Add a user; with `credit`, top the wallet up at once."),
+    Action(
+        "user add", UserAdd, "Add a user; with `credit`, top the wallet up at once.", step_up=True
+    ),
     Action(
         "user set",
         UserSet,

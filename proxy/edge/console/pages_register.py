@@ -114,7 +114,12 @@ async def do_verify(visit: Visit) -> web.StreamResponse:
     form, options = await visit.form(), visit.surroundings.options
     token = str(form.get("token", ""))
     try:
-        await visit.do_as_console("person verify", token=token, credit=options.starting_credit)
+        await visit.do_as_console(
+            "person verify",
+            token=token,
+            credit=options.starting_credit,
+            must_be_invited=options.registration == INVITATION,
+        )
     except Refused:
         return visit.render("account/gone.html", 404, again="/login")
     return visit.redirect("/login", visit.texts(CONFIRMED))

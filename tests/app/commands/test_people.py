@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.app.commands import people, runner
+from proxy.app.commands import people, runner, users
 from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions import people as actions
@@ -130,15 +130,56 @@ def test_invitations_let_in_whom_they_name(tmp_path: Path) -> None:
     in_office(tmp_path, test)
 
 
+def test_no_step_of_starting_somebody_is_done_without_its_credit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is killed between two commits would have a person whose credit never comes."""
+
+    def dies(*_: object) -> None:
+        raise ValueError("killed here")
+
+    async def test(do: Do, _office: Office) -> None:
+        made = await register(do, confirmed=False, prove=True)
+        told = {"issuer": "https://id", "subject": "s", "may_register": True, "credit": "1.50"}
+        with monkeypatch.context() as patch:
+            patch.setattr(people, "add_top_up", dies)
+            patch.setattr(users, "add_top_up", dies)
+            for action, given in (
+                ("person register", {"email": BOB, "password_hash": "h", "credit": "1.50"}),
+                ("person add", {"email": BOB, "credit": "1.50"}),
+                ("person identify", {"email": BOB, **told}),
+                ("person verify", {"token": made["token"], "credit": "1.50"}),
+                ("user add", {"name": BOB, "credit": "1.50"}),
+            ):
+                with pytest.raises(CommandError, match="killed here"):
+                    await do(action, **given)
+        assert [row["email"] for row in await do("person list")] == [ANN]
+        assert [row["name"] for row in await do("user list")] == [ANN]
+        await do("person verify", token=made["token"], credit="1.50")
+        await register(do, BOB)
+        assert [await balance(do, one) for one in (ANN, BOB)] == ["1.50", "1.50"]
+
+    in_office(tmp_path, test)
+
+
+@pytest.mark.parametrize("prove", [False, True])
 @pytest.mark.parametrize(("must_be_invited", "left"), [(True, "0.00"), (False, "1.50")])
 def test_a_teams_guest_joins_it_but_brings_no_credit_where_operators_invite(
-    tmp_path: Path, must_be_invited: bool, left: str
+    tmp_path: Path, must_be_invited: bool, left: str, prove: bool
 ) -> None:
     async def test(do: Do, office: Office) -> None:
         await register(do)
         made = await do("team invite", user=ANN, role="owner")
-        invitation = token_of(made["link"])
-        done = await register(do, BOB, invitation=invitation, must_be_invited=must_be_invited)
+        asked = {
+            "invitation": token_of(made["link"]), "must_be_invited": must_be_invited,
+            "prove": prove, "confirmed": not prove,
+        }  # fmt: skip
+        done = await register(do, BOB, **asked)
+        if prove:
+            await do(
+                "person verify",
+                token=done["token"], credit="1.50", must_be_invited=must_be_invited,
+            )  # fmt: skip
         number = done["person"]
         wallets = await office.read(lambda c: stored.wallets_of(c, number))
         assert {(wallet.name, wallet.role) for wallet in wallets} == {
