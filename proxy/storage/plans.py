@@ -2,7 +2,8 @@
 
 Rules: what a month of a plan takes and gives is posted in one transaction with the row that says
 until when it is paid, so it happens once whatever dies; coming back to a plan that is still paid
-for costs nothing and gives nothing again; months that passed while nobody looked are not charged.
+for costs nothing and gives nothing again; months that passed while nobody looked are not charged;
+what a plan without a fee gives is for people's own wallets, not for each team they make.
 Amounts are nano-USD, times Unix seconds. This module must not know when anybody looks.
 """
 
@@ -128,12 +129,28 @@ def _begin(
     if plan.monthly_fee:
         fee = take_fee(connection, event, user_id, plan.monthly_fee, reason, reference)
         transfers += fee.transfers
-    if plan.monthly_credit:
-        credit = add_top_up(connection, event, user_id, plan.monthly_credit, reason, reference)
+    given = 0 if _is_free_for_a_team(connection, user_id, plan) else plan.monthly_credit
+    if given:
+        credit = add_top_up(connection, event, user_id, given, reason, reference)
         transfers += credit.transfers
     connection.execute(
         "INSERT INTO subscription VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (user_id, plan) "
         "DO UPDATE SET anchor = ?3, period_start = ?4, next_at = ?5",
         (user_id, plan.name, anchor, month.start, month.end),
     )
-    return Moved(Term(plan.name, month.end, plan.monthly_fee, plan.monthly_credit), transfers)
+    return Moved(Term(plan.name, month.end, plan.monthly_fee, given), transfers)
+
+
+def _is_free_for_a_team(connection: sqlite3.Connection, user_id: int, plan: Plan) -> bool:
+    """Whether a plan would give something for nothing to a wallet that people made as a team.
+
+    Whoever makes ten teams would have it eleven times. Wallets without people are the operator's.
+    """
+    if plan.monthly_fee:
+        return False
+    members, own = connection.execute(
+        "SELECT count(*), count(*) FILTER (WHERE wallet_id = user_id) FROM membership "
+        "JOIN person ON person.id = person_id WHERE user_id = ?",
+        (user_id,),
+    ).fetchone()
+    return bool(members) and not own

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from proxy.storage.billing import Keeper
+from proxy.storage.people import add_person
 from proxy.storage.plans import Due, Term, choose_plan, fall_back, find_due, paid_until, renew
+from proxy.storage.teams import add_team
 from proxy.storage.till import Event, Moved
 from tests.storage.test_renewals import DAY, Clock, put, with_plans
-from tests.storage.world import NOW
+from tests.storage.world import NOW, USD
 
 
 def test_coming_back_costs_nothing_while_it_is_paid_and_begins_anew_later(tmp_path: Path) -> None:
@@ -43,5 +45,30 @@ def test_what_has_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
 
         await books.note(late)
         assert await books.renewals._renew(Due(1, "gone"), NOW) is False
+
+    with_plans(tmp_path, test)
+
+
+def test_what_a_plan_gives_for_nothing_is_not_given_to_every_team(tmp_path: Path) -> None:
+    async def test(books: Keeper, clock: Clock) -> None:
+        def people_and_teams(connection: sqlite3.Connection) -> list[int]:
+            person, own = add_person(connection, "ann@example.com", None, "gift", NOW)
+            made = [add_team(connection, name, person.id, NOW) for name in ("one", "two")]
+            return [own.id, *[wallet.id for wallet in made]]
+
+        own, *of_teams = await books.change(people_and_teams)
+        for _ in range(2):
+            await books.renewals.look()
+            clock.now += 40 * DAY
+        await books.renewals.look()
+        assert books.balance(own) == 3 * 50_000_000
+        assert [books.balance(team) for team in of_teams] == [0, 0]
+        # What a plan gives for its fee is bought, whoever buys it.
+        await books.credit(of_teams[0], USD, "top-up", "a")
+        pro = books.catalog.plans["pro"]
+        term = await books.till.move(
+            lambda c, event: choose_plan(c, event, of_teams[0], pro, clock.now), catalog=True
+        )
+        assert (term.fee, term.credit) == (400_000_000, 100_000_000)
 
     with_plans(tmp_path, test)
