@@ -33,7 +33,6 @@ from proxy.app import (
     toml,
 )
 from proxy.app.children import TASK
-from proxy.app.commands.shapes import split_remedy
 from proxy.app.control import CommandError
 from proxy.app.directory import DirectoryError
 from proxy.app.seed import NO_KEY, USUAL_MODELS, Upstream, address_of, base_url_of
@@ -41,6 +40,7 @@ from proxy.app.settings import SettingsError
 from proxy.app.target import CONFIG_OPTION, DATA_OPTION, Target, targeted
 from proxy.core.entities import Dialect
 from proxy.core.money import format_usd
+from proxy.core.sentences import split_remedy
 from proxy.storage.secrets import SecretError
 from proxy.storage.sqlite import StorageError
 from proxy.storage.verify import verify

@@ -1,7 +1,8 @@
 """Commands to a running relay: JSON lines over a unix socket that only its owner may open.
 
 Rules: one request line `{"command", "arguments", "actor"}`, one answer line
-`{"ok": true, "result"}` or `{"ok": false, "error", "remedy", "fields"?}`; every line, wait and
+`{"ok": true, "result"}` or `{"ok": false, "error", "remedy", "fields"?, "patterns"?}`, the last
+for who says it in another language (core/sentences.py); every line, wait and
 connection is bounded, and a fault of ours answers one too. What a command does is decided by the
 function given to the server; who asks may be told by `actor` (core/actions/action.py), which is
 believed: whoever may open the socket may do anything. This module must not know any command.
@@ -17,6 +18,7 @@ import msgspec
 import orjson
 
 from proxy.core.actions.action import LOCAL, Actor
+from proxy.core.sentences import Sentence, to_wire
 from proxy.edge import log
 from proxy.storage.work import FAULTS
 
@@ -238,4 +240,11 @@ def _failed(
         answer["fields"] = fields
     if unavailable:
         answer["unavailable"] = True
+    # The command line and the admin API read English; who speaks another language needs the rest.
+    if any(isinstance(text, Sentence) for text in (message, remedy, *(fields or {}).values())):
+        answer["patterns"] = {
+            "error": to_wire(message),
+            "remedy": to_wire(remedy),
+            "fields": {name: to_wire(text) for name, text in (fields or {}).items()},
+        }
     return orjson.dumps(answer) + b"\n"

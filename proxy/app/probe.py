@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from proxy.core.entities import Dialect
+from proxy.core.sentences import Sentence
 
 ANSWER_BYTES_MAX: Final = 8 << 20
 LINE_BYTES_MAX: Final = 1 << 20
@@ -96,11 +97,13 @@ class Probe:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProbeError(_reason(error)) from None
         if response.status != 200:
-            raise ProbeError(f"status {response.status}: {_quote(body)}")
+            raise ProbeError(
+                Sentence("status {status}: {text}", status=response.status, text=_quote(body))
+            )
         found = _object(body)
         data = found.get("data")
         if not isinstance(data, list):
-            raise ProbeError(f"the list has no `data`: {_quote(body)}")
+            raise ProbeError(Sentence("the list has no `data`: {body}", body=_quote(body)))
         return [str(one["id"]) for one in data if isinstance(one, dict) and "id" in one]
 
     async def plain(
@@ -149,10 +152,20 @@ class Probe:
             ) as response:
                 reply = Reply(response.status, headers=dict(response.headers))
                 if response.status != 200:
-                    raise ProbeError(f"status {response.status}: {_quote(await _body(response))}")
+                    raise ProbeError(
+                        Sentence(
+                            "status {status}: {text}",
+                            status=response.status,
+                            text=_quote(await _body(response)),
+                        )
+                    )
                 kind = response.headers.get("content-type", "")
                 if not kind.startswith("text/event-stream"):
-                    raise ProbeError(f"the answer is {kind or 'untyped'}, not text/event-stream")
+                    raise ProbeError(
+                        Sentence(
+                            "the answer is {kind}, not text/event-stream", kind=kind or "untyped"
+                        )
+                    )
                 reader = _Reader(dialect, reply, began)
                 async for block in _blocks(response):
                     reader.feed(block)
@@ -198,7 +211,9 @@ class _Reader:
         before = self.pieces
         *lines, self._rest = (self._rest + block).split(b"\n")
         if len(self._rest) > LINE_BYTES_MAX:
-            raise ProbeError(f"a line of the stream is above {LINE_BYTES_MAX} bytes")
+            raise ProbeError(
+                Sentence("a line of the stream is above {most} bytes", most=LINE_BYTES_MAX)
+            )
         for line in lines:
             if line.startswith(b"data:"):
                 self._event(line[5:].strip())
@@ -213,9 +228,9 @@ class _Reader:
             return
         found = _object(data)
         if not found:
-            raise ProbeError(f"an event is not a JSON object: {_quote(data)}")
+            raise ProbeError(Sentence("an event is not a JSON object: {data}", data=_quote(data)))
         if found.get("error"):
-            raise ProbeError(f"an error inside the stream: {_quote(data)}")
+            raise ProbeError(Sentence("an error inside the stream: {data}", data=_quote(data)))
         read = _read_event if self._dialect is Dialect.ANTHROPIC else _read_chunk
         piece = read(found, self._reply)
         if piece:
@@ -284,7 +299,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     async for block in _blocks(response):
         size += len(block)
         if size > ANSWER_BYTES_MAX:
-            raise ProbeError(f"the answer is above {ANSWER_BYTES_MAX} bytes")
+            raise ProbeError(Sentence("the answer is above {most} bytes", most=ANSWER_BYTES_MAX))
         parts.append(block)
     return b"".join(parts)
 
@@ -308,5 +323,5 @@ def _quote(body: bytes) -> str:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
-        return f"no whole answer within {ANSWER_SECONDS_MAX:g} s"
+        return Sentence("no whole answer within {most:g} s", most=ANSWER_SECONDS_MAX)
     return f"{type(error).__name__}: {error}"

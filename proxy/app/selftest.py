@@ -16,6 +16,7 @@ from typing import Final
 
 from proxy.app.probe import Probe, ProbeError, Reply
 from proxy.core.entities import Dialect
+from proxy.core.sentences import Sentence, text_of
 
 QUESTION = "Say in three sentences what a relay for LLM APIs does."
 SHORT_TOKENS = 64
@@ -76,7 +77,13 @@ class Selftest:
 
     def __init__(self, probe: Probe, model: str | None, concurrency: int) -> None:
         if not 1 <= concurrency <= CONCURRENCY_MAX:
-            raise ValueError(f"concurrency is 1 to {CONCURRENCY_MAX}, not {concurrency}")
+            raise ValueError(
+                Sentence(
+                    "concurrency is 1 to {most}, not {concurrency}",
+                    most=CONCURRENCY_MAX,
+                    concurrency=concurrency,
+                )
+            )
         self._probe = probe
         self._model = model or ""
         self._concurrency = concurrency
@@ -123,21 +130,26 @@ class Selftest:
         elif self._model not in names:
             return Finding(
                 Outcome.WARNING,
-                f"{len(names)} models, {self._model!r} not among them",
+                Sentence("{n} models, {model!r} not among them", n=len(names), model=self._model),
                 "look at the list for the exact name",
             )
-        return Finding(Outcome.OK, f"{len(names)} models; testing with {self._model!r}")
+        return Finding(
+            Outcome.OK,
+            Sentence("{n} models; testing with {model!r}", n=len(names), model=self._model),
+        )
 
     async def _plain(self, dialect: Dialect) -> Finding:
         reply = await self._probe.plain(dialect, self._model, QUESTION, SHORT_TOKENS)
         if reply.status == 404:
-            return Finding(Outcome.SKIPPED, f"not served in this dialect: {reply.text}")
+            return Finding(
+                Outcome.SKIPPED, Sentence("not served in this dialect: {text}", text=reply.text)
+            )
         if reply.status != 200:
             return _refused(reply)
         if not reply.text:
             return Finding(
                 Outcome.WARNING,
-                f"an empty answer, finish reason {reply.finish!r}",
+                Sentence("an empty answer, finish reason {finish!r}", finish=str(reply.finish)),
                 "try another model; a reasoning model may have used all tokens for thinking",
             )
         if reply.output_tokens is None:
@@ -146,23 +158,35 @@ class Selftest:
             )
         return Finding(
             Outcome.OK,
-            f"{reply.input_tokens} + {reply.output_tokens} tokens in {reply.total:.2f} s",
+            Sentence(
+                "{read} + {written} tokens in {total:.2f} s",
+                read=str(reply.input_tokens),
+                written=reply.output_tokens,
+                total=reply.total,
+            ),
         )
 
     async def _streaming(self, dialect: Dialect) -> Finding:
         reply = await self._probe.stream(dialect, self._model, QUESTION, SHORT_TOKENS)
         if not reply.text:
-            return Finding(Outcome.WARNING, f"no text, finish reason {reply.finish!r}")
+            return Finding(
+                Outcome.WARNING,
+                Sentence("no text, finish reason {finish!r}", finish=str(reply.finish)),
+            )
         if reply.arrivals < 3 and (reply.output_tokens or 0) > 16:
             return Finding(
                 Outcome.WARNING,
-                f"{reply.output_tokens} tokens arrived in {reply.arrivals} piece(s)",
+                Sentence(
+                    "{n} tokens arrived in {arrivals} piece(s)",
+                    n=str(reply.output_tokens),
+                    arrivals=reply.arrivals,
+                ),
                 "something on the way collects the stream; nginx needs `proxy_buffering off`",
             )
         if reply.output_tokens is None:
             return Finding(
                 Outcome.WARNING,
-                f"{_speed(reply)}; no usage reported though asked for",
+                Sentence("{speed}; no usage reported though asked for", speed=_speed(reply)),
                 "its bill cannot be checked",
             )
         return Finding(Outcome.OK, _speed(reply))
@@ -180,11 +204,23 @@ class Selftest:
         if tokens is not None and tokens < PLAUSIBLE_SHARE * len(prompt):
             return Finding(
                 Outcome.WARNING,
-                f"{tokens} input tokens reported for {len(prompt)} characters",
+                Sentence(
+                    "{tokens} input tokens reported for {n} characters",
+                    tokens=tokens,
+                    n=len(prompt),
+                ),
                 "the prompt may not have reached the model whole",
             )
-        shown = "unreported" if tokens is None else str(tokens)
-        return Finding(Outcome.OK, f"{len(prompt)} characters in ({shown} tokens); {_speed(reply)}")
+        shown = Sentence("unreported") if tokens is None else str(tokens)
+        return Finding(
+            Outcome.OK,
+            Sentence(
+                "{n} characters in ({tokens} tokens); {speed}",
+                n=len(prompt),
+                tokens=shown,
+                speed=_speed(reply),
+            ),
+        )
 
     async def _at_once(self, dialect: Dialect) -> Finding:
         calls = [
@@ -193,19 +229,32 @@ class Selftest:
         ]
         results = await asyncio.gather(*calls, return_exceptions=True)
         replies = [one for one in results if isinstance(one, Reply)]
-        errors = [str(one) for one in results if isinstance(one, ProbeError)]
+        errors = [text_of(one) for one in results if isinstance(one, ProbeError)]
         for one in results:
             if isinstance(one, BaseException) and not isinstance(one, ProbeError):
                 raise one
         if errors:
             return Finding(
                 Outcome.FAILURE,
-                f"{len(errors)} of {len(results)} failed, first: {errors[0]}",
+                Sentence(
+                    "{n} of {all} failed, first: {error}",
+                    n=len(errors),
+                    all=len(results),
+                    error=errors[0],
+                ),
                 "look at the key's limits, then at the upstream's",
             )
         firsts = [one.first_at for one in replies if one.first_at is not None]
-        shown = f"first text after {median(firsts):.2f} s, slowest {max(firsts):.2f} s"
-        return Finding(Outcome.OK, f"all {len(replies)} complete; {shown if firsts else 'no text'}")
+        shown = Sentence("no text")
+        if firsts:
+            shown = Sentence(
+                "first text after {median:.2f} s, slowest {slowest:.2f} s",
+                median=median(firsts),
+                slowest=max(firsts),
+            )
+        return Finding(
+            Outcome.OK, Sentence("all {n} complete; {speed}", n=len(replies), speed=shown)
+        )
 
     async def _abort(self, dialect: Dialect) -> Finding:
         await self._probe.stream(
@@ -216,8 +265,11 @@ class Selftest:
             return _refused(after)
         return Finding(
             Outcome.OK,
-            f"left after {ABORTED_AFTER} pieces; the next call is served. "
-            "The usage log should show the first one billed only for what arrived",
+            Sentence(
+                "left after {n} pieces; the next call is served. "
+                "The usage log should show the first one billed only for what arrived",
+                n=ABORTED_AFTER,
+            ),
         )
 
     async def _wrong_key(self, dialect: Dialect) -> Finding:
@@ -241,32 +293,39 @@ async def _checked(name: str, step: Step) -> Check:
     try:
         found = await step()
     except ProbeError as error:
-        remedy = "check the base URL, the key and the relay's own log"
-        found = Finding(Outcome.FAILURE, str(error), remedy)
+        remedy = Sentence("check the base URL, the key and the relay's own log")
+        found = Finding(Outcome.FAILURE, text_of(error), remedy)
     seconds = round(perf_counter() - began, 3)
     return Check(name, found.outcome, found.seen, found.remedy, seconds)
 
 
-def _speed(reply: Reply) -> str:
+def _speed(reply: Reply) -> Sentence:
     first = reply.first_at
     if first is None:
-        return "no text"
-    shown = f"first text after {first:.2f} s"
+        return Sentence("no text")
     tokens, rest = reply.output_tokens, reply.total - first
     if tokens and tokens > 1 and rest > 0:
-        shown += f", then {(tokens - 1) / rest:.0f} tokens/s"
-    return shown
+        return Sentence(
+            "first text after {first:.2f} s, then {speed:.0f} tokens/s",
+            first=first,
+            speed=(tokens - 1) / rest,
+        )
+    return Sentence("first text after {first:.2f} s", first=first)
 
 
 def _refused(reply: Reply) -> Finding:
     remedies = {
-        401: "check the key",
-        402: "top the wallet up",
-        403: "this key may not use the model",
-        429: "wait, or raise the key's limits",
+        401: Sentence("check the key"),
+        402: Sentence("top the wallet up"),
+        403: Sentence("this key may not use the model"),
+        429: Sentence("wait, or raise the key's limits"),
     }
-    remedy = remedies.get(reply.status, "look into the relay's log")
-    return Finding(Outcome.FAILURE, f"status {reply.status}: {reply.text}", remedy)
+    remedy = remedies.get(reply.status, Sentence("look into the relay's log"))
+    return Finding(
+        Outcome.FAILURE,
+        Sentence("status {status}: {text}", status=reply.status, text=reply.text),
+        remedy,
+    )
 
 
 def _expected(reply: Reply, status: int) -> Finding:
@@ -276,12 +335,24 @@ def _expected(reply: Reply, status: int) -> Finding:
     if not isinstance(message, str):
         return Finding(
             Outcome.WARNING,
-            f"status {reply.status}, but the error is not the dialect's: {reply.text}",
+            Sentence(
+                "status {status}, but the error is not the dialect's: {text}",
+                status=reply.status,
+                text=reply.text,
+            ),
             "SDKs show such an error without its message",
         )
     if reply.status != status:
-        return Finding(Outcome.WARNING, f"status {reply.status} where {status} is usual: {message}")
-    return Finding(Outcome.OK, f"status {status}: {message}")
+        return Finding(
+            Outcome.WARNING,
+            Sentence(
+                "status {status} where {usual} is usual: {message}",
+                status=reply.status,
+                usual=status,
+                message=message,
+            ),
+        )
+    return Finding(Outcome.OK, Sentence("status {status}: {text}", status=status, text=message))
 
 
 async def run(

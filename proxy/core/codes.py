@@ -11,6 +11,8 @@ import unicodedata
 from enum import Enum
 from typing import Final
 
+from proxy.core.sentences import Sentence
+
 RANDOM_BITS: Final = 100
 RANDOM_BYTES: Final = 13
 """Random bytes to hand to `new_code`: the whole bytes around 100 bits."""
@@ -27,9 +29,11 @@ _BETWEEN: Final = frozenset("-‐‑‒–—_. ")
 class Mistake(Enum):
     """Why a text is no code; the value says it to whoever typed."""
 
-    LENGTH = f"a code has {_LENGTH} letters and digits"
-    DIGIT = "a code has only letters and digits, and no U"
-    CHECKSUM = "this code has a typing error in it: compare it with where you have it from"
+    LENGTH = Sentence("a code has {n} letters and digits", n=_LENGTH)
+    DIGIT = Sentence("a code has only letters and digits, and no U")
+    CHECKSUM = Sentence(
+        "this code has a typing error in it: compare it with where you have it from"
+    )
 
 
 def new_code(random_bytes: bytes) -> str:

@@ -9,6 +9,8 @@ know who owns an address.
 import re
 from typing import Final
 
+from proxy.core.sentences import Sentence
+
 EMAIL_CHARS_MAX: Final = 254
 """RFC 5321 section 4.5.3.1.3, less the angle brackets."""
 LOCAL_CHARS_MAX: Final = 64
@@ -17,7 +19,7 @@ _EMAIL: Final = re.compile(
     rf"[a-z0-9!#$%&'*+/=?^_`{{|}}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{{|}}~-]+)*@{_LABEL}(?:\.{_LABEL})*"
 )
 """RFC 5322's dot-atom at a host's name; quoted local parts are in nobody's address book."""
-NOT_AN_EMAIL: Final = "This is not an e-mail address."
+NOT_AN_EMAIL: Final = Sentence("This is not an e-mail address.")
 
 
 def read_email(text: str) -> str:

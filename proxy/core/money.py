@@ -7,6 +7,8 @@ and written exactly or refused. This module must not know what is priced or who 
 import re
 from decimal import Decimal
 
+from proxy.core.sentences import Sentence
+
 NANO = 1_000_000_000
 """Nano-USD in one USD."""
 MILLION = 1_000_000
@@ -33,7 +35,7 @@ def parse_usd(amount: str | int | Decimal) -> int:
     Plain decimal notation only. Raises ValueError for anything negative, not a number, finer than
     9 decimals or above `USD_MAX`, with a message that says which.
     """
-    return _parse(amount, scale=NANO, most=USD_MAX, what="an amount in USD")
+    return _parse(amount, scale=NANO, most=USD_MAX, what=Sentence("an amount in USD"))
 
 
 def parse_signed_usd(amount: str) -> int:
@@ -54,7 +56,7 @@ def parse_multiplier(multiplier: str | int | Decimal) -> int:
 
     The rules of `parse_usd`, with 6 decimals and `MULTIPLIER_MAX`.
     """
-    return _parse(multiplier, scale=MILLION, most=MULTIPLIER_MAX, what="a multiplier")
+    return _parse(multiplier, scale=MILLION, most=MULTIPLIER_MAX, what=Sentence("a multiplier"))
 
 
 def format_multiplier(millionths: int) -> str:
@@ -66,25 +68,49 @@ def _parse(value: str | int | Decimal, *, scale: int, most: int, what: str) -> i
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         # A float is refused although it could be converted: 0.1 is not a tenth.
         kind = type(value).__name__
-        raise ValueError(f"{what} must be text or a whole number, not {kind}")
+        raise ValueError(
+            Sentence("{what} must be text or a whole number, not {kind}", what=what, kind=kind)
+        )
     if isinstance(value, int) and not 0 <= value <= most:
-        raise ValueError(f"{what} must be between 0 and {most:,}")
+        raise ValueError(Sentence("{what} must be between 0 and {most:,}", what=what, most=most))
     text = str(value).strip()
     if isinstance(value, Decimal) and abs(value.adjusted()) <= _TEXT_CHARS_MAX:
         text = format(value, "f")  # beyond the bound this could be a gigabyte of zeros
     shown = repr(text[:_TEXT_CHARS_MAX])
     if text.startswith("-"):
-        raise ValueError(f"{what} must not be negative, but is {shown}")
+        raise ValueError(
+            Sentence("{what} must not be negative, but is {shown}", what=what, shown=shown)
+        )
     match = _DECIMAL.fullmatch(text) if len(text) <= _TEXT_CHARS_MAX else None
     if match is None:
-        raise ValueError(f"{what} must be a plain decimal number such as 12.50, not {shown}")
+        raise ValueError(
+            Sentence(
+                "{what} must be a plain decimal number such as 12.50, not {shown}",
+                what=what,
+                shown=shown,
+            )
+        )
     places = _places(scale)
     whole, fraction = match[1], (match[2] or "").rstrip("0")
     if len(fraction) > places:
-        raise ValueError(f"{what} has at most {places} decimals, but is {shown}")
+        raise ValueError(
+            Sentence(
+                "{what} has at most {places} decimals, but is {shown}",
+                what=what,
+                places=places,
+                shown=shown,
+            )
+        )
     units = int(whole) * scale + int(fraction.ljust(places, "0"))
     if units > most * scale:
-        raise ValueError(f"{what} must be between 0 and {most:,}, but is {shown}")
+        raise ValueError(
+            Sentence(
+                "{what} must be between 0 and {most:,}, but is {shown}",
+                what=what,
+                most=most,
+                shown=shown,
+            )
+        )
     return units
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.core.money import MILLION, NANO, parse_multiplier, parse_usd
+from proxy.core.sentences import Sentence
 
 WHOLE: Final = frozenset(
     [
@@ -58,7 +59,13 @@ class Currency:
         minor, rest = divmod(nano * self.units, NANO)
         if rest:
             decimals = "no" if self.units == 1 else "at most two"
-            raise ValueError(f"an amount of {self.code.upper()} has {decimals} decimals")
+            raise ValueError(
+                Sentence(
+                    "an amount of {code} has {decimals} decimals",
+                    code=self.code.upper(),
+                    decimals=decimals,
+                )
+            )
         return minor
 
     def worth(self, minor: int) -> int:
@@ -80,15 +87,17 @@ def read_rates(text: str) -> Mapping[str, Currency]:
         name, separator, value = (each.strip() for each in part.partition("="))
         code = name.lower()
         if not separator or len(code) != _CODE_CHARS or not (code.isascii() and code.isalpha()):
-            raise ValueError(f"a rate is written as eur=1.08, not {part.strip()!r}")
+            raise ValueError(
+                Sentence("a rate is written as eur=1.08, not {part!r}", part=part.strip())
+            )
         if code in UNUSUAL:
-            raise ValueError(f"{code} has unusual units and is not supported")
+            raise ValueError(Sentence("{code} has unusual units and is not supported", code=code))
         if code in found:
-            raise ValueError(f"{code} has two rates")
+            raise ValueError(Sentence("{code} has two rates", code=code))
         rate = parse_multiplier(value)
         if rate == 0:
-            raise ValueError(f"the rate of {code} must be above 0")
+            raise ValueError(Sentence("the rate of {code} must be above 0", code=code))
         found[code] = Currency(code, rate, value)
     if len(found) > CURRENCIES_MAX:
-        raise ValueError(f"at most {CURRENCIES_MAX} currencies can be taken")
+        raise ValueError(Sentence("at most {most} currencies can be taken", most=CURRENCIES_MAX))
     return found

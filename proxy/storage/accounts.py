@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from proxy.core.ledger import AccountKind, account_id
 from proxy.core.money import NANO, USD_MAX
+from proxy.core.sentences import Sentence
 from proxy.storage.batch import Value
 
 NAME_CHARS_MAX = 200
@@ -72,11 +73,13 @@ class WalletRow(NamedTuple):
 
 def add_user(connection: sqlite3.Connection, name: str, plan: str, now: float) -> int:
     """Add a user with an empty wallet; returns the user's id. Raises ValueError."""
-    check_name("user", name)
+    check_name(Sentence("user"), name)
     if _one(connection, "SELECT 1 FROM user WHERE name = ?", name) is not None:
-        raise ValueError(f"there is a user {name!r} already")
+        raise ValueError(Sentence("there is a user {name!r} already", name=name))
     if _one(connection, "SELECT 1 FROM plan WHERE name = ?", plan) is None:
-        raise ValueError(f"there is no plan {plan!r}: add it with `sluice catalog apply`")
+        raise ValueError(
+            Sentence("there is no plan {plan!r}: add it with `sluice catalog apply`", plan=plan)
+        )
     cursor = connection.execute(
         "INSERT INTO user (name, plan, created_at) VALUES (?, ?, ?)", (name, plan, now)
     )
@@ -104,7 +107,7 @@ def user_id_of(connection: sqlite3.Connection, name: str) -> int:
     """The id of the user with this name. Raises ValueError."""
     row = _one(connection, "SELECT id FROM user WHERE name = ?", name)
     if row is None:
-        raise ValueError(f"there is no user {name!r}: see `sluice user list`")
+        raise ValueError(Sentence("there is no user {name!r}: see `sluice user list`", name=name))
     return int(row[0])
 
 
@@ -113,7 +116,7 @@ def set_user_enabled(connection: sqlite3.Connection, name: str, *, enabled: bool
     cursor = connection.execute(
         "UPDATE user SET enabled = ? WHERE name = ?", (1 if enabled else 0, name)
     )
-    _found(cursor, f"there is no user {name!r}: see `sluice user list`")
+    _found(cursor, Sentence("there is no user {name!r}: see `sluice user list`", name=name))
     touch_catalog(connection)
 
 
@@ -146,7 +149,9 @@ def list_usage(
     `person`: only calls of keys that this person made.
     """
     if not 0 < rows_max <= USAGE_ROWS_MAX:
-        raise ValueError(f"between 1 and {USAGE_ROWS_MAX:,} rows can be listed at once")
+        raise ValueError(
+            Sentence("between 1 and {most:,} rows can be listed at once", most=USAGE_ROWS_MAX)
+        )
     user_id = None if user is None else user_id_of(connection, user)
     where = "call.id < ?1" if user_id is None else "call.id < ?1 AND call.user_id = ?2"
     rows = connection.execute(
@@ -169,22 +174,29 @@ def touch_catalog(connection: sqlite3.Connection) -> None:
 def check_limit(what: str, limit: int | None) -> None:
     """Raise ValueError unless `limit` is None or a sensible positive integer."""
     if limit is not None and not 0 < limit <= LIMIT_MAX:
-        raise ValueError(f"{what} must be a whole number above 0; leave it out for no limit")
+        raise ValueError(
+            Sentence("{what} must be a whole number above 0; leave it out for no limit", what=what)
+        )
 
 
 def check_name(what: str, name: str) -> None:
     """Raise ValueError unless `name` can be shown and told apart."""
     if not name or name != name.strip() or len(name) > NAME_CHARS_MAX or not name.isprintable():
         raise ValueError(
-            f"a {what} must be 1 to {NAME_CHARS_MAX} printable characters, "
-            "without spaces at either end"
+            Sentence(
+                "a {what} must be 1 to {most} printable characters, without spaces at either end",
+                what=what,
+                most=NAME_CHARS_MAX,
+            )
         )
 
 
 def check_amount(what: str, amount: int | None) -> None:
     """Raise ValueError unless `amount` (nano-USD) is None or in range."""
     if amount is not None and not 0 <= amount <= USD_MAX * NANO:
-        raise ValueError(f"{what} must be between 0 and {USD_MAX:,} USD")
+        raise ValueError(
+            Sentence("{what} must be between 0 and {most:,} USD", what=what, most=USD_MAX)
+        )
 
 
 def _found(cursor: sqlite3.Cursor, message: str) -> None:

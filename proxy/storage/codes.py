@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from proxy.core.sentences import Sentence
 from proxy.storage.accounts import check_name
 from proxy.storage.till import Event, Moved
 from proxy.storage.wallet_changes import AMOUNT_MAX, OWN_REFERENCE, add_top_up
@@ -20,7 +21,7 @@ CODES_MAX: Final = 1_000
 """Made at once."""
 NOTE_CHARS_MAX: Final = 200
 ROWS_MAX: Final = 1_000
-NOT_REDEEMABLE: Final = (
+NOT_REDEEMABLE: Final = Sentence(
     "this code cannot be redeemed: it is unknown, used, withdrawn or past its date"
 )
 
@@ -92,12 +93,16 @@ def add_codes(
 ) -> list[int]:
     """Keep new codes; returns their ids in order. Raises ValueError."""
     if not 0 < len(codes) <= CODES_MAX:
-        raise ValueError(f"between 1 and {CODES_MAX:,} codes can be made at once")
+        raise ValueError(
+            Sentence("between 1 and {most:,} codes can be made at once", most=CODES_MAX)
+        )
     if not 0 < issue.amount <= AMOUNT_MAX:
         raise ValueError("a code must be worth more than 0")
-    check_name("batch", issue.batch)
+    check_name(Sentence("batch"), issue.batch)
     if len(issue.note) > NOTE_CHARS_MAX or not issue.note.isprintable():
-        raise ValueError(f"a note is at most {NOTE_CHARS_MAX} printable characters")
+        raise ValueError(
+            Sentence("a note is at most {most} printable characters", most=NOTE_CHARS_MAX)
+        )
     if issue.expires_at is not None and issue.expires_at <= now:
         raise ValueError("codes cannot expire before they are made")
     ids: list[int] = []
@@ -125,7 +130,9 @@ def list_codes(
 ) -> list[CodeRow]:
     """Codes of one batch, or all, latest first, below `before_id`. Raises ValueError."""
     if not 0 < rows_max <= ROWS_MAX:
-        raise ValueError(f"between 1 and {ROWS_MAX:,} rows can be listed at once")
+        raise ValueError(
+            Sentence("between 1 and {most:,} rows can be listed at once", most=ROWS_MAX)
+        )
     where = "?2 IS NULL" if batch is None else "batch = ?2"
     rows = connection.execute(
         "SELECT redeem_code.id, shown, amount, batch, note, created_by, redeem_code.created_at, "  # noqa: S608 - constants
@@ -152,9 +159,17 @@ def withdraw_codes(
         (value,),
     ).fetchone()
     if found[0] == 0:
-        raise ValueError(f"there is no code with the {column} {value}: see `sluice code list`")
+        raise ValueError(
+            Sentence(
+                "there is no code with the {column} {value}: see `sluice code list`",
+                column=column,
+                value=str(value),
+            )
+        )
     if code_id is not None and found[1]:
-        raise ValueError(f"code {code_id} was redeemed; correct the wallet instead")
+        raise ValueError(
+            Sentence("code {code} was redeemed; correct the wallet instead", code=code_id)
+        )
     cursor = connection.execute(
         f"UPDATE redeem_code SET withdrawn_at = ? WHERE {column} = ? "  # noqa: S608 - constants
         "AND redeemed_by IS NULL AND withdrawn_at IS NULL",
@@ -184,7 +199,10 @@ def redeem(
     added = add_top_up(connection, event, user_id, amount, "redeem code", reference)
     if not added.result.fresh:
         raise ValueError(
-            f"code {code_id} was credited and is not marked: see `sluice ledger verify`"
+            Sentence(
+                "code {code} was credited and is not marked: see `sluice ledger verify`",
+                code=code_id,
+            )
         )
     connection.execute(
         "UPDATE redeem_code SET redeemed_by = ?, redeemed_at = ?, event_id = ? WHERE id = ?",

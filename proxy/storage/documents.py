@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from proxy.core.actions.refusals import KINDS
 from proxy.core.deployments import azure_address
 from proxy.core.entities import (
     DIALECT_ENDPOINTS,
@@ -27,6 +28,7 @@ from proxy.core.entities import (
     UsageOption,
 )
 from proxy.core.money import format_multiplier, format_usd
+from proxy.core.sentences import Sentence
 from proxy.storage.fields import Fields
 from proxy.storage.price_tables import read_price, write_price
 
@@ -116,7 +118,9 @@ def _read_model(fields: Fields) -> Model:
         output_tokens_max=fields.integer("output_tokens_max"),
         tokenizer=fields.choice("tokenizer", Tokenizer, Tokenizer.ESTIMATE),
         hidden_output=fields.flag("hidden_output", default=False),
-        price=None if table is None else read_price(f"{fields.where} price", name, table),
+        price=None
+        if table is None
+        else read_price(Sentence("{where} price", where=fields.where), name, table),
         endpoints=_endpoints(fields),
     )
     fields.done()
@@ -131,7 +135,7 @@ def _read_channel(fields: Fields) -> ChannelEntry:
         isinstance(text, str) and text for pair in models.items() for text in pair
     ):
         raise fields.fault("models", "must map public model names to the upstream's own")
-    costs = Fields(f"{fields.where} costs", fields.take("costs", {}))
+    costs = Fields(Sentence("{where} costs", where=fields.where), fields.take("costs", {}))
     proxy = fields.take("proxy")
     channel = Channel(
         id=0,
@@ -151,7 +155,11 @@ def _read_channel(fields: Fields) -> ChannelEntry:
         usage_option=fields.choice("usage_option", UsageOption, UsageOption.SEND),
         terminal=fields.choice("terminal", TerminalRule, TerminalRule.DONE),
         costs={
-            model: read_price(f"{costs.where} {model!r}", model, costs.take(model))
+            model: read_price(
+                Sentence("{where} {model!r}", where=costs.where, model=model),
+                model,
+                costs.take(model),
+            )
             for model in models
             if costs.has(model)
         },
@@ -175,20 +183,31 @@ def _check_azure(fields: Fields, channel: Channel) -> None:
         raise fields.fault("api_version", 'is for Azure OpenAI: set dialect = "openai"')
     base_url, _ = azure_address(channel.base_url)
     if channel.base_url.rstrip("/") not in {base_url, f"{base_url}/openai"}:
-        raise fields.fault("base_url", f"must end before /openai where api_version is: {base_url}")
+        raise fields.fault(
+            "base_url",
+            Sentence("must end before /openai where api_version is: {base_url}", base_url=base_url),
+        )
 
 
 def _entries(top: Fields, kind: str) -> list[Fields]:
     tables = top.take(kind, [])
     if not isinstance(tables, list) or len(tables) > ENTRIES_MAX:
-        raise ValueError(f"[[{kind}]] must be a list of at most {ENTRIES_MAX:,} tables")
+        raise ValueError(
+            Sentence(
+                "[[{kind}]] must be a list of at most {most:,} tables", kind=kind, most=ENTRIES_MAX
+            )
+        )
     entries: list[Fields] = []
     seen: set[object] = set()
     for number, table in enumerate(tables, 1):
         name = table.get("name") if isinstance(table, dict) else None
-        where = f"{kind} {name!r}" if isinstance(name, str) else f"{kind} number {number}"
+        where = (
+            Sentence("{kind} {name!r}", kind=KINDS[kind], name=name)
+            if isinstance(name, str)
+            else Sentence("{kind} number {number}", kind=KINDS[kind], number=number)
+        )
         if isinstance(name, str) and name in seen:
-            raise ValueError(f"{where} is there twice")
+            raise ValueError(Sentence("{where} is there twice", where=where))
         seen.add(name if isinstance(name, str) else number)
         entries.append(Fields(where, table))
     return entries
@@ -200,7 +219,10 @@ def _endpoints(fields: Fields) -> frozenset[str] | None:
         return None
     names = frozenset(fields.names("endpoints"))
     if not names or names - ENDPOINTS:
-        raise fields.fault("endpoints", f"must be some of {', '.join(sorted(ENDPOINTS))}")
+        raise fields.fault(
+            "endpoints",
+            Sentence("must be some of {endpoints}", endpoints=", ".join(sorted(ENDPOINTS))),
+        )
     return names
 
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.core.actions.refusals import MOVED
+from proxy.core.actions.refusals import KINDS
+from proxy.core.sentences import Sentence
 from proxy.storage.documents import SEALED_PREFIX
 from proxy.storage.imports import Change, apply_catalog, export_catalog
 
@@ -88,11 +89,24 @@ def setting(
         if found is None and not create:
             raise missing(kind, name)
         if found is not None and create:
-            raise ValueError(f"there is a {kind} {name!r} already: name another")
-        check_basis(f"{kind} {name!r}", basis, basis_of(kind, found))
+            raise ValueError(
+                Sentence(
+                    "there is a {kind} {name!r} already: name another", kind=KINDS[kind], name=name
+                )
+            )
+        check_basis(
+            Sentence("{kind} {name!r}", kind=KINDS[kind], name=name), basis, basis_of(kind, found)
+        )
         foreign = sorted({"name", *APART[kind]} & values.keys())
         if foreign:
-            raise ValueError(f"an edit of {kind} {name!r} does not set its {foreign[0]}")
+            raise ValueError(
+                Sentence(
+                    "an edit of {kind} {name!r} does not set its {field}",
+                    kind=KINDS[kind],
+                    name=name,
+                    field=foreign[0],
+                )
+            )
         merged = {**(found or {}), **values, "name": name}
         return {key: value for key, value in merged.items() if value is not None}
 
@@ -112,9 +126,16 @@ def removing(kind: str, name: str) -> Edit:
 def check_basis(what: str, basis: str | None, now: str) -> None:
     """Raise ValueError if an edit was based on something else than there is."""
     if basis is not None and basis != now:
-        raise ValueError(f"{what} {MOVED}: check what it is now, then repeat the edit")
+        raise ValueError(
+            Sentence(
+                "{what} was changed since it was read: check what it is now, then repeat the edit",
+                what=what,
+            )
+        )
 
 
 def missing(kind: str, name: str) -> ValueError:
     """The error for an entry that is not there."""
-    return ValueError(f"there is no {kind} {name!r}: see the list of {kind}s")
+    return ValueError(
+        Sentence("there is no {kind} {name!r}: see the list of them", kind=KINDS[kind], name=name)
+    )

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from proxy.core.money import MILLION, NANO, parse_multiplier, parse_usd
+from proxy.core.sentences import Sentence, sentence, text_of
 
 SECONDS_MAX = 86_400.0
 INTEGER_MAX = 1 << 53
@@ -23,7 +24,7 @@ class Fields:
 
     def __init__(self, where: str, table: object) -> None:
         if not isinstance(table, dict):
-            raise ValueError(f"{where} must be a table")
+            raise ValueError(Sentence("{where} must be a table", where=where))
         self.where = where
         self._left: dict[str, Any] = dict(table)
 
@@ -48,7 +49,9 @@ class Fields:
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.fault(name, "must be a whole number")
         if not least <= value <= INTEGER_MAX:
-            raise self.fault(name, f"must be at least {least} and at most 2^53")
+            raise self.fault(
+                name, Sentence("must be at least {least} and at most 2^53", least=least)
+            )
         return value
 
     def optional(self, name: str) -> int | None:
@@ -61,7 +64,9 @@ class Fields:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self.fault(name, "must be a number of seconds")
         if not 0 < value <= SECONDS_MAX:
-            raise self.fault(name, f"must be above 0 and at most {SECONDS_MAX:.0f} seconds")
+            raise self.fault(
+                name, Sentence("must be above 0 and at most {most:.0f} seconds", most=SECONDS_MAX)
+            )
         return float(value)
 
     def flag(self, name: str, *, default: bool) -> bool:
@@ -76,15 +81,18 @@ class Fields:
         value = self.take(name, default)
         words = ", ".join(kind)
         if not isinstance(value, str) or value not in set(kind):
-            raise self.fault(name, f"must be one of {words}")
+            raise self.fault(name, Sentence("must be one of {words}", words=words))
         return kind(value)
 
     def tables(self, name: str, most: int) -> "list[Fields]":
         """Take a list of tables, each to be taken apart in turn."""
         value = self.take(name, [])
         if not isinstance(value, list) or len(value) > most:
-            raise self.fault(name, f"must be a list of at most {most:,} tables")
-        return [Fields(f"{self.where} {name} {at}", each) for at, each in enumerate(value, 1)]
+            raise self.fault(name, Sentence("must be a list of at most {most:,} tables", most=most))
+        return [
+            Fields(Sentence("{where} {name} {at}", where=self.where, name=name, at=at), each)
+            for at, each in enumerate(value, 1)
+        ]
 
     def names(self, name: str) -> tuple[str, ...]:
         """Take a list of distinct strings."""
@@ -103,9 +111,13 @@ class Fields:
         try:
             amount = parse_usd(value)
         except ValueError as error:
-            raise self.fault(name, f"is not a price: {error}") from None
+            raise self.fault(
+                name, Sentence("is not a price: {error}", error=text_of(error))
+            ) from None
         if amount > PRICE_MAX:
-            raise self.fault(name, f"is not a price: at most {PRICE_MAX // NANO:,} USD")
+            raise self.fault(
+                name, Sentence("is not a price: at most {most:,} USD", most=PRICE_MAX // NANO)
+            )
         return amount
 
     def ratio(self, name: str, default: int | None) -> int:
@@ -116,16 +128,28 @@ class Fields:
         try:
             ratio = parse_multiplier(value)
         except ValueError as error:
-            raise self.fault(name, f"is not a ratio: {error}") from None
+            raise self.fault(
+                name, Sentence("is not a ratio: {error}", error=text_of(error))
+            ) from None
         if ratio > RATIO_MAX:
-            raise self.fault(name, f"is not a ratio: at most {RATIO_MAX // MILLION:,}")
+            raise self.fault(
+                name, Sentence("is not a ratio: at most {most:,}", most=RATIO_MAX // MILLION)
+            )
         return ratio
 
     def done(self) -> None:
         """Refuse keys nobody asked for."""
         if self._left:
-            raise ValueError(f"{self.where}: unknown key {min(self._left)!r}; remove or correct it")
+            raise ValueError(
+                Sentence(
+                    "{where}: unknown key {key!r}; remove or correct it",
+                    where=self.where,
+                    key=min(self._left),
+                )
+            )
 
     def fault(self, name: str, what: str) -> ValueError:
         """The error for one key."""
-        return ValueError(f"{self.where}: {name} {what}")
+        return ValueError(
+            Sentence("{where}: {name} {what}", where=self.where, name=name, what=sentence(what))
+        )

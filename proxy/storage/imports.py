@@ -13,9 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
+from proxy.core.actions.refusals import KINDS
 from proxy.core.catalog import Catalog
 from proxy.core.entities import DIALECT_ENDPOINTS, Channel, Group, Model, Plan, Price
 from proxy.core.ledger import AccountKind, account_id
+from proxy.core.sentences import Sentence
 from proxy.storage.accounts import check_limit, touch_catalog
 from proxy.storage.batch import Row, Value
 from proxy.storage.documents import (
@@ -85,8 +87,12 @@ def apply_catalog(
     current = load_catalog(connection, master)
     if not force and wanted.version is not None and wanted.version != current.version:
         raise ValueError(
-            f"the catalog is at version {current.version}, this file was exported at "
-            f"{wanted.version}: export again and repeat the edit, or force it"
+            Sentence(
+                "the catalog is at version {version}, this file was exported at {exported}: "
+                "export again and repeat the edit, or force it",
+                version=current.version,
+                exported=wanted.version,
+            )
         )
     _check_references(wanted)
     session = _Session(connection, master, now, dry_run=dry_run)
@@ -131,7 +137,11 @@ class _Session:
             unknown = (plan.groups or frozenset()) - {group.name for group in wanted.groups}
             if unknown:
                 raise ValueError(
-                    f"plan {plan.name!r} is for the group {min(unknown)!r}, which does not exist"
+                    Sentence(
+                        "plan {name!r} is for the group {unknown!r}, which does not exist",
+                        name=plan.name,
+                        unknown=min(unknown),
+                    )
                 )
         for plan in self._differing("plan", current.plans, wanted.plans):
             self._write(
@@ -238,7 +248,15 @@ class _Session:
         query = f"SELECT count(*) FROM {table} WHERE {column} = ?"  # noqa: S608 - constants
         users = self._connection.execute(query, (name,)).fetchone()[0]
         if users:
-            raise ValueError(f"{kind} {name!r} cannot be removed: {users} {table}(s) still use it")
+            raise ValueError(
+                Sentence(
+                    "{kind} {name!r} cannot be removed: {users} {table}(s) still use it",
+                    kind=KINDS[kind],
+                    name=name,
+                    users=users,
+                    table=table,
+                )
+            )
 
     def _price(self, model: str, known: Price | None, wanted: Price | None) -> None:
         if wanted is None and known is None:
@@ -344,7 +362,11 @@ def _secrets(entry: ChannelEntry, known: Channel | None) -> list[str]:
         secret = sealed.get(int(number)) if number.isdecimal() else None
         if secret is None:
             raise ValueError(
-                f"channel {entry.channel.name!r}: {key!r} is no key of it; write the key itself"
+                Sentence(
+                    "channel {name!r}: {key!r} is no key of it; write the key itself",
+                    name=entry.channel.name,
+                    key=key,
+                )
             )
         found.append(secret)
     return list(dict.fromkeys(found))
@@ -361,8 +383,13 @@ def _check_references(wanted: Document) -> None:
         ):
             if unknown:
                 raise ValueError(
-                    f"channel {channel.name!r} names {kind} {min(unknown)!r}, "
-                    f"which is not in the document: add a [[{kind}]] of that name"
+                    Sentence(
+                        "channel {name!r} names {kind} {unknown!r}, which is not in the document: "
+                        "add one of that name",
+                        name=channel.name,
+                        kind=KINDS[kind],
+                        unknown=min(unknown),
+                    )
                 )
 
 

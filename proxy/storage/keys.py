@@ -19,6 +19,7 @@ from proxy.core.actions.unfit import Findings
 from proxy.core.entities import BudgetPeriod
 from proxy.core.ledger import period_bounds
 from proxy.core.names import CANDIDATES_MAX, similar
+from proxy.core.sentences import Sentence
 from proxy.storage.accounts import (
     check_amount,
     check_limit,
@@ -154,7 +155,11 @@ def add_key(
         )
         (count,) = connection.execute(query, (user_id, key.person_id)).fetchone()
         if count >= keys_max:
-            raise ValueError(f"you have {count} keys, and no more are allowed; remove one first")
+            raise ValueError(
+                Sentence(
+                    "you have {count} keys, and no more are allowed; remove one first", count=count
+                )
+            )
     columns = (*cells, "user_id", "digest", "prefix", "last4", "created_at", "person_id")
     values = (*cells.values(), user_id, key.digest, key.prefix, key.last4, now, key.person_id)
     marks = ", ".join("?" * len(columns))
@@ -193,10 +198,16 @@ def find_key(
         found = connection.execute(one, (user, person, value)).fetchall()
         if len(found) > 1:
             ids = ", ".join(f"{row[0]} of {row[1]}" for row in found)
-            raise ValueError(f"several keys are named {named!r}: {ids}; name one by its id")
+            raise ValueError(
+                Sentence(
+                    "several keys are named {named!r}: {ids}; name one by its id",
+                    named=named,
+                    ids=ids,
+                )
+            )
         if found:
             return key_row(found[0])
-    raise ValueError(f"there is no key {named!r}: see `sluice key list`")
+    raise ValueError(Sentence("there is no key {named!r}: see `sluice key list`", named=named))
 
 
 def set_key(
@@ -304,7 +315,7 @@ def _cells(
         "name": lambda name: _check_free(connection, user_id, name, own),
         "group": lambda group: _check_group(connection, user_id, group, restricted=restricted),
         "expires_at": lambda moment: _check_expiry(moment, now),
-        "budget": lambda amount: check_amount("a budget", amount),
+        "budget": lambda amount: check_amount(Sentence("a budget"), amount),
         "models": lambda models: _check_models(connection, models),
         "networks": _check_networks,
         **{limit: partial(check_limit, limit) for limit in _LIMITS},
@@ -317,21 +328,31 @@ def _cells(
 
 
 def _check_free(connection: sqlite3.Connection, user_id: int, name: str, own: int | None) -> None:
-    check_name("key", name)
+    check_name(Sentence("key"), name)
     query = "SELECT user.name FROM key JOIN user ON user.id = user_id WHERE user_id = ? "
     query += "AND key.name = ? AND key.id IS NOT ? AND removed_at IS NULL"
     taken = _one(connection, query, user_id, name, own)
     if taken is not None:
-        raise ValueError(f"user {taken[0]!r} has a key {name!r} already")
+        raise ValueError(
+            Sentence("user {taken!r} has a key {name!r} already", taken=taken[0], name=name)
+        )
 
 
 def _check_group(
     connection: sqlite3.Connection, user_id: int, group: str, *, restricted: bool
 ) -> None:
     if _one(connection, "SELECT 1 FROM service_group WHERE name = ?", group) is None:
-        raise ValueError(f"there is no group {group!r}: see `sluice catalog export`")
+        raise ValueError(
+            Sentence("there is no group {group!r}: see `sluice catalog export`", group=group)
+        )
     if restricted and group not in (allowed := groups_open_to(connection, user_id)):
-        raise ValueError(f"your plan is not for the group {group!r}, but for {', '.join(allowed)}")
+        raise ValueError(
+            Sentence(
+                "your plan is not for the group {group!r}, but for {allowed}",
+                group=group,
+                allowed=", ".join(allowed),
+            )
+        )
 
 
 def _check_expiry(expires_at: float | None, now: float) -> None:
@@ -342,32 +363,45 @@ def _check_expiry(expires_at: float | None, now: float) -> None:
 def _check_models(connection: sqlite3.Connection, models: tuple[str, ...] | None) -> None:
     if models is None:
         return
-    _check_list("models", models, MODELS_MAX)
+    _check_list(Sentence("models"), models, MODELS_MAX)
     query = "SELECT 1 FROM model WHERE name = ?"
     for model in models:
         if _one(connection, query, model) is None:
             names = connection.execute("SELECT name FROM model LIMIT ?", (CANDIDATES_MAX,))
-            alike = " or ".join(similar(model, [name for (name,) in names]))
-            hint = f"; did you mean {alike}?" if alike else ""
-            raise ValueError(f"there is no model {model!r}{hint}")
+            alike = similar(model, [name for (name,) in names])
+            if not alike:
+                raise ValueError(Sentence("there is no model {model!r}", model=model))
+            raise ValueError(
+                Sentence(
+                    "there is no model {model!r}; did you mean {alike}?",
+                    model=model,
+                    alike=" or ".join(alike),
+                )
+            )
 
 
 def _check_networks(networks: tuple[str, ...] | None) -> None:
     if networks is None:
         return
-    _check_list("networks", networks, NETWORKS_MAX)
+    _check_list(Sentence("networks"), networks, NETWORKS_MAX)
     for text in networks:
         try:
             ip_network(text.strip(), strict=False)
         except ValueError:
             raise ValueError(
-                f"{text!r} is no network such as 192.0.2.0/24, nor an address"
+                Sentence("{text!r} is no network such as 192.0.2.0/24, nor an address", text=text)
             ) from None
 
 
 def _check_list(what: str, names: tuple[str, ...], most: int) -> None:
     if not 0 < len(names) <= most:
-        raise ValueError(f"name 1 to {most} {what}, or leave them out: then all are allowed")
+        raise ValueError(
+            Sentence(
+                "name 1 to {most} {what}, or leave them out: then all are allowed",
+                most=most,
+                what=what,
+            )
+        )
 
 
 def _cell(name: str, value: Any) -> Cell:
@@ -392,7 +426,7 @@ def _id(text: str) -> int | None:
 def _owner(connection: sqlite3.Connection, key_id: int) -> int:
     row = _one(connection, "SELECT user_id FROM key WHERE id = ? AND removed_at IS NULL", key_id)
     if row is None:
-        raise ValueError(f"there is no key {key_id}: see `sluice key list`")
+        raise ValueError(Sentence("there is no key {key_id}: see `sluice key list`", key_id=key_id))
     return int(row[0])
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final
 
+from proxy.core.sentences import Sentence
 from proxy.storage.secrets import KEY_PREFIX, new_key
 
 TOKENS_MAX: Final = 5
@@ -18,7 +19,7 @@ TOKENS_MAX: Final = 5
 INVITATIONS_MAX: Final = 200
 """Open invitations of one wallet, or of the relay itself."""
 ROWS_MAX: Final = 200
-GONE: Final = "this link is not good any more"
+GONE: Final = Sentence("this link is not good any more")
 _FIELDS: Final = (
     "invitation.id, invitation.email, user_id, user.name, invitation.role, invitation.created_at, "
     "expires_at"
@@ -122,7 +123,9 @@ def add_invitation(
         (wallet_id, now),
     ).fetchone()
     if found >= INVITATIONS_MAX:
-        raise ValueError(f"there are {found} open invitations already; remove some first")
+        raise ValueError(
+            Sentence("there are {found} open invitations already; remove some first", found=found)
+        )
     cursor = connection.execute(
         "INSERT INTO invitation (digest, email, user_id, role, invited_by, created_at, expires_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -187,7 +190,9 @@ def revoke_invitation(
         (now, invitation_id, wallet_id),
     )
     if cursor.rowcount == 0:
-        raise ValueError(f"there is no open invitation {invitation_id}")
+        raise ValueError(
+            Sentence("there is no open invitation {invitation_id}", invitation_id=invitation_id)
+        )
 
 
 def _invitation(row: tuple[Any, ...]) -> Invitation:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from proxy.core.actions.payments import Said
+from proxy.core.sentences import Sentence
 from proxy.storage.till import Event, Moved
 from proxy.storage.wallet_changes import AMOUNT_MAX, OWN_REFERENCE, add_top_up
 
@@ -113,7 +114,12 @@ def begin(
         (user_id, now - DAY_SECONDS),
     ).fetchone()[0]
     if waiting >= OPEN_MAX:
-        raise ValueError(f"{waiting} payments of this wallet are open; finish one or wait a day")
+        raise ValueError(
+            Sentence(
+                "{waiting} payments of this wallet are open; finish one or wait a day",
+                waiting=waiting,
+            )
+        )
     cursor = connection.execute(
         "INSERT INTO payment (user_id, person_id, provider, currency, minor, rate, amount, "
         "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -136,7 +142,9 @@ def opened(connection: sqlite3.Connection, payment_id: int, session: str) -> Non
             "SELECT session FROM payment WHERE id = ?", (payment_id,)
         ).fetchone()
         if row != (session,):
-            raise ValueError(f"payment {payment_id} has not just begun")
+            raise ValueError(
+                Sentence("payment {payment_id} has not just begun", payment_id=payment_id)
+            )
 
 
 def told(connection: sqlite3.Connection, event: Event, word: Word) -> Moved[Told]:
@@ -170,7 +178,9 @@ def list_payments(
 ) -> list[PaymentRow]:
     """Payments of one wallet, or all, latest first, below `before_id`. Raises ValueError."""
     if not 0 < rows_max <= ROWS_MAX:
-        raise ValueError(f"between 1 and {ROWS_MAX:,} rows can be listed at once")
+        raise ValueError(
+            Sentence("between 1 and {most:,} rows can be listed at once", most=ROWS_MAX)
+        )
     where = "?2 IS NULL" if user_id is None else "payment.user_id = ?2"
     rows = connection.execute(
         "SELECT payment.id, user.name, provider, currency, minor, rate, amount, session, status, "  # noqa: S608 - constants
@@ -186,7 +196,9 @@ def list_payments(
 def list_notes(connection: sqlite3.Connection, rows_max: int = 50) -> list[NoteRow]:
     """Words that moved nothing, though they may have to: latest first. Raises ValueError."""
     if not 0 < rows_max <= ROWS_MAX:
-        raise ValueError(f"between 1 and {ROWS_MAX:,} rows can be listed at once")
+        raise ValueError(
+            Sentence("between 1 and {most:,} rows can be listed at once", most=ROWS_MAX)
+        )
     rows = connection.execute(
         "SELECT id, payment_id, kind, at, outcome FROM payment_message "
         "WHERE outcome NOT IN (?, ?, ?) ORDER BY at DESC, id LIMIT ?",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from proxy.core.actions.action import Role
+from proxy.core.sentences import Sentence
 from proxy.storage.accounts import add_user, touch_catalog
 
 OWNER: Final = "owner"
@@ -76,7 +77,11 @@ def person_of(connection: sqlite3.Connection, person_id: int) -> Person:
         (person_id,),
     ).fetchone()
     if row is None:
-        raise ValueError(f"there is no person {person_id}: see `sluice person list`")
+        raise ValueError(
+            Sentence(
+                "there is no person {person_id}: see `sluice person list`", person_id=person_id
+            )
+        )
     return _person(row)
 
 
@@ -93,7 +98,9 @@ def person_named(connection: sqlite3.Connection, email: str) -> Person:
     """As `find_person`; raises ValueError if there is none."""
     found = find_person(connection, email)
     if found is None:
-        raise ValueError(f"there is no person {email!r}: see `sluice person list`")
+        raise ValueError(
+            Sentence("there is no person {email!r}: see `sluice person list`", email=email)
+        )
     return found
 
 
@@ -102,7 +109,9 @@ def list_people(
 ) -> list[Person]:
     """People whose address contains `text`, the newest first, below the id `before`."""
     if not 0 < rows_max <= PEOPLE_ROWS_MAX:
-        raise ValueError(f"between 1 and {PEOPLE_ROWS_MAX} people can be listed at once")
+        raise ValueError(
+            Sentence("between 1 and {most} people can be listed at once", most=PEOPLE_ROWS_MAX)
+        )
     rows = connection.execute(
         f"SELECT {_FIELDS} FROM person "  # noqa: S608 - constants
         "WHERE id < ?1 AND instr(email, ?2) > 0 ORDER BY id DESC LIMIT ?3",
@@ -186,7 +195,13 @@ def forget_password(connection: sqlite3.Connection, person_id: int) -> None:
 def set_language(connection: sqlite3.Connection, person_id: int, language: str | None) -> None:
     """Set the language of pages and mails; None: what the browser asks for. Raises ValueError."""
     if language is not None and language not in LANGUAGES:
-        raise ValueError(f"{language!r} is no language of the console: {' or '.join(LANGUAGES)}")
+        raise ValueError(
+            Sentence(
+                "{language!r} is no language of the console: {languages}",
+                language=language,
+                languages=" or ".join(LANGUAGES),
+            )
+        )
     _update(connection, "language", language, person_id)
 
 
@@ -245,7 +260,11 @@ def _update(
         (value, person_id),
     )
     if cursor.rowcount == 0:
-        raise ValueError(f"there is no person {person_id}: see `sluice person list`")
+        raise ValueError(
+            Sentence(
+                "there is no person {person_id}: see `sluice person list`", person_id=person_id
+            )
+        )
 
 
 def _free_name(connection: sqlite3.Connection, email: str) -> str:
@@ -253,7 +272,7 @@ def _free_name(connection: sqlite3.Connection, email: str) -> str:
         name = email if number == 1 else f"{email} ({number})"
         if connection.execute("SELECT 1 FROM user WHERE name = ?", (name,)).fetchone() is None:
             return name
-    raise ValueError(f"there are too many wallets named {email!r}")
+    raise ValueError(Sentence("there are too many wallets named {email!r}", email=email))
 
 
 def _person(row: tuple[Any, ...]) -> Person:

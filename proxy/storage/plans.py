@@ -14,6 +14,7 @@ from proxy.core.actions.wallets import NoticeKind
 from proxy.core.entities import Plan
 from proxy.core.ledger import Transfer
 from proxy.core.months import month_around
+from proxy.core.sentences import Sentence
 from proxy.storage.accounts import touch_catalog
 from proxy.storage.notices import raise_notice
 from proxy.storage.till import Event, Moved
@@ -71,7 +72,9 @@ def choose_plan(
     """
     cursor = connection.execute("UPDATE user SET plan = ? WHERE id = ?", (plan.name, user_id))
     if cursor.rowcount == 0:
-        raise ValueError(f"there is no user {user_id}: see `sluice user list`")
+        raise ValueError(
+            Sentence("there is no user {user_id}: see `sluice user list`", user_id=user_id)
+        )
     touch_catalog(connection)
     return _begin(connection, event, user_id, plan, now, anew=True)
 

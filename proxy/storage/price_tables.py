@@ -11,6 +11,7 @@ from typing import Any, Final
 from proxy.core.entities import MULTIPLIER_ONE, Formula, Price, Tier
 from proxy.core.money import MILLION, format_multiplier, format_usd
 from proxy.core.pricing import BESIDE
+from proxy.core.sentences import Sentence
 from proxy.storage.fields import PRICE_MAX, Fields
 
 AMOUNT_MAX = (1 << 63) - 1
@@ -95,7 +96,9 @@ def _audio(fields: Fields) -> int:
     if not said:
         return 0
     if len(said) > 1:
-        raise fields.fault(said[0], f"and {said[1]} say the same: leave one out")
+        raise fields.fault(
+            said[0], Sentence("and {said} say the same: leave one out", said=said[1])
+        )
     amount = fields.amount(said[0], 0) * _DURATIONS[said[0]]
     if amount > PRICE_MAX:
         raise fields.fault(said[0], "is too large")
@@ -104,9 +107,11 @@ def _audio(fields: Fields) -> int:
 
 def _variants(fields: Fields) -> dict[str, int]:
     table = fields.take("image_variants", {})
-    prices = Fields(f"{fields.where} image_variants", table)
+    prices = Fields(Sentence("{where} image_variants", where=fields.where), table)
     if len(table) > IMAGE_VARIANTS_MAX:
-        raise fields.fault("image_variants", f"has more than {IMAGE_VARIANTS_MAX} entries")
+        raise fields.fault(
+            "image_variants", Sentence("has more than {most} entries", most=IMAGE_VARIANTS_MAX)
+        )
     variants = {}
     for name in table:
         if not (0 < len(name) <= VARIANT_CHARS_MAX and name.isprintable() and " " not in name):

@@ -8,6 +8,8 @@ leaves. This module must not know cookies.
 import sqlite3
 from typing import Final, NamedTuple
 
+from proxy.core.sentences import Sentence
+
 IDLE_SECONDS: Final = 14 * 86_400.0
 """A session nobody used for so long is over."""
 LIFE_SECONDS_MAX: Final = 90 * 86_400.0
@@ -48,7 +50,7 @@ def open_session(
         "SELECT 1 FROM person WHERE id = ? AND enabled = 1", (person_id,)
     ).fetchone()
     if person is None:
-        raise ValueError(f"there is no enabled person {person_id}")
+        raise ValueError(Sentence("there is no enabled person {person_id}", person_id=person_id))
     connection.execute(
         "DELETE FROM session WHERE person_id = ? AND expires_at < ?",
         (person_id, now - KEPT_SECONDS),

@@ -8,6 +8,7 @@ know who asks.
 import sqlite3
 from typing import Final, NamedTuple
 
+from proxy.core.sentences import Sentence
 from proxy.storage.accounts import add_user, touch_catalog
 from proxy.storage.people import OWNER, Wallet, add_member
 
@@ -64,7 +65,7 @@ def join(
 ) -> bool:
     """Let a person use a wallet; False if they may already. Raises ValueError if there are many."""
     if len(members_of(connection, wallet_id)) >= MEMBERS_MAX:
-        raise ValueError(f"a team has at most {MEMBERS_MAX} members")
+        raise ValueError(Sentence("a team has at most {most} members", most=MEMBERS_MAX))
     _room_for(connection, person_id)
     return add_member(connection, person_id, wallet_id, role, now)
 
@@ -99,7 +100,7 @@ def _member(connection: sqlite3.Connection, wallet_id: int, email: str) -> Membe
     for member in members_of(connection, wallet_id):
         if member.email == email:
             return member
-    raise ValueError(f"{email!r} is no member of this team")
+    raise ValueError(Sentence("{email!r} is no member of this team", email=email))
 
 
 def _keep_an_owner(connection: sqlite3.Connection, wallet_id: int, leaving: Member) -> None:
@@ -113,4 +114,4 @@ def _room_for(connection: sqlite3.Connection, person_id: int) -> None:
         "SELECT count(*) FROM membership WHERE person_id = ?", (person_id,)
     ).fetchone()
     if found >= WALLETS_MAX:
-        raise ValueError(f"one person belongs to at most {WALLETS_MAX} wallets")
+        raise ValueError(Sentence("one person belongs to at most {most} wallets", most=WALLETS_MAX))

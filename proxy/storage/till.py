@@ -14,6 +14,7 @@ from proxy.core.catalog import Catalog
 from proxy.core.ids import WORKERS_MAX, IdSource
 from proxy.core.ledger import Ledger, Transfer
 from proxy.core.money import format_usd
+from proxy.core.sentences import Sentence
 from proxy.storage.batch import post
 from proxy.storage.writer import Writer
 
@@ -87,7 +88,11 @@ class Till:
             wallet = self._ledger.wallet(aside.user_id)
             free = format_usd(wallet.balance - wallet.held)
             raise ShortfallError(
-                f"the wallet has {free} USD that no open call holds, not {format_usd(aside.amount)}"
+                Sentence(
+                    "the wallet has {free} USD that no open call holds, not {amount}",
+                    free=free,
+                    amount=format_usd(aside.amount),
+                )
             )
 
         def work(connection: sqlite3.Connection) -> tuple[Moved[Result], Catalog | None]:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from proxy.core.actions.action import Role
+from proxy.core.sentences import Sentence
 from proxy.storage.accounts import check_name
 
 TOKENS_PER_PERSON_MAX: Final = 50
@@ -63,7 +64,7 @@ def token_row(row: tuple[object, ...]) -> TokenRow:
 
 def add_token(connection: sqlite3.Connection, token: NewToken, now: float) -> int:
     """Add a token; returns its number. Raises ValueError."""
-    check_name("token", token.name)
+    check_name(Sentence("token"), token.name)
     if token.expires_at is not None and token.expires_at <= now:
         raise ValueError("the expiry is in the past")
     query = (
@@ -72,7 +73,11 @@ def add_token(connection: sqlite3.Connection, token: NewToken, now: float) -> in
     )
     (count,) = connection.execute(query, (token.person_id, now)).fetchone()
     if count >= TOKENS_PER_PERSON_MAX:
-        raise ValueError(f"there are {count} tokens, and no more are allowed; revoke one first")
+        raise ValueError(
+            Sentence(
+                "there are {count} tokens, and no more are allowed; revoke one first", count=count
+            )
+        )
     cursor = connection.execute(
         "INSERT INTO api_token (digest, name, last4, person_id, role, scopes, created_at, "
         "expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -110,4 +115,6 @@ def revoke_token(
         (now, token_id, int(anybodys), person_id),
     )
     if cursor.rowcount == 0:
-        raise ValueError(f"there is no token {token_id}: see `sluice token list`")
+        raise ValueError(
+            Sentence("there is no token {token_id}: see `sluice token list`", token_id=token_id)
+        )

@@ -22,6 +22,7 @@ from proxy.core.ledger import (
     account_id,
 )
 from proxy.core.money import NANO, USD_MAX, format_usd
+from proxy.core.sentences import Sentence
 from proxy.storage.accounts import check_name
 from proxy.storage.batch import Value
 from proxy.storage.till import Event, Moved
@@ -74,13 +75,17 @@ def add_top_up(
     reference that was used for another user or amount.
     """
     if not 0 < amount <= AMOUNT_MAX:
-        raise ValueError(f"a top-up must be above 0 and at most {USD_MAX:,} USD")
-    check_name("reference", reference)
+        raise ValueError(
+            Sentence("a top-up must be above 0 and at most {most:,} USD", most=USD_MAX)
+        )
+    check_name(Sentence("reference"), reference)
     query = "SELECT event_id, user_id, amount FROM top_up WHERE reference = ?"
     earlier = _one(connection, query, reference)
     if earlier is not None:
         if earlier[1:] != (user_id, amount):
-            raise ValueError(f"reference {reference!r} was used for another top-up")
+            raise ValueError(
+                Sentence("reference {reference!r} was used for another top-up", reference=reference)
+            )
         return Moved(TopUp(int(earlier[0]), user_id, amount, fresh=False))
     wallet = _wallet(connection, user_id)
     connection.execute(
@@ -123,7 +128,12 @@ def refund_call(
     _check_reason(reason)
     charged = find_charge(connection, call_id)
     if charged is None:
-        raise ValueError(f"call {format_id(call_id)} was charged nothing: there is nothing to give")
+        raise ValueError(
+            Sentence(
+                "call {call_id} was charged nothing: there is nothing to give",
+                call_id=format_id(call_id),
+            )
+        )
     earlier = _earlier(connection, reference, "refund", charged.user_id, amount, call_id)
     if earlier is not None:
         return Moved(earlier)
@@ -131,8 +141,12 @@ def refund_call(
     amount = left if amount is None else amount
     if not 0 < amount <= left:
         raise ValueError(
-            f"call {format_id(call_id)} was charged {format_usd(charged.charge)} USD, of which "
-            f"{format_usd(left)} are left to refund"
+            Sentence(
+                "call {call_id} was charged {charge} USD, of which {left} are left to refund",
+                call_id=format_id(call_id),
+                charge=format_usd(charged.charge),
+                left=format_usd(left),
+            )
         )
     wallet = _wallet(connection, charged.user_id)
     _insert(connection, event, "refund", charged.user_id, amount, reason, reference, actor, call_id)
@@ -158,7 +172,9 @@ def adjust(
     """
     _check_reason(reason)
     if not 0 < abs(amount) <= AMOUNT_MAX:
-        raise ValueError(f"an adjustment must not be 0, and is at most {USD_MAX:,} USD")
+        raise ValueError(
+            Sentence("an adjustment must not be 0, and is at most {most:,} USD", most=USD_MAX)
+        )
     earlier = _earlier(connection, reference, "adjustment", user_id, amount, None)
     if earlier is not None:
         return Moved(earlier)
@@ -204,7 +220,7 @@ def _earlier(
     amount: int | None,
     call_id: int | None,
 ) -> Change | None:
-    check_name("reference", reference)
+    check_name(Sentence("reference"), reference)
     row = _one(
         connection,
         "SELECT event_id, kind, user_id, call_id, amount FROM wallet_change WHERE reference = ?",
@@ -213,7 +229,9 @@ def _earlier(
     if row is None:
         return None
     if row[1:4] != (kind, user_id, call_id) or amount not in {None, row[4]}:
-        raise ValueError(f"reference {reference!r} was used for something else")
+        raise ValueError(
+            Sentence("reference {reference!r} was used for something else", reference=reference)
+        )
     return Change(int(row[0]), user_id, int(row[4]), fresh=False)
 
 
@@ -239,15 +257,20 @@ def _wallet(connection: sqlite3.Connection, user_id: int) -> int:
     """The account of a user's wallet. Raises ValueError."""
     wallet = account_id(AccountKind.WALLET, user_id)
     if _one(connection, "SELECT 1 FROM account WHERE id = ?", wallet) is None:
-        raise ValueError(f"there is no user {user_id}: see `sluice user list`")
+        raise ValueError(
+            Sentence("there is no user {user_id}: see `sluice user list`", user_id=user_id)
+        )
     return wallet
 
 
 def _check_reason(reason: str) -> None:
     if not reason.strip() or len(reason) > REASON_CHARS_MAX or not reason.isprintable():
         raise ValueError(
-            f"a reason is needed, of 1 to {REASON_CHARS_MAX} printable characters: "
-            "it is shown to whom the wallet belongs"
+            Sentence(
+                "a reason is needed, of 1 to {most} printable characters: "
+                "it is shown to whom the wallet belongs",
+                most=REASON_CHARS_MAX,
+            )
         )
 
 

@@ -11,6 +11,7 @@ import pytest
 from proxy.app import control
 from proxy.app.control import CommandError, ControlServer, NotRunningError, ask
 from proxy.core.actions.action import LOCAL, Actor, Role, Via
+from proxy.core.sentences import Sentence
 
 hanging: list[str] = []
 
@@ -24,6 +25,8 @@ async def run_command(command: str, arguments: Mapping[str, object], actor: Acto
         return object()
     if command == "fail":
         raise CommandError("no such user 'x'", "add it first")
+    if command == "fail by pattern":
+        raise CommandError(Sentence("no {n}", n=1), "add it", {"a": Sentence("{b!r}", b="c")})
     if command == "hang":
         hanging.append(command)
         await asyncio.Event().wait()
@@ -218,3 +221,20 @@ def test_a_fault_of_ours_is_an_answer_and_the_next_command_is_done(
     assert "fault of the relay" in faulty["error"]
     assert "name" not in faulty["error"], "what it says is for the log"
     assert after["ok"]
+
+
+def test_a_refusal_says_by_which_patterns_it_was_made(tmp_path: Path) -> None:
+    (answer,) = raw(tmp_path / "s", b'{"command": "fail by pattern"}\n')
+    assert answer == {
+        "ok": False,
+        "error": "no 1",
+        "remedy": "add it",
+        "fields": {"a": "'c'"},
+        "patterns": {
+            "error": {"pattern": "no {n}", "values": {"n": 1}},
+            "remedy": "add it",
+            "fields": {"a": {"pattern": "{b!r}", "values": {"b": "c"}}},
+        },
+    }
+    (answer,) = raw(tmp_path / "t", b'{"command": "fail"}\n')
+    assert "patterns" not in answer

@@ -21,6 +21,7 @@ from proxy.core.actions.channels import (
     ChannelTest,
 )
 from proxy.core.entities import DIALECT_ENDPOINTS, Channel
+from proxy.core.sentences import Sentence
 from proxy.storage import edits, imports
 from proxy.storage.edits import SEALED_PREFIX, Table
 
@@ -56,7 +57,9 @@ async def channel_test(office: Office, _actor: Actor, a: ChannelTest) -> object:
     channels = {channel.name: channel for channel in office.keeper.catalog.channels.values()}
     channel = channels.get(a.name)
     if channel is None:
-        raise CommandError(f"there is no channel {a.name!r}", "sluice channel list")
+        raise CommandError(
+            Sentence("there is no channel {name!r}", name=a.name), "sluice channel list"
+        )
     model = a.model or min(channel.models, default="")
     return asdict(await try_channel(channel, model))
 
@@ -122,14 +125,20 @@ async def channel_key_add(office: Office, _actor: Actor, a: ChannelKeyAdd) -> ob
         raise CommandError("this is not an upstream key", "write the provider's key itself")
     check_editable(office)
     if any(key.secret == secret for key in _channel(office, a.name).keys):
-        raise CommandError(f"channel {a.name!r} has this key already")
+        raise CommandError(Sentence("channel {name!r} has this key already", name=a.name))
 
     def add(found: Table | None) -> Table:
         if found is None:
             raise edits.missing("channel", a.name)
         keys = [*found.get("keys", []), secret]
         if len(keys) > KEYS_MAX:
-            raise ValueError(f"channel {a.name!r} has {KEYS_MAX:,} keys: remove one first")
+            raise ValueError(
+                Sentence(
+                    "channel {name!r} has {most:,} keys: remove one first",
+                    name=a.name,
+                    most=KEYS_MAX,
+                )
+            )
         return {**found, "keys": keys}
 
     await edited(office, edits.Edit("channel", a.name, add))
@@ -145,7 +154,9 @@ async def channel_key_remove(office: Office, _actor: Actor, a: ChannelKeyRemove)
         if found is None:
             raise edits.missing("channel", a.name)
         if mark not in found.get("keys", []):
-            raise ValueError(f"channel {a.name!r} has no key {a.key}: see its keys")
+            raise ValueError(
+                Sentence("channel {name!r} has no key {key}: see its keys", name=a.name, key=a.key)
+            )
         return {**found, "keys": [key for key in found["keys"] if key != mark]}
 
     return await edited(office, edits.Edit("channel", a.name, remove))
@@ -155,7 +166,9 @@ def _channel(office: Office, name: str) -> Channel:
     channels = office.keeper.catalog.channels.values()
     found = next((channel for channel in channels if channel.name == name), None)
     if found is None:
-        raise CommandError(f"there is no channel {name!r}", "see the list of channels")
+        raise CommandError(
+            Sentence("there is no channel {name!r}", name=name), "see the list of channels"
+        )
     return found
 
 

@@ -13,18 +13,21 @@ from proxy.core.actions.action import Actor
 from proxy.core.actions.codes import CodeListing, CodeMake, CodeRedeem, CodeWithdraw
 from proxy.core.codes import RANDOM_BYTES, Mistake, last_group, new_code, read_code
 from proxy.core.money import format_usd, parse_usd
+from proxy.core.sentences import Sentence
 from proxy.storage import accounts, codes
 from proxy.storage import secrets as sealing
 from proxy.storage.till import Event, Moved
 
-TOO_MANY_GUESSES: Final = "too many of the codes you tried were wrong"
+TOO_MANY_GUESSES: Final = Sentence("too many of the codes you tried were wrong")
 
 
 async def code_make(office: Office, actor: Actor, a: CodeMake) -> object:
     """Make redeem codes; the answer holds them, which exist nowhere else."""
     now = office.clock()
     if not 0 < a.count <= codes.CODES_MAX:
-        raise CommandError(f"between 1 and {codes.CODES_MAX:,} codes can be made at once")
+        raise CommandError(
+            Sentence("between 1 and {most:,} codes can be made at once", most=codes.CODES_MAX)
+        )
     made = [new_code(os.urandom(RANDOM_BYTES)) for _ in range(a.count)]
     issue = codes.Issue(
         amount=parse_usd(a.amount),
@@ -91,7 +94,9 @@ async def code_redeem(office: Office, actor: Actor, a: CodeRedeem) -> object:
     if actor.person is not None:
         wait = office.guesses.wait(guesser, now)
         if wait:
-            raise CommandError(TOO_MANY_GUESSES, f"try again in {ceil(wait)} seconds")
+            raise CommandError(
+                TOO_MANY_GUESSES, Sentence("try again in {wait} seconds", wait=ceil(wait))
+            )
         # Counted before it is known, so that many at once are counted too.
         office.guesses.failed(guesser, now)
     redeemed = await office.keeper.till.move(redeem)

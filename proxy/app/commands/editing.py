@@ -7,7 +7,7 @@ command.
 
 from proxy.app.control import CommandError
 from proxy.app.office import Office
-from proxy.core.actions.refusals import READ_ONLY
+from proxy.core.sentences import Sentence
 from proxy.storage import edits
 
 
@@ -15,7 +15,8 @@ def check_editable(office: Office) -> None:
     """Raise CommandError where the catalog comes from a file."""
     if office.catalog_file:
         raise CommandError(
-            f"{READ_ONLY}, {office.catalog_file}", "edit that file, then reload the relay"
+            Sentence("the catalog comes from a file, {file}", file=office.catalog_file),
+            "edit that file, then reload the relay",
         )
 
 

@@ -8,6 +8,7 @@ from proxy.app.commands.shapes import Handler
 from proxy.app.office import Office
 from proxy.core.actions.action import Actor, Arguments
 from proxy.core.actions.groups import GroupName, GroupSet
+from proxy.core.sentences import Sentence
 from proxy.storage import edits, imports
 
 
@@ -42,7 +43,11 @@ async def group_remove(office: Office, _actor: Actor, a: GroupName) -> object:
     serving = sorted(channel.name for channel in channels if a.name in channel.groups)
     if serving:
         raise ValueError(
-            f"group {a.name!r} is still that of channel {', '.join(serving)}: remove it there first"
+            Sentence(
+                "group {name!r} is still that of channel {serving}: remove it there first",
+                name=a.name,
+                serving=", ".join(serving),
+            )
         )
     return await edited(office, edits.removing("group", a.name))
 

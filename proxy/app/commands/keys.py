@@ -12,6 +12,7 @@ from proxy.core.actions.action import Actor, Role
 from proxy.core.actions.keys import KeyAdd, KeyLend, KeyListing, KeyNamed, KeyRotate, KeySet
 from proxy.core.actions.unfit import Findings, UnfitError
 from proxy.core.money import format_usd, parse_usd
+from proxy.core.sentences import Sentence, text_of
 from proxy.storage import keys
 from proxy.storage import secrets as sealing
 from proxy.storage.keys import KeyRow, NewKey, NewSecret
@@ -78,7 +79,7 @@ async def key_rotate(office: Office, actor: Actor, a: KeyRotate) -> object:
     try:
         grace = 0.0 if a.grace == "0" else parse_span(a.grace)
     except ValueError as error:
-        raise UnfitError({"grace": str(error)}) from None
+        raise UnfitError({"grace": text_of(error)}) from None
     if not 0 <= grace <= GRACE_SECONDS_MAX:
         raise UnfitError({"grace": "the old secret can stay for at most 7 days"})
     row = await _find(office, actor, a.key, a.user)
@@ -103,7 +104,9 @@ async def key_remove(office: Office, actor: Actor, a: KeyNamed) -> object:
 async def key_lend(office: Office, actor: Actor, a: KeyLend) -> object:
     """Make a further secret that opens a key for a while; the answer alone holds it."""
     if not 0 < a.seconds <= LENT_SECONDS_MAX:
-        raise UnfitError({"seconds": f"a key is lent for 1 to {LENT_SECONDS_MAX:,} seconds"})
+        raise UnfitError(
+            {"seconds": Sentence("a key is lent for 1 to {most:,} seconds", most=LENT_SECONDS_MAX)}
+        )
     now = office.clock()
     row = await _find(office, actor, a.key, a.user)
     secret, kept = _new_secret(office)

@@ -18,6 +18,7 @@ from proxy.core.actions.models import (
     PriceWithdraw,
 )
 from proxy.core.entities import Model
+from proxy.core.sentences import Sentence
 from proxy.storage import edits
 from proxy.storage.documents import write_model
 from proxy.storage.edits import Edit, Table
@@ -86,8 +87,11 @@ async def model_remove(office: Office, _actor: Actor, a: ModelName) -> object:
     serving = sorted(channel.name for channel in channels if a.name in channel.models)
     if serving:
         raise ValueError(
-            f"model {a.name!r} is still served by channel {', '.join(serving)}: "
-            "remove it there first"
+            Sentence(
+                "model {name!r} is still served by channel {serving}: remove it there first",
+                name=a.name,
+                serving=", ".join(serving),
+            )
         )
     return await edited(office, edits.removing("model", a.name))
 
@@ -105,7 +109,9 @@ async def price_withdraw(office: Office, _actor: Actor, a: PriceWithdraw) -> obj
 async def price_import(office: Office, _actor: Actor, a: PriceImport) -> object:
     """Take over models that were looked at; all of them or, if one has moved, none."""
     if not 0 < len(a.models) <= IMPORTED_MAX:
-        raise ValueError(f"between 1 and {IMPORTED_MAX:,} models can be imported at once")
+        raise ValueError(
+            Sentence("between 1 and {most:,} models can be imported at once", most=IMPORTED_MAX)
+        )
     return await edited(office, *(_importing(dict(table), a.bases) for table in a.models))
 
 
@@ -114,7 +120,7 @@ def _pricing(model: str, price: Mapping[str, object] | None, basis: str | None) 
         if found is None:
             raise edits.missing("model", model)
         now = edits.fingerprint(found.get("price"))
-        edits.check_basis(f"the price of model {model!r}", basis, now)
+        edits.check_basis(Sentence("the price of model {model!r}", model=model), basis, now)
         bare = {name: value for name, value in found.items() if name != "price"}
         return bare if price is None else {**bare, "price": dict(price)}
 
@@ -126,7 +132,9 @@ def _importing(table: Table, bases: Mapping[str, str]) -> Edit:
 
     def imported(found: Table | None) -> Table:
         now = edits.fingerprint(None if found is None else found.get("price"))
-        edits.check_basis(f"the price of model {name!r}", bases.get(name), now)
+        edits.check_basis(
+            Sentence("the price of model {model!r}", model=name), bases.get(name), now
+        )
         return {**(found or {}), **table}
 
     return Edit("model", name, imported)

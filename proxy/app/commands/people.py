@@ -31,6 +31,7 @@ from proxy.core.actions.people import (
 from proxy.core.emails import read_email
 from proxy.core.ledger import Transfer
 from proxy.core.money import parse_usd
+from proxy.core.sentences import Sentence
 from proxy.storage import one_time_links as links
 from proxy.storage import people, sign_ins, teams
 from proxy.storage.billing import Keeper
@@ -46,7 +47,7 @@ FIRST_PASSWORD_SECONDS: Final = 7 * 86_400.0
 """How long links are good: to confirm an address, to set a new password, to set the first."""
 INVITATION_DAYS_MAX: Final = 90
 USUAL_PLAN: Final = "default"
-NO_INVITATION: Final = "this invitation is not good any more, or for another address"
+NO_INVITATION: Final = Sentence("this invitation is not good any more, or for another address")
 
 
 async def person_add(office: Office, _actor: Actor, a: PersonAdd) -> object:
@@ -313,7 +314,9 @@ def invitation_path(token: str) -> str:
 def days_seconds(days: int) -> float:
     """How long an invitation is open. Raises ValueError."""
     if not 0 < days <= INVITATION_DAYS_MAX:
-        raise ValueError(f"an invitation is open for 1 to {INVITATION_DAYS_MAX} days")
+        raise ValueError(
+            Sentence("an invitation is open for 1 to {most} days", most=INVITATION_DAYS_MAX)
+        )
     return days * 86_400.0
 
 
@@ -335,7 +338,10 @@ def plan_of(keeper: Keeper, wanted: str | None) -> str:
         return USUAL_PLAN
     if not plans:
         raise CommandError("there is no plan yet", "sluice catalog apply FILE with a [[plan]]")
-    raise CommandError(f"which plan? there are {', '.join(plans)}", "set default_plan, or --plan")
+    raise CommandError(
+        Sentence("which plan? there are {plans}", plans=", ".join(plans)),
+        "set default_plan, or --plan",
+    )
 
 
 def starting_credit(

@@ -11,6 +11,7 @@ from proxy.app.office import Office
 from proxy.core.actions.action import Actor, Arguments, Role
 from proxy.core.actions.plans import PlanChoose, PlanName, PlanSet
 from proxy.core.money import format_usd
+from proxy.core.sentences import Sentence
 from proxy.storage import accounts, edits, imports, plans
 from proxy.storage.plans import Term
 from proxy.storage.till import Aside, Event, Moved
@@ -43,7 +44,7 @@ async def plan_choose(office: Office, actor: Actor, a: PlanChoose) -> object:
     """Put a wallet on a plan and begin its month, unless that is paid for already."""
     plan = office.keeper.catalog.plans.get(a.plan)
     if plan is None or not (plan.offered or actor.role is not Role.USER):
-        raise CommandError(f"there is no plan {a.plan!r} on offer")
+        raise CommandError(Sentence("there is no plan {plan!r} on offer", plan=a.plan))
     if not actor.owner:
         raise CommandError("only who owns the wallet chooses its plan")
     user_id = await office.read(lambda c: accounts.user_id_of(c, a.user))

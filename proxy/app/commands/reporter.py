@@ -18,6 +18,7 @@ from proxy.app.commands.asking import permit, refusing, understand
 from proxy.app.commands.shapes import Desk, Report
 from proxy.app.control import CommandError
 from proxy.core.actions.action import LOCAL, Actor
+from proxy.core.sentences import Sentence
 from proxy.edge.exposition import Picture
 from proxy.storage.reader import Reader
 from proxy.storage.reports.memberships import rank
@@ -42,7 +43,9 @@ class Reporter:
         action, given = understand(command, arguments, actor)
         handler = HANDLERS.get(command)
         if handler is None:
-            raise CommandError(f"{command} is no report", "ask the relay for it")
+            raise CommandError(
+                Sentence("{command} is no report", command=command), "ask the relay for it"
+            )
         reader = await Reader.open(self.database)
         try:
             with refusing(command):

@@ -36,6 +36,7 @@ from proxy.app.commands.shapes import Handler
 from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions.action import LOCAL, Action, Actor, Arguments
+from proxy.core.sentences import Sentence, text_of
 from proxy.edge import log
 from proxy.storage import audit
 from proxy.storage.people import membership
@@ -78,7 +79,9 @@ async def run(
             permitted = await permit(action, given, actor, partial(_belongs, office))
             if action.report:
                 raise CommandError(
-                    f"{command} is a report, which the keeper does not make",
+                    Sentence(
+                        "{command} is a report, which the keeper does not make", command=command
+                    ),
                     "ask the console's admin API, or the command line on this machine",
                 )
             if not action.audited:
@@ -90,12 +93,16 @@ async def run(
         where = log.place_of(fault.__cause__ or fault)
         log.get().error("an action failed", reason=command, error=str(fault), where=where)
         raise CommandError(
-            f"{command} met a fault of the relay, and nothing was changed",
+            Sentence(
+                "{command} met a fault of the relay, and nothing was changed", command=command
+            ),
             "tell whoever runs it; its log says more",
         ) from None
     except KeeperUnavailableError as error:
         raise CommandError(
-            f"the ledger is not available: {error}", "try again", unavailable=True
+            Sentence("the ledger is not available: {error}", error=text_of(error)),
+            "try again",
+            unavailable=True,
         ) from None
 
 

@@ -15,6 +15,7 @@ from proxy.app.office import Office
 from proxy.core.actions.action import Actor
 from proxy.core.actions.unfit import Findings, UnfitError
 from proxy.core.money import format_usd
+from proxy.core.sentences import Sentence
 from proxy.edge.exposition import Picture
 from proxy.storage.reader import Reader
 
@@ -44,10 +45,6 @@ DAY_SECONDS: Final = 86_400
 YEARS: Final = range(2020, 2089)
 """What ids can tell of (core/ids.py)."""
 
-REMEDY_VERBS = frozenset(
-    {"see", "add", "set", "export", "make", "write", "leave", "remove", "check", "name", "stop"}
-)
-
 
 def iso(moment: float | None) -> str | None:
     """Unix seconds as ISO 8601 in UTC, to the second."""
@@ -60,7 +57,7 @@ def parse_span(text: str) -> float:
     """Seconds of a span such as `30d`, `12h` or `15m`. Raises ValueError."""
     if text[-1:] in SPANS and text[:-1].isascii() and text[:-1].isdigit() and len(text) < 10:
         return float(int(text[:-1]) * SPANS[text[-1]])
-    raise ValueError(f"{text!r} is no span such as 30d, 12h or 15m")
+    raise ValueError(Sentence("{text!r} is no span such as 30d, 12h or 15m", text=text))
 
 
 def parse_time(text: str, now: float) -> float:
@@ -73,7 +70,9 @@ def parse_time(text: str, now: float) -> float:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is neither a span such as 30d nor a date such as 2030-01-31"
+            Sentence(
+                "{text!r} is neither a span such as 30d nor a date such as 2030-01-31", text=text
+            )
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -99,7 +98,7 @@ def parse_day(text: str) -> int:
     except ValueError:
         moment = None
     if moment is None or moment.year not in YEARS:
-        raise ValueError(f"{text!r} is no day such as 2026-01-31")
+        raise ValueError(Sentence("{text!r} is no day such as 2026-01-31", text=text))
     return int(moment.timestamp() // DAY_SECONDS)
 
 
@@ -122,7 +121,10 @@ def parse_past(text: str, now: float, *, last: bool = False) -> float:
         moment = None
     if moment is None or moment.year not in YEARS:
         raise ValueError(
-            f"{text!r} is neither a span such as 7d nor a day or time such as 2026-01-31"
+            Sentence(
+                "{text!r} is neither a span such as 7d nor a day or time such as 2026-01-31",
+                text=text,
+            )
         )
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -139,14 +141,11 @@ def parse_period(
         last = findings.judge("until", lambda text: parse_past(text, now, last=True), until)
     findings.tell()
     if first is not None and last is not None and last <= first:
-        raise UnfitError({"until": f"{until!r} is not after {since!r}"})
+        raise UnfitError(
+            {
+                "until": Sentence(
+                    "{until!r} is not after {since!r}", until=str(until), since=str(since)
+                )
+            }
+        )
     return first, last
-
-
-def split_remedy(message: str) -> tuple[str, str]:
-    """Storage writes `what is wrong: what to do` or `...; what to do` in one sentence."""
-    for separator in (": ", "; "):
-        what, _, remedy = message.rpartition(separator)
-        if what and remedy.split(" ", 1)[0] in REMEDY_VERBS:
-            return what, remedy
-    return message, ""

@@ -9,6 +9,7 @@ from proxy.core.actions.action import Actor, Role
 from proxy.core.actions.scopes import check_scopes
 from proxy.core.actions.tokens import TokenAdd, TokenListing, TokenRevoke
 from proxy.core.actions.unfit import Findings, UnfitError
+from proxy.core.sentences import text_of
 from proxy.storage import secrets as sealing
 from proxy.storage import tokens
 from proxy.storage.tokens import NewToken, TokenRow
@@ -36,7 +37,7 @@ async def token_add(office: Office, actor: Actor, a: TokenAdd) -> object:
         number = await office.keeper.note(lambda c: tokens.add_token(c, new, now))
     except ValueError as error:
         field = "expires" if "expiry" in str(error) else "name"
-        raise UnfitError({field: str(error)}) from None
+        raise UnfitError({field: text_of(error)}) from None
     return {
         "id": number,
         "name": a.name,

@@ -10,6 +10,7 @@ from proxy.core.actions.usage import UsageDaily, UsageList
 from proxy.core.ids import format_id, parse_id
 from proxy.core.ledger import DAY_SECONDS
 from proxy.core.money import format_usd
+from proxy.core.sentences import Sentence
 from proxy.storage import accounts, retention
 
 
@@ -17,7 +18,10 @@ async def usage_list(office: Office, actor: Actor, a: UsageList) -> object:
     """Ended calls, latest first, with what each cost."""
     before = None if a.before is None else parse_id(a.before)
     if a.before is not None and before is None:
-        raise CommandError(f"{a.before!r} is not a request id", "take one from sluice usage")
+        raise CommandError(
+            Sentence("{before!r} is not a request id", before=a.before),
+            "take one from sluice usage",
+        )
     rows = await office.read(
         lambda c: accounts.list_usage(
             c, a.user, before_id=before, rows_max=a.rows_max, person=_maker(actor)
@@ -50,7 +54,9 @@ async def usage_daily(office: Office, actor: Actor, a: UsageDaily) -> object:
     """Sums per UTC day, user and model, of calls with detail and of those rolled up."""
     # What the operator pays is for operators to know.
     if not 0 < a.days <= retention.DAYS_LISTED_MAX:
-        raise CommandError(f"between 1 and {retention.DAYS_LISTED_MAX:,} days can be listed")
+        raise CommandError(
+            Sentence("between 1 and {most:,} days can be listed", most=retention.DAYS_LISTED_MAX)
+        )
     since = int(office.clock() // DAY_SECONDS) - a.days + 1
     rows = await office.read(lambda c: retention.list_days(c, since, a.user, _maker(actor)))
     operator = actor.role.covers(Role.OPERATOR)

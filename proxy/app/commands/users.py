@@ -11,6 +11,7 @@ from proxy.core.actions.action import Actor, Arguments
 from proxy.core.actions.plans import PlanChoose
 from proxy.core.actions.users import UserAdd, UserSet
 from proxy.core.money import format_usd, parse_usd
+from proxy.core.sentences import Sentence
 from proxy.storage import accounts
 from proxy.storage.billing import Keeper
 from proxy.storage.till import Event, Moved
@@ -73,7 +74,9 @@ def _only_plan(keeper: Keeper) -> str:
         return plans[0]
     if not plans:
         raise CommandError("there is no plan yet", "sluice catalog apply FILE with a [[plan]]")
-    raise CommandError(f"which plan? there are {', '.join(plans)}", "name one with --plan")
+    raise CommandError(
+        Sentence("which plan? there are {plans}", plans=", ".join(plans)), "name one with --plan"
+    )
 
 
 HANDLERS: Mapping[str, Handler] = {

@@ -21,6 +21,7 @@ from proxy.core.actions.wallets import (
 from proxy.core.ids import format_id, parse_id
 from proxy.core.ledger import DAY_SECONDS
 from proxy.core.money import format_usd, parse_signed_usd, parse_usd
+from proxy.core.sentences import Sentence
 from proxy.storage import accounts, notices, wallet_changes
 from proxy.storage.reader import Reader
 from proxy.storage.reports import wallet as reports
@@ -61,7 +62,9 @@ async def wallet_refund(office: Office, actor: Actor, a: WalletRefund) -> object
     """Give back what a call was charged, or part of it."""
     call_id = parse_id(a.call.strip())
     if call_id is None:
-        raise CommandError(f"{a.call!r} is not a request id", "take one from sluice usage")
+        raise CommandError(
+            Sentence("{call!r} is not a request id", call=a.call), "take one from sluice usage"
+        )
     amount = None if a.amount is None else parse_usd(a.amount)
     reference = _reference(a.reference, "refund")
 
@@ -102,7 +105,9 @@ async def wallet_adjust(office: Office, actor: Actor, a: WalletAdjust) -> object
 async def wallet_history(office: Office, _actor: Actor, a: WalletHistory) -> object:
     """What came into a wallet and left it, latest first; charges by day."""
     if not 0 < a.days <= HISTORY_DAYS_MAX:
-        raise CommandError(f"between 1 and {HISTORY_DAYS_MAX} days can be listed at once")
+        raise CommandError(
+            Sentence("between 1 and {most} days can be listed at once", most=HISTORY_DAYS_MAX)
+        )
     user_id = await office.read(lambda c: accounts.user_id_of(c, a.user))
     last = int(office.clock() // DAY_SECONDS) if a.until is None else _day(a.until)
     reader = await Reader.open(office.database)
@@ -164,7 +169,11 @@ def _reference(given: str | None, kind: str) -> str:
     if given is None:
         return f"{kind}-{secrets.token_hex(8)}"
     if given.startswith(OWN_REFERENCE):
-        raise CommandError(f"references that begin with {OWN_REFERENCE!r} are the relay's own")
+        raise CommandError(
+            Sentence(
+                "references that begin with {prefix!r} are the relay's own", prefix=OWN_REFERENCE
+            )
+        )
     return given
 
 
@@ -172,7 +181,9 @@ def _day(text: str) -> int:
     try:
         return (date.fromisoformat(text) - date(1970, 1, 1)).days
     except ValueError:
-        raise CommandError(f"{text!r} is not a date such as 2030-01-31") from None
+        raise CommandError(
+            Sentence("{text!r} is not a date such as 2030-01-31", text=text)
+        ) from None
 
 
 HANDLERS: Mapping[str, Handler] = {

@@ -11,6 +11,7 @@ from typing import Final
 
 from proxy.core.actions.action import Action
 from proxy.core.actions.table import DOMAIN_OF, DOMAINS
+from proxy.core.sentences import Sentence
 
 EVERY: Final = "*"
 SCOPES_MAX: Final = 64
@@ -51,12 +52,20 @@ def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     """Return the scopes, once each. Raises ValueError for one that there is not."""
     found = tuple(dict.fromkeys(scopes))
     if not 0 < len(found) <= SCOPES_MAX:
-        raise ValueError(f"name 1 to {SCOPES_MAX} scopes, such as keys:write or *:read")
+        raise ValueError(
+            Sentence("name 1 to {most} scopes, such as keys:write or *:read", most=SCOPES_MAX)
+        )
     for scope in found:
         domain, _, level = scope.partition(":")
         if domain not in {EVERY, *DOMAINS} or level not in set(Level):
             raise ValueError(
-                f"there is no scope {scope!r}: name a domain ({', '.join(DOMAINS)}, or {EVERY}) "
-                f"and one of {', '.join(Level)}"
+                Sentence(
+                    "there is no scope {scope!r}: name a domain ({domains}, or {every}) "
+                    "and one of {level}",
+                    scope=scope,
+                    domains=", ".join(DOMAINS),
+                    every=EVERY,
+                    level=", ".join(Level),
+                )
             )
     return found

@@ -7,6 +7,8 @@ must not know pages, nor the wire.
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from proxy.core.sentences import text_of
+
 Given = TypeVar("Given")
 Value = TypeVar("Value")
 
@@ -30,7 +32,7 @@ class Findings:
         try:
             return check(given)
         except ValueError as error:
-            self.fields.setdefault(field, str(error))
+            self.fields.setdefault(field, text_of(error))
             return None
 
     def tell(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from proxy.core.actions.refusals import MOVED
+from proxy.core.sentences import Sentence
 from proxy.edge.console.keeper_line import Refused
 
 WHOLE: Final = ""
@@ -31,13 +32,24 @@ class Fault(NamedTuple):
 
 def fault_of(refused: Refused, fields: Collection[str]) -> Fault:
     """Put a refusal to the field of a form it is about."""
-    whole = f"{refused.message}: {refused.remedy}" if refused.remedy else refused.message
+    english = refused.english
+    whole = f"{english.message}: {english.remedy}" if english.remedy else english.message
     moved = MOVED in whole
     named = None if moved else _NAMED.match(whole)
     if named is not None:
         part = _PART.search(whole, 0, named.start(1))
         name = part[1] if part is not None and part[1] in fields else named[1]
         if name in fields:
-            said = named[2] if name == named[1] else f"{named[1]} {named[2]}"
+            said = _judgement(refused) or named[2]
+            said = said if name == named[1] else f"{named[1]} {said}"
             return Fault({name: said[:1].upper() + said[1:]}, "", moved=False)
     return Fault({WHOLE: refused.message}, refused.remedy, moved)
+
+
+def _judgement(refused: Refused) -> str | None:
+    """What is said of the field, in the reader's language, if the keeper told its parts."""
+    message = refused.message
+    what = message.values.get("what") if isinstance(message, Sentence) else None
+    if not isinstance(what, Sentence):
+        return None
+    return f"{what}: {refused.remedy}" if refused.remedy else what

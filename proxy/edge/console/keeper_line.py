@@ -9,13 +9,16 @@ that has happened, and whoever asked is told so. This module must not know any c
 import asyncio
 import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import orjson
 
 from proxy.core.actions.action import Actor
+from proxy.core.sentences import from_wire
+from proxy.edge.console.languages import later as _
 
 CONNECTIONS_MAX = 16
 """The control socket takes more, so that the command line always finds room (app/control.py)."""
@@ -31,12 +34,12 @@ ANSWER_SECONDS_MAX = 125.0
 LINE_BYTES_MAX = 16 << 20
 READ_BYTES = 65_536
 
-BUSY = "the relay has too much to do"
-GONE = "the relay does not take commands now"
-LOST = "the relay's answer was lost, so this may have happened or not"
-UNSENDABLE = "a number is too large, or a text is not Unicode"
-TRY_AGAIN = "try again in a moment"
-LOOK_FIRST = "look whether it has happened before you repeat it"
+BUSY = _("the relay has too much to do")
+GONE = _("the relay does not take commands now")
+LOST = _("the relay's answer was lost, so this may have happened or not")
+UNSENDABLE = _("a number is too large, or a text is not Unicode")
+TRY_AGAIN = _("try again in a moment")
+LOOK_FIRST = _("look whether it has happened before you repeat it")
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a failure
@@ -52,6 +55,14 @@ class Refused(Exception):  # noqa: N818 - an answer, not a failure
         self.message = message
         self.remedy = remedy
         self.fields = dict(fields or {})
+        self.english: Refused = self
+
+    def said_by(self, say: Callable[[str], str]) -> "Refused":
+        """The same in a reader's language; `english` is as the keeper said it."""
+        fields = {name: say(text) for name, text in self.fields.items()}
+        made = Refused(say(self.message), say(self.remedy), fields)
+        made.english = self
+        return made
 
 
 class KeeperGoneError(Exception):
@@ -85,9 +96,9 @@ class KeeperLine:
         try:
             line = orjson.dumps(request) + b"\n"
         except orjson.JSONEncodeError:  # of a number that is no 64-bit one, or of broken text
-            raise Refused(UNSENDABLE, "correct them") from None
+            raise Refused(UNSENDABLE, _("correct them")) from None
         if len(line) > LINE_BYTES_MAX:
-            raise Refused("this is more than 16 MB", "send it in parts")
+            raise Refused(_("this is more than 16 MB"), _("send it in parts"))
         try:
             async with asyncio.timeout(QUEUE_SECONDS_MAX):
                 await self._gate.acquire()
@@ -100,14 +111,14 @@ class KeeperLine:
         if answer.get("unavailable"):
             raise KeeperGoneError(answer["error"], answer["remedy"], perhaps_done=True)
         if not answer["ok"]:
-            raise Refused(answer["error"], answer["remedy"], answer.get("fields"))
+            raise _refused(answer)
         result: object = answer["result"]
         return result
 
     async def close(self) -> None:
         """End the connections that rest; safe to call twice."""
         idle, self._idle = self._idle, []
-        for _, connection in idle:
+        for _since, connection in idle:
             connection.close()
 
     async def _exchange(self, line: bytes) -> bytes:
@@ -155,6 +166,20 @@ class KeeperLine:
             else:
                 return connection
             await asyncio.sleep(RETURN_PAUSE_SECONDS)
+
+
+def _refused(answer: Mapping[str, Any]) -> Refused:
+    """What the keeper said, as sentences where it says of which pattern they are."""
+    said = answer.get("patterns") or {}
+    fields = said.get("fields") or {}
+    return Refused(
+        from_wire(said.get("error")) or answer["error"],
+        from_wire(said.get("remedy")) or answer["remedy"],
+        {
+            name: from_wire(fields.get(name)) or text
+            for name, text in (answer.get("fields") or {}).items()
+        },
+    )
 
 
 def _is_quiet(connection: socket.socket) -> bool:

@@ -14,6 +14,8 @@ from typing import Final, cast
 import msgspec
 from markupsafe import Markup
 
+from proxy.core.sentences import Sentence, joined, split_remedy, spoken
+
 ENGLISH: Final = "en"
 LANGUAGES: Final[Mapping[str, str]] = {ENGLISH: "English", "zh": "中文"}
 """Each language's tag in `<html lang>`, and its name as its readers write it."""
@@ -27,7 +29,8 @@ class Translator:
     """Says the console's English texts in one language.
 
     `translator("{n} calls", n="3")` looks the English text up and puts the named parameters in.
-    If one of them is markup, the result is markup, and everything else in it is escaped.
+    If one of them is markup, the result is markup, and everything else in it is escaped. A
+    `Sentence`, which knows its own parameters, is said by its pattern.
     """
 
     def __init__(self, language: str, texts: Mapping[str, str]) -> None:
@@ -35,12 +38,29 @@ class Translator:
         self._texts: Final = texts
 
     def __call__(self, text: str, /, **parameters: object) -> str:
+        if isinstance(text, Sentence):
+            return self._said(text)
         said = self._texts.get(text, text)
         if not parameters:
             return said
         if any(hasattr(value, "__html__") for value in parameters.values()):
             return Markup(said).format(**parameters)  # noqa: S704 - `said` is ours, not a visitor's
         return said.format(**parameters)
+
+    def _said(self, sentence: Sentence) -> Sentence:
+        """A sentence of the keeper's, and those it is made of."""
+        if self.language == ENGLISH:
+            return sentence
+        if sentence.pattern not in self._texts:  # what says in one what is told in two elsewhere
+            what, remedy = split_remedy(sentence)
+            if remedy:
+                return self._said(joined(self(what), self(remedy)))
+        pattern = self._texts.get(sentence.pattern, sentence.pattern)
+        values = {
+            name: self._said(value) if isinstance(value, Sentence) else value
+            for name, value in sentence.values.items()
+        }
+        return spoken(pattern.format(**values) if values else pattern, sentence, values)
 
 
 def later(text: str) -> str:

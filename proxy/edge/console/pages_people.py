@@ -47,7 +47,7 @@ async def add(seen: Visit) -> web.StreamResponse:
             credit=options.starting_credit,
         )
     except Refused as refused:
-        return await _people(seen, status=422, email=email, email_error=seen.texts(refused.message))
+        return await _people(seen, status=422, email=email, email_error=refused.message)
     return await _people(seen, link=options.console_url + made["link"], of=made["email"])
 
 
@@ -88,9 +88,7 @@ async def invite(seen: Visit) -> web.StreamResponse:
     try:
         made = await seen.do("invitation add", email=email or None)
     except Refused as refused:
-        return await _people(
-            seen, status=422, invite=email, invite_error=seen.texts(refused.message)
-        )
+        return await _people(seen, status=422, invite=email, invite_error=refused.message)
     console = surroundings.options.console_url
     if made["email"] is not None and surroundings.options.mails:
         letter = letters.invitation(seen.texts, made["email"], console, made["link"], None)

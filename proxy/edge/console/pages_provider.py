@@ -159,7 +159,7 @@ def _opened(visit: Visit, cookie: str) -> dict[str, Any] | None:
 def _failed(visit: Visit, error: Exception) -> web.Response:
     if isinstance(error, Refused):
         # The keeper's word is about the reader's own account, and says what to do.
-        return visit.problem(403, visit.texts(error.message), visit.texts(error.remedy))
+        return visit.problem(403, error.message, error.remedy)
     log.get().warning(
         "nobody was signed in by the provider",
         reason=str(error),

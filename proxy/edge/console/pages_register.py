@@ -89,7 +89,7 @@ async def do_register(visit: Visit) -> web.StreamResponse:
             must_be_invited=options.registration == INVITATION,
         )
     except Refused as refused:
-        return await _form(visit, fields._replace(error=visit.texts(refused.message)), status=422)
+        return await _form(visit, fields._replace(error=refused.message), status=422)
     if options.confirms and (made["person"] is None or made["token"] is not None):
         _send(visit, email, made.get("token"))
         return visit.render("account/look_for_mail.html", email=email)

@@ -76,7 +76,7 @@ async def watch(seen: Visit) -> web.StreamResponse:
         job = seen.surroundings.selftests.of(person.id, seen.request.match_info["job"])
     if job is None:
         return seen.problem(404)
-    response = seen.render("selftest/report.html", job=job, now=seen.now)
+    response = seen.render("selftest/report.html", job=job, say=seen.texts, now=seen.now)
     if not job.ended:
         response.headers["refresh"] = str(REFRESH_SECONDS)
     return response

@@ -37,7 +37,7 @@ async def create(seen: Visit) -> web.StreamResponse:
     try:
         made = await seen.do("team create", name=name)
     except Refused as refused:
-        return await _team(seen, status=422, name=name, name_error=seen.texts(refused.message))
+        return await _team(seen, status=422, name=name, name_error=refused.message)
     seen.remember(visit.WALLET, str(made["id"]), visit.PREFERENCE_SECONDS)
     return seen.redirect("/team", seen.texts(MADE, team=made["user"]))
 
@@ -59,7 +59,7 @@ async def invite(seen: Visit) -> web.StreamResponse:
             role=OWNER if form.get("role") == OWNER else "member",
         )
     except Refused as refused:
-        return await _team(seen, status=422, email=email, email_error=seen.texts(refused.message))
+        return await _team(seen, status=422, email=email, email_error=refused.message)
     surroundings = seen.surroundings
     console = surroundings.options.console_url
     mailed = made["email"] is not None and surroundings.options.mails

@@ -69,7 +69,7 @@ async def redeem(seen: Visit) -> web.StreamResponse:
     try:
         done = await seen.do("code redeem", user=seen.wallet.name, code=code)
     except Refused as refused:
-        fault = Fault("code", code, seen.texts(refused.message), refused.remedy)
+        fault = Fault("code", code, refused.message, refused.remedy)
         return await _page(seen, seen.wallet, fault)
     if done["repeated"]:
         said = seen.texts(_("This wallet has had that code before."))

@@ -121,7 +121,7 @@ class Site:
             log.get().error("page failed", path=request.path, error=repr(error))
         await self._surroundings.forget_reader()
         visit = Visit(self._surroundings, request)
-        response = visit.problem(503, reason, remedy)
+        response = visit.problem(503, visit.texts(reason), visit.texts(remedy))
         response.headers["retry-after"] = "2"
         return response
 
@@ -148,4 +148,4 @@ async def _admitted(route: Route, visit: Visit) -> web.StreamResponse:
     try:
         return await route.handler(visit)
     except Refused as refused:
-        return visit.problem(422, visit.texts(refused.message), visit.texts(refused.remedy))
+        return visit.problem(422, refused.message, refused.remedy)

@@ -134,7 +134,10 @@ class Visit:
         return None if guard.token_is(given, self.csrf) else guard.BAD_TOKEN
 
     async def do(self, action: str, /, **arguments: object) -> Any:
-        """Ask for an action in the reader's name. Raises Refused, KeeperGoneError."""
+        """Ask for an action in the reader's name.
+
+        Raises Refused, in the reader's language; KeeperGoneError.
+        """
         person = self.person
         actor = Actor(
             role=Role.USER if person is None else person.role,
@@ -143,7 +146,7 @@ class Visit:
             person=None if person is None else person.id,
             address=self.address,
         )
-        return await self.surroundings.keeper.do(action, arguments, actor)
+        return await self._ask(action, arguments, actor)
 
     async def do_as_console(self, action: str, /, **arguments: object) -> Any:
         """Ask for an action that only the console may ask for, having checked what proves it.
@@ -158,7 +161,13 @@ class Visit:
             person=None if person is None else person.id,
             address=self.address,
         )
-        return await self.surroundings.keeper.do(action, arguments, actor)
+        return await self._ask(action, arguments, actor)
+
+    async def _ask(self, action: str, arguments: dict[str, object], actor: Actor) -> object:
+        try:
+            return await self.surroundings.keeper.do(action, arguments, actor)
+        except Refused as refused:
+            raise refused.said_by(self.texts) from None
 
     def render(self, template: str, /, status: int = 200, **context: object) -> web.Response:
         """Answer with a page."""

@@ -8,7 +8,6 @@ from proxy.app.commands.shapes import (
     parse_past,
     parse_period,
     parse_time,
-    split_remedy,
 )
 from proxy.core.actions.unfit import UnfitError
 
@@ -22,13 +21,6 @@ def test_moments() -> None:
     for bad in ("", "d", "-1d", "9999999999d", "tomorrow"):
         with pytest.raises(ValueError, match="neither a span"):
             parse_time(bad, 0)
-
-
-def test_remedies_are_told_from_colons_in_messages() -> None:
-    assert split_remedy("no x: see `y`") == ("no x", "see `y`")
-    assert split_remedy("a: b; remove it") == ("a: b", "remove it")
-    assert split_remedy("price: not a number") == ("price: not a number", "")
-    assert split_remedy("see this") == ("see this", "")
 
 
 def test_what_is_asked_about_lies_behind() -> None:

@@ -1,8 +1,10 @@
 import pytest
 
 from proxy.core.actions.refusals import MOVED
+from proxy.core.sentences import Sentence
 from proxy.edge.console.faults import Fault, fault_of
 from proxy.edge.console.keeper_line import Refused
+from proxy.edge.console.languages import load
 
 FIELDS = {"base_url", "name", "costs", "input", "tiers", "multiplier"}
 CASES = [
@@ -32,3 +34,13 @@ def test_a_refusal_goes_to_its_field(message: str, remedy: str, field: str, text
 )
 def test_any_other_is_about_the_whole_form(message: str, remedy: str, *, moved: bool) -> None:
     assert fault_of(Refused(message, remedy), FIELDS) == Fault({"": message}, remedy, moved)
+
+
+def test_a_field_is_told_in_the_language_of_the_reader() -> None:
+    where = Sentence("{kind} {name!r}", kind=Sentence("channel"), name="c")
+    said = Sentence(
+        "{where}: {name} {what}", where=where, name="base_url", what=Sentence("must be text")
+    )
+    refused = Refused(said, Sentence("remove it there first")).said_by(load()["zh"])
+    assert fault_of(refused, FIELDS) == Fault({"base_url": "必须是文本: 请先在那里移除"}, "", False)
+    assert fault_of(refused, {"other"}).fields == {"": "渠道 'c'：base_url 必须是文本"}

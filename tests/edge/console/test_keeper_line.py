@@ -12,8 +12,10 @@ import uvloop
 from proxy.app import control
 from proxy.app.control import CommandError, ControlServer
 from proxy.core.actions.action import LOCAL, Actor, Role, Via
+from proxy.core.sentences import Sentence
 from proxy.edge.console import keeper_line
 from proxy.edge.console.keeper_line import KeeperGoneError, KeeperLine, Refused
+from proxy.edge.console.languages import Translator
 
 ANN = Actor(Role.USER, "ann", Via.CONSOLE, person=7, address="192.0.2.1", owner=False)
 
@@ -36,6 +38,9 @@ class Keeper:
         try:
             if command == "fail":
                 raise CommandError("no such key", "list them")
+            if command == "fail by pattern":
+                fields = {"a": Sentence("{b}", b="c")}
+                raise CommandError(Sentence("no {n}", n=1), Sentence("add {n}", n=1), fields)
             if command == "wait":
                 await self.gate.wait()
         finally:
@@ -272,3 +277,17 @@ def test_both_sides_have_the_same_bounds() -> None:
     assert keeper_line.LINE_BYTES_MAX == control.LINE_BYTES_MAX
     assert keeper_line.ANSWER_SECONDS_MAX > control.ANSWER_SECONDS_MAX
     assert keeper_line.CONNECTIONS_MAX * 2 <= control.CONNECTIONS_MAX
+
+
+def test_a_refusal_can_be_said_in_another_language(tmp_path: Path) -> None:
+    async def test(_: Keeper, line: KeeperLine) -> None:
+        with pytest.raises(Refused) as caught:
+            await line.do("fail by pattern", {})
+        refused = caught.value
+        assert (refused.message, refused.remedy, refused.fields) == ("no 1", "add 1", {"a": "c"})
+        say = Translator("zh", {"no {n}": "没有 {n}", "add {n}": "添加 {n}", "{b}": "乙 {b}"})
+        told = refused.said_by(say)
+        assert (told.message, told.remedy, told.fields) == ("没有 1", "添加 1", {"a": "乙 c"})
+        assert told.english is refused
+
+    against(test, tmp_path)

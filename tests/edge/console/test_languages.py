@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
+from proxy.core.sentences import Sentence
 from proxy.edge.console.languages import (
     ACCEPT_CHARS_MAX,
     ENGLISH,
@@ -15,7 +16,15 @@ from proxy.edge.console.languages import (
     load,
 )
 from tests import tree
-from tests.edge.console.texts import HOW, ONE_WORD, TEMPLATES, load_texts, said
+from tests.edge.console.texts import (
+    HOW,
+    ONE_WORD,
+    REFUSING,
+    TEMPLATES,
+    flattened,
+    load_texts,
+    said,
+)
 
 CHINESE = load_texts()
 
@@ -35,6 +44,21 @@ def test_the_chinese_names_the_same_parameters() -> None:
     wrong = {text: chinese for text, chinese in CHINESE.items() if names(text) != names(chinese)}
     assert not wrong
     assert all(chinese.strip() for chinese in CHINESE.values())
+
+
+def test_no_refusal_is_put_together_before_it_is_translated() -> None:
+    assert not [place for path in sorted(REFUSING) for place in flattened(path)]
+
+
+def test_a_sentence_of_the_keeper_is_said_by_its_patterns() -> None:
+    chinese = load()["zh"]
+    keys = Sentence("there is no key {named!r}: see `sluice key list`", named="there is no key")
+    assert chinese(keys) == "没有密钥 'there is no key'：参见 `sluice key list`"
+    assert chinese(chinese(keys)) == chinese(keys)
+    nested = Sentence("{where}: {name} {what}", where="x", name="y", what=Sentence("must be text"))
+    assert chinese(nested) == "x：y 必须是文本"
+    assert load()["en"](nested) is nested
+    assert chinese(Sentence("nobody says {n}", n=1)) == "nobody says 1"
 
 
 def test_the_chinese_has_one_word_for_one_thing() -> None:

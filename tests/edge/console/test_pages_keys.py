@@ -205,3 +205,16 @@ def test_many_keys_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert "from=6" not in last.text
 
     in_console(tmp_path, test)
+
+
+def test_what_only_the_keeper_finds_is_told_in_the_language_of_the_reader(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        await ann.post("/preferences", language="zh", theme="auto")
+        page = await ann.post("/keys", **{**FORM, "group": "none"})
+        assert error_at(page, "group") == "没有名为 'none' 的分组：参见 `sluice catalog export`"
+        await ann.post("/keys", **FORM)
+        page = await ann.post("/keys", **FORM)
+        assert "已有名为 'laptop' 的密钥" in error_at(page, "name")
+
+    in_console(tmp_path, test)

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from proxy.core.sentences import Sentence
 from proxy.edge.console import pages_selftest
 from tests.edge.console.calls import Calls
 from tests.edge.console.consoles import World, in_console
@@ -39,6 +40,25 @@ def test_the_cost_is_shown_before_and_the_report_after(tmp_path: Path) -> None:
         assert (await bob.get(page.path)).status == 404
         assert page.path not in (await bob.get("/selftest")).text
         assert toy.secrets[0] not in report
+
+    in_console(tmp_path, test)
+
+
+def test_the_report_is_in_the_language_of_its_reader(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        seen = Sentence("{n} of {all} failed, first: {error}", n=1, all=2, error="<b>")
+        toy = Toy((Line("3 at once", "failure", seen, "check the key"),))
+        toy.go.set()
+        world.surroundings.selftest = toy
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        key = await Calls(world).key("ann")
+        await ann.post("/preferences", language="zh", next="/selftest")
+        page = await ann.post("/selftest", key=key, model="m", concurrency=10)
+        async with asyncio.timeout(10):
+            while "refresh" in page.headers:
+                page = await ann.get(page.path)
+        assert "2 个中有 1 个失败，第一个：&lt;b&gt;" in page.text
+        assert "请检查密钥" in page.text
 
     in_console(tmp_path, test)
 

@@ -16,6 +16,7 @@ import jinja2
 import jinja2.nodes
 import msgspec
 
+from proxy.core.sentences import split_remedy
 from proxy.edge.console.languages import FOLDER
 from tests import tree
 
@@ -27,6 +28,25 @@ TEMPLATES = tuple(
 CODE = tuple(
     path for path in tree.python_files("proxy") if path.parts[:3] == ("proxy", "edge", "console")
 )
+KEEPER = tuple(
+    path for path in tree.python_files("proxy") if path.parts[1] in {"core", "storage", "app"}
+)
+REFUSALS = frozenset({"ValueError", "CommandError", "UnfitError", "fault", "Finding", "ProbeError"})
+"""What is raised with a text for whoever asked."""
+_OF_STORAGE = (
+    "accounts", "codes", "documents", "edits", "fields", "imports", "keys", "notices",
+    "one_time_links", "payments", "people", "plans", "price_tables", "sign_ins", "teams", "till",
+    "tokens", "wallet_changes",
+)  # fmt: skip
+REFUSING = frozenset(
+    path
+    for path in KEEPER
+    if path.parts[1:3] in {("app", "commands"), ("core", "actions")}
+    or path.parts[1:] in {("app", "probe.py"), ("app", "selftest.py")}
+    or path.parts[1:] in {("core", f"{name}.py") for name in ("emails", "money", "top_ups")}
+    or path.parts[1:] in {("storage", f"{name}.py") for name in _OF_STORAGE}
+)
+"""The modules of the keeper whose refusals reach people through an action."""
 
 
 def said_in_template(path: Path) -> Iterator[str]:
@@ -48,10 +68,49 @@ def said_in_code(path: Path) -> Iterator[str]:
             yield str(text.value)
 
 
+def said_by_keeper(path: Path) -> Iterator[str]:
+    """What a module of the keeper tells people: the patterns of its sentences and refusals.
+
+    Where one says what to do as well, both parts, as they go over the wire.
+    """
+    for node in ast.walk(tree.tree(path)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = tree.called_name(node).rpartition(".")[2]
+        if name == "Sentence" or (path in REFUSING and name in REFUSALS):
+            texts = [node.args[0]] if name == "Sentence" and node.args else _texts_of(node)
+            for text in texts:
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    yield from (part for part in split_remedy(text.value) if part)
+
+
+def _texts_of(refusal: ast.Call) -> list[ast.expr]:
+    """The texts of a refusal: its arguments, of some but the first, of a mapping its values."""
+    if tree.called_name(refusal).rpartition(".")[2] in {"fault", "Finding"}:
+        return refusal.args[1:]
+    return [
+        value
+        for given in refusal.args
+        for value in (given.values if isinstance(given, ast.Dict) else [given])
+    ]
+
+
+def flattened(path: Path) -> list[str]:
+    """Refusals of a module that are put together before anybody could translate them."""
+    return [
+        f"{path}:{text.lineno}"
+        for node in ast.walk(tree.tree(path))
+        if isinstance(node, ast.Call) and tree.called_name(node).rpartition(".")[2] in REFUSALS
+        for text in _texts_of(node)
+        if isinstance(text, ast.JoinedStr | ast.BinOp)
+    ]
+
+
 def said() -> dict[str, Path]:
     """Every text of the console, with one place that says it."""
     found = {text: path for path in TEMPLATES for text in said_in_template(path)}
-    return found | {text: path for path in CODE for text in said_in_code(path)}
+    found |= {text: path for path in CODE for text in said_in_code(path)}
+    return found | {text: path for path in KEEPER for text in said_by_keeper(path)}
 
 
 ONE_WORD = {
