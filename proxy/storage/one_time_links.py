@@ -195,5 +195,26 @@ def revoke_invitation(
         )
 
 
+def revoke_invitations_of(
+    connection: sqlite3.Connection,
+    person_id: int,
+    now: float,
+    *,
+    wallet_id: int | None = None,
+    relay: bool = False,
+) -> int:
+    """Take back what a person has let others (or themselves) in by; returns how many.
+
+    Those to one wallet, those to the relay alone, or all that are open. Who may invite no more must
+    not come back by a link they kept.
+    """
+    cursor = connection.execute(
+        "UPDATE invitation SET revoked_at = ?1 WHERE invited_by = ?2 AND used_at IS NULL "
+        "AND revoked_at IS NULL AND (?3 IS NULL OR user_id = ?3) AND (?4 = 0 OR user_id IS NULL)",
+        (now, person_id, wallet_id, int(relay)),
+    )
+    return cursor.rowcount
+
+
 def _invitation(row: tuple[Any, ...]) -> Invitation:
     return Invitation(*row)

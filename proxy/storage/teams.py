@@ -70,8 +70,13 @@ def join(
     return add_member(connection, person_id, wallet_id, role, now)
 
 
-def set_member_role(connection: sqlite3.Connection, wallet_id: int, email: str, role: str) -> None:
-    """Make a member an owner or the other way round. Raises ValueError for the last owner."""
+def set_member_role(
+    connection: sqlite3.Connection, wallet_id: int, email: str, role: str
+) -> Member:
+    """Make a member an owner or the other way round; returns who they were.
+
+    Raises ValueError for the last owner.
+    """
     member = _member(connection, wallet_id, email)
     if role != OWNER:
         _keep_an_owner(connection, wallet_id, member)
@@ -79,6 +84,7 @@ def set_member_role(connection: sqlite3.Connection, wallet_id: int, email: str, 
         "UPDATE membership SET role = ? WHERE user_id = ? AND person_id = ?",
         (role, wallet_id, member.person_id),
     )
+    return member
 
 
 def remove_member(connection: sqlite3.Connection, wallet_id: int, email: str) -> Member:

@@ -1,5 +1,5 @@
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,10 +48,11 @@ def test_a_team_has_an_owner_at_all_times(connection: sqlite3.Connection) -> Non
     team = teams.add_team(connection, "Research", 1, NOW).id
     assert teams.join(connection, 2, team, MEMBER, NOW + 1)
     assert not teams.join(connection, 2, team, OWNER, NOW + 1)
-    for change in (
+    alone: tuple[Callable[[], object], ...] = (
         lambda: teams.set_member_role(connection, team, ANN, MEMBER),
         lambda: teams.remove_member(connection, team, ANN),
-    ):
+    )
+    for change in alone:
         with pytest.raises(ValueError, match="last owner"):
             change()
     teams.set_member_role(connection, team, BOB, OWNER)

@@ -12,7 +12,7 @@ from typing import Final
 from proxy.app.commands.shapes import Handler, iso
 from proxy.app.control import CommandError
 from proxy.app.office import Office
-from proxy.core.actions.action import Actor, Arguments
+from proxy.core.actions.action import Actor, Arguments, Role
 from proxy.core.actions.people import (
     InvitationAdd,
     InvitationOf,
@@ -90,11 +90,13 @@ async def person_link(office: Office, _actor: Actor, a: PersonNamed) -> object:
 
 async def person_role(office: Office, _actor: Actor, a: PersonRole) -> object:
     """Make a person a user, an operator or an administrator."""
-    email = read_email(a.email)
+    email, now = read_email(a.email), office.clock()
 
     def change(connection: sqlite3.Connection) -> Person:
         person = people.person_named(connection, email)
         people.set_role(connection, person.id, a.role)
+        if a.role is Role.USER:
+            links.revoke_invitations_of(connection, person.id, now, relay=True)
         return people.person_of(connection, person.id)
 
     return shown(await office.keeper.note(change))
@@ -379,6 +381,7 @@ async def _set_enabled(office: Office, text: str, *, enabled: bool) -> object:
         if not enabled:
             sign_ins.revoke_sessions(connection, person.id, now)
             people.disable_keys(connection, person.id)
+            links.revoke_invitations_of(connection, person.id, now)
         return people.person_of(connection, person.id)
 
     return shown(await office.change(change))

@@ -98,12 +98,13 @@ async def team_join(office: Office, actor: Actor, a: TeamJoin) -> object:
 
 async def team_leave(office: Office, actor: Actor, a: TeamOf) -> object:
     """Leave a team; one's keys of its wallet stop working."""
-    person_id = oneself(actor)
+    person_id, now = oneself(actor), office.clock()
 
-    def leave(connection: sqlite3.Connection) -> teams.Member:
+    def leave(connection: sqlite3.Connection) -> None:
         person = people.person_of(connection, person_id)
         wallet_id = accounts.user_id_of(connection, a.user)
-        return teams.remove_member(connection, wallet_id, person.email)
+        teams.remove_member(connection, wallet_id, person.email)
+        links.revoke_invitations_of(connection, person_id, now, wallet_id=wallet_id)
 
     await office.change(leave)
     return {"user": a.user, "member": False}
@@ -112,11 +113,12 @@ async def team_leave(office: Office, actor: Actor, a: TeamOf) -> object:
 async def team_remove(office: Office, actor: Actor, a: TeamMember) -> object:
     """Take a member out of a team; their keys of its wallet stop working."""
     _owners_only(actor)
-    email = read_email(a.email)
+    email, now = read_email(a.email), office.clock()
 
-    def remove(connection: sqlite3.Connection) -> teams.Member:
+    def remove(connection: sqlite3.Connection) -> None:
         wallet_id = accounts.user_id_of(connection, a.user)
-        return teams.remove_member(connection, wallet_id, email)
+        member = teams.remove_member(connection, wallet_id, email)
+        links.revoke_invitations_of(connection, member.person_id, now, wallet_id=wallet_id)
 
     await office.change(remove)
     return {"user": a.user, "email": email, "member": False}
@@ -125,11 +127,13 @@ async def team_remove(office: Office, actor: Actor, a: TeamMember) -> object:
 async def team_role(office: Office, actor: Actor, a: TeamRole) -> object:
     """Make a member an owner, or an owner a member."""
     _owners_only(actor)
-    email = read_email(a.email)
+    email, now = read_email(a.email), office.clock()
 
     def change(connection: sqlite3.Connection) -> None:
         wallet_id = accounts.user_id_of(connection, a.user)
-        teams.set_member_role(connection, wallet_id, email, a.role)
+        member = teams.set_member_role(connection, wallet_id, email, a.role)
+        if a.role != people.OWNER:
+            links.revoke_invitations_of(connection, member.person_id, now, wallet_id=wallet_id)
 
     await office.keeper.note(change)
     return {"user": a.user, "email": email, "role": a.role}

@@ -267,6 +267,22 @@ def test_roles_are_given_and_people_listed_without_hashes(tmp_path: Path) -> Non
     in_office(tmp_path, test)
 
 
+def test_who_is_an_operator_no_more_has_invited_nobody(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await do("person add", email=ANN, role="operator")
+        ann = Actor(Role.OPERATOR, ANN, Via.CONSOLE, person=1)
+        both: list[Any] = [await runner.run(office, "invitation add", {}, ann) for _ in range(2)]
+        kept, used = [token_of(made["link"]) for made in both]
+        await register(do, BOB, invitation=used, must_be_invited=True)
+        others = await do("invitation add")
+        await do("person role", email=ANN, role="user")
+        assert [row["id"] for row in await do("invitation list")] == [others["id"]]
+        with pytest.raises(CommandError, match="not good any more"):
+            await register(do, "kim@example.com", invitation=kept, must_be_invited=True)
+
+    in_office(tmp_path, test)
+
+
 def test_a_hash_is_renewed_without_ending_anything(tmp_path: Path) -> None:
     async def test(do: Do, office: Office) -> None:
         await register(do)

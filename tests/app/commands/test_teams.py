@@ -124,5 +124,37 @@ def test_an_owner_takes_a_member_out(tmp_path: Path) -> None:
     in_office(tmp_path, test)
 
 
+@pytest.mark.parametrize("how", ["removed", "demoted", "left", "disabled"])
+def test_who_may_invite_no_more_does_not_come_back_by_a_link_they_kept(
+    tmp_path: Path, how: str
+) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await team(office, do)
+        bob = {"user": "Research", "email": "bob@example.com"}
+        await ask(office, ANN, "team role", **bob, role="owner")
+        kept = await ask(office, BOB, "team invite", user="Research", role="owner")
+        theirs = await ask(office, ANN, "team invite", user="Research")
+        elsewhere = await ask(office, BOB, "team invite", user="bob@example.com")
+        if how == "removed":
+            await ask(office, ANN, "team remove", **bob)
+        elif how == "demoted":
+            await ask(office, ANN, "team role", **bob, role="member")
+        elif how == "left":
+            await ask(office, BOB, "team leave", user="Research")
+        else:
+            await do("person disable", email="bob@example.com")
+        token = kept["link"].rpartition("=")[2]
+        assert "not good" in await refused(office, KIM, "team join", token=token)
+        # What others invite to, and what is one's own, goes on.
+        await ask(office, KIM, "team join", token=theirs["link"].rpartition("=")[2])
+        token = elsewhere["link"].rpartition("=")[2]
+        if how == "disabled":
+            assert "not good" in await refused(office, KIM, "team join", token=token)
+        else:
+            await ask(office, KIM, "team join", token=token)
+
+    in_office(tmp_path, test)
+
+
 def test_every_action_of_the_domain_has_its_handler() -> None:
     assert teams.HANDLERS.keys() == {action.name for action in actions.ACTIONS}
