@@ -31,6 +31,7 @@ _REFUSALS: Final[Mapping[int, str]] = {
     403: "`role_too_low` or `scope_missing`.",
     404: "`unknown_action`.",
     405: "`method_not_allowed`: what changes something is asked for by POST.",
+    408: "`too_slow`: the body did not arrive within a minute.",
     413: "`too_large`: the body is above 16 MiB.",
     422: "`invalid_arguments`, or `refused`: `fields` says what of which argument.",
     429: "`too_many_requests`: wait as `Retry-After` says.",

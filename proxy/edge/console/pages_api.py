@@ -7,6 +7,7 @@ with what to do. Asking is bounded: bodies, requests a minute by token, and by n
 has no good one. This module must not know what any action does.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
@@ -23,7 +24,7 @@ from proxy.core.openapi.admin import ACTIONS_BY_PATH, document
 from proxy.edge.console.keeper_line import KeeperGoneError, Refused
 from proxy.edge.console.rates import Rates
 from proxy.edge.console.routes import Route
-from proxy.edge.console.visit import Visit
+from proxy.edge.console.visit import BODY_SECONDS_MAX, Visit
 from proxy.storage.reports.tokens import Bearer, find
 from proxy.storage.secrets import api_token_digest
 
@@ -202,11 +203,15 @@ def _query(seen: Visit, action: Action) -> dict[str, object]:
 async def _body(request: web.Request) -> bytes:
     parts: list[bytes] = []
     size = 0
-    async for part in request.content.iter_chunked(1 << 16):
-        size += len(part)
-        if size > BODY_BYTES_MAX:
-            raise _No(413, "too_large", "the body is above 16 MiB", "send it in parts")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            async for part in request.content.iter_chunked(1 << 16):
+                size += len(part)
+                if size > BODY_BYTES_MAX:
+                    raise _No(413, "too_large", "the body is above 16 MiB", "send it in parts")
+                parts.append(part)
+    except TimeoutError:
+        raise _No(408, "too_slow", "the body did not arrive in time", "send it again") from None
     return b"".join(parts)
 
 

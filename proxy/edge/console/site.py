@@ -26,6 +26,9 @@ from proxy.edge.console.visit import Visit, see
 
 FORM_BYTES_MAX: Final = 1 << 20
 SHUTDOWN_SECONDS_MAX: Final = 1.0
+IDLE_SECONDS_MAX: Final = 75.0
+"""How long a connection may rest, and a request's head may take to be whole: longer than nginx
+keeps one, which would else send a request into a closing connection."""
 
 
 class Site:
@@ -53,7 +56,12 @@ class Site:
             app.router.add_route(route.method, route.path, self._answering(route))
         app.router.add_get(PREFIX + "{hash}/{name}", self._asset)
         app.router.add_route("*", "/{path:.*}", self._nothing)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS_MAX)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+            keepalive_timeout=IDLE_SECONDS_MAX,
+        )
         await runner.setup()
         try:
             await web.SockSite(runner, listener.dup()).start()

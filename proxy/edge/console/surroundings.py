@@ -69,6 +69,8 @@ class Options(PaymentOptions):
     public_marketplace: bool = True
     catalog_file: str = ""
     """Where the catalog comes from, if from a file: then pages only show it."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks whose X-Forwarded-For is believed."""
 
     @property
     def secure(self) -> bool:

@@ -5,12 +5,14 @@ cookie says is believed only as far as it is signed or looked up. A change is an
 in the reader's name (`do`). This module must not know any page.
 """
 
+import asyncio
 import contextlib
 import json
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -37,6 +39,8 @@ THEMES: Final = ("auto", "light", "dark")
 PREFERENCE_SECONDS: Final = 365 * 86_400
 NOTICE_SECONDS: Final = 60
 NOTICE_CHARS_MAX: Final = 1_000
+BODY_SECONDS_MAX: Final = 60.0
+"""How long a form may take to arrive, an upload of 32 MiB among them."""
 _VISITOR_BYTES: Final = 16
 _LIVE_ON_SECONDS: Final = 86_400.0
 _NOTICE_USE: Final = b"notice"
@@ -109,12 +113,16 @@ class Visit:
 
     @property
     def address(self) -> str | None:
-        """Where the reader is. Behind nginx: what that says, since only loopback may say it."""
+        """Where the reader is: what a trusted proxy in front says, else who is connected."""
         peer = self.request.remote
-        if peer in {"127.0.0.1", "::1"}:
-            said = self.request.headers.get("x-forwarded-for", "").rpartition(",")[2]
-            with contextlib.suppress(ValueError):
-                return str(ip_address(said.strip()))
+        said = self.request.headers.get("x-forwarded-for")
+        if said is None or peer is None:
+            return peer
+        with contextlib.suppress(ValueError):
+            here = ip_address(peer)
+            trusted = _networks(self.surroundings.options.trusted_proxies)
+            if any(here in network for network in trusted):
+                return str(ip_address(said.rpartition(",")[2].strip()))
         return peer
 
     async def reader(self) -> Reader:
@@ -122,9 +130,12 @@ class Visit:
         return await self.surroundings.reader()
 
     async def form(self) -> MultiDictProxy[Any]:
-        """The fields that were sent. Raises web.HTTPException: they cannot be read."""
+        """The fields that were sent. Raises web.HTTPException: they cannot be read, or in time."""
         try:
-            return await self.request.post()
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                return await self.request.post()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
         except (ValueError, LookupError) as error:  # no boundary, no such charset, not that charset
             raise web.HTTPBadRequest from error
 
@@ -257,6 +268,11 @@ async def _live_on(visit: Visit, person: Person) -> None:
     with contextlib.suppress(Refused, KeeperGoneError):
         made = await visit.do_as_console("session renew", session=person.session)
         visit.person = replace(person, session_expires_at=made["expires_at"])
+
+
+@cache
+def _networks(trusted: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(one, strict=False) for one in trusted)
 
 
 def local_path(target: str | None, default: str = "/") -> str:

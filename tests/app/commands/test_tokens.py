@@ -69,7 +69,7 @@ def test_an_actor_with_scopes_does_what_they_permit(tmp_path: Path) -> None:
         await runner.run(office, "user list", {}, robot)
         await runner.run(office, "key add", {"user": "ann", "name": "k"}, robot)
         for command, arguments, scope in (
-            ("user add", {"name": "x"}, "users:write"),
+            ("user add", {"name": "x"}, "users:confirmed"),
             ("wallet credit", {"user": "ann", "amount": "1"}, "wallets:confirmed"),
         ):
             with pytest.raises(CommandError, match=f"lacks the scope {scope}"):

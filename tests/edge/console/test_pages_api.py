@@ -1,5 +1,7 @@
+import asyncio
 import io
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -175,11 +177,28 @@ def test_asking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     in_console(tmp_path, test)
 
 
+def test_a_body_that_does_not_arrive_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages_api, "BODY_SECONDS_MAX", 0.05)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async def test(world: World) -> None:
+        who, bearer = world.stranger(), f"Bearer {await robot(world, '*:read')}"
+        late = await who.ask("POST", f"{ACTIONS}user-list", slow(), {"authorization": bearer})
+        assert error(late) == (408, "too_slow")
+
+    in_console(tmp_path, test)
+
+
 def test_a_keeper_that_is_away_is_no_refusal(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         from proxy.storage.ports import KeeperUnavailableError
 
-        who, token = world.stranger(), await robot(world, "*:write")
+        who, token = world.stranger(), await robot(world, "*:confirmed")
         world.office.keeper._writer.failed = KeeperUnavailableError("disk full")
         page = await ask(who, token, "user-add", {"name": "x"})
         world.office.keeper._writer.failed = None

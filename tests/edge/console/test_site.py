@@ -1,8 +1,10 @@
+import asyncio
 import socket
 import sqlite3
 from io import BytesIO
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from proxy.edge.console import guard, sessions, visit
@@ -135,6 +137,28 @@ def test_a_page_that_fails_says_so_and_nothing_of_its_inside(tmp_path: Path) -> 
                 kind = {"content-type": "application/x-www-form-urlencoded"}
                 page = await anybody.ask("POST", "/form", form, {"origin": anybody.url} | kind)
                 assert (page.status, "That is too large" in page.text) == (413, True)
+        finally:
+            await site.stop()
+            listener.close()
+
+    in_console(tmp_path, test)
+
+
+def test_a_connection_that_asks_for_nothing_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.edge.console.site.IDLE_SECONDS_MAX", 0.05)
+
+    async def test(world: World) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        site = Site(world.surroundings)
+        host, port = await site.start_on(listener)
+        try:
+            for sent in (b"", b"GET / HTTP/1.1\r\nhost: x\r\n"):
+                reader, writer = await asyncio.open_connection(host, port)
+                writer.write(sent)
+                assert await reader.read() == b""
+                writer.close()
         finally:
             await site.stop()
             listener.close()
