@@ -19,6 +19,45 @@ def report() -> None:
     """Reports on the whole relay, as the console's pages show them."""
 
 
+@report.command("overview")
+@targeted
+def overview(target: Target) -> None:
+    """Show the state of the relay: what is wrong, the last hour, today's margin, each channel."""
+    found = target.do("report overview", {})
+    parts = {"alerts": "alerts", "margin today": "today", "channels": "channels"}
+    plain = {name: value for name, value in found.items() if name not in parts.values()}
+    plain["relay"] = plain["relay"] or "nobody can be asked"
+    _show(target, found, {f"relay at {found['at']}": plain, **parts})
+
+
+@report.command("traffic")
+@targeted
+@click.option("--minutes", type=click.IntRange(1, 1_440), default=60, show_default=True)
+def traffic(target: Target, minutes: int) -> None:
+    """Sum the calls of the last minutes by channel and model, and those that run now."""
+    found = target.do("report traffic", {"minutes": minutes})
+    total = {f"since {found['since']}": "total"}
+    _show(target, found, {**total, "by channel and model": "parts", "running now": "open"})
+
+
+@report.command("errors")
+@targeted
+@click.option("--hours", type=click.IntRange(1, 168), default=24, show_default=True)
+def errors(target: Target, hours: int) -> None:
+    """List what failed in the last hours, gathered by what went wrong, with examples."""
+    found = target.do("report errors", {"hours": hours})
+    calls = f"calls that failed, of {found['looked_at']:,} since {found['since']}"
+    _show(target, found, {calls: "calls", "attempts that failed": "attempts"})
+
+
+@report.command("channels")
+@targeted
+def channels(target: Target) -> None:
+    """List how each channel does: health, keys, the last hour, today's cost and margin."""
+    found = target.do("report channels", {})
+    _show(target, found, {f"calls since {found['since']}": "channels"})
+
+
 @report.command("margin")
 @targeted
 @click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True)
@@ -54,14 +93,14 @@ def audit_list(target: Target, **options: Any) -> None:
     target.show(target.do("audit list", options))
 
 
-def _show(target: Target, found: Mapping[str, Any], parts: Mapping[str, str]) -> None:
-    """Show a result as JSON, or each part that is named under its title."""
+def _show(target: Target, found: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    """Show a result as JSON, or each part, named or as it is to be shown, under its title."""
     if target.json:
         target.show(found)
         return
-    for number, (title, name) in enumerate(parts.items()):
+    for number, (title, part) in enumerate(parts.items()):
         click.echo(f"\n{title}" if number else title)
-        show.as_table(_for_people(found[name]), sys.stdout)
+        show.as_table(_for_people(found[part] if isinstance(part, str) else part), sys.stdout)
 
 
 def _for_people(part: Any) -> Any:

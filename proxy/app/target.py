@@ -23,8 +23,6 @@ import click
 from proxy.app import show
 from proxy.app.admin_client import AdminClient, read_token
 from proxy.app.commands import runner
-from proxy.app.commands.reporter import Reporter
-from proxy.app.console_figures import picture_of
 from proxy.app.control import CommandError, NotRunningError, ask
 from proxy.app.directory import DataDirectory, LockedError
 from proxy.app.office import open_office
@@ -131,6 +129,10 @@ class Target:
 
     def _report(self, command: str, arguments: Mapping[str, object]) -> object:
         """Make a report in this process: a running relay has other things to do."""
+        # They load what every other command does without.
+        from proxy.app.commands.reporter import Reporter  # noqa: PLC0415
+        from proxy.app.console_figures import picture_of  # noqa: PLC0415
+
         self._must_exist()
         database = self.directory.database
         try:

@@ -35,6 +35,29 @@ def test_margins_are_tables_for_people_and_json_for_programs(data: Path) -> None
     assert shown.count(found["until"]) == 2
 
 
+def test_the_relays_state_is_told_while_it_runs_and_while_it_does_not(data: Path) -> None:
+    stopped = done(data, "report", "overview")
+    assert stopped["relay"] is None
+    shown = sluice(data, "report", "overview").stdout
+    assert "nobody can be asked" in shown
+    with running(data):
+        found = done(data, "report", "overview")
+        assert found["relay"]["keeper"] is False, "this one has no gauges and no port"
+        assert "The keeper does not answer" in found["alerts"][0]["text"]
+
+
+def test_channels_traffic_and_errors_are_tables(data: Path) -> None:
+    (row, *_) = done(data, "report", "channels")["channels"]
+    shown = sluice(data, "report", "channels").stdout
+    assert row["name"] in shown
+    assert "margin today $" in shown
+    assert "nano" not in shown
+    assert done(data, "report", "traffic", "--minutes", "5")["parts"] == []
+    assert "running now" in sluice(data, "report", "traffic").stdout
+    assert done(data, "report", "errors", "--hours", "1")["looked_at"] == 0
+    assert "attempts that failed" in sluice(data, "report", "errors").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [

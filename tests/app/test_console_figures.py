@@ -3,10 +3,11 @@ from functools import partial
 from pathlib import Path
 
 from proxy.app.commands import runner
-from proxy.app.console_figures import Figures
+from proxy.app.console_figures import Figures, picture_of
 from proxy.app.control import ControlServer
 from proxy.app.directory import DataDirectory
 from proxy.app.office import Gauges, Office
+from proxy.app.settings import Settings
 from proxy.edge.console.keeper_line import KeeperLine
 from tests.app.commands.office import Do, in_office
 
@@ -48,6 +49,22 @@ def test_a_relay_that_refuses_is_a_figure(tmp_path: Path) -> None:
         picture = await Figures(line, directory.database).picture()
         assert (picture.keeper_up, picture.ready, picture.statistics) == (False, False, None)
         await line.close()
+        await control.stop()
+
+    in_office(tmp_path, test)
+
+
+def test_who_asks_once_learns_how_a_relay_of_one_process_does(tmp_path: Path) -> None:
+    async def test(_do: Do, office: Office) -> None:
+        directory = DataDirectory(tmp_path)
+        object.__setattr__(office, "gauges", lambda: Gauges(3, (("main", 2),), (), None))
+        control = ControlServer(directory.control, partial(runner.run, office))
+        await control.start()
+        picture = await picture_of(directory, Settings())
+        assert (picture.keeper_up, picture.merged.breakers) == (True, {"main": 2})
+        object.__setattr__(office, "gauges", None)
+        picture = await picture_of(directory, Settings())
+        assert (picture.keeper_up, picture.merged.breakers) == (False, {}), "there is no port"
         await control.stop()
 
     in_office(tmp_path, test)

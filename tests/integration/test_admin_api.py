@@ -61,7 +61,7 @@ class Bench:
     def token(self) -> str:
         return self.tokens[0]
 
-    def ask(self, action: str, token: str | None = None, **arguments: Any) -> requests.Response:
+    def ask(self, action: str, token: str | None = None, /, **arguments: Any) -> requests.Response:
         return requests.post(
             f"{self.relay.console_url}{PREFIX}{action}",
             json=arguments,
@@ -202,6 +202,35 @@ def test_the_command_line_works_from_elsewhere(bench: Bench) -> None:
     assert (unknown.returncode, "not known" in unknown.stderr) == (1, True)
     nobody = bench.elsewhere("user", "list", token="")
     assert "there is no token" in nobody.stderr
+
+
+def test_a_report_is_the_same_here_and_elsewhere(bench: Bench) -> None:
+    bench.ask("user-add", name="counted", credit="5").raise_for_status()
+    key = bench.ask("key-add", user="counted", name="k").json()["result"]["key"]
+    requests.post(
+        f"{bench.relay.url}/v1/chat/completions",
+        json={"model": OPENAI_MODEL, "messages": [{"role": "user", "content": "count"}]},
+        headers={"authorization": f"Bearer {key}"},
+        timeout=CALL_SECONDS_MAX,
+    ).raise_for_status()
+    here = bench.relay.command("report", "margin", "--by", "model")
+    assert (here["total"]["calls"], here["names"][0]["name"]) == (1, OPENAI_MODEL)
+    assert here["total"]["charged_nano"] > 0
+    ran = bench.elsewhere("report", "margin", "--by", "model", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == here
+    asked = bench.ask("report-margin", by="model").json()["result"]
+    assert asked == here
+    changes = bench.relay.command("audit", "list", "--action", "key add")
+    assert [row["action"] for row in changes] == ["key add"]
+    assert bench.ask("audit-list", action="key add").json()["result"] == changes
+    # Two workers: nobody knows all of them but the keeper's port, which both ways lead to.
+    for found in (
+        bench.relay.command("report", "overview"),
+        bench.ask("report-overview").json()["result"],
+    ):
+        assert found["relay"] == {"keeper": True, "ready": True, "workers": 2, "streams": 0}
+        assert [row["health"] for row in found["channels"]] == ["healthy"]
 
 
 @pytest.mark.parametrize("way", ["key-disable", "key-remove", "key-rotate"])

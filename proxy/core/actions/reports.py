@@ -23,7 +23,55 @@ class ReportMargin(Arguments, frozen=True):
     skip: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
 
 
+class ReportTraffic(Arguments, frozen=True):
+    """`minutes`: how far back; less far where there were too many calls to look at."""
+
+    minutes: Annotated[int, Meta(ge=1, le=1_440)] = 60
+
+
+class ReportErrors(Arguments, frozen=True):
+    """`hours`: how far back; less far where there were too many calls to look at."""
+
+    hours: Annotated[int, Meta(ge=1, le=168)] = 24
+
+
+class ReportOverview(Arguments, frozen=True):
+    """The state of the relay now."""
+
+
+class ReportChannels(Arguments, frozen=True):
+    """All channels, enabled or not."""
+
+
 ACTIONS = (
+    Action(
+        "report overview",
+        ReportOverview,
+        "The state of the relay: what is wrong, the last hour, today's margin, each channel.",
+        audited=False,
+        report=True,
+    ),
+    Action(
+        "report traffic",
+        ReportTraffic,
+        "Calls by minute, by channel and model, with success and speed, and those that run now.",
+        audited=False,
+        report=True,
+    ),
+    Action(
+        "report errors",
+        ReportErrors,
+        "Calls and attempts that failed, gathered by what went wrong, with examples.",
+        audited=False,
+        report=True,
+    ),
+    Action(
+        "report channels",
+        ReportChannels,
+        "How each channel does: health, keys, calls of the last hour, today's cost and margin.",
+        audited=False,
+        report=True,
+    ),
     Action(
         "report margin",
         ReportMargin,

@@ -20,7 +20,7 @@ from proxy.edge.console.pages_operator import picture_of
 from proxy.edge.console.price_texts import models_text, prices_text, read_models, read_prices
 from proxy.edge.console.routes import Route
 from proxy.edge.console.visit import Visit
-from proxy.storage.reports.channels import key_counts, public_catalog
+from proxy.storage.reports.channels import in_order, key_counts, public_catalog
 from proxy.storage.reports.margin import By, Margin, margin
 from proxy.storage.reports.spans import Days
 from proxy.storage.reports.traffic import traffic
@@ -52,18 +52,13 @@ async def channels(seen: Visit) -> web.StreamResponse:
     catalog = await public_catalog(seen.surroundings.database)
     picture = await picture_of(seen.surroundings)
     today = Days(day_of(seen.now), day_of(seen.now))
-    parts: dict[str, list[int]] = {}
-    for part in (await traffic(reader, seen.now)).parts:
-        sums = parts.setdefault(part.channel, [0, 0])
-        sums[0] += part.calls
-        sums[1] += part.failed
     return seen.render(
         "operator/channels.html",
-        channels=sorted(catalog.channels.values(), key=lambda one: (-one.priority, one.name)),
+        channels=in_order(catalog),
         breakers={} if picture is None else picture.merged.breakers,
         resting={} if picture is None else picture.merged.resting,
         keys=await key_counts(reader),
-        sums=parts,
+        sums=(await traffic(reader, seen.now)).by_channel,
         costs=dict((await margin(reader, today, By.CHANNEL)).by_name()),
         nothing=Margin(),
     )

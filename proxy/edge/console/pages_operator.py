@@ -4,13 +4,12 @@ Rules: everything is read, nothing is decided; a report says since when it count
 is not known is a dash and never a zero. This module must not know how a figure is made.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
 
 from proxy.core.actions.action import Role
-from proxy.core.catalog import Catalog
 from proxy.core.charts import Series, Words, bar_chart, largest, line_chart
 from proxy.core.ids import format_id
 from proxy.core.reconciliation.records import day_of
@@ -23,14 +22,13 @@ from proxy.edge.console.visit import Visit
 from proxy.edge.exposition import Picture
 from proxy.storage.reports import errors as error_report
 from proxy.storage.reports import traffic as traffic_report
-from proxy.storage.reports.channels import key_counts, public_catalog
+from proxy.storage.reports.channels import key_counts, keyless, public_catalog, unpriced
 from proxy.storage.reports.margin import By, Margin, Report, margin
 from proxy.storage.reports.spans import Days
 
 SPANS: Final = (1, 7, 30, 90)
 """Days that margin can be asked for."""
 ERROR_HOURS: Final = (1, 24, 168)
-RECENT_MINUTES: Final = 5
 DAY_SECONDS: Final = 86_400
 
 
@@ -41,20 +39,16 @@ async def overview(seen: Visit) -> web.StreamResponse:
     today = (await margin(reader, Days(day_of(now), day_of(now)), By.CHANNEL)).total()
     catalog = await public_catalog(seen.surroundings.database)
     picture = await picture_of(seen.surroundings)
-    served = {name for channel in catalog.channels.values() for name in channel.models}
-    unpriced = [name for name in served & catalog.models.keys() if not catalog.models[name].price]
     silent = keyless(catalog, await key_counts(reader))
     return seen.render(
         "operator/overview.html",
         traffic=traffic,
-        a_minute=_a_minute(traffic),
         today=today,
         channels=sorted(catalog.channels.values(), key=lambda channel: channel.name),
         breakers={} if picture is None else picture.merged.breakers,
         known=picture is not None,
-        by_channel=_by_channel(traffic),
         streams=None if picture is None else picture.merged.streams,
-        alerts=alerts(picture, unpriced, silent, seen.texts),
+        alerts=alerts(picture, unpriced(catalog), silent, seen.texts),
         chart=_minutes_chart(traffic, seen.texts),
     )
 
@@ -65,7 +59,6 @@ async def traffic_page(seen: Visit) -> web.StreamResponse:
     return seen.render(
         "operator/traffic.html",
         traffic=traffic,
-        a_minute=_a_minute(traffic),
         chart=_minutes_chart(traffic, seen.texts),
     )
 
@@ -108,15 +101,6 @@ async def picture_of(surroundings: Surroundings) -> Picture | None:
     return None if surroundings.picture is None else await surroundings.picture()
 
 
-def keyless(catalog: Catalog, keys: Mapping[int, int]) -> list[str]:
-    """Enabled channels that ask without a key; one on a private address may mean to."""
-    return [
-        channel.name
-        for channel in catalog.channels.values()
-        if channel.enabled and not channel.allow_private and not keys.get(channel.id)
-    ]
-
-
 def chart_words(_: Translator, column: str) -> Words:
     """What a chart says besides its figures."""
     return Words(
@@ -125,26 +109,6 @@ def chart_words(_: Translator, column: str) -> Words:
         total=_("Total"),
         summary=_("{title}: at most {most}, on {where}."),
     )
-
-
-def _a_minute(traffic: traffic_report.Traffic) -> int:
-    """Calls a minute over the last whole minutes, rounded to the nearest."""
-    end = traffic.until - traffic.until % 60
-    since = max(end - RECENT_MINUTES * 60, traffic.since)
-    minutes = round((end - since) / 60)
-    if minutes < 1:
-        return sum(row.calls for row in traffic.minutes)
-    calls = sum(row.calls for row in traffic.minutes if since <= row.at < end)
-    return (2 * calls + minutes) // (2 * minutes)
-
-
-def _by_channel(traffic: traffic_report.Traffic) -> dict[str, tuple[int, int]]:
-    """Calls and failed calls of the last hour by channel."""
-    found: dict[str, tuple[int, int]] = {}
-    for part in traffic.parts:
-        calls, failed = found.get(part.channel, (0, 0))
-        found[part.channel] = calls + part.calls, failed + part.failed
-    return found
 
 
 def _minutes_chart(traffic: traffic_report.Traffic, _: Translator) -> str:

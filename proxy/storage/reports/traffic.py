@@ -17,6 +17,7 @@ from proxy.storage.reports.spans import ID_MAX
 MINUTE_MS: Final = 60_000
 CALLS_MAX: Final = 100_000
 ROWS_MAX: Final = 200
+RECENT_MINUTES: Final = 5
 COMPLETION_SUM: Final = f"sum({COMPLETION_TOTAL})"
 _FROM: Final = "SELECT id FROM call WHERE id >= ? ORDER BY id DESC LIMIT 1 OFFSET ?"
 _MINUTES: Final = (
@@ -90,6 +91,36 @@ class Traffic:
     minutes: tuple[Minute, ...]
     parts: tuple[Part, ...]
     open: tuple[OpenPart, ...]
+
+    @property
+    def a_minute(self) -> int:
+        """Calls a minute over the last `RECENT_MINUTES` whole ones, rounded to the nearest."""
+        end = self.until - self.until % 60
+        since = max(end - RECENT_MINUTES * 60, self.since)
+        minutes = round((end - since) / 60)
+        if minutes < 1:
+            return sum(row.calls for row in self.minutes)
+        calls = sum(row.calls for row in self.minutes if since <= row.at < end)
+        return (2 * calls + minutes) // (2 * minutes)
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls are open, as far as the file knows."""
+        return sum(row.calls for row in self.open)
+
+    @property
+    def held(self) -> int:
+        """What is held for them."""
+        return sum(row.held for row in self.open)
+
+    @property
+    def by_channel(self) -> dict[str, tuple[int, int]]:
+        """Calls and failed calls by channel."""
+        found: dict[str, tuple[int, int]] = {}
+        for part in self.parts:
+            calls, failed = found.get(part.channel, (0, 0))
+            found[part.channel] = calls + part.calls, failed + part.failed
+        return found
 
 
 async def traffic(reader: Reader, now: float, seconds: float = 3600.0) -> Traffic:

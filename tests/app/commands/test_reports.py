@@ -8,13 +8,17 @@ import pytest
 from proxy.app.commands import reports
 from proxy.app.control import CommandError
 from proxy.core.actions import reports as actions
+from proxy.core.ids import format_id
+from proxy.core.money import format_usd
 from proxy.core.reconciliation.records import day_of
-from proxy.edge.console.render import usd
+from proxy.edge.console.render import duration, usd
 from proxy.storage.reports.margin import By, margin
 from proxy.storage.reports.spans import Days
+from tests.edge.console.calls import Calls
 from tests.edge.console.consoles import World, in_console
-from tests.edge.console.test_pages_operator import with_calls
+from tests.edge.console.test_pages_operator import picture, with_calls
 
+REQUIRED: dict[str, bool] = {}
 FIGURES = ("charged", "refunded", "cost", "margin", "expense")
 
 
@@ -60,6 +64,112 @@ def test_names_of_margins_are_paged_and_days_chosen(tmp_path: Path) -> None:
             with pytest.raises(CommandError, match="is no day such as") as caught:
                 await world.do("report margin", until=wrong)
             assert caught.value.fields.keys() == {"until"}
+
+    in_console(tmp_path, test)
+
+
+def test_the_overview_is_that_of_the_page(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await with_calls(world)
+        await world.do("price withdraw", model="m")
+        found = await world.do("report overview")
+        assert found["relay"] is None
+        assert found["alerts"] == [
+            {"kind": "warn", "text": "Models without a price are refused: m"}
+        ]
+        assert (found["calls"], found["failed"], found["open_calls"]) == (2, 1, 0)
+        assert found["today"]["margin_usd"] == "1.25"
+        (channel,) = found["channels"]
+        assert channel == {
+            "name": "main", "enabled": True, "health": None, "calls": 2, "failed": 1,
+        }  # fmt: skip
+        world.surroundings.picture = picture()
+        found = await world.do("report overview")
+        assert found["relay"] == {"keeper": True, "ready": True, "workers": 1, "streams": 0}
+        assert found["channels"] == [channel | {"health": "failing"}]
+        browser = await world.signed_in("op@example.com", "operator")
+        page = await browser.get("/operator")
+        assert len(found["alerts"]) == 2
+        for alert in found["alerts"]:
+            assert alert["text"] in page.text
+
+    in_console(tmp_path, test)
+
+
+def test_channels_do_as_their_page_says(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await with_calls(world)
+        world.surroundings.picture = picture()
+        found = await world.do("report channels")
+        assert found["channels"] == [
+            {
+                "name": "main", "enabled": True, "health": "failing", "dialect": "openai",
+                "groups": ["default"], "models": 1, "keys": 1, "resting_keys": 1, "priority": 0,
+                "weight": 1, "calls": 2, "failed": 1,
+                "cost_today_usd": "1.25", "cost_today_nano": 1_250_000_000,
+                "margin_today_usd": "1.25", "margin_today_nano": 1_250_000_000,
+            }
+        ]  # fmt: skip
+        browser = await world.signed_in("op@example.com", "operator")
+        page = await browser.get("/operator/channels")
+        for said in ("failing", "50%", "$1.25", "1 resting"):
+            assert said in page.text
+
+    in_console(tmp_path, test)
+
+
+def test_traffic_and_errors_are_those_of_their_pages(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        good, bad = await with_calls(world)
+        found = await world.do("report traffic")
+        assert found["total"] == {
+            "calls": 2, "failed": 1, "output_tokens": found["total"]["output_tokens"],
+            "charged_usd": "2.50", "charged_nano": 2_500_000_000,
+            "ttft_p50_ms": found["total"]["ttft_p50_ms"],
+            "ttft_p95_ms": found["total"]["ttft_p95_ms"],
+        }  # fmt: skip
+        (part,) = found["parts"]
+        assert part == {"channel": "main", "model": "m", **found["total"]}
+        assert sum(row["calls"] for row in found["minutes"]) == 2
+        assert found["open"] == []
+        assert (await world.do("report traffic", minutes=1))["total"]["calls"] == 0
+        errors = await world.do("report errors", hours=1)
+        assert errors["looked_at"] == 2
+        (told,), (tried,) = errors["calls"], errors["attempts"]
+        assert (told["error"], told["channel"], told["status"]) == ("upstream_error", "main", 502)
+        assert (told["count"], told["users"], tried["status"]) == (1, 1, 500)
+        assert told["examples"] == tried["examples"] == [format_id(bad)]
+        browser = await world.signed_in("op@example.com", "operator")
+        page = await browser.get("/operator/traffic")
+        assert duration(found["total"]["ttft_p50_ms"]) in page.text
+        assert format_id(good) not in repr(errors)
+
+    in_console(tmp_path, test)
+
+
+def test_what_runs_now_is_told(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        calls = Calls(world)
+        await world.do("user add", name="ann", credit="10")
+        call_id = await calls.begin(1, await calls.key("ann"))
+        found = await world.do("report traffic")
+        (row,) = found["open"]
+        assert (row["model"], row["calls"]) == ("m", 1)
+        assert row["held_nano"] > 0
+        overview = await world.do("report overview")
+        assert (overview["open_calls"], overview["held_nano"]) == (1, row["held_nano"])
+        await calls.end(call_id)
+
+    in_console(tmp_path, test)
+
+
+def test_every_amount_is_told_twice_and_alike(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await with_calls(world)
+        for name in reports.REPORTS:
+            if not REQUIRED.get(name):
+                for text, nano in money_of(await world.do(name)):
+                    assert format_usd(nano) == text
 
     in_console(tmp_path, test)
 

@@ -2,7 +2,14 @@ import msgspec
 import pytest
 
 from proxy.core.actions.action import Role
-from proxy.core.actions.reports import ACTIONS, ReportMargin
+from proxy.core.actions.reports import (
+    ACTIONS,
+    ReportChannels,
+    ReportErrors,
+    ReportMargin,
+    ReportOverview,
+    ReportTraffic,
+)
 from proxy.storage.reports import margin
 
 
@@ -15,6 +22,12 @@ def test_reports_only_look_and_are_for_operators() -> None:
 @pytest.mark.parametrize(
     ("kind", "wrong"),
     [
+        (ReportTraffic, {"minutes": 0}),
+        (ReportTraffic, {"minutes": 1_441}),
+        (ReportErrors, {"hours": 0}),
+        (ReportErrors, {"hours": 169}),
+        (ReportOverview, {"x": 1}),
+        (ReportChannels, {"x": 1}),
         (ReportMargin, {"days": 0}),
         (ReportMargin, {"days": margin.DAYS_MAX + 1}),
         (ReportMargin, {"by": "nonsense"}),
@@ -23,7 +36,7 @@ def test_reports_only_look_and_are_for_operators() -> None:
     ],
 )
 def test_arguments_are_bounded(kind: type[msgspec.Struct], wrong: dict[str, object]) -> None:
-    with pytest.raises(msgspec.ValidationError, match=f"at `\\$.{next(iter(wrong))}`"):
+    with pytest.raises(msgspec.ValidationError, match=next(iter(wrong))):
         msgspec.convert(wrong, kind)
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,9 @@ def test_an_hour_is_counted_by_minute_and_told_apart_by_channel_and_model(tmp_pa
         Part("main", "thinker", 1, 0, 7, 7, 50.0, 50.0),
     )
     assert found.open == (OpenPart("main", "m", 1, 100, LATE - 2),)
+    assert (found.open_calls, found.held) == (1, 100)
+    assert found.by_channel == {"main": (21, 0), "": (1, 1)}
+    assert found.a_minute == 4, "20 in five whole minutes; the one under way is not over"
 
 
 def test_nothing_at_all_is_a_report_too(tmp_path: Path) -> None:
@@ -57,6 +61,9 @@ def test_nothing_at_all_is_a_report_too(tmp_path: Path) -> None:
     found = report(tmp_path)
     assert found.whole == Part("", "", 0, 0, 0, 0, None, None)
     assert (found.minutes, found.parts, found.open) == ((), (), ())
+    assert (found.a_minute, found.by_channel, found.open_calls, found.held) == (0, {}, 0, 0)
+    young = replace(found, since=LATE - 30, minutes=(Minute(LATE - 30, 3, 0, 0),))
+    assert young.a_minute == 3, "of less than a minute all that is known"
 
 
 def test_a_busy_hour_is_told_by_its_latest_whole_minutes(
