@@ -129,9 +129,9 @@ class Target:
 
     def _report(self, command: str, arguments: Mapping[str, object]) -> object:
         """Make a report in this process: a running relay has other things to do."""
-        # They load what every other command does without.
-        from proxy.app.commands.reporter import Reporter  # noqa: PLC0415
-        from proxy.app.console_figures import picture_of  # noqa: PLC0415
+        # What every other command does without.
+        from proxy.app.commands.reporter import Reporter  # noqa: PLC0415 - loads the reports
+        from proxy.app.console_figures import picture_of  # noqa: PLC0415 - loads an HTTP server
 
         self._must_exist()
         database = self.directory.database
