@@ -43,6 +43,9 @@ class NoBilling:
             held=UNLIMITED, ceiling_held=False, limits=self._limits, committed=self._committed
         )
 
+    async def count(self, key_id: int) -> None:
+        """Let it go on."""
+
     def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:  # noqa: ARG002 - all are the same
         """Grant it."""
         answer(amount)

@@ -1,8 +1,9 @@
 """Answers that a provider keeps (Responses): fetched, cancelled, deleted, gone on from.
 
 Rules: only what the same user's calls made, and only where it was made: the channel and the key
-are those that the ledger has with the call. To fetch is free; nothing is held, tried elsewhere or
-counted towards a limit. What is fetched passes as it came. This module must not know SQL.
+are those that the ledger has with the call, and nothing is tried elsewhere. To fetch is free, so
+nothing is held, but it is a request, and counts towards the limits of requests. What is fetched
+passes as it came. This module must not know SQL.
 
 Sources: OpenAI's `GET`, `DELETE /responses/{id}`, `POST /responses/{id}/cancel` and
 `GET /responses/{id}/input_items`; WIRE.md section 3.
@@ -57,6 +58,16 @@ async def trace(
     return found
 
 
+async def count(world: World, key: Key) -> None:
+    """Charge the key's limits with a request about a kept answer. Raises RelayError 429, 503."""
+    try:
+        refusal = await world.billing.count(key.id)
+    except KeeperUnavailableError:
+        raise _no_ledger() from None
+    if refusal is not None:
+        raise refusals.limited(refusal)
+
+
 async def pass_on(world: World, client: Downstream, key: Key) -> None:
     """Answer a request about one kept answer. Raises RelayError."""
     endpoint = client.visit.endpoint
@@ -95,9 +106,11 @@ async def _find(world: World, key: Key, name: str) -> KeptAnswer | None:
     try:
         return await world.records.find_answer(key.user_id, name)
     except KeeperUnavailableError:
-        raise RelayError(
-            ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable.", retry_after=1
-        ) from None
+        raise _no_ledger() from None
+
+
+def _no_ledger() -> RelayError:
+    return RelayError(ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable.", retry_after=1)
 
 
 def _query(text: str) -> str:

@@ -33,13 +33,7 @@ _LIMITS = {
 def refused(refusal: Refusal, offer: Priced, quota_status: int) -> RelayError:
     """Explain why the keeper did not admit a call."""
     if refusal.reason in _LIMITS:
-        code, limit = _LIMITS[refusal.reason]
-        return RelayError(
-            code,
-            f"Rate limit reached: {limit.format(refusal.limit)}. "
-            f"Try again in {refusal.retry_after:.1f} s.",
-            retry_after=refusal.retry_after,
-        )
+        return limited(refusal)
     budget = refusal.reason is RefusalReason.KEY_BUDGET
     whose = "this key's budget" if budget else "your balance"
     message = (
@@ -52,6 +46,17 @@ def refused(refusal: Refusal, offer: Priced, quota_status: int) -> RelayError:
     code = ErrorCode.KEY_BUDGET_EXCEEDED if budget else ErrorCode.INSUFFICIENT_QUOTA
     # An SDK would retry a 429 for nothing: money does not come back by waiting (WIRE.md 4).
     return RelayError(code, message, status=quota_status, should_retry=False)
+
+
+def limited(refusal: Refusal) -> RelayError:
+    """Explain which limit is reached; of those of money `refused` knows more."""
+    code, limit = _LIMITS[refusal.reason]
+    return RelayError(
+        code,
+        f"Rate limit reached: {limit.format(refusal.limit)}. "
+        f"Try again in {refusal.retry_after:.1f} s.",
+        retry_after=refusal.retry_after,
+    )
 
 
 def failed(failure: Failure, channel: Channel, dialect: Dialect, now: float) -> RelayError:

@@ -23,7 +23,7 @@ from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
 from proxy.edge.downstream import Downstream, Visit
 from proxy.edge.generation import generation
-from proxy.edge.kept import KEPT_ENDPOINTS, pass_on
+from proxy.edge.kept import KEPT_ENDPOINTS, count, pass_on
 from proxy.edge.metrics import CallFigures
 from proxy.edge.realtime import serve_realtime
 from proxy.edge.relay import announce_limits, relay
@@ -128,7 +128,10 @@ class Server:
         key = authenticate(
             client.head, world.catalog, world.pepper, world.now(), client.peer_address
         )
-        await announce_limits(world, client, key)
+        try:
+            await count(world, key)
+        finally:  # what is left after this one
+            await announce_limits(world, client, key)
         await pass_on(world, client, key)
 
     async def _models(self, client: Downstream, endpoint: Endpoint, path: str) -> None:

@@ -51,14 +51,14 @@ from proxy.storage.recovery import (
 )
 from proxy.storage.redo import RedoLog, replay
 from proxy.storage.renewals import Renewals
-from proxy.storage.rows import attempt_row, ended_row, head_row, spend_row
+from proxy.storage.rows import attempt_row, ended_row, head_row, mark_row, spend_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability
 from proxy.storage.till import Till
 from proxy.storage.totals import Totals
 from proxy.storage.upkeep import NO_CARE, Care, Upkeep
 from proxy.storage.wallet_changes import TopUp, add_top_up
-from proxy.storage.weighing import weigh
+from proxy.storage.weighing import count, weigh
 from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, OpenRow, Writer
 
 OPEN_CALLS_MAX = 100_000
@@ -246,6 +246,15 @@ class Keeper:
             self._monotonic(),
         )  # fmt: skip
 
+    async def count(self, key_id: int) -> Refusal | None:
+        """Count a request that costs nothing. See `ports.Billing`."""
+        return self.counted(key_id)
+
+    def counted(self, key_id: int) -> Refusal | None:
+        """The same, at once. Raises KeeperUnavailableError."""
+        self._ready()
+        return count(self._catalog, self._limiter, key_id, self._monotonic())
+
     def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:
         """Hold more for an open call; answers at once. See `ports.Billing`."""
         answer(self._ledger.extend(call_id, amount, self._clock()))
@@ -256,16 +265,7 @@ class Keeper:
         if opened is None:
             raise AssertionError(f"call {progress.call_id} is not open")
         opened.progress = progress
-        row = (
-            opened.hold.amount,
-            progress.charge,
-            progress.source._value_,
-            msgspec.json.encode(progress.usage).decode(),
-            progress.delivered_bytes,
-            progress.channel_id,
-            progress.call_id,
-        )
-        self._writer.mark(progress.call_id, row)
+        self._writer.mark(progress.call_id, mark_row(progress, opened.hold.amount))
 
     def settle(self, closing: Closing) -> Receipt:
         """Close the call exactly once. See `ports.Billing`."""

@@ -12,7 +12,7 @@ only then it asks for anything. The console says `Hello` and may ask at once.
 """
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +23,7 @@ from proxy.storage.ports import (
     KeeperStatistics,
     Opening,
     Progress,
+    Refusal,
     RefusalReason,
     Weighed,
 )
@@ -153,17 +154,29 @@ class Weigh(Struct, frozen=True, array_like=True, tag=17):
     opening: Opening
 
 
+class Count(Struct, frozen=True, array_like=True, tag=18, gc=False):
+    """See `Billing.count`. Answered by `Counted` of the same number."""
+
+    number: int
+    key_id: int
+
+
 class Welcome(Struct, frozen=True, array_like=True, tag=32, gc=False):
     """The keeper knows who speaks. `last_id`: the greatest id in use; ids begin above it.
 
     `asks_in_force`: it knows `InForce`, which the release before did not; `weighs`: `CatchUp` and
-    `Weigh`.
+    `Weigh`; `counts`: `Count`.
     """
 
     last_id: int
     catalog_version: int
     asks_in_force: bool = False
     weighs: bool = False
+    counts: bool = False
+
+
+STRANGER: Final = Welcome(0, 0)
+"""What a worker knows of a keeper before it welcomes: it is asked for nothing that is new."""
 
 
 class Ready(Struct, frozen=True, array_like=True, tag=33, gc=False):
@@ -262,13 +275,21 @@ class Weighing(Struct, frozen=True, array_like=True, tag=44):
     weighed: Weighed | None
 
 
+class Counted(Struct, frozen=True, array_like=True, tag=45):
+    """The request may go on, or why not. `known`: whether the keeper knows the key."""
+
+    number: int
+    known: bool
+    refusal: Refusal | None
+
+
 ToKeeper: TypeAlias = (
     Hello | Restore | Resend | Undo | Present | Admit | Hurry | Extend | Mark | Settle
-    | AskLimits | State | Scrape | Goodbye | InForce | CatchUp | Weigh
+    | AskLimits | State | Scrape | Goodbye | InForce | CatchUp | Weigh | Count
 )  # fmt: skip
 FromKeeper: TypeAlias = (
     Welcome | Ready | Admitted | Refused | Unavailable | Extended | Committed | Limits
-    | CatalogChanged | AskState | State | Scraped | CaughtUp | Weighing
+    | CatalogChanged | AskState | State | Scraped | CaughtUp | Weighing | Counted
 )  # fmt: skip
 
 to_keeper = msgspec.msgpack.Decoder(list[ToKeeper])

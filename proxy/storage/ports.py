@@ -198,6 +198,13 @@ class Billing(Protocol):
         """Say what `admit` would, and change nothing. Raises KeeperUnavailableError."""
         ...
 
+    async def count(self, key_id: int) -> Refusal | None:
+        """Charge the limits with a request that costs nothing and is no call; None: it may go on.
+
+        Raises KeeperUnavailableError.
+        """
+        ...
+
     def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:
         """Ask for `amount` more nano-USD of hold.
 

@@ -101,7 +101,7 @@ class RemoteKeeper:
         self._question_number = 0
         self._check: asyncio.TimerHandle | None = None
         self._catalog = CatalogReader(database_path, master, self._say_in_force)
-        self._keeper_asks_in_force = self._keeper_weighs = False
+        self._keeper = messages.STRANGER
         self._connecting: asyncio.Task[None] | None = None
         self._closed = False
         self._quiet = asyncio.Event()
@@ -233,13 +233,20 @@ class RemoteKeeper:
     async def weigh(self, opening: Opening) -> Weighed:
         """Say what `admit` would. See `ports.Billing`."""
         weighed: Weighed = await self._ask(
-            lambda number: messages.Weigh(number, opening), known=self._keeper_weighs
+            lambda number: messages.Weigh(number, opening), known=self._keeper.weighs
         )
         return weighed
 
+    async def count(self, key_id: int) -> Refusal | None:
+        """Count a request that costs nothing. See `ports.Billing`."""
+        if self._phase is _Phase.READY and not self._keeper.counts:
+            return None  # a keeper of the release before, for as long as an upgrade takes
+        said: messages.Counted = await self._ask(lambda number: messages.Count(number, key_id))
+        return said.refusal
+
     async def catch_up(self) -> None:
         """Wait until the file has all that was decided. See `ports.Billing`."""
-        await self._ask(messages.CatchUp, known=self._keeper_weighs)
+        await self._ask(messages.CatchUp, known=self._keeper.weighs)
 
     async def _ask(self, question: Callable[[int], object], *, known: bool = True) -> Any:
         """Ask what nobody waits long for, if it is `known` there. KeeperUnavailableError."""
@@ -319,6 +326,7 @@ class RemoteKeeper:
             messages.AskState: self._asked_state,
             messages.CaughtUp: lambda said: self._answered(said.number, said),
             messages.Weighing: lambda said: self._answered(said.number, said.weighed),
+            messages.Counted: lambda one: self._answered(one.number, one if one.known else None),
         }
         while True:
             link: Link[FromKeeper] = Link(
@@ -341,7 +349,7 @@ class RemoteKeeper:
             return
         self._phase = _Phase.AWAY
         self._link = None
-        self._keeper_asks_in_force = False
+        self._keeper = messages.STRANGER
         self._ready.clear()
         self._unsent.clear()
         for answer, _ in self._questions.values():
@@ -373,8 +381,7 @@ class RemoteKeeper:
         if link is None:
             raise AssertionError("welcomed without a connection")
         self.last_id = max(self.last_id, message.last_id)
-        self._keeper_asks_in_force = message.asks_in_force
-        self._keeper_weighs = message.weighs
+        self._keeper = message
         if message.asks_in_force:  # it may have come into force since the hello
             link.send(messages.InForce(self._catalog.version))
         self._catalog.want(message.catalog_version)
@@ -478,7 +485,7 @@ class RemoteKeeper:
 
     def _say_in_force(self, version: int) -> None:
         """Tell the keeper, which lets a command wait for it; before a welcome `Hello` tells."""
-        if self._keeper_asks_in_force and self._link is not None:
+        if self._keeper.asks_in_force and self._link is not None:
             self._link.send(messages.InForce(version))
 
     def _asked_state(self, message: messages.AskState) -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 from proxy.core.entities import Attempt, Usage
 from proxy.core.ledger import Settlement
 from proxy.storage.batch import Cell, Row
-from proxy.storage.ports import Closing, Opening
+from proxy.storage.ports import Closing, Opening, Progress
 
 _FIRST_USAGE = 11
 """Fields of a usage vector that were there from the first schema on; later ones stand last."""
@@ -25,6 +25,19 @@ def head_row(opening: Opening) -> Row:
         opening.dialect._value_, opening.model, opening.group, 1 if opening.stream else 0,
         opening.price_version, opening.multiplier, opening.started_at, opening.client_reference,
     )  # fmt: skip
+
+
+def mark_row(progress: Progress, held: int) -> Row:
+    """The values of a mark (batch.py): what a call has delivered; it holds `held` nano-USD."""
+    return (
+        held,
+        progress.charge,
+        progress.source._value_,
+        msgspec.json.encode(progress.usage).decode(),
+        progress.delivered_bytes,
+        progress.channel_id,
+        progress.call_id,
+    )
 
 
 def ended_row(head: Row, closing: Closing, settlement: Settlement, started_at: float) -> Row:

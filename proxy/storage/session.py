@@ -105,7 +105,9 @@ class Session:
         }
         keeper = self._keeper
         version = keeper.catalog.version
-        self.link.send(messages.Welcome(keeper.last_id, version, asks_in_force=True, weighs=True))
+        self.link.send(
+            messages.Welcome(keeper.last_id, version, asks_in_force=True, weighs=True, counts=True)
+        )
 
     def begin(self) -> None:
         """What the worker announced is in force: let it ask."""
@@ -141,6 +143,7 @@ class Session:
             messages.InForce: self._in_force,
             messages.CatchUp: self._catch_up,
             messages.Weigh: self._weigh,
+            messages.Count: self._count,
         }
 
     def _hello(self, message: messages.Hello) -> None:
@@ -262,6 +265,15 @@ class Session:
         except KeeperUnavailableError:
             weighed = None
         self.link.send(messages.Weighing(message.number, weighed))
+
+    def _count(self, message: messages.Count) -> None:
+        try:
+            counted = messages.Counted(
+                message.number, known=True, refusal=self._keeper.counted(message.key_id)
+            )
+        except KeeperUnavailableError:
+            counted = messages.Counted(message.number, known=False, refusal=None)
+        self.link.send(counted)
 
     def _state(self, message: messages.State) -> None:
         self._registry.told_state(self, message.number, message.state)

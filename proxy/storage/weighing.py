@@ -1,7 +1,8 @@
-"""What admitting a call would come to, for those who only want to know.
+"""Answers about admission that hold no money: what a call would come to, and requests without one.
 
-Rules: the same questions as an admission asks, in the same order, of the same ledger and limits;
-nothing is held, charged or counted. This module must not know who asks.
+Rules: to weigh asks what an admission asks, in the same order, of the same ledger and limits, and
+nothing is held, charged or counted; a request that costs nothing is counted as any other and has
+no tokens. This module must not know who asks.
 """
 
 from proxy.core.catalog import Catalog
@@ -43,3 +44,24 @@ def weigh(
             limit=decision.limit,
         )
     return Weighed(amount, careful, ledger.wallet(user_id).balance, state, refusal)
+
+
+def count(catalog: Catalog, limiter: Limiter, key_id: int, now: float) -> Refusal | None:
+    """Charge the limits with a request that costs nothing; `now` is monotonic.
+
+    Raises KeeperUnavailableError.
+    """
+    limits = catalog.limits_by_key.get(key_id)
+    if limits is None:
+        raise KeeperUnavailableError(f"this catalog has no key {key_id}")
+    user_id = catalog.keys_by_id[key_id].user_id
+    decision = limiter.decide(key_id, user_id, limits, 0, now)
+    if decision.kind is None:
+        limiter.release(key_id, user_id, 0, 0, now)
+        return None
+    return Refusal(
+        RefusalReason(decision.kind.value),
+        limiter.state(key_id, user_id, limits, now),
+        retry_after=decision.retry_after,
+        limit=decision.limit,
+    )

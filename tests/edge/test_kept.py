@@ -72,6 +72,25 @@ def test_a_plain_answer_is_fetched_as_it_came(tmp_path: Path) -> None:
         assert len(relay.calls()) == 1, "to fetch is free"
 
 
+def test_to_fetch_is_a_request_like_any_other(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(plain_script(b"{}")) as upstream,
+        Relay(tmp_path, native(upstream.base_url)) as relay,
+    ):
+        made(relay, upstream)
+        upstream.play(plain_script(PLAIN))
+        change(relay, "UPDATE key SET requests_per_minute = 2 WHERE user_id = 1")
+        left = relay.run(relay.keeper.limits(1)).requests_remaining
+        assert left is not None
+        answers = [request(relay) for _ in range(left + 1)]
+        assert [each.status for each in answers] == [200] * left + [429]
+        said = [each.header("x-ratelimit-remaining-requests") for each in answers]
+        assert said == [str(left - number - 1) for number in range(left)] + ["0"]
+        assert error_of(answers[-1])["code"] == "rate_limit_exceeded"
+        assert answers[-1].header("retry-after") is not None
+        assert len(upstream.requests) == 1 + left
+
+
 def test_a_streamed_answer_is_found_by_the_name_it_began_with(tmp_path: Path) -> None:
     stream = ResponsesWriter("kept").start().text("Hi").end(9, 2)
     with (

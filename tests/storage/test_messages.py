@@ -33,10 +33,11 @@ SAID: tuple[ToKeeper, ...] = (
     messages.InForce(9),
     messages.CatchUp(3),
     messages.Weigh(4, opening(5)),
+    messages.Count(5, 6),
 )
 ANSWERED: tuple[FromKeeper, ...] = (
     messages.Welcome(1 << 62, 7),
-    messages.Welcome(1, 7, asks_in_force=True, weighs=True),
+    messages.Welcome(1, 7, asks_in_force=True, weighs=True, counts=True),
     messages.Ready(),
     messages.Admitted(5, 10, ceiling_held=True, limits=STATE, durable=True),
     messages.Refused(5, RefusalReason.TOKENS, STATE, 1, 0.5, 60),
@@ -53,6 +54,8 @@ ANSWERED: tuple[FromKeeper, ...] = (
     messages.Weighing(4, None),
     messages.Weighing(4, Weighed(5, False, 6, STATE, None)),
     messages.Weighing(4, Weighed(5, True, 6, STATE, Refusal(RefusalReason.WALLET, STATE, 7))),
+    messages.Counted(5, known=True, refusal=None),
+    messages.Counted(6, known=True, refusal=Refusal(RefusalReason.REQUESTS, STATE, 0, 0.5, 60)),
 )
 
 

@@ -307,9 +307,34 @@ def test_a_worker_weighs_and_reads_what_its_keeper_has_decided(tmp_path: Path) -
     run(main())
 
 
+def test_a_request_without_money_counts_for_every_worker_alike(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with office(tmp_path, clock_monotonic=lambda: 5.0) as here:
+            first, second = await worker(here), await worker(here, 1)
+            left = (await second.limits(2)).requests_remaining
+            assert left
+            for number in range(left):
+                assert await (first, second)[number % 2].count(2) is None
+            refusal = await second.count(2)
+            assert refusal is not None
+            assert (refusal.reason, refusal.limit) == (RefusalReason.REQUESTS, 60)
+            assert refusal.retry_after > 0
+            assert (await first.limits(2)).requests_remaining == 0
+            assert await first.count(1) is None, "whose plan has no limit"
+            with pytest.raises(KeeperUnavailableError, match="does not know"):
+                await first.count(77)
+            for each in (first, second):
+                await each.close()
+        with pytest.raises(KeeperUnavailableError, match="there is no keeper"):
+            await first.count(1)
+
+    run(main())
+
+
 def test_a_keeper_of_the_release_before_is_not_asked_what_it_does_not_know(tmp_path: Path) -> None:
     async def main() -> None:
         script, remote = await scripted(tmp_path)
+        assert await remote.count(1) is None
         with pytest.raises(KeeperUnavailableError):
             await remote.catch_up()
         with pytest.raises(KeeperUnavailableError):

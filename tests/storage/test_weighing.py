@@ -98,6 +98,40 @@ def test_a_budget_and_the_limits_refuse_in_the_same_words(tmp_path: Path) -> Non
     play(tmp_path, scene)
 
 
+def test_a_request_without_money_takes_a_request_and_nothing_else(tmp_path: Path) -> None:
+    async def scene(books: Any) -> None:
+        before = await books.limits(2)
+        for _ in range(before.requests_remaining):
+            assert await books.count(2) is None
+        after = await books.limits(2)
+        assert (after.requests_remaining, after.tokens_remaining) == (0, before.tokens_remaining)
+        refusal = await books.count(2)
+        assert isinstance(refusal, Refusal)
+        assert (refusal.reason, refusal.limit, refusal.limits) == ("requests", 60, after)
+        assert refusal.retry_after > 0
+        assert books.balance(2) == USD
+        decision = await books.admit(opening(1, key_id=2, user_id=2))
+        assert isinstance(decision, Refusal), "calls count in the same bucket"
+        with pytest.raises(KeeperUnavailableError, match="no key 77"):
+            await books.count(77)
+        await books.drain()
+        with pytest.raises(KeeperUnavailableError, match="shutting down"):
+            await books.count(1)
+
+    play(tmp_path, scene)
+
+
+def test_one_that_is_full_of_open_calls_waits_for_one_to_end(tmp_path: Path) -> None:
+    async def scene(books: Any) -> None:
+        for call_id in (1, 2):
+            assert isinstance(await books.admit(opening(call_id, key_id=2, user_id=2)), Admission)
+        refusal = await books.count(2)
+        assert isinstance(refusal, Refusal)
+        assert (refusal.reason, refusal.limit) == ("concurrency", 2)
+
+    play(tmp_path, scene)
+
+
 def test_nothing_is_weighed_for_a_key_nobody_knows_nor_by_a_keeper_that_stops(
     tmp_path: Path,
 ) -> None:
