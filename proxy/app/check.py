@@ -4,6 +4,7 @@ Rules: the same code that would apply a file judges it, on an empty database in 
 directory; nothing of the real data is opened. This module must not know how problems are shown.
 """
 
+import os
 import re
 import sqlite3
 import tempfile
@@ -37,7 +38,7 @@ def check_settings(path: Path) -> list[Problem]:
         settings = load(path)
     except SettingsError as error:
         return list(error.problems)
-    return _secret_problems(settings, path.read_text(encoding="utf-8"))
+    return _named_problems(settings, path.read_text(encoding="utf-8"))
 
 
 def check_catalog(path: Path) -> list[Problem]:
@@ -56,7 +57,7 @@ def check_catalog(path: Path) -> list[Problem]:
 
 def check_files(settings: Settings) -> None:
     """Raise SettingsError unless the files that `settings` name could be used."""
-    if problems := _secret_problems(settings):
+    if problems := _named_problems(settings):
         raise SettingsError(problems)
     if settings.catalog_file:
         problems = check_catalog(Path(settings.catalog_file))
@@ -97,7 +98,8 @@ def line_in_entry(text: str, message: str) -> int | None:
     return start
 
 
-def _secret_problems(settings: Settings, text: str = "") -> list[Problem]:
+def _named_problems(settings: Settings, text: str = "") -> list[Problem]:
+    """What is wrong with files and directories that settings name."""
     problems = []
     for name in ("smtp_password_file", "oidc_client_secret_file"):
         named: str = getattr(settings, name)
@@ -106,6 +108,11 @@ def _secret_problems(settings: Settings, text: str = "") -> list[Problem]:
                 read_word(Path(named))
             except SecretError as error:
                 problems.append(Problem(line_of(text, name), error.message, error.remedy))
+    spool = settings.spool_dir
+    if spool and not (Path(spool).is_dir() and os.access(spool, os.W_OK | os.X_OK)):
+        message = f"spool_dir {spool} is no directory that can be written to"
+        remedy = "make it, owned by the relay's user, or leave spool_dir out: data_dir is used then"
+        problems.append(Problem(line_of(text, "spool_dir"), message, remedy))
     return problems
 
 

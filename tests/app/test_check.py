@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from proxy.app import check
-from proxy.app.check import check_catalog, check_settings, line_in_entry
+from proxy.app.check import check_catalog, check_files, check_settings, line_in_entry
+from proxy.app.settings import Settings, SettingsError
 from tests import tree
 
 GOOD = """\
@@ -131,6 +132,24 @@ def test_the_examples_are_good(name: str) -> None:
     path = tree.ROOT / "config" / name
     judge = check_settings if name == "settings.toml" else check_catalog
     assert judge(path) == []
+
+
+def test_the_place_for_large_uploads_has_to_be_there_before_one_comes(tmp_path: Path) -> None:
+    config, spool = tmp_path / "settings.toml", tmp_path / "spool"
+    config.write_text(f"workers = 1\nspool_dir = '{spool}'\n")
+    (problem,) = check_settings(config)
+    assert (problem.line, problem.reason) == (
+        2, f"spool_dir {spool} is no directory that can be written to",
+    )  # fmt: skip
+    assert "leave spool_dir out" in problem.remedy
+    with pytest.raises(SettingsError, match="spool_dir"):
+        check_files(Settings(spool_dir=str(spool)))
+    spool.write_text("a file")
+    assert len(check_settings(config)) == 1
+    spool.unlink()
+    spool.mkdir()
+    assert check_settings(config) == []
+    check_files(Settings(spool_dir=str(spool)))
 
 
 def test_a_secret_of_others_is_looked_for_where_it_is_named(tmp_path: Path) -> None:
