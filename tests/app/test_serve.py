@@ -220,7 +220,9 @@ def test_a_catalog_file_is_in_force_before_the_first_call_and_after_a_reload(
 def test_a_relay_that_cannot_start_says_why(
     tmp_path: Path, arguments: tuple[str, ...], message: bytes
 ) -> None:
-    command = [sys.executable, "-m", "proxy.app.cli", "serve", "--data", "d", *arguments]
+    anywhere = ["--listen", "127.0.0.1:0", "--set", "operations_listen=127.0.0.1:0",
+                "--set", "console_listen="]  # fmt: skip
+    command = [sys.executable, "-m", "proxy.app.cli", "serve", "--data", "d", *anywhere, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(serve.__file__).parents[2])}
     result = subprocess.run(
         command, capture_output=True, timeout=30, check=False, cwd=tmp_path, env=environment
