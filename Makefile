@@ -18,6 +18,9 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL_PIP = $(BUILD)/bin/python -m pip --disable-pip-version-check --quiet
 
+# The tests start Python more than a thousand times: without bytecode each start compiles the tree.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check bench bench-quick fuzz clients agents lock wheel install clean
