@@ -64,9 +64,17 @@ def fingerprint(table: object) -> str:
 
 
 def edit(
-    connection: sqlite3.Connection, edits: list[Edit], *, master: bytes, now: float
+    connection: sqlite3.Connection,
+    edits: list[Edit],
+    *,
+    master: bytes,
+    now: float,
+    keys_stay: bool = False,
 ) -> list[Change]:
-    """Do some edits as one change; returns the difference. Raises ValueError."""
+    """Do some edits as one change; returns the difference. Raises ValueError.
+
+    `keys_stay`: as of `apply_catalog`.
+    """
     document = export_catalog(connection, master)
     for each in edits:
         entries: list[Table] = document[each.kind]
@@ -77,7 +85,7 @@ def edit(
             entries[at : at + 1] = [] if changed is None else [changed]
         elif changed is not None:
             entries.append(changed)
-    return apply_catalog(connection, document, master=master, now=now)
+    return apply_catalog(connection, document, master=master, now=now, keys_stay=keys_stay)
 
 
 def setting(

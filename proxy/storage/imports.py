@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -77,11 +78,13 @@ def apply_catalog(
     now: float,
     force: bool = False,
     dry_run: bool = False,
+    keys_stay: bool = False,
 ) -> list[Change]:
     """Make the catalog equal to `document`; returns the diff, empty if they were equal.
 
-    `dry_run` only returns it. Raises ValueError: a fault in the document, a removal something
-    still needs, or a database that moved since the export (unless `force`).
+    `dry_run` only returns it; with `keys_stay` no key that is kept goes to another address.
+    Raises ValueError: a fault in the document, a removal something still needs, or a database
+    that moved since the export (unless `force`).
     """
     wanted = read_document(document)
     current = load_catalog(connection, master)
@@ -95,7 +98,7 @@ def apply_catalog(
             )
         )
     _check_references(wanted)
-    session = _Session(connection, master, now, dry_run=dry_run)
+    session = _Session(connection, master, now, dry_run=dry_run, keys_stay=keys_stay)
     session.plans(current, wanted)
     session.groups(current, wanted)
     session.models(current, wanted)
@@ -106,29 +109,42 @@ def apply_catalog(
 
 
 def set_channel(
-    connection: sqlite3.Connection, table: Mapping[str, Any], *, master: bytes, now: float
+    connection: sqlite3.Connection,
+    table: Mapping[str, Any],
+    *,
+    master: bytes,
+    now: float,
+    keys_stay: bool = False,
 ) -> list[Change]:
     """Add one channel, or change the one of that name; the rest of the catalog stays.
 
-    `table` is a `[[channel]]` of the document. Raises ValueError.
+    `table` is a `[[channel]]` of the document; `keys_stay` as of `apply_catalog`. Raises
+    ValueError.
     """
     document = export_catalog(connection, master)
     others = [entry for entry in document["channel"] if entry["name"] != table.get("name")]
     document["channel"] = [*others, dict(table)]
-    return apply_catalog(connection, document, master=master, now=now)
+    return apply_catalog(connection, document, master=master, now=now, keys_stay=keys_stay)
 
 
 class _Session:
     """One application: collects the diff and, unless dry, writes it."""
 
     def __init__(
-        self, connection: sqlite3.Connection, master: bytes, now: float, *, dry_run: bool
+        self,
+        connection: sqlite3.Connection,
+        master: bytes,
+        now: float,
+        *,
+        dry_run: bool,
+        keys_stay: bool,
     ) -> None:
         self.changes: list[Change] = []
         self._connection = connection
         self._master = master
         self._now = now
         self._dry_run = dry_run
+        self._keys_stay = keys_stay
 
     def plans(self, current: Catalog, wanted: Document) -> None:
         for plan in wanted.plans:
@@ -204,6 +220,8 @@ class _Session:
         by_name = {channel.name: channel for channel in current.channels.values()}
         for entry in wanted.channels:
             known = by_name.pop(entry.channel.name, None)
+            if self._keys_stay and known is not None:
+                _check_keys_stay(entry, known)
             secrets = _secrets(entry, known)
             if known is None:
                 self.changes.append(Change("add", f"channel {entry.channel.name!r}"))
@@ -370,6 +388,39 @@ def _secrets(entry: ChannelEntry, known: Channel | None) -> list[str]:
             )
         found.append(secret)
     return list(dict.fromkeys(found))
+
+
+def _check_keys_stay(entry: ChannelEntry, known: Channel) -> None:
+    """Raise ValueError if kept keys would be sent to somebody else.
+
+    Nothing shows an upstream key; who names an address of their own would read it there.
+    """
+    if not any(key.startswith(SEALED_PREFIX) for key in entry.keys):
+        return
+    wanted = entry.channel
+    if _place(wanted.base_url) != _place(known.base_url):
+        name = "base_url"
+    elif wanted.proxy != known.proxy and _place(known.base_url)[0] == "http":
+        name = "proxy"  # no TLS goes through it to the provider
+    else:
+        return
+    raise ValueError(
+        Sentence(
+            "{where}: {name} {what}",
+            where=f"channel {known.name!r}",
+            name=name,
+            what=Sentence(
+                "would send its keys to another place than they were given for: remove the keys "
+                "first, and write them anew afterwards"
+            ),
+        )
+    )
+
+
+def _place(url: str) -> tuple[str, str]:
+    """Who is asked at a URL: its scheme, host and port."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
 
 
 def _check_references(wanted: Document) -> None:

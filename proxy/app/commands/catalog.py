@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 
+from proxy.app.commands.editing import keys_stay
 from proxy.app.commands.shapes import Handler
 from proxy.app.office import Office
 from proxy.core.actions.action import Actor, Arguments
@@ -10,13 +11,19 @@ from proxy.core.actions.catalog import CatalogApply
 from proxy.storage import imports
 
 
-async def catalog_apply(office: Office, _actor: Actor, a: CatalogApply) -> object:
+async def catalog_apply(office: Office, actor: Actor, a: CatalogApply) -> object:
     """Make the catalog equal to a document; the answer is the difference."""
-    master, now = office.secrets.master, office.clock()
+    master, now, stay = office.secrets.master, office.clock(), keys_stay(actor)
 
     def apply(connection: sqlite3.Connection, *, dry_run: bool) -> list[imports.Change]:
         return imports.apply_catalog(
-            connection, a.document, master=master, now=now, force=a.force, dry_run=dry_run
+            connection,
+            a.document,
+            master=master,
+            now=now,
+            force=a.force,
+            dry_run=dry_run,
+            keys_stay=stay,
         )
 
     version = office.keeper.catalog.version

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Final
 
-from proxy.app.commands.editing import check_editable, edited
+from proxy.app.commands.editing import check_editable, edited, keys_stay
 from proxy.app.commands.shapes import Handler
 from proxy.app.control import CommandError
 from proxy.app.office import Office
@@ -64,10 +64,12 @@ async def channel_test(office: Office, _actor: Actor, a: ChannelTest) -> object:
     return asdict(await try_channel(channel, model))
 
 
-async def channel_add(office: Office, _actor: Actor, a: ChannelAdd) -> object:
+async def channel_add(office: Office, actor: Actor, a: ChannelAdd) -> object:
     """Add a channel, or change the one of that name."""
-    master, now = office.secrets.master, office.clock()
-    changes = await office.change(lambda c: imports.set_channel(c, a.table, master=master, now=now))
+    master, now, stay = office.secrets.master, office.clock(), keys_stay(actor)
+    changes = await office.change(
+        lambda c: imports.set_channel(c, a.table, master=master, now=now, keys_stay=stay)
+    )
     return [change._asdict() for change in changes]
 
 
@@ -97,13 +99,15 @@ async def channel_show(office: Office, _actor: Actor, a: ChannelName) -> object:
     }
 
 
-async def channel_set(office: Office, _actor: Actor, a: ChannelSet) -> object:
-    """Change some of a channel, or make one; its keys stay as they are."""
+async def channel_set(office: Office, actor: Actor, a: ChannelSet) -> object:
+    """Change some of a channel, or make one; its keys stay as they are, and where they are."""
     values = dict(a.set)
     if a.proxy is not None:
         values["proxy"] = a.proxy or None
     return await edited(
-        office, edits.setting("channel", a.name, values, create=a.create, basis=a.basis)
+        office,
+        edits.setting("channel", a.name, values, create=a.create, basis=a.basis),
+        actor=actor,
     )
 
 

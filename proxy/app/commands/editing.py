@@ -7,6 +7,7 @@ command.
 
 from proxy.app.control import CommandError
 from proxy.app.office import Office
+from proxy.core.actions.action import LOCAL, Actor, Via
 from proxy.core.sentences import Sentence
 from proxy.storage import edits
 
@@ -20,9 +21,23 @@ def check_editable(office: Office) -> None:
         )
 
 
-async def edited(office: Office, *wanted: edits.Edit) -> list[dict[str, str]]:
-    """Do some edits as one change; returns what changed. Raises CommandError, ValueError."""
+def keys_stay(actor: Actor) -> bool:
+    """Whether upstream keys that are kept may not go to another address.
+
+    Upstream keys are write-only for whoever asks from elsewhere. Who may write to the relay's files
+    on its machine could read them anyway.
+    """
+    return actor.via is not Via.CLI
+
+
+async def edited(office: Office, *wanted: edits.Edit, actor: Actor = LOCAL) -> list[dict[str, str]]:
+    """Do some edits as one change; returns what changed. Raises CommandError, ValueError.
+
+    `actor` is asked for where an edit may be of a channel's address.
+    """
     check_editable(office)
-    master, now = office.secrets.master, office.clock()
-    changes = await office.change(lambda c: edits.edit(c, list(wanted), master=master, now=now))
+    master, now, stay = office.secrets.master, office.clock(), keys_stay(actor)
+    changes = await office.change(
+        lambda c: edits.edit(c, list(wanted), master=master, now=now, keys_stay=stay)
+    )
     return [change._asdict() for change in changes]

@@ -3,11 +3,13 @@ from typing import Any
 
 import pytest
 
-from proxy.app.commands import channels
+from proxy.app.commands import channels, runner
 from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions import channels as actions
+from proxy.core.actions.action import Actor, Role, Via
 from proxy.core.actions.refusals import MOVED
+from proxy.core.entities import Channel
 from tests.app.commands.office import Do, in_office, refusal
 
 
@@ -117,6 +119,55 @@ def test_what_is_wrong_is_said_and_changes_nothing(
     said = refusal(tmp_path, command, **arguments)[0]
     assert message in said
     assert "upstream-secret" not in said
+
+
+ELSEWHERE = "https://collects-keys.example/v1"
+
+
+@pytest.mark.parametrize("via", [Via.API, Via.CONSOLE])
+def test_no_upstream_key_is_read_by_naming_another_address(tmp_path: Path, via: Via) -> None:
+    actor = Actor(Role.OPERATOR, "mallory", via, person=7)
+
+    async def test(do: Do, office: Office) -> None:
+        async def ask(command: str, **arguments: object) -> Any:
+            return await runner.run(office, command, arguments, actor)
+
+        def main() -> Channel:
+            (found,) = office.keeper.catalog.channels.values()
+            return found
+
+        document = await ask("catalog export")
+        (table,) = document["channel"]
+        moved = table | {"base_url": ELSEWHERE}
+        tries: list[tuple[str, dict[str, Any]]] = [
+            ("channel set", {"name": "main", "set": {"base_url": ELSEWHERE}}),
+            ("channel set", {"name": "main", "set": {"base_url": "http://127.0.0.1:10/v1"}}),
+            ("channel set", {"name": "main", "set": {"base_url": "https://127.0.0.1:9/v1"}}),
+            ("channel set", {"name": "main", "set": {}, "proxy": "http://10.0.0.1:3128"}),
+            ("channel add", {"table": moved}),
+            ("channel add", {"table": moved | {"keys": ["sk-another", *table["keys"]]}}),
+            ("catalog apply", {"document": document | {"channel": [moved]}}),
+            ("catalog apply", {"document": document | {"channel": [moved]}, "dry_run": True}),
+        ]
+        for command, given in tries:
+            with pytest.raises(
+                CommandError, match="would send its keys to another place"
+            ) as caught:
+                await ask(command, **given)
+            assert caught.value.remedy.startswith("remove the keys first")
+        # A channel of another name has no part in these keys.
+        with pytest.raises(CommandError, match="no key of it"):
+            await ask("channel add", table=moved | {"name": "other"})
+        assert (main().base_url, main().proxy) == ("http://127.0.0.1:9/v1", None)
+        # At the same place they stay, and with keys of its own a channel goes anywhere.
+        await ask("channel set", name="main", set={"base_url": "http://127.0.0.1:9/v2"})
+        await ask("channel add", table=moved | {"keys": ["sk-another"]})
+        assert [key.secret for key in main().keys] == ["sk-another"]
+        # Who has the relay's files has its keys.
+        await do("channel set", name="main", set={"base_url": "https://b.example"})
+        assert [key.secret for key in main().keys] == ["sk-another"]
+
+    in_office(tmp_path, test)
 
 
 def test_a_pool_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,7 @@ def test_what_is_wrong_stands_next_to_its_field_and_nothing_is_lost(tmp_path: Pa
 def test_an_edit_of_what_somebody_else_changed_is_told_and_kept(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         browser = await operator(world)
+        await world.do("channel set", name="main", set={"base_url": SAVE["base_url"]})
         page = await browser.get(f"{LIST}/edit?name=main")
         form = SAVE | {"name": "main", "create": "", "basis": page.field("basis"), "weight": "7"}
         await world.do("channel set", name="main", set={"priority": 9})
@@ -115,10 +116,26 @@ def test_an_edit_of_what_somebody_else_changed_is_told_and_kept(tmp_path: Path) 
     in_console(tmp_path, test)
 
 
+def test_an_address_the_keys_are_not_for_is_told_at_its_field(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        browser = await operator(world)
+        basis = (await browser.get(f"{LIST}/edit?name=main")).field("basis")
+        form = SAVE | {"name": "main", "create": "", "basis": basis}
+        page = await browser.post(f"{LIST}/save", **form)
+        assert page.status == 422
+        assert "Would send its keys to another place" in page.text
+        assert "remove the keys first" in page.text
+        (channel,) = world.office.keeper.catalog.channels.values()
+        assert channel.base_url == "http://127.0.0.1:9/v1"
+
+    in_console(tmp_path, test)
+
+
 def test_a_proxy_is_kept_unless_it_is_removed_and_never_shown(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         browser = await operator(world)
-        await world.do("channel set", name="main", set={}, proxy="http://me:canary@127.0.0.1:9")
+        values = {"base_url": SAVE["base_url"]}
+        await world.do("channel set", name="main", set=values, proxy="http://me:canary@127.0.0.1:9")
         for path in ("show", "edit"):
             assert "canary@" not in (await browser.get(f"{LIST}/{path}?name=main")).text
 
