@@ -282,7 +282,7 @@ def test_generated_streams_whole_byte_by_byte_and_anyhow(stream: UpstreamStream)
 
 
 @pytest.mark.parametrize(
-    "name", ["openai-one-event", "openai-error-in-the-middle", "anthropic-crlf", "responses-llama"]
+    "name", ["openai-one-event", "openai-error-in-the-middle", "anthropic-crlf"]
 )
 def test_reference_streams_cut_at_every_place(name: str) -> None:
     stream = BY_NAME[name]
