@@ -6,12 +6,16 @@ how a report is made.
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import click
 
 from proxy.app import show
+from proxy.app.control import CommandError
 from proxy.app.target import Target, targeted
+from proxy.core.reconciliation.exports import EXPORT_BYTES_MAX, ExportError, read_text
+from proxy.core.reconciliation.records import Reason, State
+from proxy.core.sentences import split_remedy
 
 
 @click.group()
@@ -72,6 +76,45 @@ def margin(target: Target, **options: Any) -> None:
     found = target.do("report margin", options)
     by, span = options["by"], f"{found['since']} to {found['until']}"
     _show(target, found, {f"total, {span}": "total", f"by {by}": "names", "by day": "days"})
+
+
+@report.command("reconcile")
+@targeted
+@click.argument("channel")
+@click.argument("file", type=click.File("rb"))
+@click.option("--since", metavar="DAY", help="The first day, if the export says no times.")
+@click.option("--until", metavar="DAY", help="The last day.")
+@click.option(
+    "--column", "columns", multiple=True, metavar="FIELD=NAME", help="What a column means."
+)
+@click.option("--state", type=click.Choice([each.value for each in State]), help="Of these rows.")
+@click.option(
+    "--reason", type=click.Choice([each.value for each in Reason if each]), help="Of these rows."
+)
+@click.option("--rows", "rows_max", type=click.IntRange(1, 1_000), default=100, show_default=True)
+@click.option("--skip", type=click.IntRange(0, 1_000_000), default=0, help="Rows to pass over.")
+def reconcile(target: Target, file: BinaryIO, **options: Any) -> None:
+    """Compare a provider's usage export with a channel's attempts, and say what explains it."""
+    options["columns"] = list(options["columns"])
+    try:
+        options["export"] = read_text(file.read(EXPORT_BYTES_MAX + 1))
+    except ExportError as error:
+        raise CommandError(*split_remedy(str(error))) from None
+    found = target.do("report reconcile", options)
+    sums = ("lines", "not_understood", "unpriced_lines", "theirs_usd", "ours_usd", "difference_usd")
+    span = f"{found['channel']}, {found['since']} to {found['until']}, by {found['by']}"
+    rows = [{name: row[name] for name in _OF_ROWS} for row in found["rows"]]
+    parts: dict[str, Any] = {span: {name: found[name] for name in sums}, "sums": "sums"}
+    if found["problems"]:
+        parts["not understood"] = "problems"
+    _show(target, found, parts | {"rows": rows})
+
+
+_OF_ROWS: Final = (
+    "state", "reason", "provider_request_id", "our_request_id", "model", "differences",
+    "their_cost_usd", "our_cost_usd", "difference_usd",
+)  # fmt: skip
+"""What of a row a table has room for."""
 
 
 @click.group()

@@ -58,6 +58,27 @@ def test_channels_traffic_and_errors_are_tables(data: Path) -> None:
     assert "attempts that failed" in sluice(data, "report", "errors").stdout
 
 
+def test_an_export_is_compared(data: Path, tmp_path: Path) -> None:
+    channel = done(data, "report", "channels")["channels"][0]["name"]
+    export = tmp_path / "export.csv"
+    export.write_bytes(
+        "\ufeffid,time,input_tokens,output_tokens,cost\na,2026-01-31,1,1,1\n".encode("utf-16")
+    )
+    said = ("report", "reconcile", channel, str(export), "--column", "request_id=id")
+    (row,) = done(data, *said)["rows"]
+    assert (row["state"], row["reason"], row["their_cost_usd"]) == (
+        "only_theirs", "not_ours", "1.00",
+    )  # fmt: skip
+    shown = sluice(data, *said).stdout
+    assert "by day and model" in shown, "no attempt has one of its ids"
+    assert "only_theirs" in shown
+    export.write_bytes(b"\xff\x00")
+    broken = sluice(data, *said)
+    assert (broken.exit_code, "is not text in UTF-8" in broken.stderr) == (1, True)
+    export.write_text("time,output_tokens\n2026-01-31,1\n2026-01-31,-1\n")
+    assert "not understood" in sluice(data, *said[:4]).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import time
 from typing import Final
 
-from proxy.app.commands import audit, reports
+from proxy.app.commands import audit, reconciling, reports
 from proxy.app.commands.asking import permit, refusing, understand
 from proxy.app.commands.shapes import Desk, Report
 from proxy.app.control import CommandError
@@ -24,7 +24,9 @@ from proxy.storage.reader import Reader
 from proxy.storage.reports.memberships import rank
 
 HANDLERS: Final[Mapping[str, Report]] = {
-    name: handler for domain in (audit, reports) for name, handler in domain.REPORTS.items()
+    name: handler
+    for domain in (audit, reconciling, reports)
+    for name, handler in domain.REPORTS.items()
 }
 
 

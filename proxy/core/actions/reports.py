@@ -43,6 +43,39 @@ class ReportChannels(Arguments, frozen=True):
     """All channels, enabled or not."""
 
 
+class ReportReconcile(Arguments, frozen=True):
+    """`export`: the text of a provider's usage export, CSV or JSON. `channel`: what it is about.
+
+    `since`, `until`: the first and the last day, where the export says no times, or less is wanted.
+    `columns`: what a column means that is not known by its name, such as input=tokens_in.
+    `state`, `reason`: of which rows; all are summed.
+    """
+
+    channel: str
+    export: str
+    since: str | None = None
+    until: str | None = None
+    columns: tuple[str, ...] = ()
+    state: Literal["matched", "differing", "only_theirs", "only_ours"] | None = None
+    reason: (
+        Literal[
+            "cut_short",
+            "not_served",
+            "cache",
+            "tokens",
+            "price",
+            "no_cost",
+            "not_ours",
+            "no_id",
+            "unbilled",
+            "missing",
+        ]
+        | None
+    ) = None
+    rows_max: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    skip: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+
+
 ACTIONS = (
     Action(
         "report overview",
@@ -76,6 +109,13 @@ ACTIONS = (
         "report margin",
         ReportMargin,
         "What was charged, given back and owed upstream, by day and channel, model or group.",
+        audited=False,
+        report=True,
+    ),
+    Action(
+        "report reconcile",
+        ReportReconcile,
+        "Compare a provider's usage export with a channel's attempts, and what explains it.",
         audited=False,
         report=True,
     ),

@@ -116,9 +116,7 @@ def read_export(body: bytes, told: Mapping[str, str] | None = None) -> Export:
 
     Raises ExportError.
     """
-    if len(body) > EXPORT_BYTES_MAX:
-        raise ExportError(f"the file is above {EXPORT_BYTES_MAX >> 20} MiB; export fewer days")
-    text = _text(body)
+    text = read_text(body)
     if not text.strip():
         raise ExportError("the file is empty; export it again")
     lines: Iterator[tuple[int, dict[str, str]]]
@@ -133,7 +131,10 @@ def read_export(body: bytes, told: Mapping[str, str] | None = None) -> Export:
     return _read(lines, columns, _mapping(columns, told or {}))
 
 
-def _text(body: bytes) -> str:
+def read_text(body: bytes) -> str:
+    """The text of a file. Raises ExportError if it is none, or too large."""
+    if len(body) > EXPORT_BYTES_MAX:
+        raise ExportError(f"the file is above {EXPORT_BYTES_MAX >> 20} MiB; export fewer days")
     for coding in ("utf-8-sig", "utf-16"):
         if coding == "utf-16" and body[:2] not in {b"\xff\xfe", b"\xfe\xff"}:
             break

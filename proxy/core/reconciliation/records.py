@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from proxy.core.entities import Usage, UsageSource
+from proxy.core.ids import format_id
 
 TOKEN_KINDS: Final = ("input", "cached", "written", "output")
 """What can differ; `written` are tokens put into a cache."""
@@ -107,6 +108,13 @@ class Row(Struct, frozen=True, gc=False):
     attempts: int = 1
     unsaid: int = 0
 
+    @property
+    def asked(self) -> int | None:
+        """What the provider asks for it; None where nobody knows, or it has no such line."""
+        if self.money is None or self.their is None:
+            return None
+        return (0 if self.our is None else self.our.cost) + self.money
+
 
 class Sum(Struct):
     """Rows of one state and reason. Money in nano-USD."""
@@ -128,6 +136,47 @@ class Comparison(Struct, frozen=True):
     ours: int
     unpriced: int
     """Lines whose cost nobody knows: not in the export, and no cost is set."""
+
+    def picked(self, state: str, reason: str) -> list[Row]:
+        """The rows of a state and a reason; empty: of any."""
+        return [
+            row
+            for row in self.rows
+            if (not state or row.state == state) and (not reason or row.reason == reason)
+        ]
+
+    def explained(self) -> list[tuple[tuple[State, Reason], Sum]]:
+        """The sums, what makes the largest difference first."""
+        return sorted(self.sums.items(), key=lambda each: -abs(each[1].money))
+
+
+MONEY: Final = ("their_cost", "our_cost", "difference")
+"""What of a row's plain values is nano-USD."""
+
+
+def plain(row: Row) -> dict[str, str | int | bool | None]:
+    """A row as values by name, the same ones for every row."""
+    their, our = row.their, row.our
+    counts = {} if our is None else tokens_of(our.usage)
+    found: dict[str, str | int | bool | None] = {
+        "state": row.state.value,
+        "reason": row.reason.value,
+        "provider_request_id": (their and their.request_id) or (our and our.request_id) or None,
+        "line": None if their is None else their.line,
+        "our_request_id": None if our is None else format_id(our.call_id),
+        "attempt": None if our is None else our.number,
+        "model": our.model if our is not None else (their.model if their is not None else None),
+    }
+    for kind in TOKEN_KINDS:
+        found[f"their_{kind}"] = None if their is None else getattr(their, kind)
+        found[f"our_{kind}"] = counts.get(kind)
+    return found | {
+        "their_cost": row.asked,
+        "priced_by_us": row.priced,
+        "our_cost": None if our is None else our.cost,
+        "difference": row.money,
+        "attempts": row.attempts,
+    }
 
 
 def day_of(moment: float) -> int:

@@ -20,10 +20,10 @@ from proxy.core.reconciliation.exports import (
     ExportError,
     read_moment,
 )
-from proxy.core.reconciliation.records import TOKEN_KINDS, Reason, Row, State, tokens_of
+from proxy.core.reconciliation.records import MONEY, Reason, Row, State, plain
 from proxy.core.spreadsheets import MARK, Cell, csv_line
 from proxy.edge.console.languages import Translator
-from proxy.edge.console.reconciliations import DAY_SECONDS, Job, Stage, Task
+from proxy.edge.console.reconciliations import DAY_SECONDS, Job, Stage, task_of
 from proxy.edge.console.routes import Route
 from proxy.edge.console.visit import Visit
 from proxy.storage.reports.channels import public_catalog
@@ -76,8 +76,7 @@ async def _start(
         for field in KNOWN_NAMES
         if values.get(f"column_{field}", "").strip()
     }
-    costs = {channel.models[public]: price for public, price in channel.costs.items()}
-    task = Task(channel.id, name, files[0].filename[:FILE_CHARS_MAX], body, told, span, costs)
+    task = task_of(channel, files[0].filename[:FILE_CHARS_MAX], body, told, span)
     try:
         job = seen.surroundings.reconciliations.start(seen.surroundings.database, task)
     except ExportError as error:
@@ -100,7 +99,7 @@ async def result(seen: Visit) -> web.StreamResponse:
             response.headers["refresh"] = str(REFRESH_SECONDS)
         return response
     found = job.comparison
-    rows = _wanted(seen, found.rows)
+    rows = found.picked(_asked(seen, "state"), _asked(seen, "reason"))
     page = seen.request.query.get("page", "0")
     at = int(page) * ROWS if page.isascii() and page.isdigit() and len(page) < 6 else 0
     query = f"state={_asked(seen, 'state')}&reason={_asked(seen, 'reason')}"
@@ -108,7 +107,7 @@ async def result(seen: Visit) -> web.StreamResponse:
         "operator/reconcile_result.html",
         job=job,
         found=found,
-        sums=sorted(found.sums.items(), key=lambda each: -abs(each[1].money)),
+        sums=found.explained(),
         rows=rows[at : at + ROWS],
         count=len(rows),
         at=at,
@@ -137,7 +136,7 @@ async def as_csv(seen: Visit) -> web.StreamResponse:
     seen.take_leave(response)
     await response.prepare(seen.request)
     await response.write((MARK + csv_line(_COLUMNS)).encode())
-    rows = _wanted(seen, job.comparison.rows)
+    rows = job.comparison.picked(_asked(seen, "state"), _asked(seen, "reason"))
     for at in range(0, len(rows), ROWS_A_WRITE):
         lines = [csv_line(_cells(row)) for row in rows[at : at + ROWS_A_WRITE]]
         await response.write("".join(lines).encode())
@@ -146,37 +145,15 @@ async def as_csv(seen: Visit) -> web.StreamResponse:
 
 
 # Whole nano-USD: a minus sign before a text would be taken for a formula, and a float is not exact.
-_COLUMNS: Final = (
-    "state", "reason", "provider_request_id", "line", "our_request_id", "attempt", "model",
-    *(f"{whose}_{kind}" for kind in TOKEN_KINDS for whose in ("their", "our")),
-    "their_cost_nano_usd", "priced_by_us", "our_cost_nano_usd", "difference_nano_usd", "attempts",
-)  # fmt: skip
+_COLUMNS: Final = tuple(
+    f"{name}_nano_usd" if name in MONEY else name
+    for name in plain(Row(State.MATCHED, Reason.NONE, None, None, {}, None))
+)
 
 
 def _cells(row: Row) -> Iterable[Cell]:
-    their, our = row.their, row.our
-    counts = {} if our is None else tokens_of(our.usage)
-    cost = 0 if our is None else our.cost
-    theirs = None if row.money is None or their is None else cost + row.money
-    return (
-        row.state.value,
-        row.reason.value,
-        (their and their.request_id) or (our and our.request_id) or None,
-        None if their is None else their.line,
-        None if our is None else format_id(our.call_id),
-        None if our is None else our.number,
-        our.model if our is not None else (their.model if their is not None else None),
-        *(
-            value
-            for kind in TOKEN_KINDS
-            for value in (None if their is None else getattr(their, kind), counts.get(kind))
-        ),
-        theirs,
-        "yes" if row.priced else "no",
-        None if our is None else cost,
-        row.money,
-        row.attempts,
-    )
+    for value in plain(row).values():
+        yield ("yes" if value else "no") if isinstance(value, bool) else value
 
 
 def state_texts(_: Translator) -> dict[State, tuple[str, str]]:
@@ -216,15 +193,6 @@ def _asked(seen: Visit, name: str) -> str:
     found = seen.request.query.get(name, "")
     words = {*State, *Reason}
     return found if found in words else ""
-
-
-def _wanted(seen: Visit, rows: list[Row]) -> list[Row]:
-    state, reason = _asked(seen, "state"), _asked(seen, "reason")
-    return [
-        row
-        for row in rows
-        if (not state or row.state == state) and (not reason or row.reason == reason)
-    ]
 
 
 def _job(seen: Visit) -> Job | None:

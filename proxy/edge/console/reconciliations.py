@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from proxy.core.entities import Price
+from proxy.core.entities import Channel, Price
 from proxy.core.reconciliation.comparing import compare
 from proxy.core.reconciliation.exports import Export, ExportError, read_export
 from proxy.core.reconciliation.records import Comparison, Our
@@ -115,13 +115,26 @@ class Reconciliations:
     async def _run(self, job: Job, database: Path, task: Task) -> None:
         async with self._turn:
             try:
-                await _compare(job, database, task)
-            except (ExportError, TooManyError, sqlite3.Error) as error:
+                await carry_out(job, database, task)
+            except (ExportError, sqlite3.Error) as error:
                 job.problem = _words(error)
                 job.stage = Stage.FAILED
 
 
-async def _compare(job: Job, database: Path, task: Task) -> None:
+def task_of(
+    channel: Channel,
+    file: str,
+    body: bytes,
+    told: Mapping[str, str],
+    span: tuple[float, float] | None,
+) -> Task:
+    """What to compare an export with: a channel, whose costs are by public names of models."""
+    costs = {channel.models[public]: price for public, price in channel.costs.items()}
+    return Task(channel.id, channel.name, file, body, told, span, costs)
+
+
+async def carry_out(job: Job, database: Path, task: Task) -> None:
+    """Do a job on a connection of its own. Raises ExportError, sqlite3.Error."""
     export = job.export = await asyncio.to_thread(read_export, task.body, task.told)
     job.stage = Stage.LOOKING_UP
     since, until = job.span = task.span or span_of(export)
@@ -129,6 +142,10 @@ async def _compare(job: Job, database: Path, task: Task) -> None:
     try:
         edge = EDGE_SECONDS if export.by_request else 0.0
         found = await attempts(reader, task.channel_id, since - edge, until + edge, ATTEMPTS_MAX)
+    except TooManyError:
+        raise ExportError(
+            f"there are more than {ATTEMPTS_MAX:,} attempts in this time; compare fewer days"
+        ) from None
     finally:
         await reader.close()
     job.stage = Stage.COMPARING
@@ -155,8 +172,6 @@ def within(export: Export, ours: Sequence[Our], since: float, until: float) -> l
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, TooManyError):
-        return f"there are more than {ATTEMPTS_MAX:,} attempts in this time; compare fewer days"
     if isinstance(error, ExportError):
         return str(error)
     return "the ledger could not be read; try again"

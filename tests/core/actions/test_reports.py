@@ -8,8 +8,10 @@ from proxy.core.actions.reports import (
     ReportErrors,
     ReportMargin,
     ReportOverview,
+    ReportReconcile,
     ReportTraffic,
 )
+from proxy.core.reconciliation.records import Reason, State
 from proxy.storage.reports import margin
 
 
@@ -38,6 +40,15 @@ def test_reports_only_look_and_are_for_operators() -> None:
 def test_arguments_are_bounded(kind: type[msgspec.Struct], wrong: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError, match=next(iter(wrong))):
         msgspec.convert(wrong, kind)
+
+
+def test_states_and_reasons_are_those_of_a_comparison() -> None:
+    for name, values in (("state", State), ("reason", Reason)):
+        for value in filter(None, values):
+            given = {"channel": "x", "export": "", name: value.value}
+            assert getattr(msgspec.convert(given, ReportReconcile), name) == value
+        with pytest.raises(msgspec.ValidationError, match=name):
+            msgspec.convert({"channel": "x", "export": "", name: "x"}, ReportReconcile)
 
 
 def test_what_margins_are_told_apart_by_is_what_can_be_asked_for() -> None:
