@@ -1,9 +1,9 @@
 """The keeper of one process: limits and money decided in memory, then written in order.
 
 Rules: every decision is synchronous on the event loop and serial, so nothing can come between
-looking and taking; the file follows in the order of decisions. A plain call's open row is lazy:
-written when an answer has come and before one byte of it leaves, or never, when the call ended
-without. A stream's open row is written at once, and the first byte to its client waits for it.
+looking and taking; the file follows in the order of decisions. An open row is written at once, and
+the first byte to its client waits for it. Without a redo log a plain call's is lazy: written when
+an answer has come and before one byte of it leaves, or never, when the call ended without.
 Calls that were open when the keeper died are settled at their last mark before anything is
 admitted, or, where workers outlive the keeper, taken on again. This module must not know HTTP or
 the port, and holds no SQL of its own beyond what recovery reads.
@@ -189,8 +189,8 @@ class Keeper:
     def decide(self, opening: Opening) -> Admission | Refusal:
         """Admit or refuse a call at once: nothing comes between looking and taking.
 
-        The open row of a plain call is lazy: nobody waits for it before there is an answer.
-        Raises KeeperUnavailableError.
+        The open row of a plain call is lazy where it would be waited for: nobody does before there
+        is an answer. In the log it costs less than being asked about. KeeperUnavailableError.
         """
         self._ready()
         ledger, catalog = self._ledger, self._catalog
@@ -229,7 +229,7 @@ class Keeper:
         self._open[call_id] = _OpenCall(opening, head, hold)
         row = (*head, opening.input_estimate, amount, opening.charge_max)
         writer, balance = self._writer, hold.wallet.balance
-        if opening.stream:
+        if opening.stream or writer.logging:
             return Admission(amount, careful, state, writer.open(call_id, row), balance)
         writer.open_lazily(call_id, row)
         return Admission(amount, careful, state, OpenRow(writer, call_id), balance)

@@ -89,8 +89,8 @@ class Admission(Struct, frozen=True):
     """The call may go ahead with `held` nano-USD set aside.
 
     `committed` is done when the open call is durable; the first byte to the client waits for it.
-    For a plain call it is lazy: written within 400 ms, or as soon as somebody waits for it, which
-    is when an answer has come; a call that fails before that may be written only as ended.
+    For a plain call it may be lazy: written within 400 ms, or as soon as somebody waits for it,
+    which is when an answer has come; one that fails before that may be written only as ended.
     `ceiling_held`: the ceiling, not the slice, was held: never extend, always drain.
     `balance`: what the wallet had then, open holds included.
     """

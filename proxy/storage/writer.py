@@ -296,11 +296,14 @@ class Writer:
 
     def _close(self, call_id: int) -> None:
         """Take the open row away: out of the queue if it is still there, else by a delete."""
-        if self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None):
+        batch = self.batch
+        if call_id in batch.opens:
+            del batch.opens[call_id]
+        elif self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None):
             return
-        self.batch.marks.pop(call_id, None)
-        if self.batch.opens.pop(call_id, None) is None:
-            self.batch.closes.append((call_id,))
+        else:
+            batch.closes.append((call_id,))
+        batch.marks.pop(call_id, None)
 
     def _log(self, record: Record) -> bool:
         """Make `record` durable at once; the database follows with the next tick."""
