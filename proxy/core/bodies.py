@@ -148,10 +148,8 @@ def layout_of(body: bytes, members: dict[str, Raw]) -> Layout:
 
 def is_dense(body: bytes, members: dict[str, Raw]) -> bool:
     """Whether the members alone make up the whole body: each is then there once."""
-    size = 1
-    for name, value in members.items():
-        size += len(name) + len(value) + 4
-    return size == len(body)
+    size = sum(map(len, members)) + sum(map(len, members.values()))
+    return size + 4 * len(members) + 1 == len(body)
 
 
 def walk(body: bytes, members: Mapping[str, Raw]) -> dict[str, Span]:

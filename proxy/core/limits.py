@@ -79,6 +79,8 @@ class RateLimits:
     tokens_max: float = field(init=False, compare=False, repr=False)
     """Also the deepest debt: one minute's worth."""
     active_max: float = field(init=False, compare=False, repr=False)
+    unlimited: bool = field(init=False, compare=False, repr=False)
+    """Nothing of the above limits anything, so that there is nothing to fill nor to ask."""
 
     def __post_init__(self) -> None:
         """Derive the bucket figures once, when a catalog is built, and not per request."""
@@ -96,6 +98,10 @@ class RateLimits:
             "tokens_slack": _ROUNDING * (1 + tokens_rate),
             "tokens_max": inf if self.tokens_per_minute is None else self.tokens_per_minute,
             "active_max": inf if self.concurrency is None else self.concurrency,
+            "unlimited": self.requests_per_minute
+            is self.tokens_per_minute
+            is self.concurrency
+            is None,
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -125,6 +131,7 @@ class LimitDecision:
 
 
 _ADMITTED = LimitDecision(admitted=True)
+_UNLIMITED = LimitState()
 
 
 class Limiter:
@@ -155,8 +162,11 @@ class Limiter:
         user = self._users.get(user_id) or self._open(self._users, user_id, limits.user, now)
         if key is None or user is None:
             return _crowded(limits, key)
-        key_fits = key.fits(tokens, limits.key, now)
-        if user.fits(tokens, limits.user, now) and key_fits:
+        bound = limits.key
+        key_fits = (key.limits is bound and bound.unlimited) or key.fits(tokens, bound, now)
+        bound = limits.user
+        user_fits = (user.limits is bound and bound.unlimited) or user.fits(tokens, bound, now)
+        if user_fits and key_fits:
             key.active += 1
             key.requests -= 1
             key.tokens -= tokens
@@ -210,11 +220,19 @@ class Limiter:
         if key is None or user is None or not (key.active and user.active):
             raise AssertionError(f"nothing to release for key {key_id} of user {user_id}")
         missing = tokens_used - tokens_reserved
-        key.free(missing, now)
-        user.free(missing, now)
+        if key.limits.unlimited:
+            key.active -= 1
+        else:
+            key.free(missing, now)
+        if user.limits.unlimited:
+            user.active -= 1
+        else:
+            user.free(missing, now)
 
     def state(self, key_id: int, user_id: int, limits: EffectiveLimits, now: float) -> LimitState:
         """The buckets a caller is told about: of key and user, the one with less left."""
+        if limits.key.unlimited and limits.user.unlimited:
+            return _UNLIMITED
         key, user = self._keys.get(key_id), self._users.get(user_id)
         if key is None:
             key = _Account(limits.key, now)

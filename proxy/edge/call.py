@@ -45,6 +45,8 @@ LOW_WATER_DIVISOR = 2
 class Call(OpenCall[Exchange]):
     """See the module docstring. `tells`: its events are looked at on their way out."""
 
+    __slots__ = ("_extending", "_held", "body", "made", "prompt_tokens", "reading")
+
     tells = False
 
     def __init__(

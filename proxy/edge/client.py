@@ -54,15 +54,8 @@ class Request:
     """One request as handlers see it: the head at once, the body by `read`."""
 
     __slots__ = (
-        "_chunked",
-        "_length",
-        "_pieces",
-        "_remaining",
-        "_waiter",
-        "error",
-        "head",
-        "protocol",
-    )
+        "_chunked", "_length", "_pieces", "_remaining", "_waiter", "error", "head", "protocol",
+    )  # fmt: skip
 
     def __init__(self, protocol: "ClientConnection", head: RequestHead, length: int) -> None:
         self.protocol = protocol
@@ -107,6 +100,11 @@ class Request:
                 self._pieces.append(taken)
         self.wake()
         return rest
+
+    def fill(self, body: bytes) -> None:
+        """Take the whole body of a request that nobody waits for yet."""
+        self._pieces.append(body)
+        self._remaining = 0
 
     def take(self) -> bytes:
         """Return the body bytes that have arrived and were not taken."""
@@ -347,7 +345,9 @@ class ClientConnection(asyncio.Protocol):
             return
         request = self._request = Request(self, head, length)
         rest = data[end + 4 :]
-        if rest:
+        if rest and len(rest) == length:
+            request.fill(rest)  # nearly always
+        elif rest:
             self._buffer = request.feed(rest)
             if len(self._buffer) > AHEAD_BYTES_MAX:
                 self.abort()

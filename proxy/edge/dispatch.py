@@ -82,11 +82,11 @@ async def dispatch(call: AnyCall) -> Ended:
     world, offer = call.world, call.offer
     if call.gone:
         return _conclude(call, None)
-    loop_now = world.loop.time
-    health = world.health
-    channels = plan(
-        offer.channels, lambda channel: health.usable(channel, loop_now()), world.rng.random
-    )
+    channels, health, now = offer.channels, world.health, world.loop.time()
+    if len(channels) > 1:
+        channels = plan(channels, lambda channel: health.usable(channel, now), world.rng.random)
+    elif channels and not health.usable(channels[0], now):
+        channels = ()
     last: _Failed | None = None
     retries = 0
     for channel in channels:

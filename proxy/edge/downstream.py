@@ -49,6 +49,8 @@ _REASONS: Final = {
     503: "Service Unavailable", 504: "Gateway Timeout", 529: "Overloaded",
 }  # fmt: skip
 
+_JOIN: Final = "\r\n".join
+
 _CALLS: Final = {
     Endpoint.CHAT: Wire.CHAT,
     Endpoint.MESSAGES: Wire.MESSAGES,
@@ -110,13 +112,13 @@ class Downstream:
     """One request's client. `begun` is True once a status line is on the wire."""
 
     __slots__ = (
+        "_lines",
         "begun",
         "chunked",
         "connection",
         "dialect",
         "endpoint",
         "head",
-        "headers",
         "owes_last_byte",
         "peer_address",
         "request",
@@ -149,11 +151,12 @@ class Downstream:
         self.chunked = head.minor == 1
         """Whether the body can be chunked: HTTP/1.0 clients read to the end instead."""
         name = "request-id" if dialect is Dialect.ANTHROPIC else "x-request-id"
-        self.headers: list[tuple[str, str]] = [(name, request_id)]
+        self._lines = [f"{name}: {request_id}"]
+        """Of the response's head, but for the first."""
         if cors_origin and "origin" in head.values:
             # Only browsers ask, and they always say who asks: others are spared 600 bytes.
-            self.headers.append(("access-control-allow-origin", cors_origin))
-            self.headers.append(("access-control-expose-headers", EXPOSED_HEADERS))
+            self._lines.append(f"access-control-allow-origin: {cors_origin}")
+            self._lines.append(f"access-control-expose-headers: {EXPOSED_HEADERS}")
 
     @property
     def gone(self) -> bool:
@@ -181,11 +184,15 @@ class Downstream:
 
     def add_headers(self, rows: Iterable[tuple[str, str]]) -> None:
         """Add response headers, for whatever answer this request gets."""
-        self.headers.extend(rows)
+        self._lines.extend([f"{name}: {value}" for name, value in rows])
+
+    def add_lines(self, lines: Iterable[str]) -> None:
+        """The same for lines that are ready: `name: value`."""
+        self._lines.extend(lines)
 
     def name_upstream(self, channel: str, model: str) -> None:
         """Say which upstream and which of its models answers."""
-        self.headers.extend(_names(channel, model))
+        self._lines.extend(_names(channel, model))
 
     async def read_body(self, bytes_max: int, seconds_max: float) -> bytes:
         """Return the whole body; raises RelayError 400, 413, 408; ConnectionError if gone."""
@@ -237,11 +244,11 @@ class Downstream:
     def begin(self, first: bytes) -> None:
         """Send the 200 of a stream with its first bytes, in one write."""
         self.begun = True
-        self.headers.append(("content-type", self.stream_type))
-        self.headers.append(("cache-control", "no-cache"))
-        self.headers.append(("x-accel-buffering", "no"))
+        self._lines.append(f"content-type: {self.stream_type}")
+        self._lines.append("cache-control: no-cache")
+        self._lines.append("x-accel-buffering: no")
         if self.chunked:
-            self.headers.append(("transfer-encoding", "chunked"))
+            self._lines.append("transfer-encoding: chunked")
             # An empty chunk would end the body before it began.
             chunk = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
             self._send(self._head(200) + chunk)
@@ -257,15 +264,15 @@ class Downstream:
         """
         self.begun = True
         self.owes_last_byte = not content_type.lower().startswith("text/event-stream")
-        self.headers.append(("content-type", content_type))
+        self._lines.append(f"content-type: {content_type}")
         if not self.owes_last_byte:
-            self.headers.append(("cache-control", "no-cache"))
-            self.headers.append(("x-accel-buffering", "no"))
+            self._lines.append("cache-control: no-cache")
+            self._lines.append("x-accel-buffering: no")
         if length is not None:
             self.chunked = False
-            self.headers.append(("content-length", str(length)))
+            self._lines.append(f"content-length: {length}")
         elif self.chunked:
-            self.headers.append(("transfer-encoding", "chunked"))
+            self._lines.append("transfer-encoding: chunked")
             first = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
         else:
             self.connection.last_response()
@@ -281,7 +288,8 @@ class Downstream:
         self.begun = True
         self.connection.last_response()
         lines = ["HTTP/1.1 101 Switching Protocols"]
-        lines.extend([f"{name}: {value}" for name, value in (*rows, *self.headers)])
+        lines.extend([f"{name}: {value}" for name, value in rows])
+        lines.extend(self._lines)
         self._send("\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n")
 
     def raw(self, data: bytes) -> None:
@@ -327,8 +335,8 @@ class Downstream:
         if self.begun:
             raise AssertionError("a second status line")
         self.begun = True
-        self.headers.append(("content-type", content_type))
-        self.headers.append(("content-length", str(len(body))))
+        self._lines.append(f"content-type: {content_type}")
+        self._lines.append(f"content-length: {len(body)}")
         head = self._head(status)
         shown = body[:-held_bytes] if held_bytes else body
         self._send(head if self.head.method == "HEAD" else head + shown)
@@ -347,10 +355,10 @@ class Downstream:
             self.finish(event or error_event(error, self.dialect, self.request_id))
             return
         if error.retry_after is not None:
-            self.headers.append(("retry-after", f"{max(1, round(error.retry_after))}"))
-            self.headers.append(("retry-after-ms", f"{max(1, round(error.retry_after * 1000))}"))
+            self._lines.append(f"retry-after: {max(1, round(error.retry_after))}")
+            self._lines.append(f"retry-after-ms: {max(1, round(error.retry_after * 1000))}")
         if error.should_retry is not None:
-            self.headers.append(("x-should-retry", "true" if error.should_retry else "false"))
+            self._lines.append(f"x-should-retry: {'true' if error.should_retry else 'false'}")
         self.answer(error.status, error_body(error, self.dialect, self.request_id))
 
     def figures(self, error: RelayError) -> CallFigures:
@@ -365,15 +373,14 @@ class Downstream:
         connection = self.connection
         if not connection.keeps_alive:
             connection.last_response()
-            self.headers.append(("connection", "close"))
+            self._lines.append("connection: close")
         elif self.head.minor == 0:
-            self.headers.append(("connection", "keep-alive"))
-        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}"]
-        lines.extend([f"{name}: {value}" for name, value in self.headers])
-        text = "\r\n".join(lines)
-        if text.count("\n") != len(lines) - 1:
+            self._lines.append("connection: keep-alive")
+        lines = self._lines
+        text = f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\n{_JOIN(lines)}\r\n\r\n"
+        if text.count("\n") != len(lines) + 2:
             raise AssertionError("a line break inside a response header")
-        return text.encode("latin-1", "replace") + b"\r\n\r\n"
+        return text.encode("latin-1", "replace")
 
     def _send(self, data: bytes) -> None:
         transport = self.connection.transport
@@ -382,10 +389,10 @@ class Downstream:
 
 
 @lru_cache(maxsize=1_024)
-def _names(channel: str, model: str) -> tuple[tuple[str, str], ...]:
-    """Header rows that name who answers, as far as a header can hold the names."""
+def _names(channel: str, model: str) -> tuple[str, ...]:
+    """Header lines that name who answers, as far as a header can hold the names."""
     rows = (("x-sluice-channel", channel), ("x-sluice-model", model))
-    return tuple([row for row in rows if row[1].isprintable()])
+    return tuple([f"{name}: {value}" for name, value in rows if value.isprintable()])
 
 
 def body_too_slow(seconds_max: float) -> RelayError:

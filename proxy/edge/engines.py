@@ -11,7 +11,7 @@ from proxy.core.catalog import spoken
 from proxy.core.entities import Channel, Wire
 from proxy.core.exchange import Exchange, Expectation
 from proxy.core.looks import LOOKS
-from proxy.core.metering import Meter
+from proxy.core.plain_exchange import PlainExchange
 from proxy.core.requests import edit_body
 from proxy.core.tokenizers import Calibration, new_meter
 from proxy.core.usage import UsageTally
@@ -19,12 +19,11 @@ from proxy.edge.offer import Offer
 from proxy.edge.translation import Carrier
 
 _PLAIN: Final = {wire: Expectation(wire, stream=False) for wire in LOOKS}
-_NO_METER: Final = Meter(len)
 
 
 def plain_exchange(wire: Wire) -> Exchange:
     """Return what reads one plain answer in the form `wire`."""
-    return Exchange(_PLAIN[wire], _NO_METER, UsageTally())
+    return PlainExchange(_PLAIN[wire])
 
 
 def stream_exchange(

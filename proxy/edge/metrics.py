@@ -13,7 +13,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import time_ns
-from typing import TypeVar
+from typing import Final, TypeVar
+
+from msgspec import Struct
 
 import proxy
 from proxy.core.cache import ResponseCache
@@ -44,11 +46,12 @@ from proxy.storage.ports import KeeperStatistics
 GAP_SLOTS = 24
 """Length of `CallFigures.gaps`: slot n counts gaps of [2^(n-1), 2^n) milliseconds."""
 
+_SERVED: Final = "served"
+
 Label = TypeVar("Label")
 
 
-@dataclass(slots=True, kw_only=True)
-class CallFigures:
+class CallFigures(Struct, kw_only=True, gc=False):
     """One ended call, in plain numbers: seconds, tokens, nano-USD.
 
     `code` is the HTTP status the client saw (499 when it left before any); `gaps` is None or
@@ -102,6 +105,14 @@ class Live:
     resting: Callable[[], Iterable[tuple[str, int]]] = tuple
 
 
+class _Row(Struct, gc=False):
+    """Where calls of one endpoint, model, channel and status are counted: looked up once a call."""
+
+    request: tuple[str, str, str, str]
+    series: Series
+    added: Buckets | None
+
+
 class Metrics:
     """Adds up ended calls. Not thread-safe: one event loop owns it.
 
@@ -115,44 +126,60 @@ class Metrics:
         self._identity = f"{os.getpid()}-{time_ns()}"
         self._models: frozenset[str] = frozenset()
         self._channels: Mapping[int, str] = {}
+        self._rows: dict[tuple[str, str, int | None, int], _Row] = {}
+        """By what a call says, as long as the catalog is the same."""
 
     def use_catalog(self, models: Iterable[str], channels: Mapping[int, str]) -> None:
         """From now on these model names and channel ids may be labels; the rest is `other`."""
         self._models = frozenset(models)
         self._channels = dict(channels)
+        self._rows.clear()
 
     def observe_call(self, call: CallFigures) -> None:
         """Add one ended call: a few dictionary look-ups and int additions, no strings built."""
-        counted = self.counted
-        model = call.model if call.model in self._models else OTHER
-        channel = self._channel(call.channel_id)
-        request = (call.endpoint, model, channel, str(call.code))
-        requests = counted.requests
-        if request not in requests and len(requests) >= LABEL_SETS_MAX:
-            model, channel = OTHER, OTHER
-            request = (call.endpoint, model, channel, str(call.code))
-        requests[request] = requests.get(request, 0) + 1
-        series = counted.series.get((call.endpoint, model))
-        if series is None:
-            series = counted.series[call.endpoint, model] = Series(
-                buckets(DURATION_BOUNDS), buckets(FIRST_BYTE_BOUNDS)
-            )
+        said = (call.endpoint, call.model, call.channel_id, call.code)
+        row = self._rows.get(said)
+        if row is None:
+            row = self._row(call)
+            if len(self._rows) < LABEL_SETS_MAX:
+                self._rows[said] = row
+        counted, series = self.counted, row.series
+        counted.requests[row.request] += 1
         series.duration.observe(DURATION_BOUNDS, call.duration)
         if call.first_byte is not None:
             series.first_byte.observe(FIRST_BYTE_BOUNDS, call.first_byte)
         if (usage := call.usage) is not None:
             series.input += usage.input_uncached + usage.audio_input + usage.image_input
-            series.cache_read += usage.cached_total
+            series.cache_read += usage.cache_read + usage.cache_read_audio + usage.cache_read_image
             series.cache_write += usage.cache_write_5m + usage.cache_write_1h
-            series.output += usage.completion_total
+            series.output += usage.output + usage.audio_output + usage.image_output
         if call.added is not None:
-            _buckets(counted.added, call.endpoint, SHORT_BOUNDS).observe(SHORT_BOUNDS, call.added)
+            if row.added is None:
+                row.added = _buckets(counted.added, call.endpoint, SHORT_BOUNDS)
+            row.added.observe(SHORT_BOUNDS, call.added)
         if call.gaps is not None:
             _add_gaps(_buckets(counted.gaps, call.endpoint, GAP_BOUNDS), call)
-        if call.attempts:
-            self._observe_attempts(call.attempts)
+        attempts = call.attempts
+        if attempts and (len(attempts) > 1 or attempts[0].cost or attempts[0].outcome != _SERVED):
+            self._observe_attempts(attempts)
         if call.error is not None or call.anomalies or call.retry_refused:
             self._observe_trouble(call)
+
+    def _row(self, call: CallFigures) -> _Row:
+        """Make the row of calls like this one, its label sets within their bound."""
+        counted, requests = self.counted, self.counted.requests
+        model = call.model if call.model in self._models else OTHER
+        request = (call.endpoint, model, self._channel(call.channel_id), str(call.code))
+        if request not in requests and len(requests) >= LABEL_SETS_MAX:
+            model = OTHER
+            request = (call.endpoint, model, OTHER, str(call.code))
+        requests.setdefault(request, 0)
+        series = counted.series.get((call.endpoint, model))
+        if series is None:
+            series = counted.series[call.endpoint, model] = Series(
+                buckets(DURATION_BOUNDS), buckets(FIRST_BYTE_BOUNDS)
+            )
+        return _Row(request, series, None)
 
     def observe_commit_wait(self, seconds: float) -> None:
         """One terminal frame waited `seconds` for its commit, after its call was settled."""
@@ -204,10 +231,10 @@ class Metrics:
             channel = self._channel(attempt.channel_id)
             if attempt.cost:
                 counted.cost[channel] = counted.cost.get(channel, 0) + attempt.cost
-            if attempt.outcome != "served":
+            if attempt.outcome != _SERVED:
                 _bump(counted.upstream_errors, (channel, attempt.outcome))
         if len(attempts) > 1:
-            counted.retries["served" if attempts[-1].outcome == "served" else "failed"] += 1
+            counted.retries[_SERVED if attempts[-1].outcome == _SERVED else "failed"] += 1
 
     def _observe_trouble(self, call: CallFigures) -> None:
         counted = self.counted

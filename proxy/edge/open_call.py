@@ -43,8 +43,14 @@ class Notice(Enum):
 class OpenCall(ABC, Generic[EngineT_co]):
     """See the module docstring. `flows`: the answer is passed on as it comes."""
 
-    pinned: int | None = None
-    """The one key of its channel that can serve the call; None: any."""
+    # More than the thirty names that instances of a class can share a dictionary's keys for.
+    __slots__ = (
+        "_commit_since", "_commit_waiter", "_connecting", "_drain_until", "_heartbeat_at",
+        "_marked", "_marked_at", "_paused_at", "_progress", "_progress_at", "admission", "attempt",
+        "channel", "client", "delivered", "first_byte_at", "flows", "gone", "heartbeat_due",
+        "notice", "offer", "opening", "pinned", "receipt", "records", "retry_refused", "shown",
+        "started", "upstream_seconds", "world",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -63,6 +69,8 @@ class OpenCall(ABC, Generic[EngineT_co]):
         self.opening = opening
         self.admission = admission
         self.flows = flows
+        self.pinned: int | None = None
+        """The one key of its channel that can serve the call; None: any."""
         self.attempt: Attempt[EngineT_co] | None = None
         self.channel: Channel | None = None
         self.notice: Notice | None = None

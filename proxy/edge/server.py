@@ -65,12 +65,13 @@ class Server:
         visit = head.memo
         if not isinstance(visit, Visit):
             visit = head.memo = Visit(head)
+        forwarded = "x-forwarded-for" in head.values
         client = Downstream(
             request,
             visit,
             format_id(call_id),
-            self._cors_origin(head),
-            self._peer_address(request),
+            self._cors_origin(head) if "origin" in head.values else "",
+            self._peer_address(request) if forwarded else request.protocol.peername,
         )
         try:
             if visit.is_call:

@@ -65,6 +65,8 @@ def reading(call: "Call", exchange: Exchange) -> PlainReading:
 
 def tally(call: "Call", exchange: Exchange) -> UsageTally:
     """Return what the provider reported in an attempt."""
+    if call.reading is not None:
+        return call.reading.tally
     if call.offer.request.stream or exchange.phase is not Phase.TERMINAL:
         return exchange.tally
     return reading(call, exchange).tally
@@ -91,7 +93,7 @@ def measure(call: "Call", exchange: Exchange, unsent_bytes: int | None) -> Deliv
 
 def _whole(call: "Call", exchange: Exchange, *, exact: bool) -> Delivered:
     """Count a plain answer that left, or will."""
-    answer = reading(call, exchange)
+    answer = call.reading or reading(call, exchange)
     if answer.tally.final:
         return Delivered(content=True, output_tokens=0, exact=exact)
     texts, echoed = answer.texts, call.offer.request.echoed

@@ -28,7 +28,7 @@ from proxy.edge.downstream import Downstream
 if TYPE_CHECKING:
     from proxy.edge.open_call import AnyCall
 
-_COMPLETE = Verdict.COMPLETE._value_
+_COMPLETE_LINE = f"x-sluice-verdict: {Verdict.COMPLETE._value_}"
 _Rows: TypeAlias = tuple[tuple[str, str], ...]
 
 
@@ -88,4 +88,14 @@ def price_told(call: "AnyCall", price: int) -> tuple[int, int]:
 
 def foretell(call: "AnyCall", price: int) -> None:
     """Put the price of a whole plain answer into its head."""
-    call.client.add_headers(cost_rows(_COMPLETE, *price_told(call, price)))
+    cost, balance = price_told(call, price)
+    usd = f"0.{cost:09d}" if cost < NANO else f"{cost // NANO}.{cost % NANO:09d}"
+    # As `cost_rows` has it, without the rows: every plain answer says it.
+    call.client.add_lines(
+        (
+            _COMPLETE_LINE,
+            f"x-sluice-cost: {cost}",
+            f"x-sluice-cost-usd: {usd}",
+            f"x-sluice-balance: {balance}",
+        )
+    )

@@ -296,14 +296,10 @@ class Writer:
 
     def _close(self, call_id: int) -> None:
         """Take the open row away: out of the queue if it is still there, else by a delete."""
-        batch = self.batch
-        if call_id in batch.opens:
-            del batch.opens[call_id]
-        elif self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None):
-            return
-        else:
-            batch.closes.append((call_id,))
-        batch.marks.pop(call_id, None)
+        self.batch.marks.pop(call_id, None)
+        lazy = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
+        if not (self.batch.opens.pop(call_id, None) or lazy):
+            self.batch.closes.append((call_id,))
 
     def _log(self, record: Record) -> bool:
         """Make `record` durable at once; the database follows with the next tick."""

@@ -1,0 +1,115 @@
+"""The engine of a plain call: one whole answer, kept until it can be billed and sent.
+
+Rules: judges as `Exchange` does, whose plain phases these are, without what a stream needs: nothing
+is metered, shown in parts or held back, so that most of an exchange would be made for nobody. This
+module must not know sockets, clocks, money or who is asking.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
+from proxy.core.http1 import FramingError, ResponseParser
+from proxy.core.metering import Meter
+from proxy.core.outcomes import Failure, FailureKind, compressed
+from proxy.core.usage import UsageTally
+
+# On Python 3.11 a member of an enum costs as much as ten globals.
+_HEAD: Final = Phase.HEAD
+_PLAIN: Final = Phase.PLAIN
+_TERMINAL: Final = Phase.TERMINAL
+_FAILED: Final = Phase.FAILED
+
+_NO_METER: Final = Meter(len)
+_NO_TALLY: Final = UsageTally()
+"""What a plain answer reports is read from its body, so nobody ever writes into this one."""
+
+
+def _passes(_data: bytes) -> bool:
+    return False
+
+
+class PlainExchange(Exchange):
+    """One attempt at one upstream whose answer is wanted whole; see `Exchange`."""
+
+    __slots__ = ()
+
+    def __init__(self, expect: Expectation) -> None:  # none of the base's parts is needed
+        self.phase = _HEAD
+        self.tally = _NO_TALLY
+        self.failure = None
+        self.held = self.terminal = b""
+        self.finish_reason = None
+        self.answer_id = ""
+        self.at_edge = self.has_id = self.shown = False
+        self.upper = self.plain_bytes = 0
+        self.tokens_allowed = UNLIMITED
+        self._expect = expect
+        self._parser = ResponseParser()
+        self._body = []
+
+    @property
+    def meter(self) -> Meter:
+        """Nothing is metered."""
+        return _NO_METER
+
+    @property
+    def events(self) -> int:
+        """There are none."""
+        return 0
+
+    @property
+    def progress(self) -> int:
+        """A number that grows when anything was received, and only then."""
+        return self.plain_bytes
+
+    @property
+    def passes(self) -> Callable[[bytes], bool]:
+        """Nothing passes before it was read."""
+        return _passes
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of this exchange."""
+        phase = self.phase
+        return phase is _TERMINAL or phase is _FAILED
+
+    @property
+    def in_event(self) -> bool:
+        """There is no event to be in."""
+        return False
+
+    def ordinary(self, data: bytes) -> int:  # noqa: ARG002 - nothing is
+        """Nothing passes before it was read."""
+        return 0
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes off the wire; there is never anything to forward."""
+        if self.over:
+            self.finish(data)
+            return b""
+        fault: FramingError | None = None
+        try:
+            body = self._parser.receive(data)
+        except FramingError as error:
+            body, fault = error.body, error
+        head = self._parser.head
+        if head is not None:
+            failure = compressed(head) if self.phase is _HEAD else None
+            if failure is None:
+                self.phase = _PLAIN
+                self._receive_plain(body)
+            else:
+                self._fail(failure)
+        if fault is not None and not self.over:
+            self._fail(Failure(FailureKind.FRAMING, str(fault)))
+        return b""
+
+    def receive_eof(self) -> bytes:
+        """Take the end of the connection."""
+        return b"" if self.over else self._receive_closed()
+
+    def allow(self, tokens_allowed: int) -> bytes:
+        """Nothing waits for the hold to grow."""
+        self.tokens_allowed = tokens_allowed
+        return b""
