@@ -4,11 +4,13 @@ Rules: as cli.py. A link that sets a password is printed whole, once, by the URL
 settings say the console is. This module must not know how a command is done.
 """
 
+import sys
 from typing import Any
 
 import click
 
 from proxy.app.addresses import shown_address
+from proxy.app.control import CommandError
 from proxy.app.settings import host_and_port
 from proxy.app.target import Target, targeted
 from proxy.core.actions.action import Role
@@ -73,6 +75,19 @@ def disable(target: Target, email: str) -> None:
 def enable(target: Target, email: str) -> None:
     """Let a person sign in again."""
     target.show(target.do("person enable", {"email": email}))
+
+
+@person.command("delete")
+@targeted
+@click.argument("email")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(target: Target, email: str, *, yes: bool) -> None:
+    """Delete an account: who it was is forgotten, what was paid and used stays in the books."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise CommandError("nobody is there to confirm", "add --yes")
+        click.confirm(f"Delete the account of {email}? It cannot be undone.", abort=True, err=True)
+    target.show(target.do("person delete", {"email": email}))
 
 
 @person.command("invite")

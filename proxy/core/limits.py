@@ -17,8 +17,6 @@ from math import ceil, inf
 
 from msgspec import Struct
 
-from proxy.core.sentences import Sentence
-
 MINUTE_SECONDS = 60.0
 BURST_DIVISOR = 6
 RETRY_AFTER_SECONDS_MAX = 60.0
@@ -87,8 +85,8 @@ class RateLimits:
         requests_rate, requests_burst = _bucket(
             Sentence("requests per minute"), self.requests_per_minute
         )
-        tokens_rate, tokens_burst = _bucket(Sentence("tokens per minute"), self.tokens_per_minute)
-        _bucket(Sentence("concurrency"), self.concurrency)
+        tokens_rate, tokens_burst = _bucket("tokens per minute", self.tokens_per_minute)
+        _bucket("concurrency", self.concurrency)
         derived = {
             "requests_rate": requests_rate,
             "requests_burst": requests_burst,
@@ -454,13 +452,7 @@ def _bucket(what: str, limit: int | None) -> tuple[float, float]:
     if limit is None:
         return 0.0, inf
     if limit < 1:
-        raise ValueError(
-            Sentence(
-                "{what} must be at least 1 (leave it out for unlimited), not {limit}",
-                what=what,
-                limit=limit,
-            )
-        )
+        raise ValueError(f"{what} must be at least 1 (leave it out for unlimited), not {limit}")
     return limit / MINUTE_SECONDS, max(1.0, limit / BURST_DIVISOR)
 
 

@@ -1,8 +1,8 @@
 """Who signs in and what they belong to: plain functions on the writer's connection.
 
 Rules: as storage/accounts.py. Passwords arrive as argon2id hashes and are never seen here. A person
-is never removed, only disabled: the ledger and the audit log name them. This module must not know
-cookies or pages.
+is never removed, only disabled or made nobody (storage/leaving.py): the ledger and the audit log
+name them. This module must not know cookies or pages.
 """
 
 import sqlite3
@@ -20,7 +20,8 @@ WALLET_NAMES_MAX: Final = 100
 """How many wallets may be named by one address before that is taken for a mistake."""
 PEOPLE_ROWS_MAX: Final = 200
 _FIELDS: Final = (
-    "id, email, password_hash, role, enabled, language, wallet_id, verified_at, created_at"
+    "id, email, password_hash, role, enabled, language, wallet_id, verified_at, created_at, "
+    "deleted_at"
 )
 
 RANK: Final = (
@@ -44,6 +45,7 @@ class Person:
     wallet_id: int | None
     verified_at: float | None
     created_at: float
+    deleted_at: float | None = None
 
 
 class Wallet(NamedTuple):
@@ -95,9 +97,9 @@ def find_person(connection: sqlite3.Connection, email: str) -> Person | None:
 
 
 def person_named(connection: sqlite3.Connection, email: str) -> Person:
-    """As `find_person`; raises ValueError if there is none."""
+    """As `find_person`; raises ValueError if there is none, or they deleted their account."""
     found = find_person(connection, email)
-    if found is None:
+    if found is None or found.deleted_at is not None:
         raise ValueError(
             Sentence("there is no person {email!r}: see `sluice person list`", email=email)
         )
@@ -142,7 +144,7 @@ def add_person(
     if cursor.lastrowid is None:
         raise AssertionError("an insert has a row id")
     # A wallet of that name may be anybody's whom an operator added: it is never handed over.
-    name = _free_name(connection, email)
+    name = free_name(connection, email)
     wallet = Wallet(add_user(connection, name, plan, now), name, OWNER)
     add_member(connection, cursor.lastrowid, wallet.id, OWNER, now)
     _update(connection, "wallet_id", wallet.id, cursor.lastrowid)
@@ -166,6 +168,8 @@ def set_password(connection: sqlite3.Connection, person_id: int, password_hash: 
     connection.execute(
         "DELETE FROM mail_token WHERE person_id = ? AND purpose = 'password'", (person_id,)
     )
+    # Whoever asked for another address may be whom this password locks out.
+    connection.execute("DELETE FROM email_change WHERE person_id = ?", (person_id,))
 
 
 def rehash_password(
@@ -208,14 +212,14 @@ def set_language(connection: sqlite3.Connection, person_id: int, language: str |
 def set_role(connection: sqlite3.Connection, person_id: int, role: Role) -> None:
     """Set what a person is to the relay. Raises ValueError for the last administrator."""
     if role is not Role.ADMIN:
-        _keep_an_admin(connection, person_id)
+        keep_an_admin(connection, person_id)
     _update(connection, "role", role.value, person_id)
 
 
 def set_enabled(connection: sqlite3.Connection, person_id: int, *, enabled: bool) -> None:
     """Let a person sign in, or not any more. Raises ValueError for the last administrator."""
     if not enabled:
-        _keep_an_admin(connection, person_id)
+        keep_an_admin(connection, person_id)
     _update(connection, "enabled", 1 if enabled else 0, person_id)
 
 
@@ -242,7 +246,8 @@ def add_identity(
     )
 
 
-def _keep_an_admin(connection: sqlite3.Connection, person_id: int) -> None:
+def keep_an_admin(connection: sqlite3.Connection, person_id: int) -> None:
+    """Raise ValueError if without this person nobody would be an administrator."""
     others, own = connection.execute(
         "SELECT count(*) FILTER (WHERE id != ?1), count(*) FILTER (WHERE id = ?1) "
         "FROM person WHERE enabled = 1 AND role = 'admin'",
@@ -267,7 +272,13 @@ def _update(
         )
 
 
-def _free_name(connection: sqlite3.Connection, email: str) -> str:
+def is_named_by(wallet: str, email: str) -> bool:
+    """Whether a wallet has the name that `free_name` gave it."""
+    return wallet == email or wallet.startswith(f"{email} (")
+
+
+def free_name(connection: sqlite3.Connection, email: str) -> str:
+    """A name for a wallet by an address, or what stands for it. Raises ValueError."""
     for number in range(1, WALLET_NAMES_MAX):
         name = email if number == 1 else f"{email} ({number})"
         if connection.execute("SELECT 1 FROM user WHERE name = ?", (name,)).fetchone() is None:
@@ -277,4 +288,4 @@ def _free_name(connection: sqlite3.Connection, email: str) -> str:
 
 def _person(row: tuple[Any, ...]) -> Person:
     role, enabled = Role(row[3]), bool(row[4])
-    return Person(row[0], row[1], row[2], role, enabled, *row[5:9])
+    return Person(row[0], row[1], row[2], role, enabled, *row[5:10])

@@ -32,6 +32,16 @@ def test_people_are_disabled_enabled_and_invited(data: Path) -> None:
     assert done(data, "person", "invite")["email"] is None
 
 
+def test_an_account_is_deleted_by_who_says_so(data: Path) -> None:
+    done(data, "person", "add", ANN, "--plan", "free", "--credit", "2")
+    result = sluice(data, "person", "delete", ANN)
+    assert (result.exit_code, "--yes" in result.stderr) == (1, True)
+    (left,) = done(data, "person", "delete", ANN, "--yes")["wallets"]
+    assert (left["user"], left["balance_usd"]) == ("deleted-1", "2.00")
+    (row,) = done(data, "person", "list")
+    assert (row["enabled"], row["email"]) == (False, "deleted-1@deleted.invalid")
+
+
 @pytest.mark.parametrize(
     ("text", "url"),
     [

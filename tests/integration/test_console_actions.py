@@ -249,7 +249,14 @@ def test_an_invitation_of_another_team_is_not_found_from_ones_own(tmp_path: Path
 
 def test_the_least_role_of_what_moves_money_or_rights_is_said_here_again() -> None:
     """Apart from the table, so that a slip in it is seen."""
-    for name in ("person add", "person role", "person disable", "person link", "ledger rollup"):
+    for name in (
+        "person add",
+        "person role",
+        "person disable",
+        "person delete",
+        "person link",
+        "ledger rollup",
+    ):
         assert ACTIONS[name].role is Role.ADMIN, name
     for name in ("wallet credit", "wallet refund", "wallet adjust", "code make", "price set"):
         assert ACTIONS[name].role.covers(Role.OPERATOR), name

@@ -24,7 +24,7 @@ CONFIRMED = frozenset(
     {
         "wallet credit", "wallet refund", "wallet adjust", "code make",  # money
         "price set", "price import", "price withdraw", "plan set", "group set",  # prices
-        "person role", "person add", "person link", "person disable",  # rights
+        "person role", "person add", "person link", "person disable", "person delete",  # rights
         "channel add", "channel set", "channel key add", "catalog apply",  # secrets
     }
 )  # fmt: skip

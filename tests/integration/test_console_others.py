@@ -160,6 +160,7 @@ FORMS: dict[str, tuple[str, dict[str, str]]] = {
         "/operator/people/role",
         {"email": "bob@example.com", "role": "admin"},
     ),
+    "delete anybody's account": ("/operator/people/delete", {"email": "ann@example.com"}),
     "revoke anybody's token": ("/operator/tokens/{token}/revoke", {}),
 }
 

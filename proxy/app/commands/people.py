@@ -369,6 +369,7 @@ def shown(person: Person) -> dict[str, object]:
         "language": person.language,
         "verified": iso(person.verified_at),
         "created": iso(person.created_at),
+        "deleted": iso(person.deleted_at),
     }
 
 

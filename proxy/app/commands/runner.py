@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from proxy.app.commands import (
+    addresses,
     catalog,
     channels,
     codes,
@@ -46,6 +47,7 @@ from proxy.storage.work import ChangeFaultError
 HANDLERS: Final[Mapping[str, Handler]] = {
     name: handler
     for domain in (
+        addresses,
         catalog,
         channels,
         codes,

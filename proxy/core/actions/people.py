@@ -107,6 +107,24 @@ class InvitationOf(Arguments, frozen=True):
     invitation: int
 
 
+class EmailChange(Arguments, frozen=True):
+    """`email`: the address that a person wants to have."""
+
+    person: int
+    email: str
+
+
+class EmailConfirm(Arguments, frozen=True):
+    """`keep`: the session of whoever opened the link, if it is one of the person's."""
+
+    token: str
+    keep: str | None = None
+
+
+class AccountDelete(Arguments, frozen=True):
+    person: int
+
+
 ACTIONS = (
     Action(
         "person add", PersonAdd,
@@ -130,6 +148,11 @@ ACTIONS = (
     ),
     Action(
         "person enable", PersonNamed, "Let a person sign in again.", Role.ADMIN, step_up=True,
+    ),
+    Action(
+        "person delete", PersonNamed,
+        "Delete a person's account: who it was is forgotten, what was paid and used stays.",
+        Role.ADMIN, step_up=True,
     ),
     Action("person language", PersonLanguage, "Set one's language.", Role.USER, audited=False),
     Action(
@@ -164,6 +187,19 @@ ACTIONS = (
         "password rehash", PasswordRehash, "Keep a password by a better hash.",
         Role.ADMIN, audited=False, exposed=False,
         secrets=HASHES & {*PasswordRehash.__struct_fields__},
+    ),
+    Action(
+        "email change", EmailChange, "Make a link that gives a person another address.",
+        Role.ADMIN, exposed=False,
+    ),
+    Action(
+        "email confirm", EmailConfirm,
+        "Give a person their new address by the link of a mail; their other sessions end.",
+        Role.ADMIN, exposed=False, secrets=frozenset({"token", "keep"}),
+    ),
+    Action(
+        "account delete", AccountDelete, "Delete the account of whoever asks for it.",
+        Role.ADMIN, exposed=False,
     ),
     Action(
         "invitation add", InvitationAdd,

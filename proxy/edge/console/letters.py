@@ -53,6 +53,56 @@ def password_changed(_: Translator, to: str, console: str) -> Letter:
     return Letter(to, _("Your password was changed"), text + SIGNED + console)
 
 
+def new_address(_: Translator, to: str, console: str, token: str) -> Letter:
+    """Who wants to sign in with this address proves that it is theirs."""
+    text = _(
+        "Open this link to sign in with this address from now on:\n\n{link}\n\nIt is good for one "
+        "day and once. If you did not ask for it, do nothing.",
+        link=f"{console}/account/email/take?token={token}",
+    )
+    return Letter(to, _("Confirm your new e-mail address"), text + SIGNED + console)
+
+
+def address_taken(_: Translator, to: str, console: str) -> Letter:
+    """Somebody wanted to change to an address that has an account."""
+    text = _(
+        "Somebody, probably you, wanted to make this the address of another account. It has an "
+        "account already, and nothing was changed.\n\nSign in: {sign_in}",
+        sign_in=f"{console}/login",
+    )
+    return Letter(to, _("You have an account already"), text + SIGNED + console)
+
+
+def address_asked(_: Translator, to: str, console: str) -> Letter:
+    """The old address hears of it while there is time to stop it."""
+    text = _(
+        "Somebody who knows your password asked for another e-mail address for your account. It is "
+        "changed when a link that was sent there is used.\n\nIf that was not you, set a new "
+        "password at once, which makes that link void: {reset}",
+        reset=f"{console}/password/reset",
+    )
+    return Letter(to, _("Another e-mail address was asked for"), text + SIGNED + console)
+
+
+def address_changed(_: Translator, to: str, console: str) -> Letter:
+    """The old address hears that it is the account's no more."""
+    text = _(
+        "Your account has another e-mail address now, and nobody can sign in with this one any "
+        "more. Sessions elsewhere were ended.\n\nIf that was not you, tell whoever runs this "
+        "relay."
+    )
+    return Letter(to, _("Your e-mail address was changed"), text + SIGNED + console)
+
+
+def account_deleted(_: Translator, to: str, console: str) -> Letter:
+    """The account is gone; who did not do that should know."""
+    text = _(
+        "Your account was deleted: its keys work no more, and this address is forgotten.\n\n"
+        "If that was not you, tell whoever runs this relay."
+    )
+    return Letter(to, _("Your account was deleted"), text + SIGNED + console)
+
+
 def invitation(_: Translator, to: str, console: str, path: str, team: str | None) -> Letter:
     """Somebody is invited: to a team of that name, or to the relay."""
     link = f"{console}{path}"

@@ -14,7 +14,8 @@ from proxy.edge.console import letters, sign_in
 from proxy.edge.console.hashing import BusyError
 from proxy.edge.console.keeper_line import Refused
 from proxy.edge.console.languages import later as _
-from proxy.edge.console.pages_sign_in import DISABLED, WRONG_PASSWORD, waiting
+from proxy.edge.console.own_proof import own_account, unproven
+from proxy.edge.console.pages_sign_in import DISABLED, waiting
 from proxy.edge.console.routes import Route
 from proxy.edge.console.sign_in import BUSY, BUSY_SECONDS, WAIT
 from proxy.edge.console.visit import Visit
@@ -27,7 +28,7 @@ CHANGED = _("Your password is changed. Every other session of yours has ended.")
 
 async def change(visit: Visit) -> web.StreamResponse:
     """The form to change one's password."""
-    account = await _own(visit)
+    account = await own_account(visit)
     if account.password_hash is None and not visit.confirmed:
         return visit.redirect("/confirm?next=/password")
     return _change(visit, account)
@@ -35,23 +36,20 @@ async def change(visit: Visit) -> web.StreamResponse:
 
 async def do_change(visit: Visit) -> web.StreamResponse:
     """Change one's password, knowing the one before."""
-    form, account, person = await visit.form(), await _own(visit), visit.person
+    form, account, person = await visit.form(), await own_account(visit), visit.person
     earlier, password = str(form.get("earlier", "")), str(form.get("password", ""))
     if person is None:
         raise AssertionError("the route is for who is signed in")
     weak = weakness(password, account.email)
     if weak is not None:
         return _change(visit, account, password_error=weak, status=422)
+    if account.password_hash is None and not visit.confirmed:
+        return visit.redirect("/confirm?next=/password")
+    no = await unproven(visit, account, earlier)
+    if no is not None:
+        said = _change(visit, account, error=no.error, earlier_error=no.wrong, status=no.status)
+        return waiting(said, no.wait) if no.wait else said
     try:
-        if account.password_hash is not None:
-            found = await sign_in.look(visit, account.email, earlier)
-            if found.wait:
-                said = visit.texts(WAIT, seconds=found.wait)
-                return waiting(_change(visit, account, error=said, status=429), found.wait)
-            if found.account is None:
-                return _change(visit, account, earlier_error=WRONG_PASSWORD, status=422)
-        elif not visit.confirmed:
-            return visit.redirect("/confirm?next=/password")
         password_hash = await visit.surroundings.accounts.hasher.hash(password)
     except BusyError:
         return waiting(_change(visit, account, error=BUSY, status=503), BUSY_SECONDS)
@@ -124,15 +122,6 @@ async def do_choose(visit: Visit) -> web.StreamResponse:
     except Refused:
         return visit.problem(403, visit.texts(DISABLED))
     return visit.redirect("/", visit.texts(CHANGED))
-
-
-async def _own(visit: Visit) -> Credentials:
-    if visit.person is None:
-        raise AssertionError("the route is for who is signed in")
-    account = await accounts.credentials_of(await visit.reader(), visit.person.id)
-    if account is None:
-        raise AssertionError("a person is never removed")
-    return account
 
 
 async def _by_link(visit: Visit, token: str) -> Credentials | None:

@@ -24,6 +24,8 @@ TEXT_CHARS_MAX = 254
 DISABLED = _(
     "{email} is signed out everywhere and cannot sign in; keys they made have stopped working."
 )
+DELETED = _("The account {email} is deleted.")
+LEFT = _("Wallets that nobody belongs to any more: {wallets}.")
 ENABLED = _("{email} can sign in again.")
 NEW_ROLE = _("{email} has another role now.")
 TAKEN_BACK = _("The invitation is taken back.")
@@ -81,6 +83,25 @@ async def enable(seen: Visit) -> web.StreamResponse:
     return seen.redirect(PATH, seen.texts(ENABLED, email=email))
 
 
+async def ask_delete(seen: Visit) -> web.StreamResponse:
+    """Ask whether an account is to be deleted."""
+    return _delete(seen, seen.request.query.get("email", ""))
+
+
+async def delete(seen: Visit) -> web.StreamResponse:
+    """Delete a person's account."""
+    email = str((await seen.form()).get("email", ""))
+    try:
+        done = await seen.do("person delete", email=email)
+    except Refused as refused:
+        return _delete(seen, email, refused)
+    left = [f"{one['user']} (${one['balance_usd']})" for one in done["wallets"]]
+    said = seen.texts(DELETED, email=email)
+    if left:
+        said = f"{said} {seen.texts(LEFT, wallets=', '.join(left))}"
+    return seen.redirect(PATH, said)
+
+
 async def invite(seen: Visit) -> web.StreamResponse:
     """Invite somebody to the relay: the link is shown this once, and mailed if it can be."""
     form, surroundings = await seen.form(), seen.surroundings
@@ -101,6 +122,11 @@ async def take_back(seen: Visit) -> web.StreamResponse:
     number = row_number(str((await seen.form()).get("invitation", "")))
     await seen.do("invitation revoke", invitation=number)
     return seen.redirect(PATH, seen.texts(TAKEN_BACK))
+
+
+def _delete(seen: Visit, email: str, fault: Refused | None = None) -> web.Response:
+    status = 200 if fault is None else 422
+    return seen.render("account/delete_person.html", status, email=email, fault=fault)
 
 
 def _role(given: object) -> str:
@@ -151,6 +177,8 @@ ROUTES = (
     Route("POST", f"{PATH}/role", Role.OPERATOR, set_role, step_up=True),
     Route("POST", f"{PATH}/disable", Role.OPERATOR, disable, step_up=True),
     Route("POST", f"{PATH}/enable", Role.OPERATOR, enable, step_up=True),
+    Route("GET", f"{PATH}/delete", Role.ADMIN, ask_delete),
+    Route("POST", f"{PATH}/delete", Role.ADMIN, delete, step_up=True),
     Route("POST", f"{PATH}/invite", Role.OPERATOR, invite),
     Route("POST", f"{PATH}/invitations/revoke", Role.OPERATOR, take_back),
 )

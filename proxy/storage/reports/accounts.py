@@ -6,6 +6,7 @@ compares it. This module must not know who shows what.
 
 from typing import Any, Final, NamedTuple
 
+from proxy.core.ledger import AccountKind
 from proxy.storage.one_time_links import Purpose, digest_of
 from proxy.storage.reader import Reader
 
@@ -30,10 +31,17 @@ _INVITED: Final = (
     "LEFT JOIN user ON user.id = user_id LEFT JOIN person ON person.id = invited_by "
     "WHERE digest = ? AND used_at IS NULL AND revoked_at IS NULL AND expires_at > ?"
 )
+_BY_CHANGE: Final = "SELECT person_id, email FROM email_change WHERE digest = ? AND expires_at > ?"
+_ALONE: Final = (
+    "SELECT user.name, balance FROM membership AS own JOIN user ON user.id = own.user_id "
+    "JOIN account ON account.id = (user.id << 3 | ?1) WHERE own.person_id = ?2 AND NOT EXISTS "
+    "(SELECT 1 FROM membership WHERE user_id = user.id AND person_id <> ?2) "
+    "ORDER BY user.id LIMIT ?3"
+)
 _PEOPLE: Final = (
     "SELECT person.id, email, role, person.enabled, verified_at, person.created_at, "
     "password_hash IS NOT NULL, user.name, "
-    "(SELECT max(created_at) FROM session WHERE session.person_id = person.id) "
+    "(SELECT max(created_at) FROM session WHERE session.person_id = person.id), deleted_at "
     "FROM person LEFT JOIN user ON user.id = wallet_id "
     "WHERE person.id < ?1 AND instr(email, ?2) > 0 ORDER BY person.id DESC LIMIT ?3"
 )
@@ -102,6 +110,7 @@ class PersonRow(NamedTuple):
     has_password: bool
     wallet: str | None
     seen_at: float | None
+    deleted_at: float | None
 
 
 async def credentials(reader: Reader, email: str) -> Credentials | None:
@@ -123,6 +132,18 @@ async def credentials_by_link(
         "WHERE digest = ? AND purpose = ? AND used_at IS NULL AND expires_at > ?)"
     )
     return _one(await reader.rows(_CREDENTIALS + query, (digest_of(token), purpose.value, now)))
+
+
+async def change_by_link(reader: Reader, token: str, now: float) -> tuple[int, str] | None:
+    """Whom a link gives which address, if it is still good."""
+    rows = await reader.rows(_BY_CHANGE, (digest_of(token), now))
+    return (int(rows[0][0]), str(rows[0][1])) if rows else None
+
+
+async def alone(reader: Reader, person_id: int) -> list[tuple[str, int]]:
+    """The wallets that nobody but this person belongs to, and what is in them, nano-USD."""
+    values = (int(AccountKind.WALLET), person_id, ROWS_MAX)
+    return [(str(name), int(balance)) for name, balance in await reader.rows(_ALONE, values)]
 
 
 async def sessions(reader: Reader, person_id: int, now: float) -> list[SignedIn]:
@@ -155,7 +176,16 @@ async def people(reader: Reader, text: str, before: int | None, rows_max: int) -
     rows = await reader.rows(_PEOPLE, (first, text.strip().lower(), rows_max))
     return [
         PersonRow(
-            row[0], row[1], row[2], bool(row[3]), row[4], row[5], bool(row[6]), row[7], row[8]
+            row[0],
+            row[1],
+            row[2],
+            bool(row[3]),
+            row[4],
+            row[5],
+            bool(row[6]),
+            row[7],
+            row[8],
+            row[9],
         )
         for row in rows
     ]

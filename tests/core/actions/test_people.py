@@ -7,6 +7,7 @@ def test_what_a_password_or_a_link_proves_is_asked_by_the_console_alone() -> Non
     assert inner == {
         "person register", "person verify", "person verify again", "person identify",
         "password forget", "password reset", "password set", "password rehash",
+        "email change", "email confirm", "account delete",
     }  # fmt: skip
     assert all(action.role is Role.ADMIN for action in ACTIONS if not action.exposed)
 
@@ -20,4 +21,4 @@ def test_no_log_shows_a_hash_or_a_link() -> None:
 
 def test_who_changes_what_others_may_is_asked_for_a_password() -> None:
     named = {action.name for action in ACTIONS if action.step_up}
-    assert {"person add", "person link", "person role", "person disable"} <= named
+    assert {"person add", "person link", "person role", "person disable", "person delete"} <= named

@@ -82,6 +82,25 @@ def test_who_is_disabled_is_out_at_once_and_may_come_back(tmp_path: Path) -> Non
     in_place(tmp_path, test)
 
 
+def test_an_account_is_deleted_by_an_administrator(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        boss, hand = await staff(place)
+        await place.registered(credit="1.50")
+        ann = await place.signed_in()
+        assert (await hand.post(f"{PEOPLE}/delete", email=ANN)).status == 404
+        assert f"/delete?email={ANN.replace('@', '%40')}" in (await boss.get(PEOPLE)).text
+        assert ANN in (await boss.get(f"{PEOPLE}/delete?email={ANN}")).text
+        page = await boss.post(f"{PEOPLE}/delete", email=ANN)
+        assert "deleted-3 ($1.50)" in page.text
+        assert "deleted-3@deleted.invalid" in page.text
+        assert "/delete?email=deleted-3" not in page.text
+        assert ANN not in (await ann.get("/")).text
+        page = await boss.post(f"{PEOPLE}/delete", email=BOSS)
+        assert (page.status, "last administrator" in page.text) == (422, True)
+
+    in_place(tmp_path, test)
+
+
 def test_a_role_takes_effect_with_the_next_page(tmp_path: Path) -> None:
     async def test(place: Place) -> None:
         boss, hand = await staff(place)
