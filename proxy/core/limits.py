@@ -82,9 +82,7 @@ class RateLimits:
 
     def __post_init__(self) -> None:
         """Derive the bucket figures once, when a catalog is built, and not per request."""
-        requests_rate, requests_burst = _bucket(
-            Sentence("requests per minute"), self.requests_per_minute
-        )
+        requests_rate, requests_burst = _bucket("requests per minute", self.requests_per_minute)
         tokens_rate, tokens_burst = _bucket("tokens per minute", self.tokens_per_minute)
         _bucket("concurrency", self.concurrency)
         derived = {
