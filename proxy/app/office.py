@@ -20,6 +20,7 @@ from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
 from proxy.app.settings import Settings
 from proxy.core.attempts import Attempts, Rule
+from proxy.edge.console.rates import Rates
 from proxy.storage.billing import Keeper
 from proxy.storage.ports import KeeperUnavailableError
 from proxy.storage.secret_files import HOW_TO_MAKE, create_secret, read_secret
@@ -29,6 +30,9 @@ from proxy.storage.till import Aside, Event, Moved
 
 GUESSES = Rule(free=10, first_seconds=2.0, seconds_max=900.0)
 """Of one person: nobody guesses 100 bits, and nobody needs to be let try."""
+
+CHANGES_MAX = 60
+"""Changes of keys, teams and plans that one person may make within a minute."""
 
 Result = TypeVar("Result")
 
@@ -66,6 +70,8 @@ class Office:
     """Waits until the workers beside the keeper serve by this version of the catalog."""
     guesses: Attempts = field(default_factory=lambda: Attempts(GUESSES))
     """Who tried redeem codes that were none."""
+    changes: Rates = field(default_factory=lambda: Rates(CHANGES_MAX))
+    """How often people without a role changed the catalog lately."""
     catalog_file: str = ""
     """The file the catalog comes from (setting `catalog_file`); no command edits it then."""
     keys_per_person_max: int = 100

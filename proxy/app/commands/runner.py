@@ -35,8 +35,9 @@ from proxy.app.commands import (
 from proxy.app.commands.asking import permit, refusing, too_large, understand
 from proxy.app.commands.shapes import Handler
 from proxy.app.control import CommandError
-from proxy.app.office import Office
-from proxy.core.actions.action import LOCAL, Action, Actor, Arguments
+from proxy.app.office import CHANGES_MAX, Office
+from proxy.core.actions.action import LOCAL, Action, Actor, Arguments, Role
+from proxy.core.actions.table import DOMAIN_OF
 from proxy.core.sentences import Sentence, text_of
 from proxy.edge import log
 from proxy.storage import audit
@@ -71,6 +72,10 @@ HANDLERS: Final[Mapping[str, Handler]] = {
 }
 
 
+REMAKING: Final = frozenset({"keys", "teams", "plans"})
+"""Domains in which people without a role make changes of the catalog."""
+
+
 async def run(
     office: Office, command: str, arguments: Mapping[str, object], actor: Actor = LOCAL
 ) -> object:
@@ -88,6 +93,7 @@ async def run(
                 )
             if not action.audited:
                 return await HANDLERS[command](office, permitted, given)
+            _count(office, action, permitted)
             return await _audited(office, action, given, permitted)
     except ChangeFaultError as fault:
         if isinstance(fault.__cause__, OverflowError):
@@ -110,6 +116,21 @@ async def run(
 
 async def _belongs(office: Office, person: int, wallet: str) -> str | None:
     return await office.read(lambda c: membership(c, person, wallet))
+
+
+def _count(office: Office, action: Action, actor: Actor) -> None:
+    """Let no single user keep the relay busy with their changes. Raises CommandError.
+
+    A change of keys makes the catalog anew, all of it, in the process that serves calls.
+    """
+    if actor.role is not Role.USER or DOMAIN_OF[action.name] not in REMAKING:
+        return
+    wait = office.changes.take(str(actor.person), office.clock())
+    if wait is not None:
+        raise CommandError(
+            Sentence("you changed too much within a minute: {most} are allowed", most=CHANGES_MAX),
+            Sentence("wait {seconds} seconds, then go on", seconds=int(wait) + 1),
+        )
 
 
 async def _audited(office: Office, action: Action, given: Arguments, actor: Actor) -> object:

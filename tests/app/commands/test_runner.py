@@ -159,3 +159,34 @@ def test_a_number_that_no_column_holds_is_refused(tmp_path: Path) -> None:
     ):
         said, _ = refusal(tmp_path / command.replace(" ", "-"), command, **arguments)
         assert "too large" in said or "rows can be listed" in said
+
+
+def test_nobody_keeps_the_relay_busy_with_their_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.app.office.CHANGES_MAX", 3)
+
+    async def test(do: Do, office: Office) -> None:
+        await do("person add", email="ann@example.com")
+        await do("person add", email="bob@example.com")
+        bob = Actor(Role.USER, "bob@example.com", Via.API, person=2)
+        for number in range(3):
+            given = {"user": "ann@example.com", "name": f"k{number}"}
+            await runner.run(office, "key add", given, ANN)
+        for command, given in (
+            ("key disable", {"user": "ann@example.com", "key": "1"}),
+            ("key lend", {"user": "ann@example.com", "key": "1"}),
+            ("team create", {"name": "many"}),
+        ):
+            with pytest.raises(CommandError, match="too much within a minute") as caught:
+                await runner.run(office, command, given, ANN)
+            assert caught.value.remedy.startswith("wait ")
+        # What makes no catalog anew, others, and the operator go on.
+        given = {"user": "ann@example.com", "below": "1"}
+        await runner.run(office, "wallet threshold", given, ANN)
+        assert len(await do("key list", user="ann@example.com")) == 3
+        await runner.run(office, "key add", {"user": "bob@example.com", "name": "k"}, bob)
+        for _ in range(5):
+            await do("key disable", key="1")
+
+    in_office(tmp_path, test)
