@@ -200,7 +200,7 @@ def user_list(target: Target) -> None:
 
 @main.command("selftest")
 @click.option("--base-url", required=True, metavar="URL", help="As a client would set it.")
-@click.option("--key", required=True, metavar="KEY|@FILE", envvar="SLUICE_KEY")
+@click.option("--key", required=True, metavar="KEY|@FILE", envvar=["SLUICE_API_KEY", "SLUICE_KEY"])
 @click.option("--model", help="The model to test with; the first of the list if left out.")
 @click.option(
     "--at-once",
@@ -257,7 +257,7 @@ def channel_add(target: Target, **options: Any) -> None:
     options["endpoints"] = list(options["endpoints"])
     if not options["endpoints"]:
         del options["endpoints"]
-    target.show(target.do("channel add", {"table": options}))
+    target.show_changes(target.do("channel add", {"table": options}))
 
 
 @channel.command("list")
@@ -295,7 +295,7 @@ def catalog_apply(target: Target, file: Path, force: bool, dry_run: bool, yes: b
     arguments = {"document": document, "force": force}
     review = target.do("catalog apply", {**arguments, "dry_run": True})
     if dry_run or not review["changes"]:
-        target.show(review if target.json else review["changes"])
+        target.show(review if target.json else review["changes"] or show.UNCHANGED)
         return
     if not yes:
         show.as_table(review["changes"], sys.stderr)

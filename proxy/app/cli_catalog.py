@@ -59,7 +59,7 @@ def channel_show(target: Target, name: str) -> None:
 def channel_set(target: Target, name: str, *, pairs: tuple[str, ...], create: bool) -> None:
     """Change what is given of a channel, or make one."""
     arguments = {"name": name, "set": values_of(pairs), "create": create}
-    target.show(target.do("channel set", arguments))
+    target.show_changes(target.do("channel set", arguments))
 
 
 @click.command("enable")
@@ -67,7 +67,7 @@ def channel_set(target: Target, name: str, *, pairs: tuple[str, ...], create: bo
 @click.argument("name")
 def channel_enable(target: Target, name: str) -> None:
     """Let a channel serve."""
-    target.show(target.do("channel switch", {"name": name, "enabled": True}))
+    target.show_changes(target.do("channel switch", {"name": name, "enabled": True}))
 
 
 @click.command("disable")
@@ -75,7 +75,7 @@ def channel_enable(target: Target, name: str) -> None:
 @click.argument("name")
 def channel_disable(target: Target, name: str) -> None:
     """Let a channel serve no more calls."""
-    target.show(target.do("channel switch", {"name": name, "enabled": False}))
+    target.show_changes(target.do("channel switch", {"name": name, "enabled": False}))
 
 
 @click.command("remove")
@@ -83,7 +83,7 @@ def channel_disable(target: Target, name: str) -> None:
 @click.argument("name")
 def channel_remove(target: Target, name: str) -> None:
     """Remove a channel; what it cost stays in the ledger."""
-    target.show(target.do("channel remove", {"name": name}))
+    target.show_changes(target.do("channel remove", {"name": name}))
 
 
 @click.command("key-add")
@@ -102,7 +102,7 @@ def channel_key_add(target: Target, name: str, source: Any) -> None:
 @click.argument("key", type=int)
 def channel_key_remove(target: Target, name: str, key: int) -> None:
     """Take an upstream key out of a pool by its number."""
-    target.show(target.do("channel key remove", {"name": name, "key": key}))
+    target.show_changes(target.do("channel key remove", {"name": name, "key": key}))
 
 
 OF_CHANNELS = (
@@ -146,7 +146,7 @@ def groups(target: Target) -> None:
 def group_set(target: Target, name: str, *, pairs: tuple[str, ...], create: bool) -> None:
     """Change what is given of a group, or make one."""
     arguments = {"name": name, "set": values_of(pairs), "create": create}
-    target.show(target.do("group set", arguments))
+    target.show_changes(target.do("group set", arguments))
 
 
 @group.command("remove")
@@ -154,7 +154,7 @@ def group_set(target: Target, name: str, *, pairs: tuple[str, ...], create: bool
 @click.argument("name")
 def group_remove(target: Target, name: str) -> None:
     """Remove a group that no key and no channel is in."""
-    target.show(target.do("group remove", {"name": name}))
+    target.show_changes(target.do("group remove", {"name": name}))
 
 
 @models.command("list")
@@ -223,7 +223,7 @@ def price_set(target: Target, model: str, pairs: tuple[str, ...]) -> None:
         name: str(value) if isinstance(value, int) else value
         for name, value in values_of(pairs).items()
     }
-    target.show(target.do("price set", {"model": model, "price": prices}))
+    target.show_changes(target.do("price set", {"model": model, "price": prices}))
 
 
 @price.command("withdraw")
@@ -231,7 +231,7 @@ def price_set(target: Target, model: str, pairs: tuple[str, ...]) -> None:
 @click.argument("model")
 def price_withdraw(target: Target, model: str) -> None:
     """Take a model's price back: it is listed and refused."""
-    target.show(target.do("price withdraw", {"model": model}))
+    target.show_changes(target.do("price withdraw", {"model": model}))
 
 
 @click.command("set")

@@ -172,7 +172,7 @@ def plans(target: Target) -> None:
 def plan_set(target: Target, name: str, *, create: bool, **options: Any) -> None:
     """Change what is given of a plan, or make one."""
     given = {option: value for option, value in options.items() if value is not None}
-    target.show(target.do("plan set", {"name": name, "set": given, "create": create}))
+    target.show_changes(target.do("plan set", {"name": name, "set": given, "create": create}))
 
 
 @plan.command("remove")
@@ -180,7 +180,7 @@ def plan_set(target: Target, name: str, *, create: bool, **options: Any) -> None
 @click.argument("name")
 def plan_remove(target: Target, name: str) -> None:
     """Remove a plan that no wallet is on."""
-    target.show(target.do("plan remove", {"name": name}))
+    target.show_changes(target.do("plan remove", {"name": name}))
 
 
 @plan.command("choose")

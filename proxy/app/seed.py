@@ -135,8 +135,10 @@ async def seed(office: Office, upstreams: Sequence[Upstream], *, console: bool =
         models=tuple(dict.fromkeys(name for each in upstreams for name in each.models)),
         changes=tuple(f"{change['action']} {change['what']}" for change in done["changes"]),
     )
-    if office.keeper.catalog.keys_by_id:
-        return found
+    catalog = office.keeper.catalog
+    if catalog.keys_by_id:
+        oldest = catalog.keys_by_id[min(catalog.keys_by_id)]
+        return replace(found, user=catalog.users[oldest.user_id].name)
     user, sign_in = await _first_user(office, console=console)
     made: Any = await runner.run(office, "key add", {"user": user, "name": FIRST_KEY})
     return replace(found, key=str(made["key"]), user=user, sign_in=sign_in)

@@ -8,6 +8,7 @@ know how calls are served.
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -322,16 +323,30 @@ def banner(address: str, settings: Settings, seeded: Seeded | None, console: str
             f"  It belongs to user {seeded.user!r}, who has ${seed.FIRST_CREDIT} of credit.",
         ]
     else:
-        lines += ["", "  Keys and data are as before; `sluice key add` makes another key."]
+        another = _command(f"key add NAME --user {shlex.quote(seeded.user)}", settings)
+        lines += ["", f"  Keys and data are as before. Another key:  {another}"]
     if console:
         lines += ["", f"  Console, in your browser:  {console}"]
+    if console and seeded.key is None and seeded.user == seed.FIRST_PERSON:
+        link = _command(f"person link {seed.FIRST_PERSON}", settings)
+        lines.append(f"  A link to set its administrator's password again:  {link}")
     if console and seeded.sign_in is not None:
         lines += [
             f"  Sign in there as {seed.FIRST_PERSON}, the administrator; the password is yours to",
             f"  set by this link, shown only now:  {console}{seeded.sign_in}",
         ]
     model = seeded.models[0] if seeded.models else "MODEL"
-    return "\n".join([*lines, "", "  Try it:", "", *curl(url, seeded.key or "$SLUICE_KEY", model)])
+    return "\n".join(
+        [*lines, "", "  Try it:", "", *curl(url, seeded.key or "$SLUICE_API_KEY", model)]
+    )
+
+
+def _command(words: str, settings: Settings) -> str:
+    """A command of this program on the data that is served, as it can be typed here."""
+    program = sys.argv[0] if Path(sys.argv[0]).name == "sluice" else "sluice"
+    data = str(settings.data_path)
+    at = "" if data == Settings().data_dir else f" --data {shlex.quote(data)}"
+    return f"{shlex.quote(program)} {words}{at}"
 
 
 def curl(url: str, key: str, model: str) -> list[str]:

@@ -7,7 +7,7 @@ must not know any command.
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TextIO
+from typing import Final, Protocol, TextIO, TypeGuard
 
 import orjson
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.text import Text
 
 PLAIN_WIDTH = 200
 """Columns assumed when the output is not a terminal: a pipe has no width to wrap at."""
+UNCHANGED: Final = "nothing to change: it is so already"
 _OUTCOME_STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "skipped": "dim"}
 
 
@@ -38,7 +39,10 @@ def as_json(result: object, stream: TextIO) -> None:
 
 
 def as_table(result: object, stream: TextIO) -> None:
-    """Write a list of records as a table, one record as two columns, a text as it is."""
+    """Write a list of records as a table, one record as two columns, a text as it is.
+
+    What a record holds of records comes below it, lists of them as tables of their own.
+    """
     console = _console(stream)
     if isinstance(result, str):
         console.print(Text(result))
@@ -70,9 +74,25 @@ def _print_record(console: Console, record: Mapping[str, object]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
+    lists: dict[str, Sequence[Mapping[str, object]]] = {}
     for name, value in record.items():
-        table.add_row(_label(name), _cell(value))
+        rows = [row for row in value if isinstance(row, Mapping)] if _is_list(value) else []
+        if isinstance(value, Mapping) and value:
+            table.add_row(_label(name), "")
+            for inner, part in value.items():
+                table.add_row(f"  {_label(inner)}", _cell(part))
+        elif rows:
+            lists[name] = rows
+        else:
+            table.add_row(_label(name), _cell(value))
     console.print(table)
+    for name, rows in lists.items():
+        console.print(Text(f"\n{_label(name)}", style="bold"))
+        _print_rows(console, rows)
+
+
+def _is_list(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
+    return isinstance(value, list | tuple)
 
 
 def _print_rows(console: Console, rows: Sequence[Mapping[str, object]]) -> None:
@@ -103,10 +123,11 @@ def _cell(value: object) -> Text:
         return Text("-", style="dim")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
-    if isinstance(value, list | tuple):
-        return Text(", ".join(str(item) for item in value))
+    if _is_list(value):
+        return Text(_printable(", ".join(_cell(item).plain for item in value)) or "-")
     if isinstance(value, Mapping):
-        return Text(", ".join(f"{name}={item}" for name, item in value.items()))
+        parts = (f"{name}={_cell(item).plain}" for name, item in value.items())
+        return Text(_printable(", ".join(parts)))
     return Text(_printable(str(value)))
 
 

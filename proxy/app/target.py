@@ -113,6 +113,10 @@ class Target:
         """Write a result to standard output."""
         (show.as_json if self.json else show.as_table)(result, sys.stdout)
 
+    def show_changes(self, changes: object) -> None:
+        """Write what an edit has changed; that it changed nothing is said."""
+        self.show(changes if changes or self.json else show.UNCHANGED)
+
     def _must_be_here(self) -> None:
         if self.elsewhere is not None:
             raise CommandError(

@@ -95,7 +95,14 @@ def setting(
 
     def table(found: Table | None) -> Table:
         if found is None and not create:
-            raise missing(kind, name)
+            raise ValueError(
+                Sentence(
+                    "there is no {kind} {name!r}: see the list of them, or ask to make it new "
+                    "(`create`, on the command line --create)",
+                    kind=KINDS[kind],
+                    name=name,
+                )
+            )
         if found is not None and create:
             raise ValueError(
                 Sentence(

@@ -140,7 +140,7 @@ def test_a_catalog_is_shown_asked_about_and_applied(data: Path) -> None:
     file = data / "out.toml"
     assert sluice(data, "catalog", "export", str(file)).exit_code == 0
     assert "sealed:" in file.read_text()
-    assert "nothing to show" in sluice(data, "catalog", "apply", str(file)).stdout
+    assert "it is so already" in sluice(data, "catalog", "apply", str(file)).stdout
     file.write_text(file.read_text().replace("concurrency = 2", "concurrency = 3"))
     shown = sluice(data, "catalog", "apply", str(file), "--dry-run")
     assert "concurrency: 2 -> 3" in shown.stdout

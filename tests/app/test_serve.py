@@ -250,13 +250,20 @@ def test_the_banner_shows_a_secret_only_when_it_was_made_just_now() -> None:
     plain = banner("127.0.0.1:1", settings, None)
     assert plain.count("\n") == 0
     again = banner("127.0.0.1:1", settings, Seeded(None, ("m",), ()))
-    assert "$SLUICE_KEY" in again
+    assert "$SLUICE_API_KEY" in again
+    assert "sluice key add NAME --user demo\n" in again
+    assert "--data" not in again
     first = banner("127.0.0.1:1", settings, Seeded("sk-secret", (), ()))
     assert first.count("sk-secret") == 2
     assert '"model":"MODEL"' in first
     assert "onsole" not in first
     with_console = banner("127.0.0.1:1", settings, Seeded(None, ("m",), ()), "http://c.example")
     assert "in your browser:  http://c.example\n" in with_console
+    assert "person link" not in with_console
+    ours = Seeded(None, ("m",), (), "admin@example.com")
+    elsewhere = banner("127.0.0.1:1", Settings(data_dir="/a b"), ours, "http://c.example")
+    assert "key add NAME --user admin@example.com --data '/a b'\n" in elsewhere
+    assert "sluice person link admin@example.com --data '/a b'\n" in elsewhere
     assert "Sign in" not in with_console
     new = Seeded("sk-secret", ("m",), (), "ann", "/password/set?token=t")
     greeting = banner("127.0.0.1:1", settings, new, "http://c.example")

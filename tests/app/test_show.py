@@ -24,9 +24,28 @@ def test_rows_become_a_table_with_readable_heads() -> None:
     assert first.index("0.10") + 4 == second.index("12.00") + 5, "money is aligned to the right"
 
 
-def test_a_record_becomes_two_columns() -> None:
-    lines = shown({"user": "u", "price": {"input": "1"}, "none": None}).splitlines()
-    assert [line.split() for line in lines] == [["user", "u"], ["price", "input=1"], ["none", "-"]]
+def test_a_record_becomes_two_columns_and_what_it_holds_comes_below() -> None:
+    record = {
+        "user": "u",
+        "price": {"input": "1", "cached": None},
+        "none": None,
+        "empty": [],
+        "old": [{"version": 1, "withdrawn": False, "price": {"input": "2", "free": True}}],
+        "groups": ["a", "b"],
+    }
+    assert [line.split() for line in shown(record).splitlines()] == [
+        ["user", "u"],
+        ["price"],
+        ["input", "1"],
+        ["cached", "-"],
+        ["none", "-"],
+        ["empty", "-"],
+        ["groups", "a,", "b"],
+        [],
+        ["old"],
+        ["version", "withdrawn", "price"],
+        ["1", "no", "input=2,", "free=yes"],
+    ]
 
 
 def test_nothing_and_plain_text() -> None:

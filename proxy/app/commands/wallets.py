@@ -109,10 +109,11 @@ async def wallet_history(office: Office, _actor: Actor, a: WalletHistory) -> obj
             Sentence("between 1 and {most} days can be listed at once", most=HISTORY_DAYS_MAX)
         )
     user_id = await office.read(lambda c: accounts.user_id_of(c, a.user))
-    last = int(office.clock() // DAY_SECONDS) if a.until is None else _day(a.until)
+    at = office.clock()
+    last = int(at // DAY_SECONDS) if a.until is None else _day(a.until)
     reader = await Reader.open(office.database)
     try:
-        found = await reports.history(reader, DaySums(), user_id, last, office.clock(), a.days)
+        found = await reports.history(reader, DaySums(), user_id, last, at, a.days)
         now = await reports.now(reader, user_id)
     finally:
         await reader.close()
@@ -123,7 +124,7 @@ async def wallet_history(office: Office, _actor: Actor, a: WalletHistory) -> obj
         "available_usd": format_usd(now.available),
         "entries": [
             {
-                "at": iso(entry.at),
+                "at": iso(min(entry.at, at)),  # of a day of charges: its end, or now
                 "kind": entry.kind,
                 "amount_usd": format_usd(entry.amount),
                 "reason": entry.text or (f"{entry.calls:,} calls" if entry.calls else ""),
