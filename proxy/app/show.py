@@ -86,9 +86,9 @@ def _print_record(console: Console, record: Mapping[str, object]) -> None:
         else:
             table.add_row(_label(name), _cell(value))
     console.print(table)
-    for name, rows in lists.items():
+    for name, inside in lists.items():
         console.print(Text(f"\n{_label(name)}", style="bold"))
-        _print_rows(console, rows)
+        _print_rows(console, inside)
 
 
 def _is_list(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
