@@ -1,11 +1,11 @@
-"""`sluice report ...` and `sluice audit ...`: what the operator's pages report.
+"""`sluice report ...`, `sluice call ...`, `sluice audit ...`: what the console's pages report.
 
 Rules: as cli.py; a table leaves out what is only for programs (`*_nano`). This module must not know
 how a report is made.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 import click
@@ -13,6 +13,7 @@ import click
 from proxy.app import show
 from proxy.app.control import CommandError
 from proxy.app.target import Target, targeted
+from proxy.core.entities import Verdict
 from proxy.core.reconciliation.exports import EXPORT_BYTES_MAX, ExportError, read_text
 from proxy.core.reconciliation.records import Reason, State
 from proxy.core.sentences import split_remedy
@@ -134,6 +135,93 @@ def audit() -> None:
 def audit_list(target: Target, **options: Any) -> None:
     """List who changed what, from where, and how it ended; the latest first."""
     target.show(target.do("audit list", options))
+
+
+VERDICTS: Final = click.Choice(["failed", *(verdict.value for verdict in Verdict)])
+
+
+@click.group()
+def call() -> None:
+    """Calls, and what they come to."""
+
+
+def of_calls(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that pick calls."""
+    for option in (
+        click.option("--verdict", type=VERDICTS, help="How they ended."),
+        click.option("--group", help="Of this group."),
+        click.option("--model", help="Of this model."),
+        click.option("--key", metavar="KEY", help="Of this key, by id or name."),
+    ):
+        command = option(command)
+    return command
+
+
+@call.command("list")
+@targeted
+@click.option("--user", help="Of this wallet.")
+@of_calls
+@click.option("--since", metavar="WHEN", help="A day, a time, or a span such as 7d.")
+@click.option("--until", metavar="WHEN", help="The same; a day is included.")
+@click.option("--before", metavar="REQUEST_ID", help="Older than this call: the next page.")
+@click.option("--rows", "rows_max", type=click.IntRange(1, 1_000), default=50, show_default=True)
+def call_list(target: Target, **options: Any) -> None:
+    """List ended calls, latest first, and those that run."""
+    found = target.do("call list", options)
+    calls = [{name: row[name] for name in _OF_CALLS} for row in found["calls"]]
+    running = [{name: row[name] for name in _OF_RUNNING} for row in found["running"]]
+    parts: dict[str, Any] = {"running": running} if running else {}
+    _show(target, found, parts | {"ended": calls})
+    if not target.json and found["older"]:
+        click.echo(f"There are more: --before {found['older']}", err=True)
+
+
+_OF_CALLS: Final = (
+    "time", "request_id", "user", "key", "channel", "model", "group", "verdict", "status",
+    "charge_usd", "first_token_ms", "duration_ms",
+)  # fmt: skip
+_OF_RUNNING: Final = (
+    "time", "request_id", "user", "key", "channel", "model", "group", "charge_usd", "held_usd",
+)  # fmt: skip
+"""What of a call a table has room for."""
+
+
+@call.command("sums")
+@targeted
+@click.argument("user")
+@of_calls
+@click.option("--days", type=click.IntRange(1, 366), default=30, show_default=True)
+@click.option("--until", metavar="DAY", help="The last of the days; today, if left out.")
+def call_sums(target: Target, **options: Any) -> None:
+    """Sum what a wallet's calls come to, by day, model and key."""
+    found = target.do("call sums", options)
+    total = f"total, {found['since']} to {found['until']}"
+    if found["back_to"]:
+        total += f", only calls since {found['back_to']}: there are too many"
+    parts = {total: "total", "by model": "models", "by key": "keys", "by day": "days"}
+    _show(target, found, parts)
+
+
+@call.command("show")
+@targeted
+@click.argument("call", metavar="REQUEST_ID")
+@click.option("--user", help="Only if it is a call of this wallet.")
+def call_show(target: Target, **options: Any) -> None:
+    """Show one call's receipt: usage, price, charge, attempts, what was given back."""
+    found = target.do("call show", options)
+    parts: dict[str, Any] = {f"call {found['id']}": _receipt(found)}
+    _show(target, found, parts | {"attempts": "attempts"})
+
+
+def _receipt(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a receipt people look for; names of other relays' receipts say the same again."""
+    names = (
+        "created_at", "key", "model", "upstream_model", "channel", "group", "endpoint", "verdict",
+        "status", "error_code", "finish_reason", "used", "source", "price_version",
+        "price_nano_usd", "multiplier_millionths", "charge_usd", "refunded_usd", "ttft_ms",
+        "duration_ms", "client_reference", "anomalies",
+    )  # fmt: skip
+    return {name: found[name] for name in names}
 
 
 def _show(target: Target, found: Mapping[str, Any], parts: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from proxy.edge.console.notice_watch import NoticeWatch
 from proxy.edge.console.site import Site
 from proxy.edge.console.surroundings import Options, Surroundings
 from proxy.edge.exposition import Picture
+from proxy.storage.reports.day_sums import DaySums
 
 NICENESS = 10
 """A tenth of the weight of a process that serves calls (sched(7)): reports can wait for those."""
@@ -58,6 +59,7 @@ class ConsoleSite:
         stripe_line.check(options)
         self._line = KeeperLine(directory.control)
         gathered = picture or Figures(self._line, directory.database).picture
+        day_sums = DaySums()
         self._surroundings = Surroundings(
             database=directory.database,
             keeper=self._line,
@@ -65,7 +67,8 @@ class ConsoleSite:
             options=options,
             selftest=selftest,
             picture=gathered,
-            reports=ConsoleReports(Reporter(directory.database, gathered)),
+            reports=ConsoleReports(Reporter(directory.database, gathered, day_sums=day_sums)),
+            day_sums=day_sums,
             price_lists=PublishedPrices(),
         )
         self._site = Site(self._surroundings)

@@ -6,7 +6,11 @@ import pytest
 
 from proxy.app import cli_reports
 from proxy.core.actions.table import ACTIONS
+from proxy.core.ids import format_id
+from tests.app.commands.test_calls import small_world
 from tests.app.test_cli import data, done, running, sluice
+from tests.edge.console.calls import Calls
+from tests.edge.console.consoles import World, in_console
 
 __all__ = ["data"]
 
@@ -79,6 +83,29 @@ def test_an_export_is_compared(data: Path, tmp_path: Path) -> None:
     assert "not understood" in sluice(data, *said[:4]).stdout
 
 
+def test_calls_are_listed_summed_and_shown(tmp_path: Path) -> None:
+    async def test(world: World) -> tuple[int, str]:
+        ids = await small_world(world)
+        await Calls(world).end(ids["open"])
+        return ids["key"], format_id(ids["cut"])
+
+    key, cut = in_console(tmp_path, test)
+    (row,) = done(tmp_path, "call", "list", "--verdict", "failed", "--key", str(key))["calls"]
+    assert (row["request_id"], row["verdict"]) == (cut, "client_gone")
+    page = sluice(tmp_path, "call", "list", "--rows", "1")
+    assert "There are more: --before req_" in page.stderr
+    assert "balance" not in page.stdout
+    found = done(tmp_path, "call", "sums", "ann", "--days", "2")
+    assert (found["total"]["calls"], len(found["days"])) == (4, 2)
+    assert "of-mia" in sluice(tmp_path, "call", "sums", "ann").stdout
+    assert done(tmp_path, "call", "show", cut)["refunded_nano"] == 0
+    shown = sluice(tmp_path, "call", "show", cut, "--user", "ann").stdout
+    assert "client_gone" in shown
+    assert "attempts" in shown
+    alien = sluice(tmp_path, "call", "show", cut, "--user", "bob")
+    assert (alien.exit_code, "no ended call has the id" in alien.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -114,6 +141,5 @@ def test_a_file_that_cannot_be_read_is_told(data: Path) -> None:
 def test_every_report_has_its_command() -> None:
     commands = {f"report {name}" for name in cli_reports.report.commands}
     commands |= {f"audit {name}" for name in cli_reports.audit.commands}
-    assert commands == {
-        name for name, action in ACTIONS.items() if action.report and not name.startswith("usage")
-    }
+    commands |= {f"call {name}" for name in cli_reports.call.commands}
+    assert commands == {name for name, action in ACTIONS.items() if action.report}

@@ -7,13 +7,13 @@ runner.py has them. This module must not know any report.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import time
 from typing import Final
 
-from proxy.app.commands import audit, reconciling, reports
+from proxy.app.commands import audit, calls, reconciling, reports
 from proxy.app.commands.asking import permit, refusing, understand
 from proxy.app.commands.shapes import Desk, Report
 from proxy.app.control import CommandError
@@ -21,11 +21,12 @@ from proxy.core.actions.action import LOCAL, Actor
 from proxy.core.sentences import Sentence
 from proxy.edge.exposition import Picture
 from proxy.storage.reader import Reader
+from proxy.storage.reports.day_sums import DaySums
 from proxy.storage.reports.memberships import rank
 
 HANDLERS: Final[Mapping[str, Report]] = {
     name: handler
-    for domain in (audit, reconciling, reports)
+    for domain in (audit, calls, reconciling, reports)
     for name, handler in domain.REPORTS.items()
 }
 
@@ -37,6 +38,8 @@ class Reporter:
     database: Path
     picture: Callable[[], Awaitable[Picture]] | None = None
     clock: Callable[[], float] = time
+    day_sums: DaySums = field(default_factory=DaySums)
+    """Sums of days that are over, which every report of this process makes use of."""
 
     async def make(
         self, command: str, arguments: Mapping[str, object], actor: Actor = LOCAL
@@ -52,7 +55,7 @@ class Reporter:
         try:
             with refusing(command):
                 permitted = await permit(action, given, actor, partial(rank, reader))
-                desk = Desk(reader, self.database, self.clock(), self.picture)
+                desk = Desk(reader, self.database, self.clock(), self.picture, self.day_sums)
                 return await handler(desk, permitted, given)
         finally:
             await reader.close()

@@ -6,7 +6,7 @@ not know any command.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from proxy.core.money import format_usd
 from proxy.core.sentences import Sentence
 from proxy.edge.exposition import Picture
 from proxy.storage.reader import Reader
+from proxy.storage.reports.day_sums import DaySums
 
 Handler = Callable[[Office, Actor, Any], Awaitable[object]]
 """Does one action for an actor who may, and returns plain JSON values. Raises CommandError."""
@@ -34,6 +35,7 @@ class Desk:
     database: Path
     now: float
     picture: Callable[[], Awaitable[Picture]] | None = None
+    day_sums: DaySums = field(default_factory=DaySums)
 
 
 Report = Callable[[Desk, Actor, Any], Awaitable[object]]
@@ -108,7 +110,7 @@ def parse_past(text: str, now: float, *, last: bool = False) -> float:
     `last`: of a day its end is meant, so that it is included.
     """
     try:
-        return now - parse_span(text)
+        return max(0.0, now - parse_span(text))
     except ValueError:
         pass
     try:

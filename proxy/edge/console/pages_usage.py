@@ -6,7 +6,6 @@ markup. This module must not know SQL.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,12 +26,10 @@ from proxy.edge.console.usage_query import Asked
 from proxy.edge.console.visit import Visit
 from proxy.edge.generation import receipt
 from proxy.storage.ports import CallRecord
-from proxy.storage.records import read_call
 from proxy.storage.reports import usage_log
 from proxy.storage.reports.usage_log import Sum, Sums, Wanted
 
 ROWS: Final = 50
-CHART_DAYS: Final = 30
 CHART_DAYS_MAX: Final = 366
 """Days that are drawn, where a question is about more."""
 PARTS_MAX: Final = charts.SERIES_MAX
@@ -64,7 +61,7 @@ async def _log(seen: Visit, question: Asked, *, summed: bool, of_all: bool) -> w
     wanted = question.wanted
     page = await usage_log.page(reader, wanted, before=question.before, rows_max=ROWS)
     running = [] if question.before else await usage_log.open_calls(reader, wanted)
-    period = over_period(wanted, seen.now)
+    period = usage_log.over_period(wanted, seen.now)
     sums = None
     if summed and not question.before:
         sums = await seen.surroundings.day_sums.sums(reader, period, seen.now)
@@ -84,14 +81,6 @@ async def _log(seen: Visit, question: Asked, *, summed: bool, of_all: bool) -> w
         format_id=format_id,
         now=seen.now,
     )
-
-
-def over_period(wanted: Wanted, now: float) -> Wanted:
-    """The same question, of the last days where it names no time."""
-    if wanted.since is not None or wanted.until is not None:
-        return wanted
-    today = now // _DAY * _DAY
-    return replace(wanted, since=today - (CHART_DAYS - 1) * _DAY)
 
 
 def drawn(seen: Visit, period: Wanted, sums: Sums, keys: Mapping[int, str]) -> dict[str, Any]:
@@ -207,9 +196,7 @@ async def _found(seen: Visit, call_id: int) -> CallRecord | None:
     wanted = _may_see(seen)
     if wanted is None:
         return None
-    reader = await seen.reader()
-    rows = await usage_log.calls_named(reader, wanted, [call_id])
-    return await read_call(reader, rows[0].wallet_id, call_id) if rows else None
+    return await usage_log.record(await seen.reader(), wanted, call_id)
 
 
 def _verdicts(texts: Translator) -> list[tuple[str, str]]:

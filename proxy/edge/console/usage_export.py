@@ -10,20 +10,16 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from typing import Final
 
 import orjson
 from aiohttp import web
-from msgspec.structs import asdict
 
-from proxy.core.entities import Usage
-from proxy.core.ids import format_id
-from proxy.core.money import format_usd
 from proxy.core.spreadsheets import MARK, Cell, csv_line
 from proxy.edge.console import usage_query
 from proxy.edge.console.visit import Visit
 from proxy.storage.reports import usage_log
+from proxy.storage.reports.call_lines import COLUMNS, fields
 from proxy.storage.reports.usage_log import CallRow, Wanted
 
 PAGE_ROWS: Final = 1_000
@@ -34,13 +30,6 @@ EXPORTS_OF_PERSON_MAX: Final = 2
 EXPORT_SECONDS_MAX: Final = 1_800.0
 """How long a slow reader may keep one open."""
 REST_SECONDS_MAX: Final = 0.25
-_USAGE: Final = Usage.__struct_fields__
-COLUMNS: Final = (
-    "time", "request_id", "key", "model", "served_model", "group", "endpoint", "stream", "verdict",
-    "finish_reason", "error_code", "status", "charge_usd", "balance_after_usd", "usage_source",
-    *_USAGE, "first_token_ms", "duration_ms", "client_reference", "channel",
-)  # fmt: skip
-
 log = logging.getLogger("sluice.console")
 
 
@@ -67,33 +56,6 @@ async def as_json(seen: Visit) -> web.StreamResponse:
 def cells(row: CallRow) -> list[Cell]:
     """A call in the order of `COLUMNS`."""
     return [*fields(row).values()]
-
-
-def fields(row: CallRow) -> dict[str, Cell]:
-    """A call by the names of `COLUMNS`; amounts are exact decimals, times ISO 8601 in UTC."""
-    shown: dict[str, Cell] = {
-        "time": datetime.fromtimestamp(row.started_at, UTC).isoformat(timespec="milliseconds"),
-        "request_id": format_id(row.id),
-        "key": row.key,
-        "model": row.model,
-        "served_model": row.upstream_model,
-        "group": row.group,
-        "endpoint": row.endpoint,
-        "stream": int(row.stream),
-        "verdict": row.verdict,
-        "finish_reason": row.finish_reason,
-        "error_code": row.error_code,
-        "status": row.status,
-        "charge_usd": format_usd(row.charge),
-        "balance_after_usd": format_usd(row.balance_after),
-        "usage_source": row.source,
-        **asdict(row.usage),
-        "first_token_ms": row.ttft_ms,
-        "duration_ms": row.duration_ms,
-        "client_reference": row.client_reference,
-        "channel": row.channel,
-    }
-    return shown
 
 
 async def _write(

@@ -9,7 +9,7 @@ know who may ask.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -17,17 +17,21 @@ import orjson
 from proxy.core.entities import Usage
 from proxy.core.ids import EPOCH_MS, first_id_at, moment_of
 from proxy.storage.accounts import COMPLETION_TOTAL, PROMPT_TOTAL
+from proxy.storage.ports import CallRecord
 from proxy.storage.reader import Reader
+from proxy.storage.records import read_call
 
 PAGE_ROWS_MAX: Final = 1_000
 SCANNED_ROWS_MAX: Final = 20_000
 """Rows one statement looks at."""
 SUMMED_ROWS_MAX: Final = 200_000
 """Rows of detail that sums are made of."""
+PERIOD_DAYS: Final = 30
 OPEN_ROWS_MAX: Final = 200
 RECENT_ROWS_MAX: Final = 2_000
 """Calls whose models and groups are offered as filters."""
 KEYS_MAX: Final = 2_000
+NAMESAKES_MAX: Final = 10
 _ID_MAX: Final = (1 << 63) - 1
 _DAY_SECONDS: Final = 86_400
 _USAGE: Final = Usage.__struct_fields__
@@ -272,6 +276,20 @@ async def sums(reader: Reader, wanted: Wanted, *, rows_max: int = SUMMED_ROWS_MA
     return found
 
 
+def over_period(wanted: Wanted, now: float) -> Wanted:
+    """The same question, of the last `PERIOD_DAYS` where it names no time."""
+    if wanted.since is not None or wanted.until is not None:
+        return wanted
+    today = now // _DAY_SECONDS * _DAY_SECONDS
+    return replace(wanted, since=today - (PERIOD_DAYS - 1) * _DAY_SECONDS)
+
+
+async def record(reader: Reader, wanted: Wanted, call_id: int) -> CallRecord | None:
+    """One ended call with all that its charge recomputes from, if it is wanted."""
+    rows = await calls_named(reader, wanted, [call_id])
+    return await read_call(reader, rows[0].wallet_id, call_id) if rows else None
+
+
 async def refunded(reader: Reader, call_id: int) -> int:
     """What was given back of a call's charge, nano-USD."""
     query = "SELECT coalesce(sum(amount), 0) FROM wallet_change WHERE call_id = ?"
@@ -283,6 +301,17 @@ async def wallet_named(reader: Reader, name: str) -> int | None:
     """The id of the wallet of that name, or None."""
     rows = await reader.rows("SELECT id FROM user WHERE name = ?", (name,))
     return int(rows[0][0]) if rows else None
+
+
+async def keys_named(reader: Reader, wanted: Wanted, name: str) -> list[int]:
+    """The first ids of keys of that name, of the wallet and person if they are asked for."""
+    query = (
+        "SELECT id FROM key WHERE name = ?1 AND (?2 IS NULL OR user_id = ?2) "
+        "AND (?3 IS NULL OR person_id = ?3) ORDER BY id LIMIT ?4"
+    )
+    values = (name, wanted.wallet, wanted.person, NAMESAKES_MAX)
+    rows = await reader.rows(query, values)
+    return [int(key) for (key,) in rows]
 
 
 async def choices(reader: Reader, wallet: int | None, person: int | None = None) -> Choices:

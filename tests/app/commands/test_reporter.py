@@ -10,6 +10,7 @@ from proxy.core.actions.action import Actor, Role, Via
 from proxy.core.actions.table import ACTIONS
 from proxy.edge.console.keeper_line import Refused
 from tests.edge.console.consoles import World, in_console
+from tests.integration.test_console_actions import required
 
 
 def test_every_report_has_its_maker_and_a_sentence() -> None:
@@ -37,11 +38,10 @@ def test_who_may_is_decided_as_for_any_action(tmp_path: Path) -> None:
 
 def test_the_keeper_makes_none(tmp_path: Path) -> None:
     async def test(world: World) -> None:
+        boss = Actor(Role.ADMIN, "x", Via.API)
         for name in HANDLERS:
-            if ACTIONS[name].role is not Role.USER:
-                given = {"channel": "x", "export": ""} if name.endswith("reconcile") else {}
-                with pytest.raises(Refused, match="which the keeper does not make"):
-                    await world.surroundings.keeper.do(name, given, Actor(Role.ADMIN, "x", Via.API))
+            with pytest.raises(Refused, match="which the keeper does not make"):
+                await world.surroundings.keeper.do(name, required(ACTIONS[name].arguments), boss)
 
     in_console(tmp_path, test)
 

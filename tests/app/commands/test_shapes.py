@@ -26,6 +26,7 @@ def test_moments() -> None:
 def test_what_is_asked_about_lies_behind() -> None:
     now = 1_800_000_000.0
     assert parse_past("2d", now) == now - 2 * 86_400
+    assert parse_past("99999999d", now) == 0.0
     assert day_text(parse_day("2026-01-31")) == "2026-01-31"
     assert iso(parse_past("2026-01-31", now)) == "2026-01-31T00:00:00Z"
     assert iso(parse_past("2026-01-31", now, last=True)) == "2026-02-01T00:00:00Z"

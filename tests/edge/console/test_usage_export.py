@@ -13,8 +13,8 @@ import pytest
 
 from proxy.core.ids import format_id
 from proxy.edge.console import usage_export
-from proxy.edge.console.usage_export import COLUMNS
 from proxy.storage.reports import usage_log
+from proxy.storage.reports.call_lines import COLUMNS
 from tests.edge.console.calls import Calls
 from tests.edge.console.consoles import World, in_console
 

@@ -357,3 +357,41 @@ def test_a_page_is_bounded(tmp_path: Path) -> None:
         assert await calls_named(reader, Wanted(), []) == []
 
     reading(tmp_path, scene)
+
+
+def test_a_question_without_a_time_is_about_the_last_days() -> None:
+    for asked in (Wanted(since=1.0), Wanted(until=1.0)):
+        assert usage_log.over_period(asked, NOW) is asked
+    found = usage_log.over_period(Wanted(wallet=1), NOW)
+    assert found == Wanted(wallet=1, since=NOW // DAY * DAY - 29 * DAY)
+
+
+def test_one_call_is_read_with_all_it_is_made_of_by_who_may(tmp_path: Path) -> None:
+    connection = ledger(tmp_path)
+    put(connection, [FIRST], channel_id=1)
+    connection.close()
+
+    async def scene(reader: Reader) -> None:
+        found = await usage_log.record(reader, Wanted(), FIRST)
+        assert found is not None
+        assert (found.call_id, found.charge, found.channel) == (FIRST, 7, "main")
+        assert await usage_log.record(reader, Wanted(wallet=1), FIRST) == found
+        assert await usage_log.record(reader, Wanted(wallet=2), FIRST) is None
+        assert await usage_log.record(reader, Wanted(), FIRST + 1) is None
+
+    reading(tmp_path, scene)
+
+
+def test_keys_are_found_by_name_in_their_wallet(tmp_path: Path) -> None:
+    ledger(tmp_path).close()
+
+    async def scene(reader: Reader) -> None:
+        query = "SELECT id, user_id, name FROM key ORDER BY id LIMIT 1"
+        ((key, wallet, name),) = await reader.rows(query, ())
+        assert await usage_log.keys_named(reader, Wanted(), name) == [key]
+        assert await usage_log.keys_named(reader, Wanted(wallet=wallet), name) == [key]
+        for wanted in (Wanted(wallet=wallet + 1), Wanted(wallet=wallet, person=7)):
+            assert await usage_log.keys_named(reader, wanted, name) == []
+        assert await usage_log.keys_named(reader, Wanted(), "nothing") == []
+
+    reading(tmp_path, scene)
