@@ -51,6 +51,7 @@ async def both(here: Office) -> tuple[Peer, Peer]:
     first, second = await asyncio.gather(peer(here, 1, 7, version), peer(here, 2, 8, version))
     for one in (first, second):
         one.say(messages.Present())
+    for one in (first, second):  # no call is admitted before both have said what is open
         await one.hear(messages.Ready)
     return first, second
 
@@ -164,8 +165,10 @@ def test_nobody_waits_for_a_release_that_does_not_say_it_or_a_worker_still_start
     tmp_path: Path,
 ) -> None:
     async def work(here: Office) -> None:
-        await ready(here, 1)
+        first = await peer(here, 1)
+        first.say(messages.Present())
         remote = await worker(here, 2)
+        await first.hear(messages.Ready)
         here.port.alive([1, 2, 3])  # the third has not connected: it will read the newest
         version, waiting = await changed(here)
         await waiting
