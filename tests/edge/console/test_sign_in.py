@@ -1,4 +1,6 @@
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from proxy.core.attempts import MAILS
 from proxy.edge.console import sign_in
@@ -11,6 +13,7 @@ from tests.edge.console.people import ANN, PASSWORD, Place, in_place
 def a_visit(place: Place, address: str = "192.0.2.1") -> Visit:
     class Request:
         remote = address
+        headers: Mapping[str, str] = MappingProxyType({})
 
     return Visit(place.world.surroundings, Request())  # type: ignore[arg-type]  # what is read of it
 
