@@ -227,13 +227,21 @@ def _endpoints(fields: Fields) -> frozenset[str] | None:
 
 
 def _url(fields: Fields, name: str, value: object) -> str:
+    fault = fields.fault(name, "must be an http:// or https:// URL")
+    if not isinstance(value, str) or any(sign <= " " for sign in value):
+        raise fault
     try:
-        parts = urlsplit(value if isinstance(value, str) else "")
+        parts = urlsplit(value)
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        valid = False
-    if not valid or not isinstance(value, str) or any(sign <= " " for sign in value):
-        raise fields.fault(name, "must be an http:// or https:// URL")
+        raise fault from None
+    if not valid:
+        raise fault
+    if name == "base_url" and (parts.username or parts.query or parts.fragment):
+        # Nobody would be asked there (edge/upstream.py), and everybody may read the address.
+        raise fields.fault(
+            name, "must hold no user name, query or fragment: add secrets as keys of the channel"
+        )
     return value
 
 

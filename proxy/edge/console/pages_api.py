@@ -210,6 +210,8 @@ async def _body(request: web.Request) -> bytes:
                 if size > BODY_BYTES_MAX:
                     raise _No(413, "too_large", "the body is above 16 MiB", "send it in parts")
                 parts.append(part)
+    except web.RequestPayloadError as error:
+        raise _No(400, "not_json", f"the body cannot be read: {error}", "send an object") from None
     except TimeoutError:
         raise _No(408, "too_slow", "the body did not arrive in time", "send it again") from None
     return b"".join(parts)

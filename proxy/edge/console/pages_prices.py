@@ -23,7 +23,8 @@ from proxy.storage.edits import fingerprint
 
 LIST: Final = "/operator/models"
 ROWS: Final = 100
-ROWS_SHOWN_MAX: Final = 1_000
+ROWS_SHOWN_MAX: Final = 800
+"""Each is a field of the form, of which aiohttp reads 1,000."""
 """Differences shown at once."""
 PRICES: Final = (
     "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input",
@@ -224,7 +225,10 @@ async def take_over(seen: Visit) -> web.StreamResponse:
     providers = [str(each) for each in sent.getall("provider", [])]
     patterns = str(sent.get("models", "")).split()
     document = await seen.do("catalog export")
-    plan = await asyncio.to_thread(lists.plan, document, providers, patterns)
+    try:
+        plan = await asyncio.to_thread(lists.plan, document, providers, patterns)
+    except ValueError as error:
+        return seen.redirect(here, str(error), "error")
     tables = [table for table in plan.tables if table["name"] in chosen]
     if not tables:
         return seen.redirect(here, _("None of these differ any more."), "warning")

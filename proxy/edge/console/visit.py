@@ -136,7 +136,8 @@ class Visit:
                 return await self.request.post()
         except TimeoutError:
             raise web.HTTPRequestTimeout from None
-        except (ValueError, LookupError) as error:  # no boundary, no such charset, not that charset
+        # No boundary, no such charset, not that charset; not the compression it says it has.
+        except (ValueError, LookupError, web.RequestPayloadError) as error:
             raise web.HTTPBadRequest from error
 
     async def token_fault(self) -> str | None:
@@ -286,7 +287,8 @@ def local_path(target: str | None, default: str = "/") -> str:
     path = parts.path
     if not path.startswith("/") or path.startswith("//") or "\\" in target:
         return default
-    if any(ord(one) <= 0x20 or ord(one) == 0x7F for one in target):
+    # Bytes that were no UTF-8 (surrogates) have no place in an address of ours either.
+    if any(ord(one) <= 0x20 or ord(one) == 0x7F or 0xD800 <= ord(one) < 0xE000 for one in target):
         return default
     return f"{path}?{parts.query}" if parts.query else path
 

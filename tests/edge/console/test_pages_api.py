@@ -190,6 +190,9 @@ def test_a_body_that_does_not_arrive_is_told(
         who, bearer = world.stranger(), f"Bearer {await robot(world, '*:read')}"
         late = await who.ask("POST", f"{ACTIONS}user-list", slow(), {"authorization": bearer})
         assert error(late) == (408, "too_slow")
+        packed = {"authorization": bearer, "content-encoding": "gzip"}
+        broken = await who.ask("POST", f"{ACTIONS}user-list", io.BytesIO(b"{}"), packed)
+        assert error(broken) == (400, "not_json")
 
     in_console(tmp_path, test)
 

@@ -1,12 +1,14 @@
 """Models get prices by forms and from the published lists, each a version that stays."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from proxy.app.published_prices import PublishedPrices
-from proxy.edge.console.pages_prices import LIST, ROUTES
+from proxy.edge.console.pages_prices import LIST, ROUTES, ROWS_SHOWN_MAX
 from tests.edge.console.consoles import Browser, World, in_console
 
 MODEL: dict[str, Any] = {
@@ -117,6 +119,22 @@ def test_stale_edits_are_told_and_kept(tmp_path: Path) -> None:
         assert world.office.keeper.catalog.models["m"].context_window == 88
         page = await browser.post(f"{LIST}/save", **(sent | {"context_window": "wide"}))
         assert (page.status, "Must be a number" in page.text) == (422, True)
+
+    in_console(tmp_path, test)
+
+
+def test_as_many_as_are_shown_can_be_taken_over_at_once(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        browser = await operator(world)
+        world.surroundings.price_lists = PublishedPrices()
+        await browser.get(f"{LIST}/import")
+        chosen = [("take", f"x m{number}") for number in range(ROWS_SHOWN_MAX)]
+        providers = [("provider", f"p{number}") for number in range(100)]
+        fields = [("csrf", browser.token), ("asked", ""), ("models", ""), *providers, *chosen]
+        body = BytesIO(urlencode(fields).encode())
+        kind = {"origin": browser.url, "content-type": "application/x-www-form-urlencoded"}
+        page = await browser.ask("POST", f"{LIST}/import", body, kind, follow=False)
+        assert page.status == 303
 
     in_console(tmp_path, test)
 

@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from tests.edge.console.consoles import Browser, World, in_console
         ("javascript:alert(1)", "/"),
         ("/a\r\nset-cookie: x=1", "/"),
         ("/a\tb", "/"),
+        ("/a\udcff", "/"),
         (" /keys", "/"),
         ("http://[", "/"),
         ("keys", "/"),
@@ -89,5 +91,17 @@ def test_a_form_that_does_not_arrive_changes_nothing_and_is_told(
         page = await ann.ask("POST", "/preferences", slow(), {"origin": ann.url} | kind)
         assert (page.status, "did not arrive in time" in page.text) == (408, True)
         assert visit.THEME not in ann.cookies
+
+    in_console(tmp_path, test)
+
+
+def test_a_form_that_is_not_compressed_as_it_says_is_no_fault_of_ours(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        kind = {"content-type": "application/x-www-form-urlencoded", "content-encoding": "gzip"}
+        page = await ann.ask(
+            "POST", "/preferences", BytesIO(b"theme=dark"), {"origin": ann.url} | kind
+        )
+        assert page.status == 400
 
     in_console(tmp_path, test)
