@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.core.actions.payments import Said
 from proxy.core.sentences import Sentence
+from proxy.storage import refunds
 from proxy.storage.till import Event, Moved
 from proxy.storage.wallet_changes import AMOUNT_MAX, OWN_REFERENCE, add_top_up
 
@@ -33,6 +34,8 @@ class Outcome(StrEnum):
     CREDITED = "credited"
     REPEATED = "repeated"
     EXPIRED = "expired"
+    REFUNDED = "refunded"
+    EARLY = "of no payment that is known yet"
     NOTED = "noted"
     UNKNOWN = "no such payment"
     OTHER_SESSION = "another session"
@@ -51,6 +54,7 @@ class Word:
     session: str | None
     currency: str | None
     minor: int | None
+    intent: str | None = None
 
 
 class Begun(NamedTuple):
@@ -80,6 +84,8 @@ class PaymentRow(NamedTuple):
     status: str
     created_at: float
     ended_at: float | None
+    taken: int
+    """Of `amount`, because the provider gave money back."""
     messages: str
     """Kinds and outcomes of what was said of it, in order."""
 
@@ -157,13 +163,15 @@ def told(connection: sqlite3.Connection, event: Event, word: Word) -> Moved[Told
     moved = _act(connection, event, word, row)
     if word.message is not None:
         connection.execute(
-            "INSERT INTO payment_message VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO payment_message (id, payment_id, kind, at, outcome, intent) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
             (
                 word.message[:WORD_CHARS_MAX],
                 None if row is None else row[0],
                 word.kind[:WORD_CHARS_MAX],
                 event.at,
                 moved.result.outcome.value,
+                word.intent,
             ),
         )
     return moved
@@ -184,7 +192,9 @@ def list_payments(
     where = "?2 IS NULL" if user_id is None else "payment.user_id = ?2"
     rows = connection.execute(
         "SELECT payment.id, user.name, provider, currency, minor, rate, amount, session, status, "  # noqa: S608 - constants
-        "payment.created_at, ended_at, coalesce((SELECT group_concat(kind || ': ' || outcome, "
+        "payment.created_at, ended_at, "
+        "(SELECT coalesce(sum(debit.amount), 0) FROM payment_debit AS debit "
+        "WHERE payment_id = payment.id), coalesce((SELECT group_concat(kind || ': ' || outcome, "
         "'; ') FROM payment_message WHERE payment_id = payment.id), '') "
         f"FROM payment JOIN user ON user.id = user_id WHERE payment.id < ?1 AND {where} "
         "ORDER BY payment.id DESC LIMIT ?3",
@@ -201,8 +211,14 @@ def list_notes(connection: sqlite3.Connection, rows_max: int = 50) -> list[NoteR
         )
     rows = connection.execute(
         "SELECT id, payment_id, kind, at, outcome FROM payment_message "
-        "WHERE outcome NOT IN (?, ?, ?) ORDER BY at DESC, id LIMIT ?",
-        (Outcome.CREDITED.value, Outcome.REPEATED.value, Outcome.EXPIRED.value, rows_max),
+        "WHERE outcome NOT IN (?, ?, ?, ?) ORDER BY at DESC, id LIMIT ?",
+        (
+            Outcome.CREDITED.value,
+            Outcome.REPEATED.value,
+            Outcome.EXPIRED.value,
+            Outcome.REFUNDED.value,
+            rows_max,
+        ),
     )
     return [NoteRow(*row) for row in rows]
 
@@ -218,6 +234,13 @@ def _find(connection: sqlite3.Connection, word: Word) -> tuple[Any, ...] | None:
             ).fetchone()
             if row is not None and _reference(row[0], row[7]) == word.reference:
                 return tuple(row)
+    elif word.intent is not None:
+        row = connection.execute(
+            f"SELECT {_COLUMNS} FROM payment WHERE provider = ? AND intent = ? "  # noqa: S608 - constants
+            "ORDER BY id LIMIT 1",
+            (word.provider, word.intent),
+        ).fetchone()
+        return None if row is None else tuple(row)
     return None
 
 
@@ -226,6 +249,8 @@ def _act(
 ) -> Moved[Told]:
     if word.said is Said.NOTED:
         return Moved(Told(Outcome.NOTED))
+    if word.said is Said.REFUNDED:
+        return Moved(_given_back(connection, word, row))
     if row is None:
         return Moved(Told(Outcome.UNKNOWN))
     payment_id, user_id, currency, minor, amount, session, status, _ = row
@@ -245,10 +270,30 @@ def _act(
     reference = f"{OWN_REFERENCE}{word.provider}:{payment_id}"
     added = add_top_up(connection, event, user_id, amount, f"paid by {word.provider}", reference)
     connection.execute(
-        "UPDATE payment SET status = 'paid', session = ?, ended_at = ?, event_id = ? WHERE id = ?",
-        (word.session, event.at, added.result.event_id, payment_id),
+        "UPDATE payment SET status = 'paid', session = ?, ended_at = ?, event_id = ?, intent = ? "
+        "WHERE id = ?",
+        (word.session, event.at, added.result.event_id, word.intent, payment_id),
+    )
+    # What was told of it too early is not for the operator any more.
+    connection.execute(
+        "UPDATE payment_message SET payment_id = ?, outcome = ? WHERE intent = ? AND outcome = ?",
+        (payment_id, Outcome.REFUNDED.value, word.intent, Outcome.EARLY.value),
     )
     return Moved(Told(Outcome.CREDITED, user_id, amount), added.transfers)
+
+
+def _given_back(connection: sqlite3.Connection, word: Word, row: tuple[Any, ...] | None) -> Told:
+    """Keep how much went back; storage/refunds.py says what is due for it."""
+    if word.intent is None or word.currency is None or not word.minor or word.minor < 0:
+        return Told(Outcome.NOTED)
+    if row is None:
+        refunds.note(connection, word.provider, word.intent, word.currency, word.minor)
+        return Told(Outcome.EARLY)
+    _, user_id, currency, minor, *_ = row
+    if word.currency != currency or word.minor > minor:
+        return Told(Outcome.OTHER_AMOUNT, user_id)
+    refunds.note(connection, word.provider, word.intent, word.currency, word.minor)
+    return Told(Outcome.REFUNDED, user_id)
 
 
 def _reference(payment_id: int, created_at: float) -> str:

@@ -46,7 +46,11 @@ class Aside(NamedTuple):
 
 
 class ShortfallError(ValueError):
-    """The wallet has not so much that is free."""
+    """The wallet has not so much that is free, but only `free` nano-USD."""
+
+    def __init__(self, message: str, free: int = 0) -> None:
+        super().__init__(message)
+        self.free = free
 
 
 class Till:
@@ -86,13 +90,14 @@ class Till:
         event = self._event()
         if aside is not None and not self._ledger.set_aside(*aside):
             wallet = self._ledger.wallet(aside.user_id)
-            free = format_usd(wallet.balance - wallet.held)
+            free = wallet.balance - wallet.held
             raise ShortfallError(
                 Sentence(
                     "the wallet has {free} USD that no open call holds, not {amount}",
-                    free=free,
+                    free=format_usd(free),
                     amount=format_usd(aside.amount),
-                )
+                ),
+                free,
             )
 
         def work(connection: sqlite3.Connection) -> tuple[Moved[Result], Catalog | None]:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping
+from typing import Final
 
 from proxy.app.commands.shapes import Handler, iso
 from proxy.app.office import Office
@@ -15,9 +16,12 @@ from proxy.core.actions.payments import (
 )
 from proxy.core.money import format_usd
 from proxy.core.top_ups import read_rates
-from proxy.storage import accounts, payments
+from proxy.storage import accounts, payments, refunds
 from proxy.storage.payments import Told, Word
-from proxy.storage.till import Event, Moved
+from proxy.storage.till import Aside, Event, Moved, ShortfallError
+
+TAKES_MAX: Final = 5
+"""How often the free part of a wallet is tried, while calls change it."""
 
 
 async def payment_begin(office: Office, actor: Actor, a: PaymentBegin) -> object:
@@ -41,13 +45,22 @@ async def payment_open(office: Office, _actor: Actor, a: PaymentOpen) -> object:
 
 async def payment_said(office: Office, _actor: Actor, a: PaymentSaid) -> object:
     """Act on what the provider says."""
-    word = Word(a.provider, a.said, a.kind, a.message, a.reference, a.session, a.currency, a.minor)
+    word = Word(
+        a.provider, a.said, a.kind, a.message, a.reference, a.session, a.currency, a.minor, a.intent
+    )
 
     def tell(connection: sqlite3.Connection, event: Event) -> Moved[Told]:
         return payments.told(connection, event, word)
 
     told = await office.keeper.till.move(tell)
-    return {"outcome": told.outcome.value, "credited_usd": format_usd(told.amount)}
+    # A step of its own, done again with every word: one that is lost in between is repeated by the
+    # provider, since it was not answered.
+    taken = 0 if a.intent is None else await _take_back(office, a.provider, a.intent)
+    return {
+        "outcome": told.outcome.value,
+        "credited_usd": format_usd(told.amount),
+        "taken_usd": format_usd(taken),
+    }
 
 
 async def payment_list(office: Office, _actor: Actor, a: PaymentListing) -> object:
@@ -66,6 +79,8 @@ async def payment_list(office: Office, _actor: Actor, a: PaymentListing) -> obje
             "minor": row.minor,
             "rate": row.rate,
             "amount_usd": format_usd(row.amount),
+            "taken_usd": format_usd(row.taken),
+            "taken_nano": row.taken,
             "status": row.status,
             "session": row.session,
             "created": iso(row.created_at),
@@ -80,6 +95,27 @@ async def payment_notes(office: Office, _actor: Actor, a: PaymentNotes) -> objec
     """What a provider said that moved nothing and somebody has to look at."""
     rows = await office.read(lambda c: payments.list_notes(c, a.rows_max))
     return [row._asdict() | {"at": iso(row.at)} for row in rows]
+
+
+async def _take_back(office: Office, provider: str, intent: str) -> int:
+    """Take from a wallet what the provider gave back of its payment, as far as it is there."""
+    due = await office.read(lambda c: refunds.find_due(c, provider, intent))
+    if due is None:
+        return 0
+    most = due.amount
+    for _ in range(TAKES_MAX):
+        try:
+            return await _take(office, provider, intent, Aside(due.user_id, most))
+        except ShortfallError as short:  # calls go on meanwhile, so there may be less again
+            most = max(0, min(most, short.free))
+    return await _take(office, provider, intent, Aside(due.user_id, 0))
+
+
+async def _take(office: Office, provider: str, intent: str, aside: Aside) -> int:
+    def take(connection: sqlite3.Connection, event: Event) -> Moved[int]:
+        return refunds.take(connection, event, provider, intent, aside.amount)
+
+    return await office.keeper.till.move(take, aside=aside if aside.amount else None)
 
 
 HANDLERS: Mapping[str, Handler] = {

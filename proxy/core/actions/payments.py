@@ -14,8 +14,10 @@ class Said(StrEnum):
 
     PAID = "paid"
     EXPIRED = "expired"
+    REFUNDED = "refunded"
+    """Money was given back to who paid: `minor` in all."""
     NOTED = "noted"
-    """Something that a person has to look at: a refund, a dispute."""
+    """Something that a person has to look at: a dispute."""
 
 
 class PaymentBegin(Arguments, frozen=True):
@@ -35,7 +37,8 @@ class PaymentOpen(Arguments, frozen=True):
 
 class PaymentSaid(Arguments, frozen=True):
     """`message`: the provider's id of the message, where it came by itself; `reference`: as of
-    `payment begin`; `kind`: the provider's own word.
+    `payment begin`; `kind`: the provider's own word; `intent`: what it calls the payment when it
+    speaks of money that goes back.
     """
 
     provider: str
@@ -46,6 +49,7 @@ class PaymentSaid(Arguments, frozen=True):
     session: str | None = None
     currency: str | None = None
     minor: int | None = None
+    intent: str | None = None
 
 
 class PaymentListing(Arguments, frozen=True):

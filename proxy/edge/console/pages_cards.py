@@ -40,7 +40,9 @@ COMPLETED: Final = frozenset(
     {"checkout.session.completed", "checkout.session.async_payment_succeeded"}
 )
 OVER: Final = frozenset({"checkout.session.expired", "checkout.session.async_payment_failed"})
-NOTED: Final = frozenset({"charge.refunded", "charge.dispute.created"})
+REFUNDED: Final = "charge.refunded"
+NOTED: Final = frozenset({"charge.dispute.created", "charge.dispute.closed", "refund.failed"})
+"""These say that money may move, but not that it has: that is for the operator to judge."""
 AWAY_SECONDS: Final = "30"
 BODY_SECONDS_MAX: Final = 10.0
 _NOT_NOW: Final = _("Cards cannot be taken at the moment. Nothing was charged.")
@@ -162,8 +164,13 @@ def _word(message: Message) -> dict[str, object] | None:
     word: dict[str, object] = {
         "provider": PROVIDER, "kind": message.type, "message": message.id,
     }  # fmt: skip
-    if message.type in NOTED:
-        return word | {"said": Said.NOTED.value}
+    if message.type == REFUNDED or message.type in NOTED:
+        charge = message.charge()
+        word["intent"] = charge.payment_intent
+        if message.type in NOTED or not charge.payment_intent or not charge.amount_refunded:
+            return word | {"said": Said.NOTED.value}
+        given = {"currency": charge.currency, "minor": charge.amount_refunded}
+        return word | given | {"said": Said.REFUNDED.value}
     if message.type not in COMPLETED | OVER:
         return None
     session = message.session()
@@ -180,6 +187,7 @@ def _of(session: Session) -> dict[str, object]:
         "session": session.id,
         "currency": session.currency,
         "minor": session.amount_total,
+        "intent": session.payment_intent,
     }
 
 

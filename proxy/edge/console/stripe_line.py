@@ -47,6 +47,15 @@ class Session(msgspec.Struct, frozen=True):
     currency: str | None = None
     payment_status: str | None = None
     status: str | None = None
+    payment_intent: str | None = None
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """What was paid, or what is disputed of it. `amount_refunded`: in all, of a charge alone."""
+
+    payment_intent: str | None = None
+    amount_refunded: Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MAX)] | None = None
+    currency: str | None = None
 
 
 class _Data(msgspec.Struct, frozen=True):
@@ -66,6 +75,13 @@ class Message(msgspec.Struct, frozen=True):
             return msgspec.json.decode(self.data.object, type=Session)
         except msgspec.MsgspecError as error:
             raise ForgedError(f"no Checkout session: {error}") from None
+
+    def charge(self) -> Charge:
+        """The charge or dispute that it is about. Raises ForgedError."""
+        try:
+            return msgspec.json.decode(self.data.object, type=Charge)
+        except msgspec.MsgspecError as error:
+            raise ForgedError(f"no charge: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

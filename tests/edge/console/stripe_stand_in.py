@@ -62,6 +62,20 @@ class StandIn:
         }  # fmt: skip
         return json.dumps(event).encode()
 
+    def refund(self, session: str, minor: Any, message: str = "r1", **charge: Any) -> bytes:
+        """What is sent when `minor` in all has gone back to who paid."""
+        known = self.sessions[session]
+        given = {
+            "id": "ch_1", "object": "charge", "amount": known["amount_total"],
+            "amount_refunded": minor, "currency": known["currency"],
+            "payment_intent": known["payment_intent"],
+        }  # fmt: skip
+        event = {
+            "id": f"evt_{message}", "object": "event", "type": "charge.refunded",
+            "data": {"object": given | charge},
+        }  # fmt: skip
+        return json.dumps(event).encode()
+
     async def create(self, request: web.Request) -> web.Response:
         """POST /v1/checkout/sessions."""
         self.asked.append("create")
@@ -79,6 +93,7 @@ class StandIn:
                 "currency": form[f"{price}[currency]"],
                 "client_reference_id": form["client_reference_id"],
                 "payment_status": "unpaid", "status": "open",
+                "payment_intent": f"pi_{len(self.sessions) + 1}",
                 "success_url": form["success_url"], "url": f"https://checkout.example/{found}",
             }  # fmt: skip
         return web.json_response(self.sessions[found])

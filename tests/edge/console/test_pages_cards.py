@@ -282,3 +282,138 @@ def test_a_message_that_does_not_arrive_is_not_waited_for(
         await writer.wait_closed()
 
     with_stripe(tmp_path, test)
+
+
+PAID = "paid"
+REFUNDS: list[tuple[str, list[Any], str]] = [
+    ("all of it", [PAID, 1_000], "10.00"),
+    ("a part", [PAID, 400], "4.00"),
+    ("an odd part", [PAID, 333], "3.33"),
+    ("a part, then the rest", [PAID, 400, 1_000], "10.00"),
+    ("three parts", [PAID, 1, 2, 3], "0.03"),
+    ("the rest before the part", [PAID, 1_000, 400], "10.00"),
+    ("the same message twice", [PAID, (400, "r"), (400, "r")], "4.00"),
+    ("the same message with another sum", [PAID, (400, "r"), (900, "r")], "4.00"),
+    ("the same sum twice", [PAID, 400, 400, 400], "4.00"),
+    ("before the payment", [400, PAID], "4.00"),
+    ("all of it before the payment", [1_000, PAID], "10.00"),
+    ("before the payment, in another order", [700, 300, PAID], "7.00"),
+    ("before and after the payment", [400, PAID, 700], "7.00"),
+    ("around a payment told twice", [400, PAID, PAID, 400], "4.00"),
+    ("before, more than was paid", [5_000, PAID], "10.00"),
+    ("more than was paid", [PAID, 1_001], "0.00"),
+    ("more than was paid, then a part", [PAID, 1_001, 500], "5.00"),
+    ("nothing", [PAID, 0], "0.00"),
+    ("never paid", [400], "0.00"),
+]
+"""Sums that have gone back in all, as they are told, of a payment of 10 USD; what is taken."""
+NO_REFUNDS: list[tuple[str, dict[str, Any], int, str]] = [
+    ("other currency", {"currency": "eur"}, 200, "another amount"),
+    ("currency in capitals", {"currency": "USD"}, 200, "another amount"),
+    ("no currency", {"currency": None}, 200, "noted"),
+    ("currency of a number", {"currency": 840}, 400, ""),
+    ("of another payment", {"payment_intent": "pi_other"}, 200, "no payment"),
+    ("of no payment", {"payment_intent": None}, 200, "noted"),
+    ("of an empty payment", {"payment_intent": ""}, 200, "noted"),
+    ("payment of a number", {"payment_intent": 1}, 400, ""),
+    ("payment of SQL", {"payment_intent": "' OR 1=1"}, 200, "no payment"),
+    ("below zero", {"amount_refunded": -400}, 400, ""),
+    ("a text", {"amount_refunded": "400"}, 400, ""),
+    ("with decimals", {"amount_refunded": 400.5}, 400, ""),
+    ("true", {"amount_refunded": True}, 400, ""),
+    ("none", {"amount_refunded": None}, 200, "noted"),
+    ("beyond any integer", {"amount_refunded": 10**30}, 400, ""),
+]
+
+
+@pytest.mark.parametrize(("name", "steps", "taken"), REFUNDS, ids=[one[0] for one in REFUNDS])
+def test_what_stripe_gave_back_is_taken_once(
+    tmp_path: Path, name: str, steps: list[Any], taken: str
+) -> None:
+    async def test(world: World, stripe: StandIn) -> None:
+        await begin(world, await ann(world), "10")
+        stripe.sessions["cs_test_1"]["payment_status"] = "paid"
+        for number, step in enumerate(steps):
+            minor, message = step if isinstance(step, tuple) else (step, f"r{number}")
+            body = (
+                stripe.message("cs_test_1")
+                if step == PAID
+                else stripe.refund("cs_test_1", minor, message)
+            )
+            assert (await send(world, body)).status == 200, name
+        (row,) = await world.do("payment list")
+        assert row["taken_usd"] == taken
+        credited = 10 * USD if PAID in steps else 0
+        assert balance(world) == START + credited - row["taken_nano"]
+        early = [one for one in await world.do("payment notes") if "known yet" in one["outcome"]]
+        assert bool(early) == (PAID not in steps)
+
+    with_stripe(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("name", "charge", "status", "said"), NO_REFUNDS, ids=[one[0] for one in NO_REFUNDS]
+)
+def test_a_refund_that_does_not_fit_takes_nothing(
+    tmp_path: Path, name: str, charge: dict[str, Any], status: int, said: str
+) -> None:
+    async def test(world: World, stripe: StandIn) -> None:
+        await begin(world, await ann(world), "10")
+        stripe.sessions["cs_test_1"]["payment_status"] = "paid"
+        await send(world, stripe.message("cs_test_1"))
+        page = await send(world, stripe.refund("cs_test_1", 400, **charge))
+        assert (page.status, said in page.text) == (status, True), name
+        assert balance(world) == START + 10 * USD
+        assert bool(await world.do("payment notes")) == (status == 200)
+
+    with_stripe(tmp_path, test)
+
+
+def test_a_refund_that_stripe_did_not_sign_takes_nothing(tmp_path: Path) -> None:
+    async def test(world: World, stripe: StandIn) -> None:
+        await begin(world, await ann(world), "10")
+        stripe.sessions["cs_test_1"]["payment_status"] = "paid"
+        await send(world, stripe.message("cs_test_1"))
+        body, at = stripe.refund("cs_test_1", 400), int(world.office.clock())
+        for signature in (
+            "", header(body, at, ""), header(body, at, "whsec_of_others"), header(body, at - 3_600),
+            header(stripe.refund("cs_test_1", 399), at),
+        ):  # fmt: skip
+            assert (await send(world, body, signature)).status == 400
+        assert balance(world) == START + 10 * USD
+
+    with_stripe(tmp_path, test)
+
+
+def test_a_refund_told_many_times_at_once_is_taken_once(tmp_path: Path) -> None:
+    async def test(world: World, stripe: StandIn) -> None:
+        browser = await ann(world)
+        await begin(world, browser, "10")
+        stripe.sessions["cs_test_1"]["payment_status"] = "paid"
+        bodies = [stripe.message("cs_test_1")] * 5
+        bodies += [stripe.refund("cs_test_1", minor, f"r{minor}") for minor in (250, 500, 750)] * 5
+        told = await asyncio.gather(*(send(world, body) for body in bodies))
+        assert {page.status for page in told} == {200}
+        assert balance(world) == START + 10 * USD - 7_500_000_000
+        boss = await world.signed_in("boss@example.com", "operator")
+        assert "$7.50 taken back" in (await boss.get("/operator/payments")).text
+        assert "given back by stripe" in (await browser.get("/wallet")).text
+
+    with_stripe(tmp_path, test)
+
+
+def test_a_dispute_is_for_the_operator_to_judge(tmp_path: Path) -> None:
+    async def test(world: World, stripe: StandIn) -> None:
+        await begin(world, await ann(world), "10")
+        stripe.sessions["cs_test_1"]["payment_status"] = "paid"
+        await send(world, stripe.message("cs_test_1"))
+        for kind in ("charge.dispute.created", "charge.dispute.closed", "refund.failed"):
+            body = stripe.refund("cs_test_1", 1_000, kind).replace(
+                b"charge.refunded", kind.encode()
+            )
+            assert (await send(world, body)).text == "noted"
+        assert balance(world) == START + 10 * USD
+        notes = await world.do("payment notes")
+        assert [one["payment"] for one in notes] == [1, 1, 1]
+
+    with_stripe(tmp_path, test)
