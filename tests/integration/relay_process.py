@@ -22,10 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-ROOT = Path(__file__).parents[2]
+from tests.integration import forked_commands
+
+ROOT = forked_commands.ROOT
 SLUICE = (sys.executable, "-m", "proxy.app.cli")
-WARNINGS = "error,ignore::DeprecationWarning"
-"""Our own warnings end the relay; a wheel may use what a later Python will drop."""
 READY_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 20.0
 COMMAND_SECONDS_MAX = 30.0
@@ -98,7 +98,11 @@ class RelayProcess:
         }
         self.settings_file.write_text("".join(f"{k} = {toml(v)}\n" for k, v in rows.items()))
         self.catalog_file.write_text(catalog(upstreams, group or {}, plan or {}, models or {}))
-        self._environment = {**os.environ, "PYTHONWARNINGS": WARNINGS, **(environment or {})}
+        self._environment = {
+            **os.environ,
+            "PYTHONWARNINGS": forked_commands.WARNINGS,
+            **(environment or {}),
+        }
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._log_file = directory / "relay.log"
@@ -263,15 +267,8 @@ class RelayProcess:
 
     def command(self, *arguments: str) -> Any:
         """Run a command with `--json` and return its result. Raises CommandFailedError."""
-        done = subprocess.run(
-            [*SLUICE, *arguments, "--json", "--config", str(self.settings_file)],
-            cwd=ROOT,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_SECONDS_MAX,
-            check=False,
-        )
+        words = [*arguments, "--json", "--config", str(self.settings_file)]
+        done = forked_commands.run(words, self._environment, COMMAND_SECONDS_MAX)
         if done.returncode != 0:
             raise CommandFailedError(f"{arguments}: {done.returncode} {done.stderr.decode()}")
         return json.loads(done.stdout)
