@@ -142,4 +142,5 @@ def test_every_report_has_its_command() -> None:
     commands = {f"report {name}" for name in cli_reports.report.commands}
     commands |= {f"audit {name}" for name in cli_reports.audit.commands}
     commands |= {f"call {name}" for name in cli_reports.call.commands}
+    commands |= {"usage daily"}  # `sluice usage --daily`
     assert commands == {name for name, action in ACTIONS.items() if action.report}

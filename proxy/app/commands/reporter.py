@@ -13,7 +13,7 @@ from pathlib import Path
 from time import time
 from typing import Final
 
-from proxy.app.commands import audit, calls, reconciling, reports
+from proxy.app.commands import audit, calls, reconciling, reports, usage
 from proxy.app.commands.asking import permit, refusing, understand
 from proxy.app.commands.shapes import Desk, Report
 from proxy.app.control import CommandError
@@ -26,7 +26,7 @@ from proxy.storage.reports.memberships import rank
 
 HANDLERS: Final[Mapping[str, Report]] = {
     name: handler
-    for domain in (audit, calls, reconciling, reports)
+    for domain in (audit, calls, reconciling, reports, usage)
     for name, handler in domain.REPORTS.items()
 }
 

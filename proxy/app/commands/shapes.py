@@ -5,11 +5,14 @@ nano-USD where a program computes with them; a refusal is a message and a remedy
 not know any command.
 """
 
+import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from proxy.app.office import Office
 from proxy.core.actions.action import Actor
@@ -19,9 +22,12 @@ from proxy.core.sentences import Sentence
 from proxy.edge.exposition import Picture
 from proxy.storage.reader import Reader
 from proxy.storage.reports.day_sums import DaySums
+from proxy.storage.sqlite import open_reader
 
 Handler = Callable[[Office, Actor, Any], Awaitable[object]]
 """Does one action for an actor who may, and returns plain JSON values. Raises CommandError."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,15 @@ class Desk:
     now: float
     picture: Callable[[], Awaitable[Picture]] | None = None
     day_sums: DaySums = field(default_factory=DaySums)
+
+    async def read(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run a reading function in a thread, on one more connection. Raises sqlite3.Error."""
+
+        def run() -> Result:
+            with closing(open_reader(self.database)) as connection:
+                return function(connection)
+
+        return await asyncio.to_thread(run)
 
 
 Report = Callable[[Desk, Actor, Any], Awaitable[object]]

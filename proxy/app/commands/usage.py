@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from proxy.app.commands.shapes import Handler, iso
+from proxy.app.commands.shapes import Desk, Handler, Report, iso
 from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions.action import Actor, Role
@@ -50,15 +50,15 @@ async def usage_list(office: Office, actor: Actor, a: UsageList) -> object:
     ]
 
 
-async def usage_daily(office: Office, actor: Actor, a: UsageDaily) -> object:
+async def usage_daily(desk: Desk, actor: Actor, a: UsageDaily) -> object:
     """Sums per UTC day, user and model, of calls with detail and of those rolled up."""
     # What the operator pays is for operators to know.
     if not 0 < a.days <= retention.DAYS_LISTED_MAX:
         raise CommandError(
             Sentence("between 1 and {most:,} days can be listed", most=retention.DAYS_LISTED_MAX)
         )
-    since = int(office.clock() // DAY_SECONDS) - a.days + 1
-    rows = await office.read(lambda c: retention.list_days(c, since, a.user, _maker(actor)))
+    since = int(desk.now // DAY_SECONDS) - a.days + 1
+    rows = await desk.read(lambda c: retention.list_days(c, since, a.user, _maker(actor)))
     operator = actor.role.covers(Role.OPERATOR)
     return [
         {
@@ -97,4 +97,5 @@ def _other(row: accounts.UsageRow | retention.DayRow) -> dict[str, object]:
     return {name: count for name, count in used.items() if count}
 
 
-HANDLERS: Mapping[str, Handler] = {"usage": usage_list, "usage daily": usage_daily}
+HANDLERS: Mapping[str, Handler] = {"usage": usage_list}
+REPORTS: Mapping[str, Report] = {"usage daily": usage_daily}

@@ -104,6 +104,11 @@ ACTIONS = (
         audited=False,
     ),
     Action(
-        "usage daily", UsageDaily, "Sums per UTC day, user and model.", Role.USER, audited=False,
+        "usage daily",
+        UsageDaily,
+        "Sums per UTC day, user and model.",
+        Role.USER,
+        audited=False,
+        report=True,
     ),
 )  # fmt: skip

@@ -1,16 +1,19 @@
 """An office with a small catalog, for the tests of the commands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.app.commands import runner
+from proxy.app.commands.reporter import Reporter
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
 from proxy.app.office import Office, open_office
+from proxy.core.actions.action import LOCAL, Actor
+from proxy.core.actions.table import ACTIONS
 
 DOCUMENT: dict[str, Any] = {
     "plan": [{"name": "paygo"}],
@@ -39,6 +42,16 @@ DOCUMENT: dict[str, Any] = {
 Do = Callable[..., Awaitable[Any]]
 
 
+async def asked(
+    office: Office, command: str, arguments: Mapping[str, object], actor: Actor = LOCAL
+) -> Any:
+    """Do a command, or make a report, as the command line would."""
+    if command in ACTIONS and ACTIONS[command].report:
+        await office.keeper.catch_up()
+        return await Reporter(office.database, clock=office.clock).make(command, arguments, actor)
+    return await runner.run(office, command, arguments, actor)
+
+
 def in_office(path: Path, test: Callable[[Do, Office], Awaitable[Any]]) -> Any:
     """Run `test` with a filled office; `do("user add", name=...)` does one command."""
 
@@ -48,7 +61,7 @@ def in_office(path: Path, test: Callable[[Do, Office], Awaitable[Any]]) -> Any:
         async with open_office(directory) as office:
 
             async def do(command: str, **arguments: object) -> Any:
-                return await runner.run(office, command, arguments)
+                return await asked(office, command, arguments)
 
             await do("catalog apply", document=DOCUMENT)
             return await test(do, office)

@@ -11,7 +11,7 @@ def test_looking_changes_nothing() -> None:
 
 def test_what_is_told_at_length_is_for_everybody_and_never_the_keepers_work() -> None:
     assert [action.name for action in ACTIONS if action.report] == [
-        "call list", "call sums", "call show",
+        "call list", "call sums", "call show", "usage daily",
     ]  # fmt: skip
     assert {action.role for action in ACTIONS} == {Role.USER}
 
