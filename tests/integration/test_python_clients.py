@@ -38,6 +38,9 @@ FIXTURES: list[dict[str, Any]] = [
     },
     {"match": {}, "response": {"content": "North.", "usage": USAGE}},
 ]
+WITHOUT_CHANCE = ("-o", "temperature", "0")
+"""One answer in seven begins with half an emoji, and for a first token that makes no text this
+llama.cpp sends no message_start: its input is then counted, not reported."""
 models = pytest.mark.parametrize("model", [OPENAI_MODEL, ANTHROPIC_MODEL])
 forms = pytest.mark.parametrize("form", ["chat", "responses"])
 
@@ -165,7 +168,7 @@ def test_llm_is_billed_what_the_meter_counted(
 ) -> None:
     account = relay.account()
     before = llama.tokens_predicted()
-    done = llm(relay, account, tmp_path, model, *form, "-o", "max_tokens", "30")
+    done = llm(relay, account, tmp_path, model, *form, *WITHOUT_CHANCE, "-o", "max_tokens", "30")
     grown = llama.tokens_predicted() - before
     (row,) = relay.usage(account)
     assert (row["verdict"], row["source"]) == ("complete", "reported")
