@@ -6,6 +6,7 @@ is never an argument, only its digest. Amounts are nano-USD. This module must no
 """
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from proxy.core.ledger import AccountKind, account_id
@@ -16,6 +17,8 @@ from proxy.storage.batch import Value
 NAME_CHARS_MAX = 200
 USAGE_ROWS_MAX = 10_000
 LIMIT_MAX = 10**12
+CHANGES_KEPT = 1_000
+"""Versions of the catalog of which it is known what they changed."""
 
 
 class UserRow(NamedTuple):
@@ -89,7 +92,7 @@ def add_user(connection: sqlite3.Connection, name: str, plan: str, now: float) -
     connection.execute(
         "INSERT INTO account (id) VALUES (?)", (account_id(AccountKind.WALLET, user_id),)
     )
-    touch_catalog(connection)
+    touch_catalog(connection, users=(user_id,))
     return user_id
 
 
@@ -113,11 +116,9 @@ def user_id_of(connection: sqlite3.Connection, name: str) -> int:
 
 def set_user_enabled(connection: sqlite3.Connection, name: str, *, enabled: bool) -> None:
     """Disable all of a user's keys at once, or enable the user again. Raises ValueError."""
-    cursor = connection.execute(
-        "UPDATE user SET enabled = ? WHERE name = ?", (1 if enabled else 0, name)
-    )
-    _found(cursor, Sentence("there is no user {name!r}: see `sluice user list`", name=name))
-    touch_catalog(connection)
+    user_id = user_id_of(connection, name)
+    connection.execute("UPDATE user SET enabled = ? WHERE id = ?", (1 if enabled else 0, user_id))
+    touch_catalog(connection, users=(user_id,))
 
 
 def show_wallet(connection: sqlite3.Connection, name: str) -> WalletRow:
@@ -166,9 +167,22 @@ def list_usage(
     return [UsageRow(*row) for row in rows]
 
 
-def touch_catalog(connection: sqlite3.Connection) -> None:
-    """Count a change, so that an edit made against an older export is noticed."""
+def touch_catalog(
+    connection: sqlite3.Connection, *, keys: Iterable[int] = (), users: Iterable[int] = ()
+) -> None:
+    """Count a change, so that an edit made against an older export is noticed.
+
+    `keys`, `users`: ids of all that changed, where nothing else did; who knows an earlier version
+    reads those alone (storage/snapshots.py). Without either anything may have changed.
+    """
     connection.execute("UPDATE catalog SET version = version + 1")
+    (version,) = connection.execute("SELECT version FROM catalog").fetchone()
+    rows = [(version, key, None) for key in keys] + [(version, None, user) for user in users]
+    connection.execute(
+        "DELETE FROM catalog_change WHERE version <= ?",
+        (version - CHANGES_KEPT if rows else version,),
+    )
+    connection.executemany("INSERT INTO catalog_change VALUES (?, ?, ?)", rows)
 
 
 def check_limit(what: str, limit: int | None) -> None:
@@ -197,11 +211,6 @@ def check_amount(what: str, amount: int | None) -> None:
         raise ValueError(
             Sentence("{what} must be between 0 and {most:,} USD", what=what, most=USD_MAX)
         )
-
-
-def _found(cursor: sqlite3.Cursor, message: str) -> None:
-    if cursor.rowcount == 0:
-        raise ValueError(message)
 
 
 def _one(connection: sqlite3.Connection, query: str, *values: Value) -> tuple[Any, ...] | None:

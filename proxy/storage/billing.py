@@ -488,12 +488,12 @@ class Keeper:
             raise KeeperUnavailableError("more calls are open than the keeper can follow")
 
     def _load(self, connection: sqlite3.Connection) -> Catalog:
-        return load_catalog(connection, self._master)
+        return load_catalog(connection, self._master, self._catalog)
 
     def _swap(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        now = self._clock()
-        for key in catalog.keys_by_id.values():
+        now, keys, changed = self._clock(), catalog.keys_by_id, catalog.keys_changed
+        for key in keys.values() if changed is None else [keys[i] for i in changed if i in keys]:
             self._ledger.set_budget(key.id, key.budget, key.budget_period, now)
         for callback in tuple(self._subscribers):
             callback(catalog)

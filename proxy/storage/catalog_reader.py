@@ -72,7 +72,9 @@ class CatalogReader:
         version = -1
         while version < self._wanted:
             try:
-                catalog = await asyncio.to_thread(read_catalog, self._path, self._master)
+                catalog = await asyncio.to_thread(
+                    read_catalog, self._path, self._master, self._catalog
+                )
             except (sqlite3.Error, SecretError) as error:
                 log.error("the catalog cannot be read: %s", error)  # noqa: TRY400 - no trace of keys
                 await asyncio.sleep(RETRY_SECONDS)
@@ -89,11 +91,14 @@ class CatalogReader:
         self._reading = None
 
 
-def read_catalog(path: Path, master: bytes) -> Catalog:
-    """Read the catalog as it is in the file now. Raises SecretError, sqlite3.Error."""
+def read_catalog(path: Path, master: bytes, known: Catalog | None = None) -> Catalog:
+    """Read the catalog as it is in the file now; `known`: an earlier one, to read less.
+
+    Raises SecretError, sqlite3.Error.
+    """
     connection = open_reader(path)
     try:
         connection.execute("BEGIN")
-        return load_catalog(connection, master)
+        return load_catalog(connection, master, known)
     finally:
         connection.close()

@@ -71,9 +71,9 @@ def forget(connection: sqlite3.Connection, person_id: int) -> None:
 
 def rename_own_wallet(connection: sqlite3.Connection, person: Person, name: str) -> None:
     """Name the wallet that is named by a person's address by something else."""
-    row = connection.execute("SELECT name FROM user WHERE id = ?", (person.wallet_id,)).fetchone()
-    if row is not None and is_named_by(row[0], person.email):
-        connection.execute(
-            "UPDATE user SET name = ? WHERE id = ?", (free_name(connection, name), person.wallet_id)
-        )
-        touch_catalog(connection)
+    wallet = person.wallet_id
+    row = connection.execute("SELECT name FROM user WHERE id = ?", (wallet,)).fetchone()
+    if wallet is not None and row is not None and is_named_by(row[0], person.email):
+        free = free_name(connection, name)
+        connection.execute("UPDATE user SET name = ? WHERE id = ?", (free, wallet))
+        touch_catalog(connection, users=(wallet,))

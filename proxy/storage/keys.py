@@ -167,9 +167,9 @@ def add_key(
         f"INSERT INTO key ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608 - constants
         values,
     )
-    touch_catalog(connection)
     if cursor.lastrowid is None:
         raise AssertionError("an insert has a row id")
+    touch_catalog(connection, keys=(cursor.lastrowid,))
     return cursor.lastrowid
 
 
@@ -227,14 +227,14 @@ def set_key(
             f"UPDATE key SET {terms} WHERE id = ?",  # noqa: S608 - constants
             (*cells.values(), key_id),
         )
-    _changed(connection, now)
+    _changed(connection, key_id, now)
 
 
 def set_key_enabled(connection: sqlite3.Connection, key_id: int, *, enabled: bool) -> None:
     """Disable a key (its open streams are cut by who sees the new catalog), or enable it."""
     _owner(connection, key_id)
     connection.execute("UPDATE key SET enabled = ? WHERE id = ?", (1 if enabled else 0, key_id))
-    touch_catalog(connection)
+    touch_catalog(connection, keys=(key_id,))
 
 
 def set_key_budget(
@@ -267,7 +267,7 @@ def rotate_key(
     connection.execute(
         "UPDATE key SET digest = ?, prefix = ?, last4 = ? WHERE id = ?", (*secret, key_id)
     )
-    _changed(connection, now)
+    _changed(connection, key_id, now)
 
 
 def lend_key(
@@ -280,7 +280,7 @@ def lend_key(
         (secret.digest, key_id, secret.last4, now, now + seconds),
     )
     _only_newest(connection, key_id, "lent", LENT_SECRETS_MAX)
-    _changed(connection, now)
+    _changed(connection, key_id, now)
 
 
 def remove_key(connection: sqlite3.Connection, key_id: int, now: float) -> None:
@@ -288,7 +288,7 @@ def remove_key(connection: sqlite3.Connection, key_id: int, now: float) -> None:
     _owner(connection, key_id)
     connection.execute("UPDATE key SET removed_at = ?, enabled = 0 WHERE id = ?", (now, key_id))
     connection.execute("DELETE FROM key_secret WHERE key_id = ?", (key_id,))
-    _changed(connection, now)
+    _changed(connection, key_id, now)
 
 
 def groups_open_to(connection: sqlite3.Connection, user_id: int) -> tuple[str, ...]:
@@ -439,10 +439,12 @@ def _only_newest(connection: sqlite3.Connection, key_id: int, purpose: str, most
     )
 
 
-def _changed(connection: sqlite3.Connection, now: float) -> None:
-    """Count the change, and forget secrets that are over."""
-    connection.execute("DELETE FROM key_secret WHERE expires_at <= ?", (now,))
-    touch_catalog(connection)
+def _changed(connection: sqlite3.Connection, key_id: int, now: float) -> None:
+    """Count the change, and forget secrets that are over, of whatever key."""
+    over = connection.execute(
+        "DELETE FROM key_secret WHERE expires_at <= ? RETURNING key_id", (now,)
+    )
+    touch_catalog(connection, keys={key_id, *(row[0] for row in over.fetchall())})
 
 
 def _one(connection: sqlite3.Connection, query: str, *values: Value) -> tuple[Any, ...] | None:

@@ -64,7 +64,8 @@ def delete_person(
         "language = NULL, verified_at = NULL, deleted_at = ? WHERE id = ?",
         (ADDRESS.format(id=person_id), now, person_id),
     )
-    touch_catalog(connection)
+    if alone:
+        touch_catalog(connection, users=alone)
     return tuple(_left_behind(connection, wallet_id) for wallet_id in alone)
 
 

@@ -225,8 +225,11 @@ def set_enabled(connection: sqlite3.Connection, person_id: int, *, enabled: bool
 
 def disable_keys(connection: sqlite3.Connection, person_id: int) -> None:
     """Take the keys a person made out of service, of whatever wallet; they stay so afterwards."""
-    connection.execute("UPDATE key SET enabled = 0 WHERE person_id = ?", (person_id,))
-    touch_catalog(connection)
+    rows = connection.execute(
+        "UPDATE key SET enabled = 0 WHERE person_id = ? RETURNING id", (person_id,)
+    )
+    if keys := [row[0] for row in rows.fetchall()]:
+        touch_catalog(connection, keys=keys)
 
 
 def identity(connection: sqlite3.Connection, issuer: str, subject: str) -> Person | None:

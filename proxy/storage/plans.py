@@ -75,7 +75,7 @@ def choose_plan(
         raise ValueError(
             Sentence("there is no user {user_id}: see `sluice user list`", user_id=user_id)
         )
-    touch_catalog(connection)
+    touch_catalog(connection, users=(user_id,))
     return _begin(connection, event, user_id, plan, now, anew=True)
 
 
@@ -101,7 +101,7 @@ def fall_back(
     )
     if cursor.rowcount == 0:
         return False
-    touch_catalog(connection)
+    touch_catalog(connection, users=(user_id,))
     raise_notice(connection, user_id, NoticeKind.PLAN_ENDED, plan, now)
     return True
 

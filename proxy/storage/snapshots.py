@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from proxy.core.catalog import Catalog, build_catalog
+from proxy.core.catalog import Catalog, build_catalog, renew_catalog
 from proxy.core.entities import (
     BudgetPeriod,
     CacheScope,
@@ -34,6 +34,8 @@ from proxy.core.entities import (
 from proxy.storage.batch import Row
 from proxy.storage.secrets import open_sealed
 
+CHANGES_MAX: Final = 5_000
+"""Keys and users read one by one; above it everything is read anew."""
 PRICE_FIELDS: Final = tuple(
     field.name
     for field in fields(Price)
@@ -53,9 +55,26 @@ _ONCE_TEXT: Final = {
 _SELECTED = ", ".join(("model", "version", "formula", *PRICE_COLUMNS))
 
 
-def load_catalog(connection: sqlite3.Connection, master: bytes) -> Catalog:
-    """Read the catalog as of the connection's transaction. Raises SecretError, sqlite3.Error."""
+def load_catalog(
+    connection: sqlite3.Connection, master: bytes, known: Catalog | None = None
+) -> Catalog:
+    """Read the catalog as of the connection's transaction. Raises SecretError, sqlite3.Error.
+
+    `known`: an earlier one of the same file. If nothing but keys and users changed since, those
+    are all that is read, and it costs by how many they are and not by how many there are.
+    """
     version = int(connection.execute("SELECT version FROM catalog").fetchone()[0])
+    changes = None if known is None else _changes_since(connection, known.version, version)
+    if known is not None and changes is not None:
+        key_ids, user_ids = changes
+        return renew_catalog(
+            known,
+            version,
+            users=_users(connection, user_ids),
+            key_ids=key_ids,
+            keys=(some := _keys(connection, key_ids)),
+            secrets=_secrets(connection, some, key_ids),
+        )
     return build_catalog(
         version,
         users=_users(connection),
@@ -66,6 +85,24 @@ def load_catalog(connection: sqlite3.Connection, master: bytes) -> Catalog:
         keys=(keys := _keys(connection)),
         secrets=_secrets(connection, keys),
     )
+
+
+def _changes_since(
+    connection: sqlite3.Connection, before: int, version: int
+) -> tuple[list[int], list[int]] | None:
+    """The keys and users that differ from version `before`; None if more than those may.
+
+    None, too, where no version says that anything changed: somebody may have forgotten to.
+    """
+    rows = connection.execute(
+        "SELECT version, key_id, user_id FROM catalog_change WHERE version > ? LIMIT ?",
+        (before, CHANGES_MAX + 1),
+    ).fetchall()
+    versions = {row[0] for row in rows}
+    if not rows or len(rows) > CHANGES_MAX or len(versions) != version - before:
+        return None
+    keys = {row[1] for row in rows if row[1] is not None}
+    return sorted(keys), sorted({row[2] for row in rows if row[2] is not None})
 
 
 def load_public_catalog(connection: sqlite3.Connection) -> Catalog:
@@ -183,8 +220,8 @@ def _plans(connection: sqlite3.Connection) -> list[Plan]:
     ]  # fmt: skip
 
 
-def _users(connection: sqlite3.Connection) -> list[User]:
-    rows = connection.execute("SELECT id, name, plan, enabled FROM user")
+def _users(connection: sqlite3.Connection, ids: Sequence[int] | None = None) -> list[User]:
+    rows = _some(connection, "SELECT id, name, plan, enabled FROM user WHERE 1", "id", ids)
     return [User(id_, name, plan, bool(enabled)) for id_, name, plan, enabled in rows]
 
 
@@ -272,11 +309,14 @@ def _channels(
     ]
 
 
-def _keys(connection: sqlite3.Connection) -> list[Key]:
-    rows = connection.execute(
+def _keys(connection: sqlite3.Connection, ids: Sequence[int] | None = None) -> list[Key]:
+    rows = _some(
+        connection,
         "SELECT id, user_id, digest, name, group_name, prefix, last4, enabled, expires_at, "
         "budget, budget_period, requests_per_minute, tokens_per_minute, concurrency, models, "
-        "networks, cache_seconds FROM key WHERE removed_at IS NULL"
+        "networks, cache_seconds FROM key WHERE removed_at IS NULL",
+        "id",
+        ids,
     )
     return [
         Key(
@@ -302,10 +342,13 @@ def _keys(connection: sqlite3.Connection) -> list[Key]:
     ]
 
 
-def _secrets(connection: sqlite3.Connection, keys: list[Key]) -> list[Key]:
+def _secrets(
+    connection: sqlite3.Connection, keys: list[Key], ids: Sequence[int] | None = None
+) -> list[Key]:
     """Each key once more for every further secret it has, until the earlier of both ends."""
     known = {key.id: key for key in keys}
-    rows = connection.execute("SELECT key_id, digest, last4, expires_at FROM key_secret")
+    query = "SELECT key_id, digest, last4, expires_at FROM key_secret WHERE 1"
+    rows = _some(connection, query, "key_id", ids)
     return [
         replace(
             (key := known[key_id]),
@@ -316,6 +359,16 @@ def _secrets(connection: sqlite3.Connection, keys: list[Key]) -> list[Key]:
         for key_id, digest, last4, until in rows
         if key_id in known
     ]
+
+
+def _some(
+    connection: sqlite3.Connection, query: str, column: str, ids: Sequence[int] | None
+) -> sqlite3.Cursor:
+    """The rows of a query, or those whose `column` is one of `ids`."""
+    if ids is None:
+        return connection.execute(query)
+    only = f"{query} AND {column} IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
+    return connection.execute(only, (orjson.dumps(ids).decode(),))
 
 
 def _integer(value: object) -> int:

@@ -94,11 +94,11 @@ def remove_member(connection: sqlite3.Connection, wallet_id: int, email: str) ->
     connection.execute(
         "DELETE FROM membership WHERE user_id = ? AND person_id = ?", (wallet_id, member.person_id)
     )
-    connection.execute(
-        "UPDATE key SET enabled = 0 WHERE user_id = ? AND person_id = ?",
+    rows = connection.execute(
+        "UPDATE key SET enabled = 0 WHERE user_id = ? AND person_id = ? RETURNING id",
         (wallet_id, member.person_id),
     )
-    touch_catalog(connection)
+    touch_catalog(connection, keys=[row[0] for row in rows.fetchall()], users=(wallet_id,))
     return member
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.core.catalog import Catalog, build_catalog, spoken
+from proxy.core.catalog import Catalog, build_catalog, renew_catalog, spoken
 from proxy.core.entities import Channel, ChannelKey, Dialect, Group, Key, Model, Plan, User, Wire
 from proxy.core.limits import EffectiveLimits, RateLimits
 
@@ -179,3 +179,53 @@ def test_a_key_is_known_by_every_secret_of_its_own() -> None:
     assert (made.key(ours.digest), made.key(b"old")) == (ours, other)
     assert made.keys_by_id == {1: ours}
     assert made.limits_of(other) == made.limits_of(ours)
+
+
+def test_some_keys_and_users_anew_make_the_catalog_that_all_of_them_would() -> None:
+    channels = (channel(1, models="gpt-4o"),)
+    first, second, third = key(1), key(2, user_id=2, requests=9), key(3)
+    lent = replace(first, digest=b"lent", expires_at=5.0)
+    before = build_catalog(
+        7,
+        users=[User(1, "ada", "free"), User(2, "bob", "open")],
+        plans=[Plan("free", 5, 10_000, 2), Plan("open")],
+        groups=[Group("default"), Group("cheap")],
+        models=MODELS,
+        channels=channels,
+        keys=(first, second, third),
+        secrets=(lent,),
+    )
+    assert before.keys_changed is None
+    rotated, added = replace(first, digest=b"other"), key(4, user_id=3, group="cheap")
+    users = [User(2, "bob", "free"), User(3, "cy", "open")]
+    after = renew_catalog(before, 9, users=users, key_ids=(1, 3, 4), keys=(rotated, added))
+    whole = build_catalog(
+        9,
+        users=[User(1, "ada", "free"), *users],
+        plans=before.plans.values(),
+        groups=before.groups.values(),
+        models=MODELS,
+        channels=channels,
+        keys=(rotated, second, added),
+    )
+    assert after == whole
+    assert after.keys_changed == frozenset({1, 3, 4})
+    assert after.limits_by_key[2].user.concurrency == 2, "whose plan is another now"
+    assert after.channels_by_route is before.channels_by_route
+    assert [before.key(one.digest) for one in (first, lent, third)] == [first, lent, third]
+    again = renew_catalog(after, 10, key_ids=(4,), keys=(added,), secrets=(lent,))
+    assert again.key(b"lent") == lent
+    assert again.keys_changed == frozenset({4})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"users": [User(1, "ada", "gone")]}, "user 'ada' has plan 'gone'"),
+        ({"key_ids": (9,), "keys": (key(9, user_id=9),)}, "belongs to user 9"),
+        ({"key_ids": (9,), "keys": (key(9, group="gone"),)}, "is in group 'gone'"),
+    ],
+)
+def test_what_is_anew_has_to_fit_what_is_there(rows: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        renew_catalog(catalog(), 8, **rows)  # type: ignore[arg-type] # one of several
