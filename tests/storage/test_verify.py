@@ -103,7 +103,7 @@ SPOILED = [
     ("I1: top-up 80 names a code that was not redeemed",
      "INSERT INTO top_up VALUES (80, 1, 5, '', 'sluice:code:7', 1.0)"),
     ("I1: payment 1 of 5 by user 1 has no top-up",
-     "INSERT INTO payment VALUES (1, 1, 1, 'stripe', 'usd', 1, '1', 5, 's', 'paid', 1, 1, 99)"),
+     "INSERT INTO payment VALUES (1, 1, 1, 'stripe', 'usd', 1, '1', 5, 's', 'paid', 1, 1, 99, NULL)"),
     ("I7: refunds of call 3", "INSERT INTO transfer VALUES (78, 0, 'refund', 2, 9, 1, 1.0, 3)"),
     ("I14: the trigger price_never_leaves", "DROP TRIGGER price_never_leaves"),
     ("I14: the trigger redeem_code_once", "DROP TRIGGER redeem_code_once"),

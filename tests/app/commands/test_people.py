@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.app.commands import people, runner, users
+from proxy.app.commands import addresses, people, runner, users
 from proxy.app.control import CommandError
 from proxy.app.office import Office
 from proxy.core.actions import people as actions
@@ -410,7 +410,8 @@ def test_no_hash_and_no_link_is_in_the_audit_log(tmp_path: Path) -> None:
 
 
 def test_every_action_of_the_domain_has_its_handler() -> None:
-    assert people.HANDLERS.keys() == {action.name for action in actions.ACTIONS}
+    handled = people.HANDLERS.keys() | addresses.HANDLERS.keys()
+    assert handled == {action.name for action in actions.ACTIONS}
 
 
 def test_a_hundred_at_once_register_one_person_and_use_a_link_once(tmp_path: Path) -> None:
