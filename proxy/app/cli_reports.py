@@ -1,7 +1,7 @@
 """`sluice report ...`, `sluice call ...`, `sluice audit ...`: what the console's pages report.
 
-Rules: as cli.py; a table leaves out what is only for programs (`*_nano`). This module must not know
-how a report is made.
+Rules: as cli.py; a table leaves out what is only for programs (`*_nano`, parts of a millisecond).
+This module must not know how a report is made.
 """
 
 import sys
@@ -218,8 +218,8 @@ def _receipt(found: Mapping[str, Any]) -> dict[str, Any]:
     names = (
         "created_at", "key", "model", "upstream_model", "channel", "group", "endpoint", "verdict",
         "status", "error_code", "finish_reason", "used", "source", "price_version",
-        "price_nano_usd", "multiplier_millionths", "charge_usd", "refunded_usd", "ttft_ms",
-        "duration_ms", "client_reference", "anomalies",
+        "multiplier_millionths", "charge_usd", "refunded_usd", "ttft_ms", "duration_ms",
+        "client_reference", "anomalies",
     )  # fmt: skip
     return {name: found[name] for name in names}
 
@@ -236,7 +236,11 @@ def _show(target: Target, found: Mapping[str, Any], parts: Mapping[str, Any]) ->
 
 def _for_people(part: Any) -> Any:
     if isinstance(part, Mapping):
-        return {name: value for name, value in part.items() if not name.endswith("_nano")}
+        return {
+            name: round(value) if name.endswith("_ms") and isinstance(value, float) else value
+            for name, value in part.items()
+            if not name.endswith("_nano")
+        }
     if isinstance(part, Sequence) and not isinstance(part, str):
         return [_for_people(row) for row in part]
     return part

@@ -10,10 +10,12 @@ import pytest
 
 from proxy.core.actions.action import Action, Role
 from proxy.core.actions.table import DOMAIN_OF
+from proxy.core.ids import format_id
 from proxy.core.openapi.admin import ACTIONS_BY_PATH
 from proxy.edge.console import pages_api
 from proxy.edge.console.pages_api import Api
 from proxy.edge.console.rates import Rates
+from tests.edge.console.calls import Calls
 from tests.edge.console.consoles import Browser, Page, World, in_console
 
 ACTIONS = "/api/v1/actions/"
@@ -292,5 +294,43 @@ def test_reports_are_read_beside_a_keeper_that_is_away(tmp_path: Path) -> None:
         page = await ask(who, token, "report-margin", {"until": "soon"})
         assert error(page) == (422, "refused")
         assert json.loads(page.text)["error"]["fields"].keys() == {"until"}
+
+    in_console(tmp_path, test)
+
+
+def test_a_persons_token_tells_their_calls_and_nobody_elses(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await world.person("ann@example.com", wallet="ann")
+        await world.person("bob@example.com", wallet="bob")
+        made = Calls(world)
+        of_ann, of_bob = await made.key("ann"), await made.key("bob")
+        mine, other = await made.made(1, of_ann), await made.made(2, of_bob)
+        asked = {"name": "mine", "scopes": ["usage:read"]}
+        ann = await world.surroundings.keeper.do("token add", asked, _person(1, "ann@example.com"))
+        assert isinstance(ann, dict)
+        who, token = world.stranger(), str(ann["token"])
+
+        async def told(action: str, **given: Any) -> Any:
+            page = await ask(who, token, action, given)
+            return json.loads(page.text)["result"] if page.status == 200 else error(page)
+
+        (row,) = (await told("call-list", user="ann"))["calls"]
+        assert row["request_id"] == format_id(mine)
+        assert (await told("call-sums", user="ann"))["total"]["calls"] == 1
+        assert (await told("call-show", user="ann", call=format_id(mine)))["charge_nano"] > 0
+        (day,) = await told("usage-daily", user="ann")
+        assert (day["calls"], "cost_usd" in day) == (1, False)
+        for action, given in (
+            ("call-list", {"user": "bob"}),
+            ("call-list", {}),
+            ("call-sums", {"user": "bob"}),
+            ("call-show", {"user": "bob", "call": format_id(other)}),
+            ("call-show", {"user": "ann", "call": format_id(other)}),
+            ("usage-daily", {"user": "bob"}),
+            ("usage-daily", {}),
+        ):
+            assert await told(action, **given) == (422, "refused"), action
+        assert await told("report-margin") == (403, "role_too_low")
+        assert await told("key-list", user="ann") == (403, "scope_missing")
 
     in_console(tmp_path, test)
