@@ -12,6 +12,7 @@ import platform
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import compress
 from time import time_ns
 from typing import Final, TypeVar
 
@@ -47,6 +48,8 @@ GAP_SLOTS = 24
 """Length of `CallFigures.gaps`: slot n counts gaps of [2^(n-1), 2^n) milliseconds."""
 
 _SERVED: Final = "served"
+
+_SLOTS: Final = range(GAP_SLOTS)
 
 Label = TypeVar("Label")
 
@@ -269,9 +272,8 @@ def _buckets(rows: dict[str, Buckets], label: str, bounds: tuple[float, ...]) ->
 
 
 def _add_gaps(row: Buckets, call: CallFigures) -> None:
-    counts = row.counts
+    counts, gaps = row.counts, call.gaps or ()
     last = len(counts) - 1
-    for slot, count in enumerate(call.gaps or ()):
-        if count:
-            counts[min(slot, last)] += count
+    for slot in compress(_SLOTS, gaps):
+        counts[min(slot, last)] += gaps[slot]
     row.total += call.gap_seconds
