@@ -8,7 +8,7 @@ read and dropped. Every buffer has a limit. This module must not know what the b
 
 import re
 from enum import Enum, auto
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
@@ -18,13 +18,31 @@ TRAILER_BYTES_MAX = 16_384
 INTERIM_RESPONSES_MAX = 8
 HEADERS_MAX = 256
 
+Found = TypeVar("Found")
+
 _VERSION = b"HTTP/1."
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?(?=\r\n|\Z)")
-# All lines at once, with possessive runs: a hostile head must not make the match backtrack.
-# The empty alternative: see core/json_patterns.py.
-_HEADER_LINES = re.compile(rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\r\n\0]*+|(?!))*+\Z")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*+)?\Z")
+# Possessive runs: a hostile head must not make the match backtrack.
+_HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([^\r\n\0]*+)\Z")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\Z")
 _NO_BODY_STATUSES = frozenset({204, 304})
+LINES_REMEMBERED_MAX: Final = 4_096
+"""Lines of heads that need no second look: a provider's are mostly the same every time."""
+LINE_REMEMBERED_BYTES_MAX: Final = 256
+_LENGTH_NAME: Final = "content-length"
+_CODING_NAME: Final = "transfer-encoding"
+_CONNECTION_NAME: Final = "connection"
+_NOTED: Final = frozenset({
+    _LENGTH_NAME, _CODING_NAME, _CONNECTION_NAME, "content-type", "content-encoding",
+    "x-request-id", "request-id",
+})  # fmt: skip
+"""Headers that most calls ask for; any other is looked for when somebody does."""
+_lines: Final[dict[bytes, tuple[str, bytes]]] = {}
+"""Name and value of header lines seen before; of those nobody waits for both are empty."""
+_statuses: Final[dict[bytes, tuple[int, bool]]] = {}
+"""Status, and whether it is HTTP/1.1, of status lines seen before."""
+_UNNOTED: Final = ("", b"")
+_NOTHING: Final[list[bytes]] = []
 
 
 class FramingError(Exception):
@@ -56,7 +74,7 @@ class ResponseHead(Struct, frozen=True, gc=False):
     """A response's status and framing; its headers are looked up when somebody asks.
 
     `block` is the whole head, checked but otherwise as it was sent: OpenAI's has some 25 lines, of
-    which three matter to most calls.
+    which three matter to most calls; those are in `noted`.
     """
 
     status: int
@@ -64,11 +82,21 @@ class ResponseHead(Struct, frozen=True, gc=False):
     framing: Framing
     length: int
     keep_alive: bool
+    noted: dict[str, list[bytes]]
+    """Values of the headers in `_NOTED`, in order."""
 
     def header(self, name: str) -> str | None:
         """Return the first value of header `name` (lower case), or None."""
-        found = _values(self.block, self.block.lower(), b"\r\n%b:" % name.encode("ascii"))
-        return found[0] if found else None
+        if name in _NOTED:
+            found = self.noted.get(name)
+            return None if found is None else found[0].decode("latin-1")
+        line = b"\r\n%b:" % name.encode("ascii")
+        start = self.block.lower().find(line)
+        if start < 0:
+            return None
+        end = self.block.find(b"\r\n", start + 2)
+        value = self.block[start + len(line) : len(self.block) if end < 0 else end]
+        return value.strip(b" \t").decode("latin-1")
 
 
 def request_head(
@@ -290,55 +318,75 @@ class ResponseParser:
 
 
 def _parse_head(block: bytes) -> ResponseHead:
-    status_line = _STATUS_LINE.match(block)
-    if status_line is None:
-        raise FramingError("bad status line")
-    if _HEADER_LINES.match(block, status_line.end()) is None:
-        raise FramingError("bad response header line")
-    if block.count(b"\r\n") >= HEADERS_MAX:
+    lines = block.split(b"\r\n")
+    if len(lines) > HEADERS_MAX:
         raise FramingError(f"more than {HEADERS_MAX} response headers")
-    lowered = block.lower()
-    lengths = _values(block, lowered, b"\r\ncontent-length:")
-    codings = _values(block, lowered, b"\r\ntransfer-encoding:")
-    connection = _values(block, lowered, b"\r\nconnection:")
-    status = int(status_line[2])
+    status, persistent = _statuses.get(lines[0]) or _read_status(lines[0])
+    del lines[0]
+    noted: dict[str, list[bytes]] = {}
+    known = _lines.get
+    for line in lines:
+        name, value = known(line) or _read_line(line)
+        if name:
+            found = noted.get(name)
+            if found is None:
+                noted[name] = [value]
+            else:
+                found.append(value)
+    codings, lengths = noted.get(_CODING_NAME, _NOTHING), noted.get(_LENGTH_NAME, _NOTHING)
     framing, length = _framing(status, codings, lengths)
-    if framing is _CHUNKED and status_line[1] == b"0":
+    if framing is _CHUNKED and not persistent:
         raise FramingError("a transfer coding in HTTP/1.0")
-    persistent = status_line[1] == b"1"
-    if connection:
-        tokens = [token.strip() for token in ",".join(connection).lower().split(",")]
-        persistent = "close" not in tokens and (persistent or "keep-alive" in tokens)
-    return ResponseHead(status, block, framing, length, persistent and framing is not _CLOSE)
+    connection = noted.get(_CONNECTION_NAME)
+    if connection is not None:
+        tokens = [token.strip() for token in b",".join(connection).lower().split(b",")]
+        persistent = b"close" not in tokens and (persistent or b"keep-alive" in tokens)
+    return ResponseHead(status, block, framing, length, persistent and framing is not _CLOSE, noted)
 
 
-def _values(block: bytes, lowered: bytes, line: bytes) -> list[str]:
-    """Values of one header, in order; `line` is how its lines begin in `lowered`."""
-    found: list[str] = []
-    start = lowered.find(line)
-    while start >= 0:
-        start += len(line)
-        end = block.find(b"\r\n", start)
-        value = block[start:] if end < 0 else block[start:end]
-        found.append(value.strip(b" \t").decode("latin-1"))
-        start = lowered.find(line, start)
+def _read_status(line: bytes) -> tuple[int, bool]:
+    """Read a status line and remember it."""
+    match = _STATUS_LINE.match(line)
+    if match is None:
+        raise FramingError("bad status line")
+    found = int(match[2]), match[1] == b"1"
+    _remember(_statuses, line, found)
     return found
 
 
-def _framing(status: int, codings: list[str], lengths: list[str]) -> tuple[Framing, int]:
+def _read_line(line: bytes) -> tuple[str, bytes]:
+    """Read a header line and remember it."""
+    match = _HEADER_LINE.match(line)
+    if match is None:
+        raise FramingError("bad response header line")
+    name = match[1].decode("ascii").lower()
+    found = (name, match[2].strip(b" \t")) if name in _NOTED else _UNNOTED
+    _remember(_lines, line, found)
+    return found
+
+
+def _remember(known: dict[bytes, Found], line: bytes, found: Found) -> None:
+    if len(line) > LINE_REMEMBERED_BYTES_MAX:
+        return
+    if len(known) >= LINES_REMEMBERED_MAX:
+        known.clear()
+    known[line] = found
+
+
+def _framing(status: int, codings: list[bytes], lengths: list[bytes]) -> tuple[Framing, int]:
     """Decide what delimits the body (RFC 9112 section 6.3), refusing every ambiguity."""
     if status < 200 or status in _NO_BODY_STATUSES:
         return _LENGTH, 0
     if codings:
         if lengths:
             raise FramingError("both Transfer-Encoding and Content-Length")
-        if len(codings) != 1 or codings[0].lower() != "chunked":
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
             raise FramingError("unknown transfer coding")
         return _CHUNKED, 0
     if not lengths:
         return _CLOSE, 0
     length = lengths[0]
     one = len(lengths) == 1 or lengths.count(length) == len(lengths)
-    if not one or not (length.isascii() and length.isdigit()) or len(length) > 15:
+    if not one or not length.isdigit() or len(length) > 15:
         raise FramingError("bad Content-Length")
     return _LENGTH, int(length)
