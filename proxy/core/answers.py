@@ -129,14 +129,7 @@ def _openai(body: bytes) -> PlainReading:
     reason = None
     for choice in figures.choices:
         reason = choice.finish_reason or reason
-    return PlainReading(
-        readable=True,
-        error=is_set(figures.error),
-        tally=tally,
-        finish_reason=reason,
-        read_texts=_openai_texts,
-        body=body,
-    )
+    return PlainReading(True, is_set(figures.error), tally, reason, _openai_texts, body)  # noqa: FBT003 - hot
 
 
 def _openai_at_leisure(body: bytes) -> PlainReading:

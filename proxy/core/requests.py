@@ -185,22 +185,22 @@ def parse_call(
     form.check(members)
     inner = None if form.limit is None else form.limit(members)
     options = form.asks_usage and "stream_options" in members
-    return CallRequest(
-        dialect=dialect,
-        wire=form.wire,
-        model=model,
-        stream=stream,
-        output_tokens_max=inner if largest is None else largest.value,
-        output_limit_field=None if largest is None else largest.field,
-        include_usage=options and stream and _asks_for_usage(members["stream_options"]),
-        choices=1 if form.choices is None else form.choices(members),
-        input_tokens_estimate=prompts.estimate(_prompt(body, members, form, model)),
-        hidden_output=form.hidden_output(members),
-        layout=layout,
-        limits=limits,
-        stream_options=options,
-        kept=responses.kept(members) if form.wire is _RESPONSES else None,
-        echoed=completions.echoed(members) if form.wire is _COMPLETIONS else (),
+    return CallRequest(  # by position: names would cost five times as much
+        dialect,
+        form.wire,
+        model,
+        stream,
+        inner if largest is None else largest.value,
+        None if largest is None else largest.field,
+        options and stream and _asks_for_usage(members["stream_options"]),
+        1 if form.choices is None else form.choices(members),
+        prompts.estimate(_prompt(body, members, form, model)),
+        form.hidden_output(members),
+        layout,
+        limits,
+        options,
+        responses.kept(members) if form.wire is _RESPONSES else None,
+        completions.echoed(members) if form.wire is _COMPLETIONS else (),
     )
 
 

@@ -54,7 +54,7 @@ _SLOTS: Final = range(GAP_SLOTS)
 Label = TypeVar("Label")
 
 
-class CallFigures(Struct, kw_only=True, gc=False):
+class CallFigures(Struct, gc=False):
     """One ended call, in plain numbers: seconds, tokens, nano-USD.
 
     `code` is the HTTP status the client saw (499 when it left before any); `gaps` is None or

@@ -203,23 +203,10 @@ def make_offer(
     hold = ceiling
     if first != most:
         hold = pricing.quote(price, group.multiplier, estimate, first, searches)
-    return Offer(
-        key=key,
-        group=group,
-        model=model,
-        price=price,
-        request=request,
-        channels=channels,
-        output_tokens_max=most,
-        output_limit=limit,
-        hold=hold,
-        ceiling=ceiling,
-        tokens=estimate + first,
-        strict=strict,
-        searches=searches,
-        searches_max=most_searches,
-        previous=previous,
-    )
+    return Offer(  # by position: see relay.open_call
+        key, group, model, price, request, channels, most, limit, hold, ceiling,
+        estimate + first, strict, searches, most_searches, None, previous,
+    )  # fmt: skip
 
 
 def _keeping(

@@ -113,25 +113,13 @@ def open_call(
     input_estimate: int,
 ) -> Opening:
     """Make the record that asks the keeper for admission."""
+    key, group = offer.key, offer.group
+    # By position, as all long records of a call: names would cost five times as much.
     return Opening(
-        call_id=call_id,
-        key_id=offer.key.id,
-        user_id=offer.key.user_id,
-        endpoint=client.endpoint,
-        dialect=client.dialect,
-        model=offer.model.name,
-        group=offer.group.name,
-        stream=stream,
-        price_version=offer.price.version,
-        multiplier=offer.group.multiplier,
-        hold=offer.hold,
-        ceiling=offer.ceiling,
-        tokens=offer.tokens,
-        input_estimate=input_estimate,
-        started_at=world.now(),
-        client_reference=client.reference,
-        charge_max=offer.cost_max,
-    )
+        call_id, key.id, key.user_id, client.endpoint, client.dialect, offer.model.name,
+        group.name, stream, offer.price.version, group.multiplier, offer.hold, offer.ceiling,
+        offer.tokens, input_estimate, world.now(), client.reference, offer.cost_max,
+    )  # fmt: skip
 
 
 async def rehearse(

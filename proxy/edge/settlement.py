@@ -161,17 +161,17 @@ def record(
         upstream_id = upstream_id or head.header("x-request-id") or head.header("request-id")
         if upstream_id is not None and key.secret in upstream_id:
             upstream_id = redact(upstream_id, (key.secret,))  # it goes into the database
-    return Attempt(
-        channel_id=channel.id,
-        channel_key_id=key.id,
-        started_at=call.world.now() - seconds,
-        status=None if head is None else head.status,
-        outcome=outcome,
-        upstream_request_id=upstream_id,
-        upstream_model=channel.models[call.offer.model.name],
-        usage=usage,
-        cost=0 if basis is None else pricing.charge(usage, basis, MULTIPLIER_ONE),
-        duration_ms=seconds * 1000,
+    return Attempt(  # by position: see relay.open_call
+        channel.id,
+        key.id,
+        call.world.now() - seconds,
+        None if head is None else head.status,
+        outcome,
+        upstream_id,
+        channel.models[call.offer.model.name],
+        usage,
+        0 if basis is None else pricing.charge(usage, basis, MULTIPLIER_ONE),
+        seconds * 1000,
     )
 
 
@@ -187,25 +187,25 @@ def end(
 ) -> Closing:
     """Return what the ledger records of any call that has just ended and costs what was `made`."""
     channel, first = call.channel, call.first_byte_at
-    return Closing(
-        call_id=call.opening.call_id,
-        verdict=ended.verdict,
-        usage=made.usage,
-        source=made.source,
-        charge=made.charge,
-        forgiven=made.forgiven,
-        delivered_bytes=delivered_bytes if made.charge else 0,
-        delivered_events=delivered_events,
-        status=status(call, ended),
-        error_code=None if ended.error is None else ended.error.code.code,
-        finish_reason=finish_reason,
-        channel_id=None if channel is None else channel.id,
-        upstream_model=None if channel is None else channel.models[call.offer.model.name],
-        attempts=tuple(call.records),
-        ended_at=call.world.now(),
-        ttft_ms=None if first is None else (first - call.started) * 1000,
-        anomalies=made.anomalies,
-        answer_id=answer_id,
+    return Closing(  # by position: see relay.open_call
+        call.opening.call_id,
+        ended.verdict,
+        made.usage,
+        made.source,
+        made.charge,
+        made.forgiven,
+        delivered_bytes if made.charge else 0,
+        delivered_events,
+        status(call, ended),
+        None if ended.error is None else ended.error.code.code,
+        finish_reason,
+        None if channel is None else channel.id,
+        None if channel is None else channel.models[call.offer.model.name],
+        tuple(call.records),
+        call.world.now(),
+        None if first is None else (first - call.started) * 1000,
+        made.anomalies,
+        answer_id,
     )
 
 
@@ -277,19 +277,19 @@ def figures(call: "AnyCall", closed: Closing) -> CallFigures:
         gap = (ended - call.first_byte_at) / (closed.delivered_events - 1)
         gaps = new_gaps()
         gaps[gap_slot(gap)] = 1
-    return CallFigures(
-        endpoint=call.opening.endpoint,
-        model=call.offer.model.name,
-        channel_id=closed.channel_id,
-        code=closed.status,
-        error=closed.error_code,
-        duration=call.world.loop.time() - call.started,
-        first_byte=first,
-        gaps=gaps,
-        gap_seconds=gap,
-        added=None if first is None else max(0.0, first - call.upstream_seconds),
-        usage=closed.usage,
-        attempts=closed.attempts,
-        retry_refused=call.retry_refused,
-        anomalies=closed.anomalies,
+    return CallFigures(  # by position: see relay.open_call
+        call.opening.endpoint,
+        call.offer.model.name,
+        closed.channel_id,
+        closed.status,
+        closed.error_code,
+        call.world.loop.time() - call.started,
+        first,
+        None if first is None else max(0.0, first - call.upstream_seconds),
+        gaps,
+        gap,
+        closed.usage,
+        closed.attempts,
+        call.retry_refused,
+        closed.anomalies,
     )
