@@ -94,6 +94,7 @@ _WS: Final = rb"[ \t\n\r]*+"
 _MEMBER: Final = re.compile(
     _WS + rb"[{,]" + _WS + rb'"([^"\\]*+(?:\\.[^"\\]*+|(?!))*+)"' + _WS + rb":" + _WS, re.DOTALL
 )
+_OPENING_BRACKET, _OPENING_BRACE = b"[{"
 _EMPTY_ARRAY: Final = re.compile(rb"\[" + _WS + rb"\]")
 _INTEGER_DIGITS_MAX: Final = 10
 _SHOWN_CHARS_MAX: Final = 64
@@ -200,9 +201,10 @@ def cut(body: bytes, spans: Mapping[str, Span], name: str) -> Span:
 
 def is_array(raw: Raw) -> bool:
     """Whether a value is an array of at least one element."""
-    text = memoryview(raw)
-    start = bytes(text[:2])
-    return start == b"[{" or (start.startswith(b"[") and _EMPTY_ARRAY.match(text) is None)
+    text = memoryview(raw)  # a copy may be megabytes
+    if text[0] != _OPENING_BRACKET:
+        return False
+    return text[1] == _OPENING_BRACE or _EMPTY_ARRAY.match(text) is None
 
 
 def flag(raw: Raw | None) -> bool | None:

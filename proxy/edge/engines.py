@@ -5,10 +5,11 @@ of it is metered and no hold is watched. This module must not know sockets.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from proxy.core.catalog import spoken
-from proxy.core.entities import Channel, Wire
+from proxy.core.entities import Channel, TerminalRule, Wire
 from proxy.core.exchange import Exchange, Expectation
 from proxy.core.looks import LOOKS
 from proxy.core.plain_exchange import PlainExchange
@@ -42,20 +43,42 @@ def stream_exchange(
     wire = spoken(channel, request.wire)
     own = wire is request.wire
     return Exchange(
-        Expectation(
+        _expected(
             wire,
-            stream=True,
-            strip_usage=own and not request.include_usage and not omit_usage,
-            terminal=channel.terminal,
-            choices=request.choices,
-            verbatim=own and verbatim,
-            event_bytes_max=event_bytes_max,
-            echoed=request.echoed,
+            own and not request.include_usage and not omit_usage,
+            channel.terminal,
+            request.choices,
+            own and verbatim,
+            event_bytes_max,
+            request.echoed,
         ),
         new_meter(offer.model, calibration),
         UsageTally(),
         tokens_allowed=offer.tokens_affordable(request.input_tokens_estimate, held),
         unsent=unsent,
+    )
+
+
+@lru_cache(maxsize=256)
+def _expected(
+    wire: Wire,
+    strip_usage: bool,  # noqa: FBT001 - a key of the cache, as all of them
+    terminal: TerminalRule,
+    choices: int,
+    verbatim: bool,  # noqa: FBT001
+    event_bytes_max: int,
+    echoed: tuple[int, ...],
+) -> Expectation:
+    """What a stream is expected to be: the same for nearly all of a channel's."""
+    return Expectation(
+        wire,
+        stream=True,
+        strip_usage=strip_usage,
+        terminal=terminal,
+        choices=choices,
+        verbatim=verbatim,
+        event_bytes_max=event_bytes_max,
+        echoed=echoed,
     )
 
 
