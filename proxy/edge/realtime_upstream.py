@@ -81,6 +81,8 @@ class UpstreamLine(asyncio.Protocol):
         self._parser: ResponseParser | None = None
         self._body = b""
         self._reading = True
+        self._gone = False
+        """Whether it was lost: nobody may have heard yet, while a first hold is committed."""
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         transport.set_protocol(self)
 
@@ -119,11 +121,16 @@ class UpstreamLine(asyncio.Protocol):
     # For the session
 
     def attach(self, ear: Ear) -> None:
-        """From now on `ear` hears, beginning with what came right after the handshake."""
+        """From now on `ear` hears, beginning with what came right after the handshake.
+
+        That may be the end.
+        """
         self._ear = ear
         early, self._head = self._head, b""
         if early:
             ear.line_data(early)
+        if self._gone:
+            self._lost()
 
     def write(self, data: bytes) -> None:
         """Write frames as they are."""
@@ -188,6 +195,7 @@ class UpstreamLine(asyncio.Protocol):
             self._answer(_Answer(head.status, head.header("retry-after"), body))
 
     def _lost(self) -> None:
+        self._gone = True
         if self._ear is not None:
             ear, self._ear = self._ear, None
             ear.line_lost()

@@ -1,6 +1,8 @@
 """What passes through a session, how it is billed as it goes, and every way it ends."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +348,37 @@ def test_an_upstream_that_leaves_in_a_response(tmp_path: Path, politely: bool) -
         assert (call["verdict"], call["source"]) == ("upstream_truncated", "estimated")
         assert call["error_code"] == "upstream_truncated"
         assert call["charge"] > 0
+
+
+def test_an_upstream_that_leaves_before_the_first_hold_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave(session: Session) -> None:
+        await session.say("response.created", response={})
+        await session.say("response.output_text.delta", delta="word")
+        session.connection.transport.abort()
+
+    lost, heard = UpstreamLine.connection_lost, threading.Event()
+
+    def connection_lost(line: UpstreamLine, error: Exception | None) -> None:
+        lost(line, error)
+        heard.set()
+
+    monkeypatch.setattr(UpstreamLine, "connection_lost", connection_lost)
+    with (
+        RealtimeStandIn(leave) as upstream,
+        Relay(tmp_path, serving(upstream)) as relay,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        held = relay.hold_commits(monkeypatch)
+        opening = beside.submit(open_session, relay)
+        assert heard.wait(10)
+        held.set()
+        with opening.result(10) as session:
+            code, events = closing(session)
+        assert (code, events[-1]["type"]) == (1011, "error")
+        (call,) = relay.calls()
+        assert call["verdict"] == "upstream_truncated"
 
 
 def test_an_upstream_that_closes_between_responses_ends_the_session_well(tmp_path: Path) -> None:
