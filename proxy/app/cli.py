@@ -7,11 +7,13 @@ failed, 2 wrong usage. This module must not know how a command is done.
 """
 
 import asyncio
+import errno
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -45,6 +47,14 @@ from proxy.storage.secrets import SecretError
 from proxy.storage.sqlite import StorageError
 from proxy.storage.verify import verify
 
+_REMEDIES: Final[Mapping[int, str]] = {
+    errno.EADDRINUSE: "stop what listens there (ss -ltnp names it), or listen elsewhere: "
+    "--listen, --operations, --console",
+    errno.EADDRNOTAVAIL: "name an address of this machine",
+    errno.ENOSPC: "make room on that disk",
+}
+"""What to do about a failure of the system, where that is always the same."""
+
 
 class Main(click.Group):
     """Turns what commands raise into an error line with a remedy and exit status 1."""
@@ -74,7 +84,8 @@ class Main(click.Group):
         except DirectoryError as error:
             show.problem(*split_remedy(str(error)))
         except OSError as error:
-            show.problem(f"{error.filename or ''} {error.strerror or error}".strip())
+            remedy = _REMEDIES.get(error.errno or 0, "")
+            show.problem(f"{error.filename or ''} {error.strerror or error}".strip(), remedy)
         else:
             return found
         return ctx.exit(1)

@@ -127,7 +127,7 @@ def _cell(value: object) -> Text:
         return Text(_printable(", ".join(_cell(item).plain for item in value)) or "-")
     if isinstance(value, Mapping):
         parts = (f"{name}={_cell(item).plain}" for name, item in value.items())
-        return Text(_printable(", ".join(parts)))
+        return Text(_printable(", ".join(parts)) or "-")
     return Text(_printable(str(value)))
 
 

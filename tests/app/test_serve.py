@@ -242,6 +242,7 @@ def test_an_address_in_use_says_so(tmp_path: Path) -> None:
         result = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert result.returncode == 1
     assert b"address already in use" in result.stderr
+    assert b"try: stop what listens there" in result.stderr
     assert b"Traceback" not in result.stderr
 
 
