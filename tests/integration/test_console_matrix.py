@@ -151,7 +151,7 @@ async def ask(world: World, browser: Browser, route: Route, **changed: str) -> c
     """Ask for a route as a page of ours would, except for what is `changed`."""
     form = {"csrf": changed.get("csrf", browser.token)}
     headers = {"origin": changed.get("origin", world.url)}
-    body = None if route.method == "GET" else form
+    body = None if route.method in {"GET", "HEAD"} else form
     return await browser.ask(route.method, address(route), body, headers, follow=False)
 
 
@@ -229,6 +229,19 @@ def test_no_other_method_reaches_a_handler(tmp_path: Path) -> None:
                 page = await ask(world, readers["admin"], Route(method, path, None, reached))
                 assert page.status in {404, 405}, (method, path)
                 assert REACHED not in page.text
+
+    at_doors(tmp_path, test)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_head_of_a_page_is_for_whom_the_page_is(tmp_path: Path, role: str) -> None:
+    async def test(world: World, readers: ByRole) -> None:
+        for route in ROUTES:
+            if route.method == "GET":
+                page = await ask(world, readers[role], route)
+                head = await ask(world, readers[role], replace(route, method="HEAD"))
+                assert (head.status, head.text) == (page.status, ""), named(route)
+                assert _to(head) == _to(page)
 
     at_doors(tmp_path, test)
 

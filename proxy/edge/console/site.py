@@ -2,8 +2,9 @@
 
 Rules: default deny: a route without a role is public, any other asks for a session of that role;
 a form that changes something comes from a page of ours (origin, token), or changes nothing; every
-answer has the same strict headers. A keeper or file that is away is a page that says so. Each
-request is bounded in size and time. This module must not know any page.
+answer has the same strict headers. HEAD is answered as GET, without the body; a stream does not
+begin for it. A keeper or file that is away is a page that says so. Each request is bounded in size
+and time. This module must not know any page.
 """
 
 import socket
@@ -31,6 +32,21 @@ IDLE_SECONDS_MAX: Final = 75.0
 keeps one, which would else send a request into a closing connection."""
 
 
+_HEAD_ALONE: Final = web.RequestKey("head_alone", bool)
+
+
+class _HeadIsEnoughError(Exception):
+    """A stream was about to begin for who wants no more than its head."""
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        super().__init__()
+        self._response = response
+
+    def head(self) -> web.StreamResponse:
+        """What the stream would have begun with."""
+        return web.StreamResponse(status=self._response.status, headers=self._response.headers)
+
+
 class Site:
     """Answers until `stop`."""
 
@@ -46,7 +62,14 @@ class Site:
         """
         app = web.Application(client_max_size=FORM_BYTES_MAX)
 
-        async def prepare(_request: web.Request, response: web.StreamResponse) -> None:
+        async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+            if (
+                request.method == "HEAD"
+                and not isinstance(response, web.Response)
+                and not request.get(_HEAD_ALONE, False)
+            ):
+                request[_HEAD_ALONE] = True
+                raise _HeadIsEnoughError(response)
             response.headers.pop("server", None)  # aiohttp's says versions
             for name, value in guard.headers(self._surroundings.options).items():
                 response.headers.setdefault(name, value)
@@ -54,6 +77,8 @@ class Site:
         app.on_response_prepare.append(prepare)
         for route in self._routes:
             app.router.add_route(route.method, route.path, self._answering(route))
+            if route.method == "GET":
+                app.router.add_route("HEAD", route.path, self._answering(route))
         app.router.add_get(PREFIX + "{hash}/{name}", self._asset)
         app.router.add_route("*", "/{path:.*}", self._nothing)
         runner = web.AppRunner(
@@ -91,6 +116,8 @@ class Site:
                 return await self._away(request, error=error)
             except web.HTTPException as refusal:  # aiohttp's own, such as a form that is too large
                 return Visit(self._surroundings, request).problem(refusal.status)
+            except _HeadIsEnoughError as enough:
+                return enough.head()
             except Exception as error:  # noqa: BLE001 - the last resort of the pages
                 log.get().error("page failed", path=request.path, error=repr(error))
                 return Visit(self._surroundings, request).problem(500)

@@ -164,3 +164,34 @@ def test_a_connection_that_asks_for_nothing_is_ended(
             listener.close()
 
     in_console(tmp_path, test)
+
+
+def test_the_head_of_a_page_is_that_of_the_page(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        for path in ("/", "/keys", "/wallet", "/usage", "/account", "/nowhere", "/operator"):
+            page, head = await ann.get(path), await ann.ask("HEAD", path, None, {})
+            assert (head.status, head.text) == (page.status, ""), path
+            for name in ("content-type", "content-security-policy", "cache-control"):
+                assert head.headers[name] == page.headers[name], path
+            assert int(head.headers["content-length"]) > 1_000, path
+
+    in_console(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "path", ["/usage/live", "/usage/export.csv", "/usage/export.json", "/wallet/history.csv"]
+)
+def test_no_stream_begins_for_its_head(tmp_path: Path, path: str) -> None:
+    async def test(world: World) -> None:
+        ann = await world.signed_in("ann@example.com", wallet="ann")
+        for _ in range(10):
+            head = await ann.ask("HEAD", path, None, {})
+            assert (head.status, head.text) == (200, "")
+            assert head.headers["content-type"].startswith(("text/", "application/json"))
+            assert "content-security-policy" in head.headers
+        assert world.surroundings.exports.total() == world.surroundings.streams.total() == 0
+        # Nothing of a body is left on the connection.
+        assert (await ann.get("/keys")).status == 200
+
+    in_console(tmp_path, test)
