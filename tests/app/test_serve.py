@@ -23,6 +23,7 @@ from proxy.app.seed import Seeded
 from proxy.app.serve import Options, banner, curl
 from proxy.app.settings import Settings, parse
 from proxy.app.sockets import Listeners, bind
+from tests.integration.relay_process import free_ports
 
 
 class Process:
@@ -84,16 +85,9 @@ class Process:
         return self.child.returncode, errors.decode()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def served(data: Path, *arguments: str, plain: bool = False) -> Iterator[Process]:
-    operations = free_port()
+    (operations,) = free_ports(1)
     command = [
         sys.executable,
         "-W",

@@ -7,8 +7,11 @@ and data. This module knows the relay only by its command line, its listeners, i
 """
 
 import contextlib
+import functools
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,7 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +35,9 @@ COMMAND_SECONDS_MAX = 30.0
 PAGE_ROWS = 10_000
 POLL_SECONDS = 0.05
 """Between looks at /readyz: it has no push; nothing else here waits by the clock."""
+
+PORT_MIN, PORT_SHARES, PORTS_PER_WORKER = 11_000, 8, 2_500
+"""Above those that browsers refuse to open (10080), below those that the kernel gives away."""
 
 OPENAI_MODEL = "model-o"
 ANTHROPIC_MODEL = "model-a"
@@ -360,15 +366,39 @@ def is_running(process: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports nobody uses now; kept apart from each other."""
-    bound = [socket.socket() for _ in range(count)]
-    for each in bound:
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        each.bind(("127.0.0.1", 0))
+    """Loopback ports nobody uses now, each given out once in a while; kept apart from each other.
+
+    Not those that the kernel gives to whoever asks for any or connects (ip_local_port_range, from
+    32,768): somebody else would have one of them by the time that a relay listens. Each worker of
+    the tests has some of its own.
+    """
+    bound: list[socket.socket] = []
+    for port in itertools.islice(_ports(), PORTS_PER_WORKER):
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            one.close()
+            continue
+        bound.append(one)
+        if len(bound) == count:
+            break
+    else:
+        raise AssertionError("every port is in use")
     ports: list[int] = [each.getsockname()[1] for each in bound]
     for each in bound:
         each.close()
     return ports
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = PORT_MIN + worker % PORT_SHARES * PORTS_PER_WORKER
+    mine = range(first, first + PORTS_PER_WORKER)
+    begin = random.randrange(PORTS_PER_WORKER)  # another run may be under way beside this one
+    return itertools.cycle([*mine[begin:], *mine[:begin]])
 
 
 def catalog(
