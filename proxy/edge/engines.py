@@ -65,7 +65,7 @@ def _expected(
     strip_usage: bool,  # noqa: FBT001 - a key of the cache, as all of them
     terminal: TerminalRule,
     choices: int,
-    verbatim: bool,  # noqa: FBT001
+    verbatim: bool,  # noqa: FBT001 - likewise
     event_bytes_max: int,
     echoed: tuple[int, ...],
 ) -> Expectation:
