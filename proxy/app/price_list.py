@@ -25,6 +25,7 @@ from genai_prices.types import (
 )
 
 from proxy.app.models_import import Listed
+from proxy.core.sentences import Sentence
 
 KINDS = {
     "input_mtok": "input",
@@ -99,7 +100,13 @@ def _chosen(provider_ids: Sequence[str]) -> list[Provider]:
     known = {provider.id: provider for provider in get_snapshot().providers}
     for wanted in provider_ids:
         if wanted not in known:
-            raise ValueError(f"there is no provider {wanted!r}; name one of {', '.join(known)}")
+            raise ValueError(
+                Sentence(
+                    "there is no provider {wanted!r}; name one of {known}",
+                    wanted=wanted,
+                    known=", ".join(known),
+                )
+            )
     return [known[wanted] for wanted in provider_ids] if provider_ids else list(known.values())
 
 

@@ -58,13 +58,11 @@ class Currency:
         nano = parse_usd(typed)
         minor, rest = divmod(nano * self.units, NANO)
         if rest:
-            decimals = "no" if self.units == 1 else "at most two"
+            code = self.code.upper()
             raise ValueError(
-                Sentence(
-                    "an amount of {code} has {decimals} decimals",
-                    code=self.code.upper(),
-                    decimals=decimals,
-                )
+                Sentence("an amount of {code} has no decimals", code=code)
+                if self.units == 1
+                else Sentence("an amount of {code} has at most two decimals", code=code)
             )
         return minor
 

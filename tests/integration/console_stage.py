@@ -135,6 +135,7 @@ class Stage:
             "person register", email="fresh@example.com", password_hash=None, prove=True
         )
         link = self.do("person link", email="fresh@example.com")
+        changing = self.do("email change", person=fresh["person"], email="later@example.com")
         begun = self.do(
             "payment begin",
             user=owner.wallet,
@@ -155,6 +156,8 @@ class Stage:
             "invitation": invited["link"].rpartition("=")[2],
             "password_token": link["link"].rpartition("=")[2],
             "verify_token": fresh["token"],
+            "email_token": changing["token"],
+            "member": "fresh@example.com",
         }
 
 

@@ -22,6 +22,7 @@ import orjson
 from msgspec import Struct
 
 from proxy.core.reconciliation.records import Their, day_of
+from proxy.core.sentences import Sentence, text_of
 
 EXPORT_BYTES_MAX: Final = 32 << 20
 JSON_CHARS_MAX: Final = 8 << 20
@@ -134,7 +135,9 @@ def read_export(body: bytes, told: Mapping[str, str] | None = None) -> Export:
 def read_text(body: bytes) -> str:
     """The text of a file. Raises ExportError if it is none, or too large."""
     if len(body) > EXPORT_BYTES_MAX:
-        raise ExportError(f"the file is above {EXPORT_BYTES_MAX >> 20} MiB; export fewer days")
+        raise ExportError(
+            Sentence("the file is above {most} MiB; export fewer days", most=EXPORT_BYTES_MAX >> 20)
+        )
     for coding in ("utf-8-sig", "utf-16"):
         if coding == "utf-16" and body[:2] not in {b"\xff\xfe", b"\xfe\xff"}:
             break
@@ -158,12 +161,18 @@ def _from_csv(text: str) -> Iterator[tuple[int, dict[str, str]]]:
             if names is None:
                 names = [cell.strip() for cell in cells]
                 if len(names) > COLUMNS_MAX:
-                    raise ExportError(f"the file has more than {COLUMNS_MAX} columns")
+                    raise ExportError(
+                        Sentence("the file has more than {most} columns", most=COLUMNS_MAX)
+                    )
                 yield 1, dict.fromkeys(names, "")
             else:
                 yield reader.line_num, dict(zip(names, cells, strict=False))
     except csv.Error as error:
-        raise ExportError(f"line {reader.line_num} is no CSV: {error}") from None
+        raise ExportError(
+            Sentence(
+                "line {line_num} is no CSV: {error}", line_num=reader.line_num, error=text_of(error)
+            )
+        ) from None
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -215,8 +224,12 @@ def _json_line(number: int, line: str) -> object:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
         raise ExportError(
-            f"line {number} is no JSON of its own, and a document of several lines may have "
-            f"{JSON_CHARS_MAX >> 20} MiB; export it as CSV, or fewer days"
+            Sentence(
+                "line {number} is no JSON of its own, and a document of several lines may have "
+                "{most} MiB; export it as CSV, or fewer days",
+                number=number,
+                most=JSON_CHARS_MAX >> 20,
+            )
         ) from None
 
 
@@ -251,7 +264,9 @@ def _mapping(columns: Iterable[str], told: Mapping[str, str]) -> dict[str, str]:
     for field, names in KNOWN_NAMES.items():
         chosen = told.get(field)
         if chosen is not None and chosen not in named.values():
-            raise ExportError(f"the file has no column {chosen!r}; choose one it has")
+            raise ExportError(
+                Sentence("the file has no column {chosen!r}; choose one it has", chosen=chosen)
+            )
         found = chosen or next((named[name] for name in names if name in named), None)
         if found is not None:
             mapping[field] = found
@@ -260,7 +275,11 @@ def _mapping(columns: Iterable[str], told: Mapping[str, str]) -> dict[str, str]:
     figures = {INPUT, UNCACHED, OUTPUT, COST} & mapping.keys()
     if not figures or not {TIME, REQUEST_ID} & mapping.keys():
         seen = ", ".join(list(named.values())[:10])
-        raise ExportError(f"no usage was found in its columns ({seen}); say which column is what")
+        raise ExportError(
+            Sentence(
+                "no usage was found in its columns ({seen}); say which column is what", seen=seen
+            )
+        )
     return mapping
 
 
@@ -276,13 +295,15 @@ def _read(
     left_out = 0
     for number, cells in lines:
         if len(rows) + left_out == LINES_MAX:
-            raise ExportError(f"the file has more than {LINES_MAX:,} lines; export fewer days")
+            raise ExportError(
+                Sentence("the file has more than {most:,} lines; export fewer days", most=LINES_MAX)
+            )
         try:
             rows.append(_row(number, cells, mapping))
         except ValueError as error:
             left_out += 1
             if left_out <= PROBLEMS_MAX:
-                problems.append((number, str(error)))
+                problems.append((number, text_of(error)))
     return Export(rows, columns, mapping, tuple(problems), left_out)
 
 
@@ -290,7 +311,11 @@ def _row(number: int, cells: dict[str, str], mapping: dict[str, str]) -> Their:
     def cell(field: str) -> str:
         text = cells.get(mapping.get(field, ""), "").strip()
         if len(text) > CELL_CHARS_MAX:
-            raise ValueError(f"its {field} is longer than {CELL_CHARS_MAX} characters")
+            raise ValueError(
+                Sentence(
+                    "its {field} is longer than {most} characters", field=field, most=CELL_CHARS_MAX
+                )
+            )
         return text
 
     request_id = cell(REQUEST_ID) or None
@@ -326,10 +351,10 @@ def _count(text: str, field: str) -> int | None:
     if not text:
         return None
     if _NUMBER.fullmatch(text) is None:
-        raise ValueError(f"its {field} {text[:40]!r} is no count")
+        raise ValueError(Sentence("its {field} {text!r} is no count", field=field, text=text[:40]))
     count = int(text.replace(",", "").split(".")[0])
     if count > COUNT_MAX:
-        raise ValueError(f"its {field} is above 2^53")
+        raise ValueError(Sentence("its {field} is above 2^53", field=field))
     return count
 
 
@@ -343,7 +368,7 @@ def _cost(text: str) -> int | None:
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or abs(amount) > USD_MAX:
-        raise ValueError(f"its cost {text[:40]!r} is no amount")
+        raise ValueError(Sentence("its cost {text!r} is no amount", text=text[:40]))
     return round(amount * 10**9)
 
 
@@ -359,4 +384,6 @@ def read_moment(text: str) -> float | None:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise ValueError(f"its time {text[:40]!r} is not like 2026-01-31 or 1769817600") from None
+        raise ValueError(
+            Sentence("its time {text!r} is not like 2026-01-31 or 1769817600", text=text[:40])
+        ) from None

@@ -109,7 +109,8 @@ class KeeperLine:
         finally:
             self._gate.release()
         if answer.get("unavailable"):
-            raise KeeperGoneError(answer["error"], answer["remedy"], perhaps_done=True)
+            refused = _refused(answer)
+            raise KeeperGoneError(refused.message, refused.remedy, perhaps_done=True)
         if not answer["ok"]:
             raise _refused(answer)
         result: object = answer["result"]

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from proxy.core.actions.action import Actor, Role, Via
 from proxy.core.actions.payments import Said
+from proxy.core.sentences import text_of
 from proxy.core.top_ups import Currency
 from proxy.edge import log
 from proxy.edge.console import stripe_line
@@ -213,7 +214,7 @@ def _judged(seen: Visit, currency: Currency | None, typed: str) -> tuple[str, in
     try:
         minor = currency.minor(typed)
     except ValueError as error:
-        return str(error), 0
+        return seen.texts(text_of(error)), 0
     bounds = seen.surroundings.options.fault_of(currency.worth(minor))
     if bounds is not None:
         said = _("A top-up is worth {least} to {most} USD.")

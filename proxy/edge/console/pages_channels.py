@@ -13,6 +13,7 @@ from aiohttp import web
 from proxy.core.actions.action import Role
 from proxy.core.entities import DIALECT_ENDPOINTS, ENDPOINTS, Dialect
 from proxy.core.reconciliation.records import day_of
+from proxy.core.sentences import text_of
 from proxy.edge.console.faults import WHOLE, Fault, fault_of
 from proxy.edge.console.keeper_line import Refused
 from proxy.edge.console.languages import Translator
@@ -227,8 +228,9 @@ def _shown(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(values: dict[str, Any], _: Translator) -> tuple[dict[str, Any], dict[str, str]]:
+def _table(values: dict[str, Any], texts: Translator) -> tuple[dict[str, Any], dict[str, str]]:
     """What the form says as keys of a `[[channel]]`, and what is wrong by field."""
+    _ = texts
     table: dict[str, Any] = {name: values[name].strip() for name in TEXTS}
     table |= {name: values[name].strip() or None for name in OPTIONAL}
     table |= {name: values[name] for name in FLAGS}
@@ -243,7 +245,7 @@ def _table(values: dict[str, Any], _: Translator) -> tuple[dict[str, Any], dict[
         try:
             table[name] = read(values[name])
         except ValueError as error:
-            faults[name] = _("It {fault}", fault=error)
+            faults[name] = _("It {fault}", fault=texts(text_of(error)))
     table["groups"] = values["groups"]
     usual = DIALECT_ENDPOINTS.get(table["dialect"], frozenset())
     chosen = frozenset(values["endpoints"])

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from proxy.core.actions.action import Role
 from proxy.core.entities import ENDPOINTS, Tokenizer
+from proxy.core.sentences import text_of
 from proxy.edge.console.faults import WHOLE, Fault, fault_of
 from proxy.edge.console.keeper_line import Refused
 from proxy.edge.console.languages import Translator
@@ -144,7 +145,7 @@ async def save_price(seen: Visit) -> web.StreamResponse:
             found = read_json(values[field])
             table |= {} if found is None else {field: found}
         except ValueError as error:
-            faults[field] = _("It {fault}", fault=error)
+            faults[field] = _("It {fault}", fault=seen.texts(text_of(error)))
     if not table and not faults:
         faults["input"] = _("Write at least one price; 0 is one.")
     fault = Fault(faults, "", moved=False)
@@ -184,7 +185,7 @@ async def compare(seen: Visit) -> web.StreamResponse:
         # Reading the lists takes the interpreter for a while; other pages go on meanwhile.
         plan = await asyncio.to_thread(lists.plan, document, providers, patterns)
     except ValueError as error:
-        fault = str(error)
+        fault = seen.texts(text_of(error))
     known = {each["name"]: each for each in document["model"]}
     rows = [
         {
@@ -228,7 +229,7 @@ async def take_over(seen: Visit) -> web.StreamResponse:
     try:
         plan = await asyncio.to_thread(lists.plan, document, providers, patterns)
     except ValueError as error:
-        return seen.redirect(here, str(error), "error")
+        return seen.redirect(here, seen.texts(text_of(error)), "error")
     tables = [table for table in plan.tables if table["name"] in chosen]
     if not tables:
         return seen.redirect(here, _("None of these differ any more."), "warning")

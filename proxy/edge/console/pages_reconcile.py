@@ -21,13 +21,16 @@ from proxy.core.reconciliation.exports import (
     read_moment,
 )
 from proxy.core.reconciliation.records import MONEY, Reason, Row, State, plain
+from proxy.core.sentences import text_of
 from proxy.core.spreadsheets import MARK, Cell, csv_line
 from proxy.edge.console.languages import Translator
+from proxy.edge.console.languages import later as _
 from proxy.edge.console.reconciliations import DAY_SECONDS, Job, Stage, task_of
 from proxy.edge.console.routes import Route
 from proxy.edge.console.visit import Visit
 from proxy.storage.reports.channels import public_catalog
 
+SAY_BOTH: Final = _("Say both days, the earlier one first")
 LIST: Final = "/operator/reconcile"
 FORM_BYTES: Final = 1 << 16
 """Room for everything else of the form."""
@@ -69,7 +72,7 @@ async def _start(
     try:
         span = _span(values)
     except ValueError as error:
-        return await _form(seen, values, {"since": str(error)})
+        return await _form(seen, values, {"since": seen.texts(str(error))})
     body = await asyncio.to_thread(files[0].file.read)
     told = {
         field: values[f"column_{field}"].strip()
@@ -80,7 +83,7 @@ async def _start(
     try:
         job = seen.surroundings.reconciliations.start(seen.surroundings.database, task)
     except ExportError as error:
-        return await _form(seen, values, {"": str(error)})
+        return await _form(seen, values, {"": seen.texts(text_of(error))})
     return seen.redirect(f"{LIST}/{job.id}")
 
 
@@ -93,7 +96,7 @@ async def result(seen: Visit) -> web.StreamResponse:
         stages = [Stage.READING, Stage.LOOKING_UP, Stage.COMPARING]
         done = stages.index(job.stage) if job.stage in stages else 0
         response = seen.render(
-            "operator/reconcile_running.html", job=job, done=done, of=len(stages)
+            "operator/reconcile_running.html", job=job, say=seen.texts, done=done, of=len(stages)
         )
         if not job.over:
             response.headers["refresh"] = str(REFRESH_SECONDS)
@@ -106,6 +109,7 @@ async def result(seen: Visit) -> web.StreamResponse:
     return seen.render(
         "operator/reconcile_result.html",
         job=job,
+        say=seen.texts,
         found=found,
         sums=found.explained(),
         rows=rows[at : at + ROWS],
@@ -205,7 +209,7 @@ def _span(values: dict[str, str]) -> tuple[float, float] | None:
         return None
     first, last = read_moment(since), read_moment(until)
     if first is None or last is None or last < first:
-        raise ValueError("Say both days, the earlier one first")
+        raise ValueError(SAY_BOTH)
     return first, last + DAY_SECONDS
 
 

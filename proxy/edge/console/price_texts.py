@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.core.sentences import Sentence, text_of
+
 TEXT_CHARS_MAX: Final = 1 << 20
 QUOTED_CHARS_MAX: Final = 60
 _SIGN: Final = ": "
@@ -64,7 +66,7 @@ def read_json(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"is no JSON: {error}") from None
+        raise ValueError(Sentence("is no JSON: {error}", error=text_of(error))) from None
 
 
 def _price(table: Mapping[str, Any]) -> str:
@@ -88,9 +90,11 @@ def _read_price(text: str, line: str) -> dict[str, Any]:
 
 def _lines(text: str) -> Iterable[str]:
     if len(text) > TEXT_CHARS_MAX:
-        raise ValueError(f"has more than {TEXT_CHARS_MAX:,} characters")
+        raise ValueError(Sentence("has more than {most:,} characters", most=TEXT_CHARS_MAX))
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _fault(line: str) -> ValueError:
-    return ValueError(f"has a line that is not understood: {line[:QUOTED_CHARS_MAX]}")
+    return ValueError(
+        Sentence("has a line that is not understood: {line}", line=line[:QUOTED_CHARS_MAX])
+    )

@@ -20,6 +20,7 @@ from proxy.core.entities import Channel, Price
 from proxy.core.reconciliation.comparing import compare
 from proxy.core.reconciliation.exports import Export, ExportError, read_export
 from proxy.core.reconciliation.records import Comparison, Our
+from proxy.core.sentences import Sentence, text_of
 from proxy.storage.reader import Reader
 from proxy.storage.reports.attempts import TooManyError, attempts
 
@@ -144,7 +145,10 @@ async def carry_out(job: Job, database: Path, task: Task) -> None:
         found = await attempts(reader, task.channel_id, since - edge, until + edge, ATTEMPTS_MAX)
     except TooManyError:
         raise ExportError(
-            f"there are more than {ATTEMPTS_MAX:,} attempts in this time; compare fewer days"
+            Sentence(
+                "there are more than {most:,} attempts in this time; compare fewer days",
+                most=ATTEMPTS_MAX,
+            )
         ) from None
     finally:
         await reader.close()
@@ -161,7 +165,9 @@ def span_of(export: Export) -> tuple[float, float]:
     if not days:
         raise ExportError("its lines have no time; say from when to when")
     if max(days) - min(days) >= DAYS_MAX:
-        raise ExportError(f"it is about more than {DAYS_MAX} days; export fewer")
+        raise ExportError(
+            Sentence("it is about more than {most} days; export fewer", most=DAYS_MAX)
+        )
     return min(days) * DAY_SECONDS, (max(days) + 1) * DAY_SECONDS
 
 
@@ -173,5 +179,5 @@ def within(export: Export, ours: Sequence[Our], since: float, until: float) -> l
 
 def _words(error: Exception) -> str:
     if isinstance(error, ExportError):
-        return str(error)
-    return "the ledger could not be read; try again"
+        return text_of(error)
+    return Sentence("the ledger could not be read; try again")

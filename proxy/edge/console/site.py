@@ -111,7 +111,7 @@ class Site:
                 visit = await see(self._surroundings, request)
                 response = await _admitted(route, visit)
             except KeeperGoneError as gone:
-                return await self._away(request, str(gone), gone.remedy)
+                return await self._away(request, gone.message, gone.remedy)
             except sqlite3.Error as error:
                 return await self._away(request, error=error)
             except web.HTTPException as refusal:  # aiohttp's own, such as a form that is too large

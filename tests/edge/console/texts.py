@@ -29,9 +29,14 @@ CODE = tuple(
     path for path in tree.python_files("proxy") if path.parts[:3] == ("proxy", "edge", "console")
 )
 KEEPER = tuple(
-    path for path in tree.python_files("proxy") if path.parts[1] in {"core", "storage", "app"}
+    path
+    for path in tree.python_files("proxy")
+    if path.parts[1] in {"core", "storage", "app"}
+    or path.name in {"price_texts.py", "reconciliations.py"}
 )
-REFUSALS = frozenset({"ValueError", "CommandError", "UnfitError", "fault", "Finding", "ProbeError"})
+REFUSALS = frozenset(
+    {"ValueError", "CommandError", "UnfitError", "fault", "Finding", "ProbeError", "ExportError"}
+)
 """What is raised with a text for whoever asked."""
 _OF_STORAGE = (
     "accounts", "codes", "documents", "edits", "fields", "imports", "keys", "notices",
@@ -42,7 +47,8 @@ REFUSING = frozenset(
     path
     for path in KEEPER
     if path.parts[1:3] in {("app", "commands"), ("core", "actions")}
-    or path.parts[1:] in {("app", "probe.py"), ("app", "selftest.py")}
+    or path.parts[1:] in {("app", f"{name}.py") for name in ("probe", "price_list", "selftest")}
+    or path.name in {"exports.py", "price_texts.py", "reconciliations.py"}
     or path.parts[1:] in {("core", f"{name}.py") for name in ("emails", "money", "top_ups")}
     or path.parts[1:] in {("storage", f"{name}.py") for name in _OF_STORAGE}
 )
