@@ -316,6 +316,14 @@ class RelayProcess:
         with urllib.request.urlopen(f"{self.operations_url}/metrics", timeout=10) as response:
             return str(response.read().decode())
 
+    def until_metric(self, line: str) -> None:
+        """Wait until the metrics page has a line: a worker that is late is left out of one look."""
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while line not in (page := self.metrics()).splitlines():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {line!r} in {page}")
+            time.sleep(POLL_SECONDS)
+
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None:
             raise AssertionError("the relay is not running")

@@ -105,7 +105,7 @@ def test_several_processes_serve_as_one(tmp_path: Path) -> None:
         assert {role: len(found) for role, found in children.items()} == {
             "keeper": 1, "worker": WORKERS, "console": 1,
         }  # fmt: skip
-        assert "sluice_streams_active 8" in bench.relay.metrics()
+        bench.relay.until_metric("sluice_streams_active 8")
         assert done(bench.finish()) == STREAMS
         assert bench.serves_again()
         assert bench.relay.terminate() == 0
