@@ -24,6 +24,13 @@ DUE_MAX: Final = 1_000
 """Wallets renewed at one look; the next ones follow at once."""
 
 
+IS_TEAM: Final = (
+    "(SELECT count(*) > 0 AND count(*) FILTER (WHERE wallet_id = user_id) = 0 FROM membership "
+    "JOIN person ON person.id = person_id WHERE user_id = ?1)"
+)
+"""Of the wallet ?1: people share it, and it is nobody's own."""
+
+
 class Term(NamedTuple):
     """What a wallet has of its plan. `until`: when the month ends; None: the plan has none.
 
@@ -151,9 +158,5 @@ def _is_free_for_a_team(connection: sqlite3.Connection, user_id: int, plan: Plan
     """
     if plan.monthly_fee:
         return False
-    members, own = connection.execute(
-        "SELECT count(*), count(*) FILTER (WHERE wallet_id = user_id) FROM membership "
-        "JOIN person ON person.id = person_id WHERE user_id = ?",
-        (user_id,),
-    ).fetchone()
-    return bool(members) and not own
+    (of_team,) = connection.execute(f"SELECT {IS_TEAM}", (user_id,)).fetchone()
+    return bool(of_team)

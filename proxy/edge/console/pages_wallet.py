@@ -171,7 +171,7 @@ async def _page(seen: Visit, used: Wallet, fault: Fault | None = None) -> web.St
         older="" if history.older is None else f"/wallet?until={_text(history.older)}#history",
         notices=await reports.notices(reader, used.id),
         plan=plan,
-        plans=await reports.plans_offered(reader),
+        plans=await reports.plans_offered(reader, used.id),
         owner=used.role == OWNER,
         fault=fault,
         cards=seen.surroundings.options.takes_cards,

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from proxy.core.ids import moment_of
 from proxy.core.ledger import DAY_SECONDS, AccountKind
+from proxy.storage.plans import IS_TEAM
 from proxy.storage.reader import Reader
 from proxy.storage.reports.day_sums import DaySums
 from proxy.storage.reports.spans import ID_MAX, Days
@@ -176,8 +177,10 @@ class Notice(NamedTuple):
 
 
 _PLAN: Final = (
-    "plan.name, requests_per_minute, tokens_per_minute, concurrency, monthly_fee, monthly_credit"
+    "plan.name, requests_per_minute, tokens_per_minute, concurrency, monthly_fee, "
+    f"CASE WHEN monthly_fee = 0 AND {IS_TEAM} THEN 0 ELSE monthly_credit END"
 )
+"""A plan as it is for the wallet ?1: what it gives for nothing it gives to no team."""
 
 
 async def plan_of(reader: Reader, wallet: int) -> PlanNow | None:
@@ -185,16 +188,16 @@ async def plan_of(reader: Reader, wallet: int) -> PlanNow | None:
     rows = await reader.rows(
         f"SELECT {_PLAN}, next_at FROM user JOIN plan ON plan.name = user.plan "  # noqa: S608 - constants
         "LEFT JOIN subscription AS term ON term.user_id = user.id AND term.plan = user.plan "
-        "AND monthly_fee + monthly_credit > 0 WHERE user.id = ?",
+        "AND monthly_fee + monthly_credit > 0 WHERE user.id = ?1",
         (wallet,),
     )
     return PlanNow(PlanRow(*rows[0][:-1]), rows[0][-1]) if rows else None
 
 
-async def plans_offered(reader: Reader) -> list[PlanRow]:
-    """Read what owners may choose, the cheapest first. Raises sqlite3.Error."""
-    query = f"SELECT {_PLAN} FROM plan WHERE offered = 1 ORDER BY monthly_fee, name LIMIT ?"  # noqa: S608 - constants
-    return [PlanRow(*row) for row in await reader.rows(query, (PLANS_MAX,))]
+async def plans_offered(reader: Reader, wallet: int) -> list[PlanRow]:
+    """Read what the owners of a wallet may choose, the cheapest first. Raises sqlite3.Error."""
+    query = f"SELECT {_PLAN} FROM plan WHERE offered = 1 ORDER BY monthly_fee, name LIMIT ?2"  # noqa: S608 - constants
+    return [PlanRow(*row) for row in await reader.rows(query, (wallet, PLANS_MAX))]
 
 
 async def notices(reader: Reader, wallet: int) -> list[Notice]:

@@ -113,6 +113,29 @@ def test_an_owner_chooses_a_plan_and_a_member_does_not(tmp_path: Path) -> None:
     in_console(tmp_path, test)
 
 
+def test_a_team_is_not_told_that_it_gets_what_it_does_not(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        browser = await ann(world)
+        gift = {"monthly_credit": "3", "offered": True}
+        await world.do("plan set", name="gift", set=gift, create=True)
+        number = await world.office.read(
+            lambda c: c.execute("SELECT id FROM user WHERE name = 'ann'").fetchone()[0]
+        )
+        for own, left in ((None, "$10.00"), (number, "$13.00")):
+            await world.office.keeper.note(
+                lambda c, own=own: c.execute("UPDATE person SET wallet_id = ?", (own,))
+            )
+            page = await browser.get("/wallet")
+            assert ("$3.00" in page.text) == (own is not None)
+            page = await browser.post("/wallet/plan", plan="gift")
+            assert "on the plan gift now" in page.text
+            assert left in page.text
+            await world.do("user set", user="ann", plan="paygo")
+            await world.office.keeper.note(lambda c: c.execute("DELETE FROM subscription"))
+
+    in_console(tmp_path, test)
+
+
 def test_the_history_is_exported_and_paged(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         browser = await ann(world)
