@@ -22,6 +22,8 @@ from proxy.app.selftest import Finding, Outcome
 from proxy.app.settings import Settings, host_and_port
 from proxy.core.catalog import Catalog
 from proxy.core.entities import Channel
+from proxy.core.money import format_usd, parse_usd
+from proxy.edge.console.account_options import OPEN
 from proxy.edge.upstream import ConnectError, UpstreamPool, origin_of
 
 CONNECT_SECONDS_MAX = 5.0
@@ -129,6 +131,23 @@ async def console(settings: Settings) -> Finding:
         )
     where = settings.console_url or f"this machine alone, {settings.console_listen}"
     return Finding(Outcome.OK, f"reached at {where}")
+
+
+async def accounts(settings: Settings) -> Finding:
+    """See whether strangers could have money for nothing, as often as they like."""
+    if not settings.console_listen:
+        return Finding(Outcome.SKIPPED, "nobody registers: there is no console")
+    credit = parse_usd(settings.starting_credit)
+    if settings.registration != OPEN:
+        return Finding(Outcome.OK, f"registration: {settings.registration}")
+    if credit and not settings.email_verification:
+        return Finding(
+            Outcome.WARNING,
+            f"anybody may register and gets ${format_usd(credit)} with each address they make up",
+            "set email_verification, or registration to invitation, or no starting_credit",
+        )
+    given = f"${format_usd(credit)} with a confirmed address" if credit else "no credit"
+    return Finding(Outcome.OK, f"anybody may register, and gets {given}")
 
 
 async def upstreams(catalog: Catalog | None, *, offline: bool) -> Finding:

@@ -197,7 +197,7 @@ def test_bad_settings_are_told_and_the_rest_is_still_looked_at(tmp_path: Path) -
     config.write_text("listn = 1\n")
     lines = examine(tmp_path, config)
     assert (lines["settings"].outcome, "line 1" in lines["settings"].seen) == ("failure", True)
-    assert len(lines) == 18
+    assert len(lines) == 19
 
 
 def test_the_command_prints_lines_or_json_and_fails_with_a_failure(data: Path) -> None:

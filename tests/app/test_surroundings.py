@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +96,32 @@ def test_passwords_do_not_cross_the_network_in_the_clear_unnoticed(
     found = asyncio.run(surroundings.console(settings))
     assert (found.outcome, seen in found.seen) == (outcome, True), found
     assert ("console.conf" in found.remedy) == (outcome is Outcome.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "seen"),
+    [
+        ({}, Outcome.OK, "registration: invitation"),
+        ({"registration": "closed", "starting_credit": "1"}, Outcome.OK, "closed"),
+        ({"registration": "open"}, Outcome.OK, "gets no credit"),
+        ({"registration": "open", "starting_credit": "0.50"}, Outcome.WARNING, "$0.50 with each"),
+        (
+            {
+                "registration": "open", "starting_credit": "1", "email_verification": True,
+                "smtp_host": "mail.example.com", "mail_from": "relay@example.com",
+            },
+            Outcome.OK,
+            "$1.00 with a confirmed address",
+        ),
+        ({"console_listen": ""}, Outcome.SKIPPED, "no console"),
+    ],
+)  # fmt: skip
+def test_strangers_who_make_up_addresses_for_money_are_told_of(
+    changes: dict[str, Any], outcome: Outcome, seen: str
+) -> None:
+    found = asyncio.run(surroundings.accounts(Settings(**changes)))
+    assert (found.outcome, seen in found.seen) == (outcome, True)
+    assert bool(found.remedy) == (outcome is Outcome.WARNING)
 
 
 def test_the_limit_of_open_files_is_compared_with_what_may_be_needed() -> None:

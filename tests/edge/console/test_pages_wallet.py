@@ -1,5 +1,7 @@
 """The wallet's page: codes, plans, thresholds, the history; of nobody else's wallet."""
 
+import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,10 @@ def test_an_owner_chooses_a_plan_and_a_member_does_not(tmp_path: Path) -> None:
     in_console(tmp_path, test)
 
 
+def _owned(wallet: int | None, connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE person SET wallet_id = ?", (wallet,))
+
+
 def test_a_team_is_not_told_that_it_gets_what_it_does_not(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         browser = await ann(world)
@@ -122,9 +128,8 @@ def test_a_team_is_not_told_that_it_gets_what_it_does_not(tmp_path: Path) -> Non
             lambda c: c.execute("SELECT id FROM user WHERE name = 'ann'").fetchone()[0]
         )
         for own, left in ((None, "$10.00"), (number, "$13.00")):
-            await world.office.keeper.note(
-                lambda c, own=own: c.execute("UPDATE person SET wallet_id = ?", (own,))
-            )
+            change = partial(_owned, own)
+            await world.office.keeper.note(change)
             page = await browser.get("/wallet")
             assert ("$3.00" in page.text) == (own is not None)
             page = await browser.post("/wallet/plan", plan="gift")
