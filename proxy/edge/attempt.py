@@ -103,6 +103,10 @@ def _discard(data: bytes) -> None:
     del data
 
 
+def _not_shown() -> bool:
+    return False
+
+
 class Attempt(asyncio.Protocol, Generic[EngineT_co]):
     """Drives `exchange` over one connection.
 
@@ -127,6 +131,7 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         "first_byte_at",
         "flowing",
         "lost",
+        "on_content",
         "translation",
         "transport",
     )
@@ -142,6 +147,9 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
     ) -> None:
         self.exchange = exchange
         self.translation = translation
+        self.on_content: Callable[[], bool] = _not_shown
+        """Called at the content point: shows it in this very turn of the loop and says so, or
+        leaves it to the handler, who can wait."""
         self.transport: asyncio.Transport | None = None
         self.end: AttemptEnd | None = None
         self.flowing = False
@@ -335,7 +343,9 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
     def _look(self) -> None:
         """After anything out of the ordinary: does somebody have to act?"""
         exchange = self.exchange
-        if exchange.over or (exchange.phase is _CONTENT and not self.flowing):
+        if exchange.over or (
+            exchange.phase is _CONTENT and not self.flowing and not self.on_content()
+        ):
             self._wake()
         if exchange.over:
             return

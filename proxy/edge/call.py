@@ -93,6 +93,8 @@ class Call(OpenCall[Exchange]):
             exchange = plain_exchange(wire)
         low_water = world.bounds.slice_tokens // LOW_WATER_DIVISOR
         attempt = Attempt(world.loop, self, exchange, low_water=low_water, translation=translation)
+        if request.stream:
+            attempt.on_content = self.show_at_once
         return self._begun(attempt, channel)
 
     def upstream_head(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
@@ -122,6 +124,19 @@ class Call(OpenCall[Exchange]):
         """How many of the upstream's bytes the newest `client_bytes` stand for."""
         translation = None if self.attempt is None else self.attempt.translation
         return client_bytes if translation is None else translation.unsent(client_bytes)
+
+    def show_at_once(self) -> bool:
+        """Show the first content if nothing has to be waited for; says whether it did."""
+        committed = self.admission.committed
+        if self.abandoned or not committed.done() or committed.exception() is not None:
+            return False
+        try:
+            self.show()
+        except BaseException:
+            # A fault of ours: as in a handler, there is no second answer after a first byte.
+            self.client.abort()
+            raise
+        return True
 
     def show(self) -> None:
         """The content point: send what is there and let the rest flow by itself."""

@@ -182,6 +182,7 @@ class Relay:
         credit: int = USD,
         plan: str = "limited",
         tls: ssl.SSLContext | None = None,
+        redo: bool = False,
         **bounds: Any,
     ) -> None:
         self.path = path / "relay.db"
@@ -192,6 +193,7 @@ class Relay:
         self._credit = credit
         self._plan = plan
         self._tls = tls or ssl.create_default_context()
+        self._redo = redo
         self._bounds = Bounds(**bounds)
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -365,7 +367,9 @@ class Relay:
 
     async def _start(self) -> None:
         loop = self._loop
-        self.keeper = await Keeper.start(self.path, master=MASTER, on_fatal=self.fatal.append)
+        self.keeper = await Keeper.start(
+            self.path, master=MASTER, on_fatal=self.fatal.append, redo=self._redo
+        )
         self.records = LedgerRecords(self.path, self.keeper.catch_up)
         await self.keeper.change(self._seed)
         for user in (1, 2):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.edge.call import Call
-from proxy.edge.downstream import HEARTBEATS
+from proxy.edge.downstream import HEARTBEATS, Downstream
 from tests.edge.harness import (
     ANN,
     CHAT,
@@ -281,3 +281,56 @@ def test_a_stream_carries_one_status_line(tmp_path: Path) -> None:
         client.send(ASK).read_until(b"0\r\n\r\n")
         assert len(re.findall(rb"HTTP/1\.1 ", bytes(client.received))) == 1
         assert parse_response(bytes(client.received)) is not None
+
+
+@pytest.mark.parametrize("redo", [True, False], ids=["logged", "waited for"])
+def test_content_is_shown_by_whoever_need_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redo: bool
+) -> None:
+    """Where the open row is durable at once, no turn of the loop stands before the first byte."""
+    shown: list[bool] = []
+    at_once = Call.show_at_once
+
+    def noted(call: Call) -> bool:
+        shown.append(at_once(call))
+        return shown[-1]
+
+    monkeypatch.setattr(Call, "show_at_once", noted)
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in CONTENT], AwaitGone()]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), redo=redo) as relay,
+        relay.client() as client,
+    ):
+        held = None if redo else relay.hold_commits(monkeypatch)
+        client.send(ASK)
+        relay.until(lambda: bool(shown))
+        assert shown[0] is redo
+        if held is not None:
+            assert not client.received
+            held.set()
+        client.read_until(CONTENT[-1])
+
+
+def test_a_fault_of_ours_at_the_content_point_cuts_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content is shown from within the upstream's own read, where no handler could cut it."""
+
+    def broken(client: Downstream, _first: bytes) -> None:
+        client.begun = True
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(Downstream, "begin", broken)
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in CONTENT], AwaitGone()]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), redo=True) as relay,
+        relay.client() as client,
+    ):
+        client.send(ASK).read_all()
+        assert not client.received
+        relay.until(lambda: not relay.world.calls)
+        assert [row["verdict"] for row in relay.calls()] == ["client_gone"]
+        assert "a fault of ours" in "".join(relay.complaints)
+        relay.complaints.clear()
