@@ -50,6 +50,7 @@ _REASONS: Final = {
 }  # fmt: skip
 
 _JOIN: Final = "\r\n".join
+_ANTHROPIC: Final = Dialect.ANTHROPIC
 
 _CALLS: Final = {
     Endpoint.CHAT: Wire.CHAT,
@@ -150,7 +151,7 @@ class Downstream:
         """A plain answer has begun: there is no place for an error in it."""
         self.chunked = head.minor == 1
         """Whether the body can be chunked: HTTP/1.0 clients read to the end instead."""
-        name = "request-id" if dialect is Dialect.ANTHROPIC else "x-request-id"
+        name = "request-id" if dialect is _ANTHROPIC else "x-request-id"
         self._lines = [f"{name}: {request_id}"]
         """Of the response's head, but for the first."""
         if cors_origin and "origin" in head.values:
