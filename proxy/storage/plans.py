@@ -158,5 +158,6 @@ def _is_free_for_a_team(connection: sqlite3.Connection, user_id: int, plan: Plan
     """
     if plan.monthly_fee:
         return False
-    (of_team,) = connection.execute(f"SELECT {IS_TEAM}", (user_id,)).fetchone()
+    query = f"SELECT {IS_TEAM}"
+    (of_team,) = connection.execute(query, (user_id,)).fetchone()
     return bool(of_team)

@@ -15,7 +15,8 @@ from proxy.core.actions.action import Actor
 from proxy.core.actions.people import AccountDelete, EmailChange, EmailConfirm, PersonNamed
 from proxy.core.emails import read_email
 from proxy.core.money import format_usd
-from proxy.storage import email_changes, leaving, people
+from proxy.storage import email_changes, leaving, people, starting_credits
+from proxy.storage.email_changes import Changed
 from proxy.storage.leaving import LeftBehind
 
 CHANGE_SECONDS: Final = 86_400.0
@@ -39,7 +40,13 @@ async def email_change(office: Office, _actor: Actor, a: EmailChange) -> object:
 async def email_confirm(office: Office, _actor: Actor, a: EmailConfirm) -> object:
     """Give a person their new address by the link of a mail; their other sessions end."""
     now = office.clock()
-    done = await office.change(lambda c: email_changes.use(c, a.token, now, a.keep))
+
+    def confirm(connection: sqlite3.Connection) -> Changed:
+        done = email_changes.use(connection, a.token, now, a.keep)
+        _leave(office, connection, done.earlier, done.person.id)
+        return done
+
+    done = await office.change(confirm)
     person = done.person
     return {
         "person": person.id,
@@ -52,7 +59,7 @@ async def email_confirm(office: Office, _actor: Actor, a: EmailConfirm) -> objec
 async def account_delete(office: Office, _actor: Actor, a: AccountDelete) -> object:
     """Delete the account of whoever asks for it."""
     now = office.clock()
-    left = await office.change(lambda c: leaving.delete_person(c, a.person, now))
+    left = await office.change(lambda c: _delete(office, c, a.person, now))
     return _deleted(a.person, now, left)
 
 
@@ -62,10 +69,24 @@ async def person_delete(office: Office, _actor: Actor, a: PersonNamed) -> object
 
     def delete(connection: sqlite3.Connection) -> tuple[int, tuple[LeftBehind, ...]]:
         person = people.person_named(connection, email)
-        return person.id, leaving.delete_person(connection, person.id, now)
+        return person.id, _delete(office, connection, person.id, now)
 
     person_id, left = await office.change(delete)
     return _deleted(person_id, now, left)
+
+
+def _delete(
+    office: Office, connection: sqlite3.Connection, person_id: int, now: float
+) -> tuple[LeftBehind, ...]:
+    email = people.person_of(connection, person_id).email
+    left = leaving.delete_person(connection, person_id, now)
+    _leave(office, connection, email, person_id)
+    return left
+
+
+def _leave(office: Office, connection: sqlite3.Connection, email: str, person_id: int) -> None:
+    digest = starting_credits.digest_of(office.secrets.pepper, email)
+    starting_credits.leave(connection, digest, person_id)
 
 
 def _deleted(person_id: int, now: float, left: tuple[LeftBehind, ...]) -> dict[str, object]:

@@ -33,7 +33,7 @@ from proxy.core.ledger import Transfer
 from proxy.core.money import parse_usd
 from proxy.core.sentences import Sentence
 from proxy.storage import one_time_links as links
-from proxy.storage import people, sign_ins, teams
+from proxy.storage import people, sign_ins, starting_credits, teams
 from proxy.storage.billing import Keeper
 from proxy.storage.one_time_links import Purpose
 from proxy.storage.people import Person
@@ -60,7 +60,8 @@ async def person_add(office: Office, _actor: Actor, a: PersonAdd) -> object:
     def add(connection: sqlite3.Connection, event: Event) -> Moved[tuple[Person, people.Wallet]]:
         made = people.add_person(connection, email, None, plan, now, role=a.role, verified=True)
         links.add_token(connection, token, Purpose.PASSWORD, made[0].id, now, until)
-        return Moved(made, starting_credit(connection, event, made[0], credit))
+        # What an operator says is given, whatever the address had before.
+        return Moved(made, _credit(connection, event, made[0], credit))
 
     person, wallet = await office.move(add)
     return {**shown(person), "user": wallet.name, "link": set_path(token), "until": iso(until)}
@@ -154,7 +155,7 @@ async def person_register(office: Office, _actor: Actor, a: PersonRegister) -> o
             return Moved(person)  # the credit comes when it is proved
         outsider = given is not None and given.wallet_id is not None and a.must_be_invited
         due = None if outsider else credit
-        return Moved(person, starting_credit(connection, event, person, due))
+        return Moved(person, starting_credit(office, connection, event, person, due))
 
     person = await office.move(register)
     if person is None:
@@ -174,7 +175,7 @@ async def person_verify(office: Office, _actor: Actor, a: PersonVerify) -> objec
         person = people.person_of(connection, person_id)
         outsider = a.must_be_invited and links.invited_to_team(connection, person_id)
         due = None if outsider else credit
-        return Moved(person_id, starting_credit(connection, event, person, due))
+        return Moved(person_id, starting_credit(office, connection, event, person, due))
 
     return {"person": await office.keeper.till.move(verify)}
 
@@ -212,7 +213,7 @@ async def person_identify(office: Office, _actor: Actor, a: PersonIdentify) -> o
             people.forget_password(connection, person.id)
             sign_ins.revoke_sessions(connection, person.id, now)
         people.add_identity(connection, a.issuer, a.subject, person.id, now)
-        return Moved((person, fresh), starting_credit(connection, event, person, due))
+        return Moved((person, fresh), starting_credit(office, connection, event, person, due))
 
     # Who is known changes nothing, so the catalog is not read anew for every sign-in.
     known = await office.read(lambda c: people.identity(c, a.issuer, a.subject))
@@ -347,15 +348,29 @@ def plan_of(keeper: Keeper, wanted: str | None) -> str:
 
 
 def starting_credit(
-    connection: sqlite3.Connection, event: Event, person: Person, credit: int | None
+    office: Office,
+    connection: sqlite3.Connection,
+    event: Event,
+    person: Person,
+    credit: int | None,
 ) -> Sequence[Transfer]:
     """Credit a person's own wallet, once in their life, with what makes it due. `credit` nano-USD.
 
-    Nothing is due without an amount, or where they have no wallet.
+    Nothing is due without an amount, where they have no wallet, or where an earlier account of
+    their address had it.
     """
+    digest = starting_credits.digest_of(office.secrets.pepper, person.email)
+    if starting_credits.is_had(connection, digest):
+        return ()
+    return _credit(connection, event, person, credit)
+
+
+def _credit(
+    connection: sqlite3.Connection, event: Event, person: Person, credit: int | None
+) -> Sequence[Transfer]:
     if not credit or person.wallet_id is None:
         return ()
-    reason, reference = "starting credit", f"start-person-{person.id}"
+    reason, reference = "starting credit", starting_credits.reference(person.id)
     return add_top_up(connection, event, person.wallet_id, credit, reason, reference).transfers
 
 

@@ -71,6 +71,46 @@ def test_a_deleted_account_leaves_money_and_no_key_that_works(tmp_path: Path, ac
     in_office(tmp_path, test)
 
 
+@pytest.mark.parametrize("way", ["account delete", "email change"])
+def test_an_address_that_was_given_up_brings_no_second_starting_credit(
+    tmp_path: Path, way: str
+) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await register(do, ANN)
+        if way == "email change":
+            made = await do("email change", person=1, email="new@example.com")
+            await do("email confirm", token=made["token"])
+        else:
+            await do("account delete", person=1)
+        await register(do, ANN)
+        assert (await do("wallet show", user=ANN))["balance_usd"] == "0.00"
+        await register(do, "carl@example.com")
+        assert (await do("wallet show", user="carl@example.com"))["balance_usd"] == "1.50"
+        rows = await office.read(
+            lambda c: c.execute("SELECT digest FROM starting_credit_given").fetchall()
+        )
+        assert len(rows) == 1, "of who had one alone"
+        assert b"ann" not in rows[0][0]
+        second = next(row["id"] for row in await do("person list") if row["email"] == ANN)
+        await do("account delete", person=second)
+        added = await do("person add", email=ANN, credit="7")
+        assert (await do("wallet show", user=added["user"]))["balance_usd"] == "7.00", (
+            "an operator gives what they like"
+        )
+
+    in_office(tmp_path, test)
+
+
+def test_who_had_no_credit_gives_up_nothing_with_their_address(tmp_path: Path) -> None:
+    async def test(do: Do, _office: Office) -> None:
+        await do("person register", email=ANN, password_hash="h", confirmed=True)
+        await do("account delete", person=1)
+        await register(do, ANN)
+        assert (await do("wallet show", user=ANN))["balance_usd"] == "1.50"
+
+    in_office(tmp_path, test)
+
+
 def test_the_only_administrator_is_not_deleted(tmp_path: Path) -> None:
     async def test(do: Do, office: Office) -> None:
         await register(do, ANN)
