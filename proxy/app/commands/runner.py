@@ -121,7 +121,7 @@ async def _belongs(office: Office, person: int, wallet: str) -> str | None:
 def _count(office: Office, action: Action, actor: Actor) -> None:
     """Let no single user keep the relay busy with their changes. Raises CommandError.
 
-    A change of keys makes the catalog anew, all of it, in the process that serves calls.
+    Each is a commit and a new catalog in the process that serves calls, and waits for every worker.
     """
     if actor.role is not Role.USER or DOMAIN_OF[action.name] not in REMAKING:
         return
