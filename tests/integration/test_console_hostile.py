@@ -132,6 +132,8 @@ async def furnish(world: World) -> Place:
         "payment": "1",
         "invitation": "none",
         "password_token": "none",
+        "email_token": "none",
+        "member": "ann@example.com",
         "verify_token": "none",
         "channel": "main",
         "model": "m",
