@@ -34,6 +34,9 @@ NETWORKS_MAX: Final = 100
 GRACE_SECRETS_MAX: Final = 5
 """Earlier secrets of one key that are still valid; more than these, the oldest end."""
 LENT_SECRETS_MAX: Final = 5
+OWNER: Final = "owner"
+OPERATOR: Final = "operator"
+"""Who may have disabled a key of somebody else."""
 _LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "concurrency", "cache_seconds")
 _COLUMNS: Final = {
     "name": "name", "group": "group_name", "expires_at": "expires_at", "budget": "budget",
@@ -47,7 +50,7 @@ KEY_ROWS: Final = (
     "coalesce(key_spend.period, budget_period), coalesce(period_start, 0), "
     "requests_per_minute, tokens_per_minute, concurrency, cache_seconds, models, networks, "
     "person_id, email, (SELECT max(expires_at) FROM key_secret "
-    "WHERE key_secret.key_id = key.id AND purpose = 'grace') "
+    "WHERE key_secret.key_id = key.id AND purpose = 'grace'), disabled_by "
     "FROM key JOIN user ON user.id = user_id LEFT JOIN key_spend ON key_spend.key_id = key.id "
     "LEFT JOIN person ON person.id = person_id WHERE removed_at IS NULL"
 )
@@ -114,6 +117,8 @@ class KeyRow(NamedTuple):
     """E-mail address of who made it; None: the command line."""
     grace_until: float | None
     """An earlier secret is valid until then, if that is still to come."""
+    disabled_by: str | None
+    """OWNER or OPERATOR, who disabled it for somebody else; None: it is theirs to enable."""
 
 
 def key_row(row: tuple[Any, ...]) -> KeyRow:
@@ -230,10 +235,23 @@ def set_key(
     _changed(connection, key_id, now)
 
 
-def set_key_enabled(connection: sqlite3.Connection, key_id: int, *, enabled: bool) -> None:
-    """Disable a key (its open streams are cut by who sees the new catalog), or enable it."""
+def set_key_enabled(
+    connection: sqlite3.Connection, key_id: int, *, enabled: bool, by: str | None = None
+) -> None:
+    """Disable a key (its open streams are cut by who sees the new catalog), or enable it.
+
+    `by`: OWNER or OPERATOR who disables it for whoever made it; what an operator disabled stays so
+    marked whoever disables it once more.
+    """
     _owner(connection, key_id)
-    connection.execute("UPDATE key SET enabled = ? WHERE id = ?", (1 if enabled else 0, key_id))
+    if enabled:
+        connection.execute("UPDATE key SET enabled = 1, disabled_by = NULL WHERE id = ?", (key_id,))
+    else:
+        connection.execute(
+            "UPDATE key SET enabled = 0, disabled_by = CASE WHEN disabled_by = ?1 THEN ?1 "
+            "ELSE coalesce(?2, disabled_by) END WHERE id = ?3",
+            (OPERATOR, by, key_id),
+        )
     touch_catalog(connection, keys=(key_id,))
 
 

@@ -79,7 +79,7 @@ def test_a_key_is_kept_as_it_was_asked_for(connection: sqlite3.Connection) -> No
     assert (stored.expires_at, stored.cache_seconds) == (NOW + 5, 60)
     assert list_keys(connection, "ann")[-1] == KeyRow(
         key_id, "ann", "laptop", "default", "sk-abc…wxyz", True, NOW + 5, 700, "weekly", 0, NOW,
-        "weekly", 0, 1, 2, 3, 60, ("m",), ("10.0.0.0/8",), None, None, None,
+        "weekly", 0, 1, 2, 3, 60, ("m",), ("10.0.0.0/8",), None, None, None, None,
     )  # fmt: skip
     assert len(list_keys(connection)) == 4
 

@@ -1,6 +1,7 @@
 """Commands on client keys."""
 
 import os
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,16 +62,33 @@ async def key_set(office: Office, actor: Actor, a: KeySet) -> object:
 
 async def key_disable(office: Office, actor: Actor, a: KeyNamed) -> object:
     """Disable a key by id or name; its open streams are cut."""
-    key_id = (await _find(office, actor, a.key, a.user)).id
-    await office.change(lambda c: keys.set_key_enabled(c, key_id, enabled=False))
-    return await _now(office, key_id)
+    row = await _find(office, actor, a.key, a.user)
+    by = None
+    if actor.role is not Role.USER:
+        by = keys.OPERATOR
+    elif row.person_id != actor.person:
+        by = keys.OWNER
+    await office.change(lambda c: keys.set_key_enabled(c, row.id, enabled=False, by=by))
+    return await _now(office, row.id)
 
 
 async def key_enable(office: Office, actor: Actor, a: KeyNamed) -> object:
-    """Enable a key again."""
-    key_id = (await _find(office, actor, a.key, a.user)).id
-    await office.change(lambda c: keys.set_key_enabled(c, key_id, enabled=True))
-    return await _now(office, key_id)
+    """Enable a key again, unless somebody above the caller disabled it."""
+
+    # Judged where it is changed: it may be disabled while somebody looks.
+    def enable(connection: sqlite3.Connection) -> int:
+        row = keys.find_key(connection, a.key, a.user, _maker(actor))
+        if actor.role is Role.USER:
+            if row.disabled_by == keys.OPERATOR:
+                raise ValueError(Sentence("an operator disabled this key; ask them to enable it"))
+            if row.disabled_by == keys.OWNER and not actor.owner:
+                raise ValueError(
+                    Sentence("an owner of this wallet disabled this key; ask them to enable it")
+                )
+        keys.set_key_enabled(connection, row.id, enabled=True)
+        return row.id
+
+    return await _now(office, await office.change(enable))
 
 
 async def key_rotate(office: Office, actor: Actor, a: KeyRotate) -> object:

@@ -12,6 +12,7 @@ from proxy.app.office import Office
 from proxy.core.actions import keys as actions
 from proxy.core.actions.action import Actor, Role, Via
 from proxy.core.entities import Key
+from proxy.storage import teams
 from proxy.storage.secrets import key_digest, key_well_formed
 from tests.app.commands.office import DOCUMENT, Do, in_office
 
@@ -249,3 +250,40 @@ def test_a_group_goes_when_only_deleted_keys_had_it(tmp_path: Path) -> None:
 
 def test_every_action_of_the_domain_has_its_handler() -> None:
     assert keys.HANDLERS.keys() == {action.name for action in actions.ACTIONS}
+
+
+def test_what_somebody_above_disabled_is_not_enabled_from_below(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        for email in ("ann@example.com", "bob@example.com"):
+            await do("person add", email=email)
+        ann = Actor(Role.USER, "ann", Via.CONSOLE, person=1)
+        bob = Actor(Role.USER, "bob", Via.CONSOLE, person=2)
+        operator = Actor(Role.OPERATOR, "op", Via.CONSOLE, person=3)
+
+        async def run(actor: Actor, action: str, **given: object) -> Any:
+            return await runner.run(office, action, {"user": "team", **given}, actor)
+
+        await runner.run(office, "team create", {"name": "team"}, ann)
+        (wallet,) = [
+            each.id for each in office.keeper.catalog.users.values() if each.name == "team"
+        ]
+        await office.keeper.note(lambda c: teams.join(c, 2, wallet, "member", 1.0))
+        made = await run(bob, "key add", name="of bob")
+        named = {"key": str(made["id"])}
+        assert (await run(bob, "key disable", **named))["enabled"] is False
+        assert (await run(bob, "key enable", **named))["enabled"] is True, "it was their own doing"
+        await run(ann, "key disable", **named)
+        await run(bob, "key disable", **named)
+        with pytest.raises(CommandError, match="an owner of this wallet disabled this key"):
+            await run(bob, "key enable", **named)
+        assert (await run(ann, "key enable", **named))["enabled"] is True
+        await run(operator, "key disable", **named)
+        for below in (ann, bob):
+            await run(below, "key disable", **named)
+            with pytest.raises(CommandError, match="an operator disabled this key"):
+                await run(below, "key enable", **named)
+        assert (await run(operator, "key enable", **named))["enabled"] is True
+        assert (await run(bob, "key disable", **named))["enabled"] is False
+        assert (await run(bob, "key enable", **named))["enabled"] is True, "nothing is left of it"
+
+    in_office(tmp_path, test)

@@ -9,7 +9,7 @@ SAY = Translator("en", {})
 GOOD = {"name": "laptop", "group": "default", "budget_period": "weekly", "expires": "never"}
 ROW = KeyRow(
     7, "ann", "laptop", "default", "sk-abc…wxyz", True, NOW + 90_000, 12_500_000_000, "weekly", 0,
-    NOW, "weekly", 0, 60, None, None, None, ("m", "n"), ("10.0.0.0/8",), None, None, None,
+    NOW, "weekly", 0, 60, None, None, None, ("m", "n"), ("10.0.0.0/8",), None, None, None, None,
 )  # fmt: skip
 
 
