@@ -85,12 +85,9 @@ def state(
         input_tokens_max=terms.input_tokens_max,
         searches_max=terms.searches_max,
     )
-    source = made.source
-    more = usage.completion_total > delivered.output_tokens
-    if delivered_only and delivered.content and more:
-        usage = replace(
-            usage, output=delivered.output_tokens, reasoning=0, audio_output=0, image_output=0
-        )
+    source, output_tokens = made.source, delivered.output_tokens
+    if delivered_only and delivered.content and usage.completion_total > output_tokens:
+        usage = replace(usage, output=output_tokens, reasoning=0, audio_output=0, image_output=0)
         source = _COUNTED if delivered.exact else _ESTIMATED
     if made.anomalies:
         anomalies = tuple(sorted({*made.anomalies, *anomalies}))

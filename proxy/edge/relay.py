@@ -81,7 +81,9 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
     except RelayError as error:
         await refuse(world, client, key, error)
         return
-    client.add_headers(rate_limit_headers(admission.limits, world.now()))
+    rows = rate_limit_headers(admission.limits, world.now())
+    if rows:
+        client.add_headers(rows)
     if offer.output_limit is not None:
         client.add_headers([("x-sluice-max-tokens", str(offer.output_limit))])
     told = asks.usage and request.wire in TELLABLE

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core import http1
 from proxy.core.http1 import (
     CHUNK_LINE_BYTES_MAX,
     HEAD_BYTES_MAX,
@@ -405,3 +406,20 @@ def test_what_may_still_become_of_a_connection(
     assert parser.outlook is before
     parser.receive_rest(rest)
     assert parser.outlook is after
+
+
+def test_lines_of_heads_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and however long: what is remembered changes nothing of a head."""
+    monkeypatch.setattr(http1, "LINES_REMEMBERED_MAX", 8)
+    long = b"x" * (http1.LINE_REMEMBERED_BYTES_MAX + 1)
+    for number in range(40):
+        parser, body = read(
+            head(b"X-Request-Id:  %d\t" % number, b"x-long: " + long, b"Content-Length: 2") + b"ok"
+        )
+        assert body == b"ok"
+        assert parser.head is not None
+        assert parser.head.header("x-request-id") == f"{number}"
+        assert parser.head.header("x-long") == long.decode()
+        assert parser.head.header("x-longer") is None
+        assert len(http1._lines) <= 8
+        assert b"x-long: " + long not in http1._lines
