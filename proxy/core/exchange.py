@@ -3,7 +3,7 @@
 Rules: the unit of forwarding is a whole SSE event (DESIGN.md section 5). Look, then pass: usage
 nobody asked for is left out, the terminal event is held until its charge is committed, nothing
 is shown before the first content, and output beyond what the hold affords stays in the backlog.
-`passage` and `ordinary` are the fast paths: what they take may be written on as the very bytes
+`passes` and `ordinary` are the fast paths: what they take may be written on as the very bytes
 given, chunk framing and all. This module must not know sockets, clocks, money or who is asking.
 
 Phases, and what moves between them:
@@ -133,9 +133,9 @@ class Exchange:
         return self._meter.taken + len(self._passage.sizes) + self.plain_bytes
 
     @property
-    def passage(self) -> passthrough.Passage | None:
-        """What takes the reads that may be written on as they are."""
-        return self._passage
+    def passes(self) -> Callable[[bytes], bool]:
+        """What says of a read if it may be written on as it is; if not ask `ordinary`."""
+        return self._passage.passes
 
     @property
     def over(self) -> bool:
@@ -160,7 +160,7 @@ class Exchange:
     def ordinary(self, data: bytes) -> int:
         """How many leading bytes of `data` may be written on as they are; metered already.
 
-        For a stream in phase CONTENT, of what `passage` did not take: whole chunks, canonical,
+        For a stream in phase CONTENT, where `passes` said no: whole chunks, canonically framed,
         each of whole ordinary events: no usage, error, finish reason or terminal, and within the
         hold. The rest, from that byte on, goes to `receive`.
         """

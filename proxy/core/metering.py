@@ -42,11 +42,6 @@ _CUT_BACKWARDS: Final = re.compile(
 
 def safe_cut(text: str) -> int:
     """Return the last position no token straddles, 0 if there is none inside `text`."""
-    at = text.rfind(" ")
-    if at > 0 and not text[at - 1].isspace():
-        word = text[at:]
-        if word.isascii() and "\n" not in word:  # nearly always, and to turn a text costs more
-            return at
     match = _CUT_BACKWARDS.search(text[::-1])
     return 0 if match is None else len(text) - 1 - match.start()
 

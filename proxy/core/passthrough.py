@@ -15,7 +15,7 @@ and what follows it could not be what followed the text.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -34,13 +34,6 @@ BLOCK_DELTA_START: Final = b"event: content_block_delta\ndata: {"
 _BLOCK_DELTA_DATA: Final = len(BLOCK_DELTA_START) - 1
 
 Take = Callable[[bytes, int, int, Meter], bool]
-
-
-class Reader(Protocol):
-    """Takes one read off the wire."""
-
-    def __call__(self, data: bytes) -> None:
-        """Take `data`."""
 
 
 def take_openai(data: bytes, start: int, stop: int, meter: Meter) -> bool:
@@ -74,23 +67,27 @@ MATCHES_MIN: Final = 8
 ROOM_MAX: Final = 65_536
 """Characters, and so events, that pass before somebody must look at the hold again."""
 
-CLOSINGS_MAX: Final = 32
-TEXTS_MAX: Final = 4_096
-"""Texts remembered of events that close alike."""
-TEXTS_ALONE_MAX: Final = 64
-"""The same while one stream alone closes so: what follows its texts may be its own for ever."""
+TEXTS_MAX: Final = 8_192
 TEXT_BYTES_MAX: Final = 16
-_closings: dict[bytes, dict[bytes, str]] = {}
-"""What short strings say: by each `closing`, texts by the bytes of a string and what follows it.
-Few tokens make up most of any answer, and one look-up finds that a string is valid, what it says
-and that it ends where it should. Shared by all streams, bounded, and it tells nothing but time."""
+_texts: dict[bytes, str] = {}
+"""What short strings say. Few tokens make up most of any answer, and a look-up costs a third of
+decoding. Shared by all streams, bounded, and nothing is told by it but time."""
 
 _NO_LENGTHS: Final[dict[int, tuple[bytes, int]]] = {}
 _decode_string: Final = msgspec.json.Decoder(str).decode
 
 
-def _discard(data: bytes) -> None:
-    del data
+def string_text(raw: bytes) -> str | None:
+    """Return what the JSON string of the bytes `raw` between its quotes says, None if invalid."""
+    try:
+        text = _decode_string(b'"%b"' % raw)
+    except UNREADABLE:
+        return None
+    if len(raw) <= TEXT_BYTES_MAX:
+        if len(_texts) >= TEXTS_MAX:
+            _texts.clear()
+        _texts[raw] = text
+    return text
 
 
 class Passage:
@@ -98,42 +95,30 @@ class Passage:
 
     `texts` and `sizes` (bytes of each event, without chunk framing) wait for `drain`; `room` is how
     many characters may pass before the owner must look. Nothing passes until `learn`, nor
-    after `close` until the next `learn`. What passes goes to `write`, the rest to `otherwise`.
+    after `close` until the next `learn`.
     """
 
     __slots__ = (
-        "_closing",
         "_end",
         "_granted",
-        "_kin",
         "_lengths",
         "_lessons",
-        "_limit",
         "_matches",
         "_middle",
         "_opening",
-        "_room",
         "_run",
-        "_said",
-        "_said_max",
         "_tails",
         "_take",
         "_unlocked",
-        "_weighed",
-        "otherwise",
+        "room",
         "sizes",
         "texts",
-        "write",
     )
 
     def __init__(self, take: Take, lessons: int = LESSONS_MAX) -> None:
-        self._room = self._granted = self._weighed = self._limit = 0
-        """What the first `_weighed` texts have left of the room; and how many texts of at most
-        `TEXT_BYTES_MAX` characters there may be, the others left unweighed."""
+        self.room = self._granted = 0
         self.texts: list[str] = []
         self.sizes: list[int] = []
-        self.write: Callable[[bytes], object] = _discard
-        self.otherwise: Reader = _discard
         self._take = take
         self._unlocked = _NO_LENGTHS
         """`_lengths` while events may pass, else an empty one: one test for both."""
@@ -145,128 +130,49 @@ class Passage:
         self._middle = b""
         """Or this, then letters and digits, then `_end`; empty: nothing varies behind the text."""
         self._end = b""
-        self._closing = b""
-        self._said: dict[bytes, str] = {}
-        """Of `_closings`, and how many it may be."""
-        self._said_max = 0
-        self._kin: frozenset[bytes] = frozenset()
-        """Those of `_tails` that `_closing` stands for."""
         self._run: RunKey | None = None
         self._lessons = lessons
         self._matches = 0
 
-    @property
-    def room(self) -> int:
-        """How many more characters may pass."""
-        texts, weighed = self.texts, self._weighed
-        if len(texts) > weighed:
-            self._set_room(self._room - len("".join(texts[weighed:])))
-        return self._room
-
-    def data_received(self, data: bytes) -> None:
-        """Give the read `data` to `write` if it `passes`, else to `otherwise`.
-
-        The hot path of the relay: what can be told of a read that begins with a known line, says
-        what was said before and closes as others did. No such text is empty or long, and none
-        holds a line end, as what does not begin with `start` would.
-        """
-        known = self._unlocked.get(len(data))
-        if known is not None:
-            start, size = known
-            rest, end = data.removeprefix(start), self._end
-            if end:
-                body = rest.removesuffix(end)
-                said, _, hole = body.rpartition(b'"')
-                text = self._said.get(said) if hole.isalnum() and body != rest else None
-            else:
-                text = self._said.get(rest)
-            texts = self.texts
-            if text is not None and len(texts) < self._limit:
-                texts.append(text)
-                self.sizes.append(size)
-                write = self.write  # called as an attribute it would be looked up as a method
-                write(data)
-                return
-        if self.passes(data):
-            self.write(data)
-        else:
-            self.otherwise(data)
-
     def passes(self, data: bytes) -> bool:
         """Whether the read `data` is chunks of one ordinary event each, metered now.
 
-        False changes nothing and says nothing.
+        The hot path of the relay. False changes nothing and says nothing.
         """
-        if self._unlocked is _NO_LENGTHS:
-            return False
-        opening, end, texts, rest = self._opening, self._end, self.texts, data
-        number, line, size = len(texts), b"", 0
-        while rest:
-            line, _, rest = rest.partition(b"\r\n")
-            size = SIZES.get(line, -2)
-            stop = size + 2
-            event, rest = rest[:stop], rest[stop:]
-            inside = event.removeprefix(opening)
-            said = inside if len(event) == stop and event != inside else b""
-            if end and said:
-                body = inside.removesuffix(end)
-                said, _, hole = body.rpartition(b'"')
-                if body == inside or not hole.isalnum():
-                    said = b""
-            text = self._said.get(said)
-            if text is not None and len(texts) < self._limit:
-                texts.append(text)
-                self.sizes.append(size)
-            elif not said or not self._pass_new(said, size):
-                room = self.room + len("".join(texts[number:]))
-                del texts[number:]
-                del self.sizes[number:]
-                self._set_room(room)
-                return False
-        if len(texts) == number + 1 and len(texts[-1]) <= TEXT_BYTES_MAX:
-            if len(self._lengths) >= LENGTHS_MAX:
-                self._lengths.clear()
-            self._lengths[len(data)] = b"%b\r\n%b" % (line, opening), size
-        return True
-
-    def _pass_new(self, said: bytes, size: int) -> bool:
-        """Whether an event of `size` passes that says what is not remembered, or had no room."""
-        tail = b""
-        if self._end:
-            raw = said.removesuffix(self._closing)
-            alike = raw != said
-        else:
-            raw, _, tail = said.partition(b'"')
-            alike = tail in self._tails
-        # Without text nothing uses up the room, and the lists would grow without bound.
-        if not raw or not alike:
-            return False
         try:
-            text = _decode_string(b'"%b"' % raw)
-        except UNREADABLE:
+            start, size = self._unlocked[len(data)]
+        except KeyError:
+            known = self._fit(data)
+            if known is None:
+                return self._pass_several(data)
+            start, size = known
+        rest = data.removeprefix(start)
+        if rest == data:
+            return self._pass_several(data)
+        raw, _, tail = rest.partition(b'"')
+        middle = self._middle
+        if middle:
+            hole_end = tail.removeprefix(middle)
+            hole = hole_end.removesuffix(self._end)
+            if not (tail != hole_end != hole and hole.isalnum()):
+                return False
+        elif tail not in self._tails:
             return False
-        texts, more = self.texts, len(text) // TEXT_BYTES_MAX
-        if len(texts) + more >= self._limit and self.room < len(text):
+        text = _texts.get(raw) or string_text(raw)
+        # Without text nothing uses up the room, and the lists would grow without bound.
+        if not text:
             return False
-        self._limit -= more
-        texts.append(text)
+        room = self.room - len(text)
+        if room < 0:
+            return False
+        self.room = room
+        self.texts.append(text)
         self.sizes.append(size)
-        if len(raw) <= TEXT_BYTES_MAX and (self._end or tail in self._kin):
-            if len(self._said) >= self._said_max:
-                self._said.clear()
-            self._said[said] = text
         return True
 
     def grant(self, room: int) -> None:
         """Let up to `room` more characters pass; whatever has passed must be drained before."""
-        self._granted = min(room, ROOM_MAX)
-        self._set_room(self._granted)
-
-    def _set_room(self, room: int) -> None:
-        """Take `room` for what all texts have left."""
-        self._room = room
-        self._weighed = number = len(self.texts)
-        self._limit = number + room // TEXT_BYTES_MAX
+        self.room = self._granted = min(room, ROOM_MAX)
 
     def close(self) -> None:
         """Let nothing pass until the next `learn`."""
@@ -326,28 +232,20 @@ class Passage:
             self._lengths = {}
         if fresh or middle or self._middle or len(self._tails) >= TAILS_MAX:
             self._tails = frozenset()
-        if middle:
-            closing = b'"' + middle[:-1]
-        else:
-            closing, self._kin = _padded(tail)
-            self._tails |= self._kin
-        if closing != self._closing:
-            self._said, self._said_max = _said_before(closing)
-        self._opening, self._closing, self._run = opening, closing, run
-        self._middle, self._end = middle, end
+        if not middle:
+            self._tails |= _padded(tail)
+        self._opening, self._run, self._middle, self._end = opening, run, middle, end
         self._unlocked = self._lengths
 
     def drain(self, meter: Meter) -> int:
         """Meter what has passed; return how many events it was."""
         events = len(self.sizes)
         if events:
-            room = self.room
-            meter.add_all(self.texts, self.sizes, self._granted - room)
-            self._granted = room
+            meter.add_all(self.texts, self.sizes, self._granted - self.room)
+            self._granted = self.room
             self._matches += events
             self.texts.clear()
             self.sizes.clear()
-            self._set_room(room)
         return events
 
     def _is_tail(self, tail: bytes) -> bool:
@@ -357,16 +255,35 @@ class Passage:
         hole = tail[len(middle) : -len(end)]
         return hole.isalnum() and tail == middle + hole + end
 
+    def _pass_several(self, data: bytes) -> bool:
+        """Whether `data` is more than one chunk and all of them pass."""
+        if self._unlocked is _NO_LENGTHS:
+            return False
+        chunks = data.split(CHUNK_END)
+        if len(chunks) < 3 or chunks.pop():
+            return False
+        room, number = self.room, len(self.texts)
+        for chunk in chunks:
+            if not self.passes(chunk + CHUNK_END):
+                self.room = room
+                del self.texts[number:]
+                del self.sizes[number:]
+                return False
+        return True
 
-def _said_before(closing: bytes) -> tuple[dict[bytes, str], int]:
-    """Return what was said before `closing`, and how much of it to remember."""
-    said = _closings.get(closing)
-    if said is not None:
-        return said, TEXTS_MAX
-    if len(_closings) >= CLOSINGS_MAX:
-        _closings.clear()
-    said = _closings[closing] = {}
-    return said, TEXTS_ALONE_MAX
+    def _fit(self, data: bytes) -> tuple[bytes, int] | None:
+        """Return what a chunk as long as `data` begins with, None if `data` does not."""
+        lengths, length = self._unlocked, len(data)
+        if lengths is _NO_LENGTHS:
+            return None
+        size = SIZES.get(data.partition(b"\r\n")[0], 0)
+        start = b"%x\r\n%b" % (size, self._opening)
+        if length != len(b"%x" % size) + size + 4 or not data.startswith(start):
+            return None
+        if len(lengths) >= LENGTHS_MAX:
+            lengths.clear()
+        known = lengths[length] = (start, size)
+        return known
 
 
 def _around(event: bytes, text: str) -> tuple[bytes, bytes, bytes] | None:
@@ -380,18 +297,16 @@ def _around(event: bytes, text: str) -> tuple[bytes, bytes, bytes] | None:
 
 
 @lru_cache(maxsize=64)  # hardly anything of a stream's own is in it
-def _padded(tail: bytes) -> tuple[bytes, frozenset[bytes]]:
-    """Return the quote before `tail` and what it begins with, and all tails that go on alike.
+def _padded(tail: bytes) -> frozenset[bytes]:
+    """Return `tail`, and if it is padded the same with any padding: JSON does not tell them apart.
 
-    That is `tail`, and if it is padded the same with any padding: JSON does not tell them apart.
     The last brace closes the whole object, so what is before it is in no string.
     """
     before, _, end = tail.rpartition(b"}")
     bare = before.rstrip(b" ")
     if bare == before:
-        return b'"' + tail, frozenset([tail])
-    padded = [b"%b%b}%b" % (bare, b" " * n, end) for n in range(PADDING_MAX + 1)]
-    return b'"' + bare, frozenset([*padded, tail])
+        return frozenset([tail])
+    return frozenset([b"%b%b}%b" % (bare, b" " * n, end) for n in range(PADDING_MAX + 1)]) | {tail}
 
 
 def _hole(tail: bytes) -> tuple[bytes, bytes, bytes]:

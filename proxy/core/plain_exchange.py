@@ -5,6 +5,7 @@ is metered, shown in parts or held back, so that most of an exchange would be ma
 module must not know sockets, clocks, money or who is asking.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
@@ -22,6 +23,10 @@ _FAILED: Final = Phase.FAILED
 _NO_METER: Final = Meter(len)
 _NO_TALLY: Final = UsageTally()
 """What a plain answer reports is read from its body, so nobody ever writes into this one."""
+
+
+def _passes(_data: bytes) -> bool:
+    return False
 
 
 class PlainExchange(Exchange):
@@ -59,8 +64,9 @@ class PlainExchange(Exchange):
         return self.plain_bytes
 
     @property
-    def passage(self) -> None:
+    def passes(self) -> Callable[[bytes], bool]:
         """Nothing passes before it was read."""
+        return _passes
 
     @property
     def over(self) -> bool:

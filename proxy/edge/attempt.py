@@ -1,10 +1,9 @@
 """One attempt at one upstream: bytes from its socket through the exchange to the client.
 
-`data_received` is the hot path, and for a stream it is that of core/passthrough.py itself: nothing
-is awaited, scheduled or allocated per event beyond the look. The handler waits on one future for
-the few moments that need it (content, end, heartbeat). Backpressure is one pair of methods: a
-paused client pauses this reading. This module must not know money, limits or routing; what it asks
-of the call is in `AttemptOwner`.
+`data_received` is the hot path: nothing is awaited, scheduled or allocated per event beyond the
+look itself. The handler waits on one future for the few moments that need it (content, end,
+heartbeat). Backpressure is one pair of methods: a paused client pauses this reading. This module
+must not know money, limits or routing; what it asks of the call is in `AttemptOwner`.
 """
 
 import asyncio
@@ -15,7 +14,6 @@ from typing import Final, Generic, Protocol, TypeVar
 from proxy.core.exchange import Phase
 from proxy.core.http1 import ResponseHead
 from proxy.core.outcomes import Failure, FailureKind
-from proxy.core.passthrough import Passage, Reader
 from proxy.edge.translation import Carrier
 from proxy.edge.upstream import Kept
 
@@ -48,10 +46,6 @@ class Engine(Protocol):
     tokens_allowed: int
 
     @property
-    def passage(self) -> Passage | None:
-        """What takes the reads that may be written on as they are."""
-
-    @property
     def head(self) -> ResponseHead | None:
         """The response head, once it is whole."""
 
@@ -66,6 +60,10 @@ class Engine(Protocol):
     @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request."""
+
+    @property
+    def passes(self) -> Callable[[bytes], bool]:
+        """What says of a read if it may be written on as it is."""
 
     def ordinary(self, data: bytes) -> int:
         """How many leading bytes of a read may be written on as they are."""
@@ -96,6 +94,11 @@ class AttemptOwner(Protocol):
         """The hold is running out; `at_edge`: nothing more passes until it grows."""
 
 
+def _never(data: bytes) -> bool:
+    del data
+    return False
+
+
 def _discard(data: bytes) -> None:
     del data
 
@@ -117,12 +120,12 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         "_loop",
         "_low_water",
         "_owner",
+        "_passes",
         "_paused",
         "_pending",
         "_pending_bytes",
         "_waiter",
         "_write",
-        "data_received",
         "end",
         "exchange",
         "first_byte_at",
@@ -143,10 +146,6 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         translation: Carrier | None = None,
     ) -> None:
         self.exchange = exchange
-        self.data_received: Reader = self._examine
-        passage = exchange.passage
-        if passage is not None:
-            passage.otherwise, self.data_received = self._examine, passage.data_received
         self.translation = translation
         self.on_content: Callable[[], bool] = _not_shown
         """Called at the content point: shows it in this very turn of the loop and says so, or
@@ -163,6 +162,7 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._paused: frozenset[str] = frozenset()
+        self._passes: Callable[[bytes], bool] = _never
         self._write: Callable[[bytes], object] = _discard
         self._chunked = True
         self._fresh = True
@@ -194,15 +194,17 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
             transport.set_protocol(self)
         transport.write(request)
 
-    def _examine(self, data: bytes) -> None:
-        """Pass on a read that the exchange's reader declined."""
+    def data_received(self, data: bytes) -> None:
+        """Pass one read on: see the module docstring."""
+        if self._passes(data):
+            self._write(data)
+            return
         if self.flowing:
-            exchange = self.exchange
-            upper = exchange.upper
-            ordinary = exchange.ordinary(data)
+            upper = self.exchange.upper
+            ordinary = self.exchange.ordinary(data)
             if ordinary == len(data):
                 self._write(data)
-                if exchange.upper != upper:
+                if self.exchange.upper != upper:
                     self._look()
                 return
             if ordinary:
@@ -261,7 +263,7 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         self._write = write
         self._chunked = chunked
         self.flowing = True
-        self._pass_to(write)
+        self._passes = self.exchange.passes
         self.resume("pending")
 
     def detach(self) -> None:
@@ -269,15 +271,10 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         self._write = _discard
         # There is nothing to show any more, so nobody must be woken for it, nor wait for it.
         self.flowing = True
-        self._pass_to(_discard)
+        self._passes = self.exchange.passes
         self._pending.clear()
         self._paused -= {"client", "pending"}
         self._resume_reading()
-
-    def _pass_to(self, write: Callable[[bytes], object]) -> None:
-        passage = self.exchange.passage
-        if passage is not None:
-            passage.write = write
 
     def allow(self, tokens_allowed: int) -> None:
         """The hold grew: let the backlog pass and read on."""
@@ -312,7 +309,6 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         Otherwise close it and return None.
         """
         transport, self.transport = self.transport, None
-        self.data_received = _discard  # it knew this attempt: only the collector would free them
         if transport is None:
             return None
         if not self.lost and not self._paused and self.exchange.finish(b"") is not False:

@@ -94,19 +94,10 @@ class Connection:
         self.verbatim = 0
 
     def feed(self, data: bytes) -> None:
-        if self.patterns:
-            passage = self.exchange._passage
-            passage.write, passage.otherwise = self._passed, self._look
-            passage.data_received(data)
+        if self.patterns and self.exchange.passes(data):
+            passed = len(data)
         else:
-            self._look(data)
-
-    def _passed(self, data: bytes) -> None:
-        self.wire += data
-        self.verbatim += len(data)
-
-    def _look(self, data: bytes) -> None:
-        passed = self.exchange.ordinary(data)
+            passed = self.exchange.ordinary(data)
         assert 0 <= passed <= len(data)
         self.wire += data[:passed]
         self.verbatim += passed

@@ -8,6 +8,7 @@ truncated, whatever their framing says. This module must not know sockets, money
 asked for.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from proxy.core import outcomes
@@ -91,8 +92,9 @@ class Delivery:
         return self._parser.reusable
 
     @property
-    def passage(self) -> None:
-        """What takes the reads that may be written on as they are: every byte is looked at."""
+    def passes(self) -> Callable[[bytes], bool]:
+        """What says of a read if it may be written on as it is: nothing may."""
+        return _never
 
     @property
     def measured(self) -> Measured:
@@ -282,6 +284,11 @@ class Delivery:
         if self._reader is None:
             raise AssertionError("content before a head")
         self._reader.feed(piece)
+
+
+def _never(data: bytes) -> bool:
+    del data
+    return False
 
 
 def _refused(head: ResponseHead, body: bytes) -> Failure:
