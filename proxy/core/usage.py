@@ -129,6 +129,7 @@ class UsageTally:
             return False
         # Of the parts a zero is as good as nothing: only prompt and completion can be missed.
         fields = self._fields = {"input": prompt, "output": completion}
+        self._usage = None  # somebody may have asked before there was a report
         given, made = report.prompt_tokens_details, report.completion_tokens_details
         parts = 0
         if given is not None:
@@ -171,6 +172,7 @@ class UsageTally:
             return False
         fields = self._fields = {"input": given, "output": made}
         self._anthropic = self._final = self._clean = True
+        self._usage = None
         read, write = report.cache_read_input_tokens, report.cache_creation_input_tokens
         creation, details = report.cache_creation, report.output_tokens_details
         if read:

@@ -6,7 +6,13 @@ from msgspec.structs import asdict, replace
 
 from proxy.core.entities import Usage, UsageSource
 from proxy.core.usage import OUTPUT_SLACK_TOKENS, Bill, UsageTally, bounded
-from proxy.core.usage_reports import TOKENS_MAX, AnthropicReport, OpenAIReport
+from proxy.core.usage_reports import (
+    OPENAI,
+    OPENAI_ALIASES,
+    TOKENS_MAX,
+    AnthropicReport,
+    OpenAIReport,
+)
 
 
 def openai(*reports: object) -> UsageTally:
@@ -21,6 +27,15 @@ def anthropic(start: object, *rest: object) -> UsageTally:
     tally.anthropic(start, final=False)
     for report in rest:
         tally.anthropic(report)
+    return tally
+
+
+def by_members(*reports: object) -> UsageTally:
+    """The same as `openai`, each report read member by member."""
+    tally = UsageTally()
+    for report in reports:
+        tally._take(report, OPENAI, OPENAI_ALIASES)
+        tally._final = True
     return tally
 
 
@@ -449,6 +464,48 @@ def test_no_report_makes_an_impossible_bill(
     assert usage.reasoning <= usage.output
 
 
+@given(
+    st.lists(st.tuples(REPORTS | st.none(), st.booleans()), max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 30),
+)
+def test_who_asks_between_two_reports_changes_no_bill(
+    reports: list[tuple[object, bool]], is_openai: bool, complete: bool, delivered: int
+) -> None:
+    asked, unasked = UsageTally(), UsageTally()
+    asked.usage()
+    for report, look in reports:
+        for tally in (asked, unasked):
+            (tally.openai if is_openai else tally.anthropic)(report)
+        if look:
+            asked.usage()
+    bills = [
+        tally.bill(complete=complete, input_tokens=3, output_tokens=delivered)
+        for tally in (asked, unasked)
+    ]
+    assert bills[0] == bills[1]
+    if is_openai:
+        plainly = by_members(*[report for report, _ in reports])
+        bill = plainly.bill(complete=complete, input_tokens=3, output_tokens=delivered)
+        assert bills[0] == bill
+
+
+@pytest.mark.parametrize("details", ["prompt_tokens_details", "completion_tokens_details"])
+def test_a_report_counts_though_somebody_asked_before_there_was_one(details: str) -> None:
+    """A mark does, between the events of a slow stream."""
+    parts = {"cached_tokens": 3} if details.startswith("prompt") else {"reasoning_tokens": 3}
+    tally = UsageTally()
+    assert tally.usage() == Usage()
+    tally.openai({"prompt_tokens": 12, "completion_tokens": 34, details: parts})
+    bill = billed(tally)
+    assert (bill.usage.prompt_total, bill.usage.output, bill.source) == (12, 34, "reported")
+    of_messages = UsageTally()
+    of_messages.usage()
+    assert of_messages.anthropic_report(AnthropicReport(input_tokens=12, output_tokens=34))
+    assert of_messages.usage() == Usage(input_uncached=12, output=34)
+
+
 BOTH = {"prompt_tokens": 100, "completion_tokens": 50}
 
 
@@ -472,7 +529,7 @@ def test_a_typed_openai_report_is_the_same_as_its_members(
 ) -> None:
     typed = UsageTally()
     assert typed.openai_report(msgspec.convert(report, OpenAIReport))
-    assert typed.usage() == openai(report).usage()
+    assert typed.usage() == by_members(report).usage() == openai(report).usage()
     assert (typed.seen, typed.input_seen, typed.final) == (True, True, True)
     assert billed(typed, complete=complete, output=delivered) == billed(
         openai(report), complete=complete, output=delivered
