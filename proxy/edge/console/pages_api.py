@@ -22,7 +22,6 @@ from proxy.core.actions.scopes import permits, scope_of
 from proxy.core.attempts import network_of
 from proxy.core.openapi.admin import ACTIONS_BY_PATH, document
 from proxy.edge.console.keeper_line import KeeperGoneError, Refused
-from proxy.edge.console.rates import Rates
 from proxy.edge.console.routes import Route
 from proxy.edge.console.visit import BODY_SECONDS_MAX, Visit
 from proxy.storage.reports.tokens import Bearer, find
@@ -31,10 +30,6 @@ from proxy.storage.secrets import api_token_digest
 BODY_BYTES_MAX: Final = 16 << 20
 """What the keeper reads at once; a catalog of thousands of models is some megabytes."""
 TOKEN_CHARS_MAX: Final = 200
-REQUESTS_PER_MINUTE: Final = 600
-"""By one token."""
-FAILURES_PER_MINUTE: Final = 30
-"""Requests without a good token from one network that are told more than to wait."""
 RETRY_SECONDS: Final = 2
 _HOW: Final = "send `Authorization: Bearer sa-...` with a token of this console"
 
@@ -60,81 +55,77 @@ class _No(Exception):  # noqa: N818 - an answer
         self.headers = headers or {}
 
 
-class Api:
-    """What the handlers remember between requests: who asked how often."""
-
-    def __init__(self) -> None:
-        self._by_token = Rates(REQUESTS_PER_MINUTE)
-        self._failures = Rates(FAILURES_PER_MINUTE)
-
-    async def act(self, seen: Visit) -> web.StreamResponse:
-        """Do an action and answer its result."""
-        try:
-            bearer = await self._bearer(seen)
-            action = _action(seen, bearer)
-            actor = Actor(
-                bearer.role,
-                bearer.name,
-                Via.API,
-                bearer.person_id,
-                seen.address,
-                scopes=bearer.scopes,
-            )
-            given = await _arguments(seen, action)
-            around = seen.surroundings
-            # Without anybody who makes reports the keeper refuses to.
-            doer = (around.reports if action.report else None) or around.keeper
-            result = await doer.do(action.name, given, actor)
-        except _No as no:
-            return _refusal(no)
-        except Refused as refused:
-            words = (refused.message, refused.remedy)
-            return _refusal(_No(422, "refused", *words, fields=refused.fields))
-        except KeeperGoneError as gone:
-            return _refusal(_away(str(gone), gone.remedy))
-        except sqlite3.Error:
-            await seen.surroundings.forget_reader()
-            return _refusal(_away("the database cannot be read now", "try again in a moment"))
-        return _json(200, {"result": result})
-
-    async def describe(self, _seen: Visit) -> web.StreamResponse:
-        """What there is to ask for, as an OpenAPI document; for everybody."""
-        return web.Response(
-            body=document(proxy.__version__),
-            content_type="application/json",
-            headers={"access-control-allow-origin": "*"},
+async def act(seen: Visit) -> web.StreamResponse:
+    """Do an action and answer its result."""
+    try:
+        bearer = await _bearer(seen)
+        action = _action(seen, bearer)
+        actor = Actor(
+            bearer.role,
+            bearer.name,
+            Via.API,
+            bearer.person_id,
+            seen.address,
+            scopes=bearer.scopes,
         )
+        given = await _arguments(seen, action)
+        around = seen.surroundings
+        # Without anybody who makes reports the keeper refuses to.
+        doer = (around.reports if action.report else None) or around.keeper
+        result = await doer.do(action.name, given, actor)
+    except _No as no:
+        return _refusal(no)
+    except Refused as refused:
+        words = (refused.message, refused.remedy)
+        return _refusal(_No(422, "refused", *words, fields=refused.fields))
+    except KeeperGoneError as gone:
+        return _refusal(_away(str(gone), gone.remedy))
+    except sqlite3.Error:
+        await seen.surroundings.forget_reader()
+        return _refusal(_away("the database cannot be read now", "try again in a moment"))
+    return _json(200, {"result": result})
 
-    async def nothing(self, _seen: Visit) -> web.StreamResponse:
-        """There is nothing at this path, or not with this method."""
-        return _refusal(_No(404, "not_found", "there is nothing here", "see /api/openapi.json"))
 
-    async def _bearer(self, seen: Visit) -> Bearer:
-        """Who asks. Raises _No, sqlite3.Error."""
-        now = seen.now
-        scheme, _, token = seen.request.headers.get("authorization", "").partition(" ")
-        token = token.strip()
-        bearer = None
-        if scheme.lower() == "bearer" and 0 < len(token) <= TOKEN_CHARS_MAX:
-            digest = api_token_digest(token.encode("utf-8", "replace").decode())
-            bearer = await find(await seen.reader(), digest, now)
-        if bearer is None:
-            # A good token is never kept waiting for what others of its network send.
-            wait = self._failures.take(network_of(seen.address), now)
-            if wait is not None:
-                raise _slower("too many requests without a good token from your network", wait)
-            message = "this token is not known, has expired or was revoked"
-            raise _No(
-                401,
-                "invalid_token",
-                message if token else "no token was sent",
-                _HOW,
-                headers={"www-authenticate": 'Bearer realm="sluice"'},
-            )
-        wait = self._by_token.take(str(bearer.token), now)
+async def describe(_seen: Visit) -> web.StreamResponse:
+    """What there is to ask for, as an OpenAPI document; for everybody."""
+    return web.Response(
+        body=document(proxy.__version__),
+        content_type="application/json",
+        headers={"access-control-allow-origin": "*"},
+    )
+
+
+async def nothing(_seen: Visit) -> web.StreamResponse:
+    """There is nothing at this path, or not with this method."""
+    return _refusal(_No(404, "not_found", "there is nothing here", "see /api/openapi.json"))
+
+
+async def _bearer(seen: Visit) -> Bearer:
+    """Who asks. Raises _No, sqlite3.Error."""
+    now = seen.now
+    scheme, _, token = seen.request.headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    bearer = None
+    if scheme.lower() == "bearer" and 0 < len(token) <= TOKEN_CHARS_MAX:
+        digest = api_token_digest(token.encode("utf-8", "replace").decode())
+        bearer = await find(await seen.reader(), digest, now)
+    if bearer is None:
+        # A good token is never kept waiting for what others of its network send.
+        wait = seen.surroundings.api.failures.take(network_of(seen.address), now)
         if wait is not None:
-            raise _slower("too many requests with this token", wait)
-        return bearer
+            raise _slower("too many requests without a good token from your network", wait)
+        message = "this token is not known, has expired or was revoked"
+        raise _No(
+            401,
+            "invalid_token",
+            message if token else "no token was sent",
+            _HOW,
+            headers={"www-authenticate": 'Bearer realm="sluice"'},
+        )
+    wait = seen.surroundings.api.by_token.take(str(bearer.token), now)
+    if wait is not None:
+        raise _slower("too many requests with this token", wait)
+    return bearer
 
 
 def _action(seen: Visit, bearer: Bearer) -> Action:
@@ -241,11 +232,10 @@ def _json(
     )
 
 
-_API: Final = Api()
 ROUTES = (
-    Route("GET", "/api/openapi.json", None, _API.describe, foreign=True),
-    Route("GET", "/api/v1/actions/{action}", None, _API.act, foreign=True),
-    Route("POST", "/api/v1/actions/{action}", None, _API.act, foreign=True),
-    Route("GET", "/api/{path:.*}", None, _API.nothing, foreign=True),
-    Route("POST", "/api/{path:.*}", None, _API.nothing, foreign=True),
+    Route("GET", "/api/openapi.json", None, describe, foreign=True),
+    Route("GET", "/api/v1/actions/{action}", None, act, foreign=True),
+    Route("POST", "/api/v1/actions/{action}", None, act, foreign=True),
+    Route("GET", "/api/{path:.*}", None, nothing, foreign=True),
+    Route("POST", "/api/{path:.*}", None, nothing, foreign=True),
 )

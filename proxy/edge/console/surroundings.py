@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from proxy.core.actions.action import Actor
 from proxy.edge.console.accounts import Accounts
 from proxy.edge.console.payment_options import PaymentOptions
+from proxy.edge.console.rates import ApiRates
 from proxy.edge.console.reconciliations import Reconciliations
 from proxy.edge.console.render import Renderer
 from proxy.edge.console.selftests import Selftest, Selftests
@@ -101,6 +102,7 @@ class Surroundings:
     reconciliations: Reconciliations = field(default_factory=Reconciliations)
     market: Market = field(init=False)
     day_sums: DaySums = field(default_factory=DaySums)
+    api: ApiRates = field(default_factory=ApiRates)
     streams: Counter[int] = field(default_factory=Counter)
     """Live logs that are open, by person."""
     exports: Counter[int] = field(default_factory=Counter)

@@ -13,8 +13,7 @@ from proxy.core.actions.table import DOMAIN_OF
 from proxy.core.ids import format_id
 from proxy.core.openapi.admin import ACTIONS_BY_PATH
 from proxy.edge.console import pages_api
-from proxy.edge.console.pages_api import Api
-from proxy.edge.console.rates import Rates
+from proxy.edge.console.rates import ApiRates, Rates
 from tests.edge.console.calls import Calls
 from tests.edge.console.consoles import Browser, Page, World, in_console
 
@@ -159,13 +158,10 @@ def _person(number: int, email: str) -> Any:
 
 
 def test_asking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bounded = Api()
-    monkeypatch.setattr(pages_api._API, "_by_token", Rates(3))
-    monkeypatch.setattr(pages_api._API, "_failures", Rates(2))
     monkeypatch.setattr(pages_api, "BODY_BYTES_MAX", 1_000)
-    assert bounded is not pages_api._API
 
     async def test(world: World) -> None:
+        world.surroundings.api = ApiRates(by_token=Rates(3), failures=Rates(2))
         who, token = world.stranger(), await robot(world, "*:read")
         large = await ask(who, token, "user-list", b" " * 1_001)
         assert error(large) == (413, "too_large")
