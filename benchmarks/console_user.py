@@ -16,8 +16,6 @@ from collections import Counter
 from typing import Any
 
 PIECE_BYTES = 1 << 16
-NICENESS = 19
-"""Its time is another machine's."""
 EXPORT = "/usage/export.csv"
 PAGES = (
     "/",
@@ -53,7 +51,8 @@ def read(port: int, cookie: str, path: str, stopping: threading.Event) -> int:
 
 def main() -> None:
     """Read `{"port", "cookie"}` from the first line; work until the input ends."""
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    # Its time is another machine's: it has what nobody here wants.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     job: dict[str, Any] = json.loads(sys.stdin.readline())
     done: Counter[str] = Counter()
     problems: list[str] = []
