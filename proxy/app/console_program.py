@@ -60,7 +60,7 @@ def main(environ: MutableMapping[str, str]) -> NoReturn:
     except OrphanError:
         os._exit(1)
     become_child()
-    give_way(idle=True)
+    give_way()
     log.configure(task.settings.log_level, task.settings.log_format)
     try:
         status = uvloop.run(_show(task))

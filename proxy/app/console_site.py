@@ -31,22 +31,12 @@ NICENESS = 10
 """A tenth of the weight of a process that serves calls (sched(7)): reports can wait for those."""
 
 
-def give_way(*, idle: bool) -> None:
-    """Let every other process of this relay go first, from now on and for good.
-
-    `idle`: run only where nobody else would (SCHED_IDLE, sched(7)): then whoever wakes to serve a
-    stream never waits for a slice of a report to end, which with niceness alone is 2 ms. Not for a
-    process that is scraped and asked for health: on a machine that calls fill it would not answer.
-    """
+def give_way() -> None:
+    """Let every other process of this relay go first, from now on and for good."""
     try:
         os.nice(NICENESS)
-        if idle:
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except PermissionError:  # a filter of system calls, which systemd/sluice.service does not have
-        log.get().warning(
-            "the console may take time from calls",
-            reason="setpriority(2) or sched_setscheduler(2) is not permitted",
-        )
+        log.get().warning("the console may take time from calls", reason="nice(2) is not permitted")
 
 
 def options_of(settings: Settings) -> Options:

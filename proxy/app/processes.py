@@ -217,7 +217,7 @@ async def _reload(office: Office, settings: Settings, orders: Orders) -> None:
 async def _show(assignment: Assignment, settings: Settings, listeners: Listeners) -> int:
     from proxy.app.console_site import ConsoleSite, give_way  # noqa: PLC0415 - pages, for it alone
 
-    give_way(idle=False)
+    give_way()
     bound = Bound.of(listeners)
     directory = DataDirectory(settings.data_path)
     connect = partial(ConsoleLink.connect, directory.port)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
-import pytest
 import uvloop
 
 from proxy.app.console_site import NICENESS, ConsoleSite, options_of
@@ -63,17 +62,12 @@ def test_every_option_of_the_console_is_a_setting() -> None:
     assert not options_of(replace(settings, console_url="http://a.example")).secure
 
 
-@pytest.mark.parametrize(("idle", "policy"), [(True, os.SCHED_IDLE), (False, os.SCHED_OTHER)])
-def test_it_gives_way_to_everybody_else(idle: bool, policy: int) -> None:
-    code = (
-        f"import os; from proxy.app.console_site import give_way; give_way(idle={idle})\n"
-        "print(os.nice(0), os.sched_getscheduler(0))"
-    )
+def test_it_gives_way_to_everybody_else() -> None:
+    code = "import os; from proxy.app.console_site import give_way; give_way(); print(os.nice(0))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, timeout=30
     )
-    given = [int(word) for word in done.stdout.split()]
-    assert given == [min(19, os.nice(0) + NICENESS), policy]
+    assert int(done.stdout) == min(19, os.nice(0) + NICENESS)
 
 
 def test_what_serves_calls_does_not_load_what_pages_are_made_of() -> None:
