@@ -97,7 +97,7 @@ def address_changed(_: Translator, to: str, console: str) -> Letter:
 def account_deleted(_: Translator, to: str, console: str) -> Letter:
     """The account is gone; who did not do that should know."""
     text = _(
-        "Your account was deleted: its keys work no more, and this address is forgotten.\n\n"
+        "Your account was deleted: its keys work no more, and nobody can sign in to it.\n\n"
         "If that was not you, tell whoever runs this relay."
     )
     return Letter(to, _("Your account was deleted"), text + SIGNED + console)
