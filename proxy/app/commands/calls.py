@@ -16,15 +16,14 @@ from proxy.app.commands.shapes import (
     Report,
     day_text,
     iso,
+    last_day,
     money,
-    parse_day,
     parse_period,
 )
 from proxy.core.actions.action import Actor
-from proxy.core.actions.unfit import Findings, UnfitError
+from proxy.core.actions.unfit import UnfitError
 from proxy.core.actions.usage import CallList, CallShow, CallSums
 from proxy.core.ids import format_id, parse_id
-from proxy.core.reconciliation.records import day_of
 from proxy.core.sentences import Sentence
 from proxy.edge.generation import receipt
 from proxy.storage.reports import usage_log
@@ -53,11 +52,7 @@ async def call_list(desk: Desk, actor: Actor, a: CallList) -> object:
 
 async def call_sums(desk: Desk, actor: Actor, a: CallSums) -> object:
     """What a wallet's calls come to, by day, model and key."""
-    findings = Findings()
-    last = day_of(desk.now) if a.until is None else findings.judge("until", parse_day, a.until)
-    findings.tell()
-    if last is None:
-        raise AssertionError("a day that could not be read was not told")
+    last = last_day(a.until, desk.now)
     first = last - a.days + 1
     since, until = float(first * DAY_SECONDS), float((last + 1) * DAY_SECONDS)
     wanted = await _wanted(desk, actor, a, since, until)

@@ -7,7 +7,7 @@ how a figure is made.
 from collections.abc import Mapping
 from typing import Final
 
-from proxy.app.commands.shapes import Desk, Report, day_text, iso, money, parse_day
+from proxy.app.commands.shapes import Desk, Report, day_text, iso, last_day, money
 from proxy.core.actions.action import Actor
 from proxy.core.actions.reports import (
     ReportChannels,
@@ -16,7 +16,6 @@ from proxy.core.actions.reports import (
     ReportOverview,
     ReportTraffic,
 )
-from proxy.core.actions.unfit import Findings
 from proxy.core.entities import Channel
 from proxy.core.ids import format_id
 from proxy.core.reconciliation.records import day_of
@@ -41,11 +40,7 @@ HEALTH: Final = ("healthy", "tried again", "failing")
 
 async def report_margin(desk: Desk, _actor: Actor, a: ReportMargin) -> object:
     """What was charged, given back and owed upstream: in all, by name and by day."""
-    findings = Findings()
-    last = day_of(desk.now) if a.until is None else findings.judge("until", parse_day, a.until)
-    findings.tell()
-    if last is None:
-        raise AssertionError("a day that could not be read was not told")
+    last = last_day(a.until, desk.now)
     days = Days(last - a.days + 1, last)
     report = await margin(desk.reader, days, By(a.by))
     names = report.by_name()

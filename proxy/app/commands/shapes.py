@@ -18,7 +18,8 @@ from proxy.app.office import Office
 from proxy.core.actions.action import Actor
 from proxy.core.actions.unfit import Findings, UnfitError
 from proxy.core.money import format_usd
-from proxy.core.sentences import Sentence
+from proxy.core.reconciliation.records import day_of
+from proxy.core.sentences import Sentence, text_of
 from proxy.edge.exposition import Picture
 from proxy.storage.reader import Reader
 from proxy.storage.reports.day_sums import DaySums
@@ -117,6 +118,16 @@ def parse_day(text: str) -> int:
     if moment is None or moment.year not in YEARS:
         raise ValueError(Sentence("{text!r} is no day such as 2026-01-31", text=text))
     return int(moment.timestamp() // DAY_SECONDS)
+
+
+def last_day(until: str | None, now: float) -> int:
+    """The last UTC day of a report, today where none is said. Raises UnfitError."""
+    if until is None:
+        return day_of(now)
+    try:
+        return parse_day(until)
+    except ValueError as error:
+        raise UnfitError({"until": text_of(error)}) from None
 
 
 def parse_past(text: str, now: float, *, last: bool = False) -> float:

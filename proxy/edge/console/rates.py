@@ -4,15 +4,10 @@ Rules: a name counts within the minute it began in; names beyond what is remembe
 so that nobody escapes by being many. This module must not know who the names are of.
 """
 
-from dataclasses import dataclass, field
 from typing import Final
 
 NAMES_MAX: Final = 10_000
 SECONDS: Final = 60.0
-API_REQUESTS_PER_MINUTE: Final = 600
-"""By one token."""
-API_FAILURES_PER_MINUTE: Final = 30
-"""Requests without a good token from one network that are told more than to wait."""
 _OTHERS: Final = ""
 
 
@@ -39,11 +34,3 @@ class Rates:
             one: kept for one, kept in self._counts.items() if 0 <= now - kept[0] < SECONDS
         }
         return name if len(self._counts) < NAMES_MAX else _OTHERS
-
-
-@dataclass(frozen=True, slots=True)
-class ApiRates:
-    """How often programs ask: by token, and without a good one by network."""
-
-    by_token: Rates = field(default_factory=lambda: Rates(API_REQUESTS_PER_MINUTE))
-    failures: Rates = field(default_factory=lambda: Rates(API_FAILURES_PER_MINUTE))

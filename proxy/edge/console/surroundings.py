@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from proxy.core.actions.action import Actor
 from proxy.edge.console.accounts import Accounts
 from proxy.edge.console.payment_options import PaymentOptions
-from proxy.edge.console.rates import ApiRates
+from proxy.edge.console.rates import Rates
 from proxy.edge.console.reconciliations import Reconciliations
 from proxy.edge.console.render import Renderer
 from proxy.edge.console.selftests import Selftest, Selftests
@@ -59,6 +59,20 @@ class PricePlan(Protocol):
     def tables(self) -> Sequence[dict[str, Any]]: ...
     @property
     def rows(self) -> Sequence[Any]: ...
+
+
+API_REQUESTS_PER_MINUTE: Final = 600
+"""By one token."""
+API_FAILURES_PER_MINUTE: Final = 30
+"""Requests without a good token from one network that are told more than to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRates:
+    """How often programs ask: by token, and without a good one by network."""
+
+    by_token: Rates = field(default_factory=lambda: Rates(API_REQUESTS_PER_MINUTE))
+    failures: Rates = field(default_factory=lambda: Rates(API_FAILURES_PER_MINUTE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from proxy.core.actions.table import DOMAIN_OF
 from proxy.core.ids import format_id
 from proxy.core.openapi.admin import ACTIONS_BY_PATH
 from proxy.edge.console import pages_api
-from proxy.edge.console.rates import ApiRates, Rates
+from proxy.edge.console.rates import Rates
+from proxy.edge.console.surroundings import ApiRates
 from tests.edge.console.calls import Calls
 from tests.edge.console.consoles import Browser, Page, World, in_console
 
