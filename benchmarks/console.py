@@ -1,13 +1,14 @@
 """Whether a stream feels somebody who runs reports and exports in the console.
 
 Rules: one relay, one database of many calls, rounds with and without a user of the console in
-turns; a ratio is taken between neighbours. The user stands for another machine: that process takes
-what the others leave. The wait for the commit is the relay's own histogram,
-lateness the load generator's. A user whose requests fail makes the run void. The session is
-written into the database while the relay is stopped; nothing else is made for this.
+turns; a ratio is taken between neighbours. The user stands for another machine, so that process
+works where the console works, as nice as it, and nowhere else. The wait for the commit is the
+relay's own histogram, lateness the load generator's. A user whose requests fail makes the run void.
+The session is written into the database while the relay is stopped; nothing else is made for this.
 """
 
 import json
+import os
 import sqlite3
 import statistics
 import subprocess
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.commit_wait import clone_calls, histogram, quantile
-from benchmarks.machine import free_ports
+from benchmarks.machine import descendants, free_ports
 from benchmarks.relays import ROOT, Mock, Relay, Sluice
 from benchmarks.rounds import Bench, Case
 from proxy.edge.console import sessions
@@ -34,9 +35,9 @@ SECONDS_KEPT = 86_400.0
 STREAMS = Case(
     "console",
     "streams beside a user of the console",
-    {"kind": "streams", "streams": 300, "events": 900, "pace": 20.0, "ramp_seconds": 4.0},
+    {"kind": "streams", "streams": 300, "events": 900, "pace": 20.0, "ramp_seconds": 4.01},
 )
-"""A round is long enough for an export of everything."""
+"""A round is long enough for an export of everything. No two streams write in the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _pair(bench: Bench, relay: Relay, number: int, port: int, cookie: str) -> Be
     # The order changes from round to round, so that a drift of the machine favours neither.
     commit, gap, void, user = [0.0, 0.0], [0.0, 0.0], list[str](), dict[str, int]()
     for beside in (False, True) if number % 2 else (True, False):
-        process = _user(port, cookie) if beside else None
+        process = _user(relay, port, cookie) if beside else None
         before = histogram(relay.metrics())
         result = bench.measure(relay, STREAMS, number)
         after = histogram(relay.metrics())
@@ -146,7 +147,10 @@ def _pair(bench: Bench, relay: Relay, number: int, port: int, cookie: str) -> Be
     return Beside(number, commit[0], commit[1], gap[0], gap[1], user, tuple(void))
 
 
-def _user(port: int, cookie: str) -> subprocess.Popen[str]:
+def _user(relay: Relay, port: int, cookie: str) -> subprocess.Popen[str]:
+    # Of the relay's processes the console is the one that keeps to few processors.
+    processes = [pid for root in relay.pids for pid in descendants(root)]
+    processors = min((os.sched_getaffinity(pid) for pid in processes), key=len)
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.console_user"],
         stdin=subprocess.PIPE,
@@ -156,6 +160,7 @@ def _user(port: int, cookie: str) -> subprocess.Popen[str]:
     )
     if process.stdin is None:
         raise AssertionError("a pipe was asked for")
-    process.stdin.write(json.dumps({"port": port, "cookie": cookie}) + "\n")
+    job = {"port": port, "cookie": cookie, "processors": sorted(processors)}
+    process.stdin.write(json.dumps(job) + "\n")
     process.stdin.flush()
     return process

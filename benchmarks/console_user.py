@@ -16,6 +16,7 @@ from collections import Counter
 from typing import Any
 
 PIECE_BYTES = 1 << 16
+NICENESS = 10
 EXPORT = "/usage/export.csv"
 PAGES = (
     "/",
@@ -50,10 +51,10 @@ def read(port: int, cookie: str, path: str, stopping: threading.Event) -> int:
 
 
 def main() -> None:
-    """Read `{"port", "cookie"}` from the first line; work until the input ends."""
-    # Its time is another machine's: it has what nobody here wants.
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    """Read `{"port", "cookie", "processors"}` from the first line; work until the input ends."""
     job: dict[str, Any] = json.loads(sys.stdin.readline())
+    os.nice(NICENESS)
+    os.sched_setaffinity(0, job["processors"])
     done: Counter[str] = Counter()
     problems: list[str] = []
     stopping = threading.Event()

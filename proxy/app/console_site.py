@@ -1,7 +1,8 @@
 """The web console as one process has it: made from settings, on its listeners, reloaded, stopped.
 
 Rules: it gets what is public, its own secret, a connection that cannot write and a line to the
-keeper, so it has neither pepper nor master key; its process gives way to all others of the relay.
+keeper, so it has neither pepper nor master key; its process gives way to all others of the relay,
+and leaves them every processor but one.
 This module must not know which process it is in, nor any page.
 """
 
@@ -32,11 +33,19 @@ NICENESS = 10
 
 
 def give_way() -> None:
-    """Let every other process of this relay go first, from now on and for good."""
+    """Let every other process of this relay go first, and work on one processor, for good.
+
+    Niceness alone leaves a stream that wakes waiting for the rest of a slice wherever the console
+    happens to run; one that finds a processor without it does not wait. The last processor, for
+    interrupts and what else is pinned tend to the first.
+    """
+    call = "nice(2)"
     try:
         os.nice(NICENESS)
+        call = "sched_setaffinity(2)"
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     except PermissionError:  # a filter of system calls, which systemd/sluice.service does not have
-        log.get().warning("the console may take time from calls", reason="nice(2) is not permitted")
+        log.get().warning("the console may take time from calls", reason=f"{call} is not permitted")
 
 
 def options_of(settings: Settings) -> Options:

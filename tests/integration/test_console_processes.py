@@ -61,11 +61,14 @@ def test_it_answers_gives_way_and_is_gone_after_the_drain(tmp_path: Path, worker
         console = console_of(relay)
         assert niceness(console) == min(19, niceness(relay.process_id) + NICENESS)
         assert os.getsid(console) == os.getsid(relay.process_id), "it counts within a session only"
+        assert os.sched_getaffinity(console) == {max(os.sched_getaffinity(relay.process_id))}
         own_group = os.getpgid(console) == console
         assert own_group == (workers == 1), "an interrupt reaches the relay, which tells it"
         for role, processes in relay.children().items():
             for each in processes:
                 assert (niceness(each) > niceness(relay.process_id)) == (role == "console")
+                if role != "console":
+                    assert os.sched_getaffinity(each) == os.sched_getaffinity(relay.process_id)
         assert relay.terminate() == 0
         until_gone([console])
     said = [line for line in relay.log_lines() if line["level"] == "error"]
