@@ -196,8 +196,12 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
 
     def data_received(self, data: bytes) -> None:
         """Pass one read on: see the module docstring."""
-        if self._passes(data):
-            self._write(data)
+        # By names of their own: Python 3.11 looks up `self._passes(...)` as a method each time,
+        # which neither is.
+        passes = self._passes
+        if passes(data):
+            write = self._write
+            write(data)
             return
         if self.flowing:
             upper = self.exchange.upper
