@@ -147,7 +147,7 @@ class Passage:
                 return self._pass_several(data)
             start, size = known
         rest = data.removeprefix(start)
-        if len(rest) == len(data):
+        if rest == data:
             return self._pass_several(data)
         raw, _, tail = rest.partition(b'"')
         middle = self._middle
