@@ -287,8 +287,9 @@ class Call(OpenCall[Exchange]):
             raise AssertionError("a stream has begun without an attempt")
         if attempt.translation is not None:
             return attempt.translation.fail(error, anew=not self.shown)
-        name, created = self.offer.model.name, int(self.world.now())
-        return failed_natively(error, attempt.exchange, name, created, anew=not self.shown)
+        exchange = attempt.exchange
+        shown = (exchange.answer_id, exchange.events) if self.shown else None
+        return failed_natively(error, self.offer.model.name, int(self.world.now()), shown)
 
     def refuses(self) -> bool:
         """Whether a plain 200 holds an error, or nothing readable: a failure before content."""

@@ -128,10 +128,15 @@ def _nobody_usable(call: AnyCall) -> RelayError:
     return refusals.resting(status, seconds, call.client.dialect)
 
 
+def cut_for(notice: Notice) -> Ended:
+    """Return the end of a call that we cut, which its caller is told."""
+    verdict, code, message = _NOTICES[notice]
+    return Ended(verdict, RelayError(code, message, should_retry=False))
+
+
 def _conclude(call: AnyCall, failed: _Failed | None) -> Ended:
-    if call.notice is not None and call.notice in _NOTICES:
-        verdict, code, message = _NOTICES[call.notice]
-        return Ended(verdict, RelayError(code, message, should_retry=False))
+    if call.notice is not None:
+        return cut_for(call.notice)
     if failed is None and not call.gone:
         return settlement.COMPLETE
     if call.gone:

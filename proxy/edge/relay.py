@@ -19,7 +19,7 @@ from proxy.core.telling import TELLABLE
 from proxy.edge import settlement
 from proxy.edge.array_call import ArrayCall
 from proxy.edge.auth import identify, recognise
-from proxy.edge.cache import Ticket, as_priced, give_again, look_up
+from proxy.edge.cache import Ticket, as_priced, look_up
 from proxy.edge.call import Call
 from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
@@ -28,6 +28,7 @@ from proxy.edge.kept import trace
 from proxy.edge.offer import Offer, Priced, callable_model, make_offer
 from proxy.edge.open_call import AnyCall
 from proxy.edge.refusals import refused
+from proxy.edge.replay import give_again
 from proxy.edge.settlement import Ended
 from proxy.edge.telling import as_asked, asked, cost_rows
 from proxy.edge.told_call import ToldCall

@@ -17,12 +17,12 @@ from proxy.core.services.endpoints import open_request
 from proxy.core.services.service import ServiceRequest
 from proxy.core.tokenizers import count_texts
 from proxy.core.urls import Endpoint, model_name
-from proxy.edge.cache import give_again
 from proxy.edge.downstream import Downstream
 from proxy.edge.dry_run import dry_run
 from proxy.edge.kept_service import KeptServiceCall, as_priced_service, look_up_service
 from proxy.edge.refusals import refused
 from proxy.edge.relay import authenticate, open_call, refuse, reserve, serve
+from proxy.edge.replay import give_again
 from proxy.edge.service_call import ServiceCall
 from proxy.edge.service_offer import COUNTED_HERE, callable_at, make_service_offer
 from proxy.edge.settlement import COMPLETE, INTERNAL_ERROR

@@ -175,15 +175,16 @@ class Translation:
 
 
 def failed_natively(
-    error: RelayError, exchange: Exchange, model: str, created: int, *, anew: bool
+    error: RelayError, model: str, created: int, shown: tuple[str, int] | None
 ) -> bytes:
     """The last event of a Responses stream that passed as it came and does not go on.
 
-    `anew`: nothing of it has reached the caller.
+    `shown`: its id and how many of its events have reached the caller; None: none have.
     """
     writer = EventWriter(created, NOTHING_ASKED)
-    if not anew:
-        writer.resume(exchange.answer_id, model, exchange.events)
+    if shown is not None:
+        answer_id, events = shown
+        writer.resume(answer_id, model, events)
     row = error.code.value
     return writer.write(Failed(row.openai_type, error.message, row.code))
 

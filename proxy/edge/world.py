@@ -27,6 +27,7 @@ from proxy.storage.ports import Billing, Records
 if TYPE_CHECKING:
     from proxy.edge.open_call import AnyCall
     from proxy.edge.realtime_session import RealtimeSession
+    from proxy.edge.replay import Replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class World:
     spool: Spool = field(default_factory=Spool, repr=False)
     calls: "set[AnyCall]" = field(default_factory=set)
     cache: ResponseCache = field(default_factory=ResponseCache)
+    replays: "set[Replay]" = field(default_factory=set)
     sessions: "set[RealtimeSession]" = field(default_factory=set)
     draining: bool = False
     now: Callable[[], float] = time.time
@@ -100,9 +102,9 @@ class World:
         return self.source.catalog
 
     @property
-    def open(self) -> "tuple[AnyCall | RealtimeSession, ...]":
+    def open(self) -> "tuple[AnyCall | Replay | RealtimeSession, ...]":
         """Everything that is cut when its key or this process goes."""
-        return (*self.calls, *self.sessions)
+        return (*self.calls, *self.replays, *self.sessions)
 
     def origin(self, channel: Channel) -> tuple[Origin, str]:
         """Return a channel's origin and path prefix, parsed once per version of the channel."""
