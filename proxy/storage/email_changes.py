@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 from proxy.storage.accounts import touch_catalog
 from proxy.storage.one_time_links import GONE, digest_of
-from proxy.storage.people import Person, find_person, free_name, is_named_by, person_of
+from proxy.storage.people import (
+    Person,
+    check_address,
+    find_person,
+    free_name,
+    is_named_by,
+    person_of,
+)
 from proxy.storage.sign_ins import revoke_sessions
 
 
@@ -30,7 +37,11 @@ def ask(
     now: float,
     expires_at: float,
 ) -> None:
-    """Keep a link that gives a person the address `email`, in place of an earlier one."""
+    """Keep a link that gives a person the address `email`, in place of an earlier one.
+
+    Raises ValueError for an address that nobody can have.
+    """
+    check_address(email)
     connection.execute(
         "INSERT INTO email_change VALUES (?, ?, ?, ?, ?) ON CONFLICT (person_id) DO UPDATE SET "
         "digest = excluded.digest, email = excluded.email, created_at = excluded.created_at, "

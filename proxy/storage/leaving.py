@@ -13,12 +13,13 @@ from proxy.core.ledger import AccountKind, account_id
 from proxy.core.sentences import Sentence
 from proxy.storage.accounts import touch_catalog
 from proxy.storage.email_changes import rename_own_wallet
-from proxy.storage.people import OWNER, disable_keys, keep_an_admin, person_of
+from proxy.storage.people import NOBODYS, OWNER, disable_keys, keep_an_admin, person_of
+from proxy.storage.tokens import revoke_tokens_of
 
 NAME: Final = "deleted-{id}"
 """What a wallet is called that was named by the address of who left."""
-ADDRESS: Final = NAME + "@deleted.invalid"
-"""What stands where the address was; nobody can have one there (RFC 2606 section 2)."""
+ADDRESS: Final = NAME + NOBODYS
+"""What stands where the address was."""
 
 
 class LeftBehind(NamedTuple):
@@ -45,10 +46,7 @@ def delete_person(
             "AND revoked_at IS NULL",
             (now, wallet_id),
         )
-    connection.execute(
-        "UPDATE api_token SET revoked_at = ? WHERE person_id = ? AND revoked_at IS NULL",
-        (now, person_id),
-    )
+    revoke_tokens_of(connection, person_id, now)
     # Without an address an open invitation would be for whoever has the link.
     connection.execute(
         "UPDATE invitation SET email = NULL, revoked_at = coalesce(revoked_at, ?) WHERE email = ?",

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from proxy.core.actions.action import Role
+from proxy.core.emails import NOT_AN_EMAIL
 from proxy.core.sentences import Sentence
 from proxy.storage.accounts import add_user, touch_catalog
 
 OWNER: Final = "owner"
 MEMBER: Final = "member"
+NOBODYS: Final = "@deleted.invalid"
+"""Ends what stands where the address of a deleted account was (RFC 2606 section 2)."""
 LANGUAGES: Final = ("en", "zh")
 WALLET_NAMES_MAX: Final = 100
 """How many wallets may be named by one address before that is taken for a mistake."""
@@ -134,6 +137,7 @@ def add_person(
     language: str | None = None,
 ) -> tuple[Person, Wallet]:
     """Add a person with a wallet of their own, named by the address. Raises ValueError."""
+    check_address(email)
     if find_person(connection, email) is not None:
         raise ValueError("this address has an account already")
     cursor = connection.execute(
@@ -149,6 +153,15 @@ def add_person(
     add_member(connection, cursor.lastrowid, wallet.id, OWNER, now)
     _update(connection, "wallet_id", wallet.id, cursor.lastrowid)
     return person_of(connection, cursor.lastrowid), wallet
+
+
+def check_address(email: str) -> None:
+    """Raise ValueError for an address that stands for nobody.
+
+    Whoever had one could keep somebody else from deleting their account, who gets it then.
+    """
+    if email.endswith(NOBODYS):
+        raise ValueError(NOT_AN_EMAIL)
 
 
 def add_member(

@@ -118,3 +118,11 @@ def revoke_token(
         raise ValueError(
             Sentence("there is no token {token_id}: see `sluice token list`", token_id=token_id)
         )
+
+
+def revoke_tokens_of(connection: sqlite3.Connection, person_id: int, now: float) -> None:
+    """End all tokens of a person."""
+    connection.execute(
+        "UPDATE api_token SET revoked_at = ? WHERE person_id = ? AND revoked_at IS NULL",
+        (now, person_id),
+    )

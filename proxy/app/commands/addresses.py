@@ -18,6 +18,7 @@ from proxy.core.money import format_usd
 from proxy.storage import email_changes, leaving, people, starting_credits
 from proxy.storage.email_changes import Changed
 from proxy.storage.leaving import LeftBehind
+from proxy.storage.people import Person
 
 CHANGE_SECONDS: Final = 86_400.0
 """How long a link that gives another address is good."""
@@ -43,7 +44,7 @@ async def email_confirm(office: Office, _actor: Actor, a: EmailConfirm) -> objec
 
     def confirm(connection: sqlite3.Connection) -> Changed:
         done = email_changes.use(connection, a.token, now, a.keep)
-        _leave(office, connection, done.earlier, done.person.id)
+        _leave(office, connection, done.earlier, done.person, now)
         return done
 
     done = await office.change(confirm)
@@ -78,15 +79,21 @@ async def person_delete(office: Office, _actor: Actor, a: PersonNamed) -> object
 def _delete(
     office: Office, connection: sqlite3.Connection, person_id: int, now: float
 ) -> tuple[LeftBehind, ...]:
-    email = people.person_of(connection, person_id).email
+    person = people.person_of(connection, person_id)
     left = leaving.delete_person(connection, person_id, now)
-    _leave(office, connection, email, person_id)
+    _leave(office, connection, person.email, person, now)
     return left
 
 
-def _leave(office: Office, connection: sqlite3.Connection, email: str, person_id: int) -> None:
-    digest = starting_credits.digest_of(office.secrets.pepper, email)
-    starting_credits.leave(connection, digest, person_id)
+def _leave(
+    office: Office, connection: sqlite3.Connection, email: str, person: Person, now: float
+) -> None:
+    """Remember what came with an address that a person gives up."""
+    pepper = office.secrets.pepper
+    digest = starting_credits.digest_of(pepper, email)
+    starting_credits.leave(connection, digest, person.id)
+    if person.wallet_id is not None:
+        starting_credits.leave_months(connection, pepper, email, person.wallet_id, now)
 
 
 def _deleted(person_id: int, now: float, left: tuple[LeftBehind, ...]) -> dict[str, object]:

@@ -32,8 +32,8 @@ from proxy.core.emails import read_email
 from proxy.core.ledger import Transfer
 from proxy.core.money import parse_usd
 from proxy.core.sentences import Sentence
+from proxy.storage import email_changes, people, sign_ins, starting_credits, teams, tokens
 from proxy.storage import one_time_links as links
-from proxy.storage import people, sign_ins, starting_credits, teams
 from proxy.storage.billing import Keeper
 from proxy.storage.one_time_links import Purpose
 from proxy.storage.people import Person
@@ -142,9 +142,10 @@ async def person_register(office: Office, _actor: Actor, a: PersonRegister) -> o
         # link too, and could be anybody whom they invite.
         named = given is not None and given.wallet_id is None and given.email == email
         sure = a.confirmed or named
-        person, _ = people.add_person(
+        person, wallet = people.add_person(
             connection, email, a.password_hash, plan, now, verified=sure, language=a.language
         )
+        _take_months(office, connection, email, wallet, now)
         if given is not None and a.invitation is not None:
             links.use_invitation(connection, a.invitation, email, person.id, now)
             if given.wallet_id is not None:
@@ -203,15 +204,18 @@ async def person_identify(office: Office, _actor: Actor, a: PersonIdentify) -> o
         if person is None:
             if not a.may_register or plan is None:
                 raise ValueError("there is no account for this e-mail address")
-            person, _ = people.add_person(
+            person, wallet = people.add_person(
                 connection, email, None, plan, now, verified=True, language=a.language
             )
+            _take_months(office, connection, email, wallet, now)
             due, fresh = credit, True
         elif people.set_verified(connection, person.id, now):
             # Whoever registered here with an address they never proved must not stay signed in
-            # as the one who did prove it.
+            # as the one who did prove it, nor come back by a link or a token they kept.
             people.forget_password(connection, person.id)
+            email_changes.forget(connection, person.id)
             sign_ins.revoke_sessions(connection, person.id, now)
+            tokens.revoke_tokens_of(connection, person.id, now)
         people.add_identity(connection, a.issuer, a.subject, person.id, now)
         return Moved((person, fresh), starting_credit(office, connection, event, person, due))
 
@@ -235,7 +239,8 @@ async def password_reset(office: Office, _actor: Actor, a: PasswordReset) -> obj
     def reset(connection: sqlite3.Connection) -> Person:
         person_id = links.use_token(connection, a.token, Purpose.PASSWORD, now)
         people.set_password(connection, person_id, a.password_hash)
-        people.set_verified(connection, person_id, now)
+        if people.set_verified(connection, person_id, now):  # as in `person_identify`
+            tokens.revoke_tokens_of(connection, person_id, now)
         sign_ins.revoke_sessions(connection, person_id, now)
         return people.person_of(connection, person_id)
 
@@ -372,6 +377,12 @@ def _credit(
         return ()
     reason, reference = "starting credit", starting_credits.reference(person.id)
     return add_top_up(connection, event, person.wallet_id, credit, reason, reference).transfers
+
+
+def _take_months(
+    office: Office, connection: sqlite3.Connection, email: str, wallet: people.Wallet, now: float
+) -> None:
+    starting_credits.take_months(connection, office.secrets.pepper, email, wallet.id, now)
 
 
 def shown(person: Person) -> dict[str, object]:

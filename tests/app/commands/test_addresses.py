@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from proxy.core.actions.action import Actor, Role, Via
 from proxy.storage import people
 from tests.app.commands.office import Do, in_office
 
+DAY = 86_400.0
+NOON = 1_900_000_000 // DAY * DAY + DAY / 2
 ANN, BOB, NEW = "ann@example.com", "bob@example.com", "new@example.com"
 
 
@@ -107,6 +110,67 @@ def test_who_had_no_credit_gives_up_nothing_with_their_address(tmp_path: Path) -
         await do("account delete", person=1)
         await register(do, ANN)
         assert (await do("wallet show", user=ANN))["balance_usd"] == "1.50"
+
+    in_office(tmp_path, test)
+
+
+@pytest.mark.parametrize("way", ["account delete", "email change"])
+def test_an_address_that_was_given_up_brings_no_second_month_of_a_plan(
+    tmp_path: Path, way: str
+) -> None:
+    async def test(do: Do, office: Office) -> None:
+        now = [NOON]
+        office.keeper.renewals._moment = lambda: now[0]
+        office = replace(office, clock=lambda: now[0])
+
+        async def ask(action: str, **given: object) -> Any:
+            return await runner.run(office, action, given)
+
+        async def begun(email: str) -> str:
+            await office.keeper.renewals.look()
+            return str((await do("wallet show", user=email))["balance_usd"])
+
+        await ask("plan set", name="paygo", set={"monthly_credit": "5"})
+        for email in (ANN, BOB):
+            await ask("person register", email=email, password_hash="h", confirmed=True)
+        assert (await begun(ANN), await begun(BOB)) == ("5.00", "5.00")
+        if way == "email change":
+            made = await ask("email change", person=1, email=NEW)
+            await ask("email confirm", token=made["token"])
+        else:
+            await ask("account delete", person=1)
+        now[0] += 2 * DAY
+        await ask("person register", email=ANN, password_hash="h", confirmed=True)
+        await ask("person register", email="carl@example.com", password_hash="h", confirmed=True)
+        assert await begun(ANN) == "0.00", "the address has had this month"
+        assert await begun("carl@example.com") == "5.00"
+        assert (await do("plan choose", user=ANN, plan="paygo"))["credit_usd"] == "0.00"
+        now[0] += 31 * DAY
+        assert await begun(ANN) == "5.00", "and has the next one"
+        now[0] += 27 * DAY
+        assert await begun(ANN) == "5.00", "which is a whole one"
+
+    in_office(tmp_path, test)
+
+
+@pytest.mark.parametrize("way", ["person register", "person identify", "email change"])
+def test_nobody_takes_an_address_that_somebody_gets_who_deletes_their_account(
+    tmp_path: Path, way: str
+) -> None:
+    async def test(do: Do, _office: Office) -> None:
+        await register(do, ANN)
+        taken = "Deleted-1@deleted.invalid"
+        given: dict[str, dict[str, object]] = {
+            "person register": {"email": taken, "password_hash": "h", "prove": True},
+            "person identify": {
+                "issuer": "i", "subject": "s", "email": taken, "may_register": True,
+            },
+            "email change": {"person": 1, "email": taken},
+        }  # fmt: skip
+        with pytest.raises(CommandError, match="not an e-mail address"):
+            await do(way, **given[way])
+        done = await do("account delete", person=1)
+        assert done["wallets"][0]["user"] == "deleted-1"
 
     in_office(tmp_path, test)
 

@@ -342,6 +342,30 @@ def test_who_registered_with_an_address_of_others_loses_it_to_its_owner(tmp_path
     in_office(tmp_path, test)
 
 
+@pytest.mark.parametrize("way", ["person identify", "password reset"])
+def test_who_loses_an_account_to_its_owner_keeps_no_way_back(tmp_path: Path, way: str) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await register(do, confirmed=False)
+        made = await do("email change", person=1, email="mallory@example.com")
+        thief = Actor(Role.USER, ANN, Via.CONSOLE, person=1)
+        given = {"name": "t", "scopes": ["*:confirmed"]}
+        token: Any = await runner.run(office, "token add", given, thief)
+        if way == "person identify":
+            await do(way, **IDENTITY, email=ANN)
+        else:
+            link = await do("password forget", email=ANN)
+            await do(way, token=link["token"], password_hash="of the owner")
+        with pytest.raises(CommandError, match="not good any more"):
+            await do("email confirm", token=made["token"])
+        assert (await person(office, ANN)).id == 1
+        query = "SELECT revoked_at FROM api_token WHERE id = ?"
+        number = token["id"]
+        rows = await office.read(lambda c: c.execute(query, (number,)).fetchall())
+        assert rows[0][0] is not None
+
+    in_office(tmp_path, test)
+
+
 def test_the_plan_of_a_new_wallet_is_named_or_plain(tmp_path: Path) -> None:
     async def test(do: Do, office: Office) -> None:
         document = await do("catalog export")
