@@ -90,7 +90,7 @@ class Shortage(Enum):
 
 
 class Denial(NamedTuple):
-    """Nothing was held. `available` nano-USD could still be, from wallet and budget together."""
+    """Nothing was held. `available` nano-USD could still be, which is what `shortage` has left."""
 
     shortage: Shortage
     available: int
@@ -164,9 +164,9 @@ class Ledger:
         if now >= purse.period_end:
             _begin_period(purse, now)
         if amount > wallet.balance - wallet.held:
-            return Denial(Shortage.WALLET, _free(wallet, purse))
+            return _denial(wallet, purse)
         if purse.budget is not None and amount > purse.budget - purse.spent - purse.held:
-            return Denial(Shortage.KEY_BUDGET, _free(wallet, purse))
+            return _denial(wallet, purse)
         wallet.held += amount
         purse.held += amount
         hold = holds[call_id] = Hold(call_id, wallet, purse, amount, now)
@@ -178,9 +178,9 @@ class Ledger:
         if now >= purse.period_end:
             _begin_period(purse, now)
         if amount > wallet.balance - wallet.held:
-            return Denial(Shortage.WALLET, _free(wallet, purse))
+            return _denial(wallet, purse)
         if purse.budget is not None and amount > purse.budget - purse.spent - purse.held:
-            return Denial(Shortage.KEY_BUDGET, _free(wallet, purse))
+            return _denial(wallet, purse)
         return None
 
     def restore(self, call_id: int, user_id: int, key_id: int, amount: int, now: float) -> Hold:
@@ -406,6 +406,14 @@ def _free(wallet: Wallet, purse: Purse) -> int:
     if purse.budget is not None:
         free = min(free, purse.budget - purse.spent - purse.held)
     return max(0, free)
+
+
+def _denial(wallet: Wallet, purse: Purse) -> Denial:
+    # Where neither is enough, whoever has less is named: credit alone would not help past a budget
+    # that is used up, and the sum told must be that of the one it is said of.
+    free = _free(wallet, purse)
+    short_wallet = free == max(0, wallet.balance - wallet.held)
+    return Denial(Shortage.WALLET if short_wallet else Shortage.KEY_BUDGET, free)
 
 
 def _budget_room(purse: Purse, budget: int, held: int) -> int:

@@ -86,7 +86,7 @@ def test_weighing_denies_what_reserving_would_and_holds_nothing() -> None:
     ledger = funded(100, budget=90)
     assert ledger.weigh(USER, KEY, 90, NOW) is None
     assert ledger.weigh(USER, KEY, 91, NOW) == Denial(Shortage.KEY_BUDGET, 90)
-    assert ledger.weigh(USER, KEY, 101, NOW) == Denial(Shortage.WALLET, 90)
+    assert ledger.weigh(USER, KEY, 101, NOW) == Denial(Shortage.KEY_BUDGET, 90)
     assert ledger.weigh(USER + 1, KEY + 1, 1, NOW) == Denial(Shortage.WALLET, 0)
     assert not ledger.holds
     ledger.set_budget(KEY, 90, BudgetPeriod.DAILY, NOW)
@@ -94,6 +94,27 @@ def test_weighing_denies_what_reserving_would_and_holds_nothing() -> None:
     ledger.settle(1, 90, 0, [], NOW)
     assert ledger.weigh(USER, KEY, 5, NOW) == Denial(Shortage.KEY_BUDGET, 0)
     assert ledger.weigh(USER, KEY, 5, NOW + DAY_SECONDS) is None, "another day, another budget"
+
+
+@pytest.mark.parametrize(
+    ("balance", "budget", "denial"),
+    [
+        (40, None, Denial(Shortage.WALLET, 40)),
+        (40, 100, Denial(Shortage.WALLET, 40)),
+        (40, 41, Denial(Shortage.WALLET, 40)),
+        (40, 40, Denial(Shortage.WALLET, 40)),
+        (40, 7, Denial(Shortage.KEY_BUDGET, 7)),
+        (40, 0, Denial(Shortage.KEY_BUDGET, 0)),
+        (100, 7, Denial(Shortage.KEY_BUDGET, 7)),
+        (0, 0, Denial(Shortage.WALLET, 0)),
+    ],
+)
+def test_a_denial_names_whoever_has_no_more_than_the_sum_it_tells(
+    balance: int, budget: int | None, denial: Denial
+) -> None:
+    ledger = funded(balance, budget=budget)
+    assert ledger.weigh(USER, KEY, 50, NOW) == denial
+    assert ledger.reserve(1, USER, KEY, 50, NOW) == denial
 
 
 def test_what_a_caller_will_pay_at_most_is_charged_at_most() -> None:
