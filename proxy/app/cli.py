@@ -426,8 +426,16 @@ def read_key(text: str) -> str:
         return text
     try:
         found = Path(text[1:]).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"the key file {text[1:]} cannot be read: {error}") from None
+    except OSError as error:
+        raise CommandError(
+            f"the key file {text[1:]} cannot be read: {error.strerror or error}",
+            "write the key into it, or check path and permissions",
+        ) from None
+    except UnicodeDecodeError:
+        raise CommandError(
+            f"the key file {text[1:]} cannot be read: it is not plain text",
+            "write the key alone into it",
+        ) from None
     if not found:
         raise CommandError(f"the key file {text[1:]} is empty", "write the key into it")
     return found

@@ -51,7 +51,7 @@ class Doctor:
     data: str | None
     offline: bool = False
     settings: Settings = field(default_factory=Settings)
-    directory: DataDirectory = field(default_factory=lambda: DataDirectory(Path()))
+    directory: DataDirectory = field(default_factory=lambda: DataDirectory(Settings().data_path))
     running: int | None = None
     """The process that holds the lock."""
     secrets: Secrets | None = None

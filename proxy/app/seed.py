@@ -53,6 +53,8 @@ DEMO_SERVICES: Final[Mapping[str, Mapping[str, Any]]] = {
     "demo-rerank": {"endpoints": ["rerank"], "price": {"call": "0.002"}},
 }
 """What the demo upstream has beside its conversations: a model for each, priced as it is used."""
+DEMO: Final = frozenset({*DEMO_MODELS, *DEMO_GEMINI, *DEMO_SERVICES})
+"""All of its models, whose prices are meant as they are."""
 USUAL_MODELS: Final = {
     Dialect.OPENAI: ("gpt-4o", "gpt-4o-mini"),
     Dialect.ANTHROPIC: ("claude-sonnet-4-5", "claude-haiku-4-5"),

@@ -335,6 +335,13 @@ def banner(address: str, settings: Settings, seeded: Seeded | None, console: str
             f"  Sign in there as {seed.FIRST_PERSON}, the administrator; the password is yours to",
             f"  set by this link, shown only now:  {console}{seeded.sign_in}",
         ]
+    if any(name not in seed.DEMO for name in seeded.models):
+        begins = f"${seed.PRICE['input']} in and ${seed.PRICE['output']} out per 1M tokens"
+        lines += [
+            "",
+            f"  Models nobody has priced begin at {begins}, whatever their provider takes.",
+            f"  Published prices:  {_command('models import', settings)}",
+        ]
     model = seeded.models[0] if seeded.models else "MODEL"
     return "\n".join(
         [*lines, "", "  Try it:", "", *curl(url, seeded.key or "$SLUICE_API_KEY", model)]

@@ -465,7 +465,7 @@ def _in_bounds(row: Row, value: float) -> None:
         raise ValueError(f"{value} is neither 402 nor 429")
     # Written so that NaN fails too: TOML has one.
     if not ((low is None or value >= low) and (high is None or value <= high)):
-        raise ValueError(f"{value:g} is not between {low:g} and {high:g}")
+        raise ValueError(f"{value} is not between {low} and {high}")
 
 
 def _from_flag(row: Row, value: object) -> object:

@@ -31,7 +31,7 @@ WRAPPINGS_MAX = 4
 _HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
 """What the SDKs of OpenAI, Anthropic, Azure and Google put a key into."""
 _HEADER_SIZES = frozenset(len(name) for name in _HEADERS)
-_HOW = "Send `Authorization: Bearer sk-...` or `x-api-key: sk-...`."
+_HOW = "Send `Authorization: Bearer sk-...`, `x-api-key: sk-...` or `x-goog-api-key: sk-...`."
 _QUOTES = ('"', "'", "`")
 
 

@@ -435,8 +435,9 @@ def _check_references(wanted: Document) -> None:
             if unknown:
                 raise ValueError(
                     Sentence(
-                        "channel {name!r} names {kind} {unknown!r}, which is not in the document: "
-                        "add one of that name",
+                        "channel {name!r} names {kind} {unknown!r}, which the catalog does not "
+                        "have: add it first (in a file beside the channel, else by `sluice "
+                        "models` or `sluice group`)",
                         name=channel.name,
                         kind=KINDS[kind],
                         unknown=min(unknown),

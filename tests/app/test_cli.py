@@ -230,8 +230,12 @@ def test_key_files(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     with pytest.raises(CommandError, match="is empty"):
         read_key(f"@{tmp_path / 'empty'}")
-    with pytest.raises(CommandError, match="cannot be read"):
+    with pytest.raises(CommandError, match="cannot be read: No such file") as raised:
         read_key(f"@{tmp_path / 'none'}")
+    assert raised.value.remedy
+    (tmp_path / "binary").write_bytes(b"\xff")
+    with pytest.raises(CommandError, match="cannot be read: it is not plain text"):
+        read_key(f"@{tmp_path / 'binary'}")
 
 
 def test_wrong_usage_is_status_two(tmp_path: Path) -> None:

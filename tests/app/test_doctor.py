@@ -56,6 +56,18 @@ def test_a_sound_directory_is_well_and_stays_as_it_is(data: Path) -> None:
     assert holder(DataDirectory(data)) is None
 
 
+def test_bad_settings_do_not_make_it_judge_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "settings.toml"
+    config.write_text("wrokers = 2\n")
+    lines = examine(tmp_path, config)
+    assert "unknown setting 'wrokers'" in lines["settings"].seen
+    assert lines["data directory"].seen == "there is no directory .sluice"
+
+
 def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
     lines = examine(tmp_path / "none")
     assert lines["data directory"].outcome is Outcome.FAILURE

@@ -246,6 +246,9 @@ def test_the_banner_shows_a_secret_only_when_it_was_made_just_now() -> None:
     assert plain.count("\n") == 0
     again = banner("127.0.0.1:1", settings, Seeded(None, ("m",), ()))
     assert "$SLUICE_API_KEY" in again
+    assert "begin at $1.00 in and $4.00 out per 1M tokens" in again
+    assert "sluice models import\n" in again
+    assert "begin at" not in banner("127.0.0.1:1", settings, Seeded(None, ("demo-gpt",), ()))
     assert "sluice key add NAME --user demo\n" in again
     assert "--data" not in again
     first = banner("127.0.0.1:1", settings, Seeded("sk-secret", (), ()))
@@ -264,7 +267,7 @@ def test_the_banner_shows_a_secret_only_when_it_was_made_just_now() -> None:
     greeting = banner("127.0.0.1:1", settings, new, "http://c.example")
     assert "http://c.example/password/set?token=t" in greeting
     assert "user 'ann'" in greeting
-    assert "token" not in banner("127.0.0.1:1", settings, new), "there is nowhere to go"
+    assert "token=" not in banner("127.0.0.1:1", settings, new), "there is nowhere to go"
 
 
 def test_an_upgrade_keeps_the_console_s_address_and_says_so() -> None:

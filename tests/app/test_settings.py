@@ -72,7 +72,7 @@ def test_settings_are_frozen() -> None:
         ('\nlistn = "127.0.0.1:1"', 2, "unknown setting 'listn'", "did you mean listen?"),
         ("zzzz = 1", 1, "unknown setting 'zzzz'", "README.md"),
         ("[server]\nport = 1", 1, "unknown setting 'server'", "README.md"),
-        ("body_bytes_max = 3", 1, "3 is not between 1024", "the default is 33554432"),
+        ("body_bytes_max = 3", 1, "3 is not between 1024 and 1073741824", "is 33554432"),
         ("workers = true", 1, "True is not a whole number", "the default is 1"),
         ('connections_max = "7"', 1, "'7' is not a whole number", "the default is 10000"),
         ("connections_max = 7.0", 1, "7.0 is not a whole number", "10000"),

@@ -146,7 +146,7 @@ def test_another_pepper_knows_nobody() -> None:
 def test_a_refusal_says_what_to_do(sent: str, words: str) -> None:
     with pytest.raises(RelayError, match=words) as caught:
         caller(("Authorization", sent))
-    assert caught.value.message.endswith("`x-api-key: sk-...`.")
+    assert caught.value.message.endswith("`x-goog-api-key: sk-...`.")
 
 
 def test_credential_is_bare_or_none() -> None:

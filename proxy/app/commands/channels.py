@@ -113,8 +113,13 @@ async def channel_set(office: Office, actor: Actor, a: ChannelSet) -> object:
 
 async def channel_switch(office: Office, _actor: Actor, a: ChannelSwitch) -> object:
     """Let a channel serve, or serve no longer; calls under way are finished."""
-    values = {"enabled": a.enabled}
-    return await edited(office, edits.setting("channel", a.name, values, create=False, basis=None))
+
+    def switch(found: edits.Table | None) -> edits.Table:
+        if found is None:
+            raise edits.missing("channel", a.name)
+        return {**found, "enabled": a.enabled}
+
+    return await edited(office, edits.Edit("channel", a.name, switch))
 
 
 async def channel_remove(office: Office, _actor: Actor, a: ChannelName) -> object:

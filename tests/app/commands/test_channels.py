@@ -121,6 +121,18 @@ def test_what_is_wrong_is_said_and_changes_nothing(
     assert "upstream-secret" not in said
 
 
+def test_a_switch_makes_no_channel_and_offers_none(tmp_path: Path) -> None:
+    arguments = {"name": "x", "enabled": False}
+    assert refusal(tmp_path, "channel switch", **arguments)[1] == "see the list of them"
+
+
+def test_a_model_has_to_be_there_first(tmp_path: Path) -> None:
+    asked = {"name": "main", "set": {"models": {"new": "new"}}}
+    message, remedy = refusal(tmp_path, "channel set", **asked)
+    assert message == "channel 'main' names model 'new', which the catalog does not have"
+    assert "`sluice models`" in remedy
+
+
 ELSEWHERE = "https://collects-keys.example/v1"
 
 
