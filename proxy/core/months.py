@@ -6,7 +6,10 @@ for.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+LATEST: Final = 253_402_300_799.0
+"""The last second of the year 9999, after which no moment can be told, in Unix seconds."""
 
 
 class Month(NamedTuple):

@@ -18,6 +18,7 @@ from proxy.app.office import Office
 from proxy.core.actions.action import Actor
 from proxy.core.actions.unfit import Findings, UnfitError
 from proxy.core.money import format_usd
+from proxy.core.months import LATEST
 from proxy.core.reconciliation.records import day_of
 from proxy.core.sentences import Sentence, text_of
 from proxy.edge.exposition import Picture
@@ -65,10 +66,10 @@ YEARS: Final = range(2020, 2089)
 
 
 def iso(moment: float | None) -> str | None:
-    """Unix seconds as ISO 8601 in UTC, to the second."""
+    """Unix seconds as ISO 8601 in UTC, to the second; what is after `LATEST` as that."""
     if moment is None:
         return None
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(min(moment, LATEST), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_span(text: str) -> float:
@@ -80,6 +81,13 @@ def parse_span(text: str) -> float:
 
 def parse_time(text: str, now: float) -> float:
     """A moment: `30d`, `12h` from now, or an ISO 8601 date or time. Raises ValueError."""
+    moment = _time(text, now)
+    if moment > LATEST:  # nothing that lists it could tell it
+        raise ValueError(Sentence("{text!r} is after the year 9999", text=text))
+    return moment
+
+
+def _time(text: str, now: float) -> float:
     try:
         return now + parse_span(text)
     except ValueError:

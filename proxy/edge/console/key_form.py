@@ -13,6 +13,7 @@ from typing import Final
 
 from proxy.core.entities import BudgetPeriod
 from proxy.core.money import format_usd, parse_usd
+from proxy.core.months import LATEST
 from proxy.core.names import similar
 from proxy.edge.console.languages import Translator
 from proxy.storage.keys import KeyRow
@@ -60,7 +61,7 @@ def empty(name: str, group: str) -> KeyForm:
 def of_key(row: KeyRow) -> KeyForm:
     """The form of a key that is there."""
     values = {name: _text(getattr(row, name)) for name in COUNTS}
-    last = None if row.expires_at is None else row.expires_at - 1
+    last = None if row.expires_at is None else min(row.expires_at - 1, LATEST)
     values |= {
         "name": row.name,
         "group": row.group,

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from proxy.core.money import format_usd
+from proxy.core.months import LATEST
 from proxy.edge.console.assets import Assets
 from proxy.edge.console.languages import ENGLISH, HTML_TAGS, LANGUAGES, Translator, load
 
@@ -99,7 +100,7 @@ def _moment(moment: float | str) -> datetime:
     if isinstance(moment, str):
         told = datetime.fromisoformat(moment)
         return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
-    return datetime.fromtimestamp(moment, UTC)
+    return datetime.fromtimestamp(min(moment, LATEST), UTC)
 
 
 def duration(milliseconds: float | None) -> str:

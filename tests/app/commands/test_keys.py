@@ -287,3 +287,14 @@ def test_what_somebody_above_disabled_is_not_enabled_from_below(tmp_path: Path) 
         assert (await run(bob, "key enable", **named))["enabled"] is True, "nothing is left of it"
 
     in_office(tmp_path, test)
+
+
+def test_nobody_breaks_the_list_of_keys_by_an_expiry(tmp_path: Path) -> None:
+    async def test(do: Do, _office: Office) -> None:
+        await do("user add", name="ann")
+        for number, expires in enumerate(("99999999d", "9999-12-31T23:59:59-01:00")):
+            with pytest.raises(CommandError, match="is after the year 9999"):
+                await do("key add", user="ann", name=f"k{number}", expires=expires)
+        assert await do("key list") == []
+
+    in_office(tmp_path, test)

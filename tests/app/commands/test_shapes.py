@@ -23,6 +23,16 @@ def test_moments() -> None:
             parse_time(bad, 0)
 
 
+def test_a_moment_that_no_calendar_tells_is_refused_and_breaks_no_list() -> None:
+    assert iso(parse_time("9999-12-31T23:59:59Z", 0)) == "9999-12-31T23:59:59Z"
+    for bad in ("99999999d", "9999-12-31T23:59:59-01:00"):
+        with pytest.raises(ValueError, match="is after the year 9999"):
+            parse_time(bad, 1.8e9)
+    # What was let in before.
+    for moment in (253_402_300_800.0, 8e12, float("inf")):
+        assert iso(moment) == "9999-12-31T23:59:59Z"
+
+
 def test_what_is_asked_about_lies_behind() -> None:
     now = 1_800_000_000.0
     assert parse_past("2d", now) == now - 2 * 86_400

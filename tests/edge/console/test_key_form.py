@@ -87,6 +87,10 @@ def test_only_what_was_changed_is_asked_for() -> None:
     }  # fmt: skip
 
 
+def test_an_expiry_that_no_calendar_tells_shows_the_last_day() -> None:
+    assert key_form.of_key(ROW._replace(expires_at=8e12)).values["expires_on"] == "9999-12-31"
+
+
 def test_a_new_key_has_what_suits_most() -> None:
     form = key_form.empty("key-1", "default")
     assert (form.values["name"], form.values["expires"]) == ("key-1", "never")

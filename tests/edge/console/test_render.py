@@ -93,6 +93,7 @@ def test_times_are_told_in_utc() -> None:
     )
     assert day(1_763_700_000) == day("2025-11-21T04:40:00Z") == "2025-11-21"
     assert when("2025-11-21T05:40:00.5+01:00") == when("2025-11-21T04:40:00") == when(1_763_700_000)
+    assert day(8e12) == "9999-12-31", "an expiry that was let in once"
     with pytest.raises(ValueError, match="isoformat"):
         when("soon")
 
