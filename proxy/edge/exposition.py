@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from proxy.edge import families as f
-from proxy.edge.families import Metric
+from proxy.edge.families import AUDIO_SECOND, Metric
 from proxy.edge.merging import Merged
 from proxy.edge.metrics import build_labels
 from proxy.edge.state import Buckets, OpenHolds, StorageFigures
@@ -76,6 +76,7 @@ def _families(picture: Picture) -> Iterator[tuple[Metric, list[Sample]]]:
     yield f.ADDED_LATENCY, [((key,), row) for key, row in counted.added.items()]
     yield f.EVENT_GAP, [((key,), row) for key, row in counted.gaps.items()]
     yield f.TOKENS, _tokens(merged)
+    yield f.UNITS, [(key, _unit(key[0], n)) for key, n in counted.units.items()]
     yield f.UPSTREAM_COST, [((key,), usd(n)) for key, n in counted.cost.items()]
     yield f.ANOMALIES, [((key,), n) for key, n in counted.anomalies.items()]
     yield f.UPSTREAM_ERRORS, [(key, n) for key, n in counted.upstream_errors.items()]
@@ -106,6 +107,11 @@ def usd(nano: int) -> str:
     """Nano-USD as a decimal number of dollars, exactly: no float on the way."""
     sign = "-" if nano < 0 else ""
     return f"{sign}{abs(nano) // NANO}.{abs(nano) % NANO:09d}"
+
+
+def _unit(kind: str, count: int) -> int | str:
+    """What is counted in thousandths of its unit, exactly; the rest as it is."""
+    return f"{count // 1000}.{count % 1000:03d}" if kind == AUDIO_SECOND else count
 
 
 def _tokens(merged: Merged) -> list[Sample]:

@@ -14,6 +14,8 @@ from typing import Literal
 LABEL_SETS_MAX = 20_000
 """Label sets kept of one family; further ones are counted under OTHER or not at all."""
 OTHER = "other"
+AUDIO_SECOND = "audio_second"
+"""The kind of UNITS that is counted in thousandths."""
 
 GAP_BOUNDS = tuple(2**n / 1000 for n in range(15))
 DURATION_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -95,6 +97,12 @@ TOKENS = Metric(
     "counter",
     ("direction", "model"),
     "Tokens billed, of audio and images too: input, cache_read, cache_write, output.",
+)
+UNITS = Metric(
+    "sluice_units_total",
+    "counter",
+    ("kind", "model"),
+    "What calls used that is not tokens: image, audio_second, character, search.",
 )
 CHARGED = Metric(
     "sluice_charged_usd_total", "counter", ("model",), "Charged to wallets, in US dollars."
@@ -226,6 +234,7 @@ METRICS: tuple[Metric, ...] = (
     ADDED_LATENCY,
     EVENT_GAP,
     TOKENS,
+    UNITS,
     CHARGED,
     UPSTREAM_COST,
     OPERATOR_EXPENSE,

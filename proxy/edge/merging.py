@@ -202,6 +202,7 @@ def add_counted(into: Counted, more: Counted) -> None:
     for name, series in more.series.items():
         _add_series(into.series, _fitting(into.series, name, (name[0], OTHER)), series)
     add_counts(into.errors, more.errors)
+    add_counts(into.units, more.units)
     add_counts(into.cost, more.cost)
     add_counts(into.upstream_errors, more.upstream_errors)
     add_counts(into.anomalies, more.anomalies)

@@ -22,6 +22,7 @@ import proxy
 from proxy.core.cache import ResponseCache
 from proxy.core.entities import Attempt, Usage
 from proxy.edge.families import (
+    AUDIO_SECOND,
     DURATION_BOUNDS,
     FIRST_BYTE_BOUNDS,
     GAP_BOUNDS,
@@ -156,6 +157,8 @@ class Metrics:
             series.cache_read += usage.cache_read + usage.cache_read_audio + usage.cache_read_image
             series.cache_write += usage.cache_write_5m + usage.cache_write_1h
             series.output += usage.output + usage.audio_output + usage.image_output
+            if usage.images or usage.audio_ms or usage.characters or usage.searches:
+                _add_units(counted.units, row.request[1], usage)
         if call.added is not None:
             if row.added is None:
                 row.added = _buckets(counted.added, call.endpoint, SHORT_BOUNDS)
@@ -258,10 +261,21 @@ def build_labels() -> dict[str, str]:
     }
 
 
-def _bump(counts: dict[Label, int], key: Label) -> None:
+def _bump(counts: dict[Label, int], key: Label, by: int = 1) -> None:
     # Codes and kinds come from enums of ours; the bound is for the day one does not.
     if key in counts or len(counts) < LABEL_SETS_MAX:
-        counts[key] = counts.get(key, 0) + 1
+        counts[key] = counts.get(key, 0) + by
+
+
+def _add_units(units: dict[tuple[str, str], int], model: str, usage: Usage) -> None:
+    for kind, count in (
+        ("image", usage.images),
+        (AUDIO_SECOND, usage.audio_ms),
+        ("character", usage.characters),
+        ("search", usage.searches),
+    ):
+        if count:
+            _bump(units, (kind, model), count)
 
 
 def _buckets(rows: dict[str, Buckets], label: str, bounds: tuple[float, ...]) -> Buckets:

@@ -59,7 +59,8 @@ class Series(Struct, array_like=True):
 class Counted(Struct, kw_only=True):
     """All that is counted: label values (in the order of the family's labels) to numbers.
 
-    `cost` is nano-USD by channel; `series` is by (endpoint, model).
+    `cost` is nano-USD by channel; `series` is by (endpoint, model); `units` counts audio in
+    milliseconds.
     """
 
     commit_wait: Buckets
@@ -67,6 +68,7 @@ class Counted(Struct, kw_only=True):
     series: dict[tuple[str, str], Series] = {}
     requests: dict[tuple[str, str, str, str], int] = {}
     errors: dict[tuple[str, str], int] = {}
+    units: dict[tuple[str, str], int] = {}
     added: dict[str, Buckets] = {}
     gaps: dict[str, Buckets] = {}
     cost: dict[str, int] = {}

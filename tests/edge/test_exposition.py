@@ -4,6 +4,7 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.core.entities import Usage
 from proxy.edge.exposition import SLICE_LABEL_SETS_MAX, Exposition, Picture, usd
 from proxy.edge.families import METRICS
 from proxy.edge.merging import only
@@ -49,6 +50,7 @@ def filled(models: int = 2) -> Metrics:
                 added=0.001,
                 gaps=gaps,
                 gap_seconds=0.01,
+                usage=Usage(images=2, audio_ms=61_005, characters=40, searches=3),
                 error="upstream_error",
                 anomalies=("negative",),
                 attempts=(attempt(1, "upstream_error", 5),),
@@ -103,6 +105,8 @@ def test_the_client_library_reads_back_what_was_counted() -> None:
     assert samples["sluice_requests_total", labels] == 1
     assert samples["sluice_charged_usd_total", (("model", "m1"),)] == 1.5
     assert samples["sluice_operator_expense_usd_total", ()] == 1e-9
+    for kind, used in (("image", 2), ("audio_second", 61.005), ("character", 40), ("search", 3)):
+        assert samples["sluice_units_total", (("kind", kind), ("model", "m0"))] == used
     series = (("endpoint", "chat"), ("model", "m0"))
     name = "sluice_request_duration_seconds"
     assert samples[name + "_count", series] == 1

@@ -37,7 +37,9 @@ class Worker:
                     added=0.001,
                     gaps=gaps,
                     gap_seconds=0.01,
-                    usage=Usage(input_uncached=10, cache_read=3, cache_write_5m=2, output=7),
+                    usage=Usage(
+                        input_uncached=10, cache_read=3, cache_write_5m=2, output=7, searches=2
+                    ),
                     error="upstream_error",
                     anomalies=("negative",),
                     attempts=(attempt(1, "upstream_error", 5), attempt(1, "served", 7)),

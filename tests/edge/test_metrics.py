@@ -53,6 +53,29 @@ def test_a_call_is_added_once_to_everything_it_touches() -> None:
     assert (counted.errors, counted.anomalies) == ({}, {})
 
 
+def test_what_is_not_tokens_is_counted_by_kind_and_model() -> None:
+    found = known()
+    for usage in (
+        Usage(images=2),
+        Usage(images=1, image_output=100, variant="hd"),
+        Usage(audio_ms=1_500),
+        Usage(audio_ms=61_001),
+        Usage(characters=40),
+        Usage(output=7, searches=3),
+        Usage(input_uncached=9, output=7),
+    ):
+        found.observe_call(CallFigures(endpoint="any", model="m1", usage=usage))
+    found.observe_call(CallFigures(endpoint="any", model="gone", usage=Usage(searches=1)))
+    found.observe_call(CallFigures(endpoint="any", model="m1"))
+    assert found.counted.units == {
+        ("image", "m1"): 3,
+        ("audio_second", "m1"): 62_501,
+        ("character", "m1"): 40,
+        ("search", "m1"): 3,
+        ("search", OTHER): 1,
+    }
+
+
 def test_a_refused_call_counts_its_error_and_nothing_else() -> None:
     found = known()
     found.observe_call(CallFigures(endpoint="chat", code=402, error="insufficient_quota"))

@@ -69,6 +69,7 @@ def test_who_leaves_in_the_middle_pays_for_what_was_made(tmp_path: Path, disconn
         assert (call["verdict"], call["source"]) == ("client_gone", "reported")
         assert (call["images"], call["image_output"]) == (2, 544)
         assert call["charge"] == 5 * 5_000 + 544 * 40_000
+        assert relay.world.metrics.counted.units == {("image", "other"): 2}
 
 
 def test_an_upstream_that_then_says_nothing_is_left(tmp_path: Path) -> None:
