@@ -13,6 +13,9 @@ _LONE_SURROGATE = re.compile(
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
 )
 
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+"""How gzip (RFC 1952, 2.3.1) and zstd (RFC 8878, 3.1.1) begin; neither is text."""
+
 
 def check_text(body: bytes) -> None:
     """Refuse a JSON body that is not plain text. Raises RelayError INVALID_JSON."""
@@ -27,6 +30,12 @@ def _check_utf8(body: bytes) -> None:
         raise RelayError(
             ErrorCode.INVALID_JSON,
             "The request body starts with a byte order mark: send UTF-8 without one.",
+        )
+    if body.startswith(_COMPRESSED):
+        raise RelayError(
+            ErrorCode.INVALID_JSON,
+            "The request body is compressed, which is not supported: send it as it is, without "
+            "`content-encoding`.",
         )
     try:
         body.decode()

@@ -1,5 +1,7 @@
 """A body is text, and the same text to everybody."""
 
+from gzip import compress
+
 import pytest
 
 from proxy.core.errors import ErrorCode, RelayError
@@ -26,6 +28,8 @@ def test_text_passes(body: bytes) -> None:
     [
         (b"\xef\xbb\xbf{}", "byte order mark"),
         (b"\xff\xfe{\x00}\x00", "byte order mark"),
+        (compress(b"{}"), "compressed, which is not supported"),
+        (b"\x28\xb5\x2f\xfd\x20\x02\x11\x00\x00{}", "compressed, which is not supported"),
         (b'"\xc3("', "not valid UTF-8 at byte 1"),
         (rb'"\ud800"', "half a surrogate pair at byte 1"),
         (rb'"\\\uDC00"', "half a surrogate pair at byte 3"),
