@@ -10,6 +10,7 @@ has no good one. This module must not know what any action does.
 import asyncio
 import sqlite3
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,9 @@ BODY_BYTES_MAX: Final = 16 << 20
 """What the keeper reads at once; a catalog of thousands of models is some megabytes."""
 TOKEN_CHARS_MAX: Final = 200
 RETRY_SECONDS: Final = 2
+_NAME_CHARS_MAX: Final = 64
+"""Of a name that is no action's, to compare it with those that are."""
+_EXPOSED: Final = tuple(ACTIONS_BY_PATH)
 _HOW: Final = "send `Authorization: Bearer sa-...` with a token of this console"
 
 
@@ -132,7 +136,9 @@ def _action(seen: Visit, bearer: Bearer) -> Action:
     """The action of the path, if the bearer may do it. Raises _No."""
     action = ACTIONS_BY_PATH.get(seen.request.match_info["action"])
     if action is None:
-        raise _No(404, "unknown_action", "there is no such action", "see /api/openapi.json")
+        near = get_close_matches(seen.request.match_info["action"][:_NAME_CHARS_MAX], _EXPOSED, 1)
+        like = f"did you mean {near[0]}? " if near else ""
+        raise _No(404, "unknown_action", "there is no such action", like + "see /api/openapi.json")
     if seen.request.method == "GET" and action.audited:
         raise _No(
             405,

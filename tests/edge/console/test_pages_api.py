@@ -88,6 +88,12 @@ def test_refusals_are_json_with_what_to_do(tmp_path: Path) -> None:
         ]
         for action, body, expected in cases:
             assert error(await ask(who, token, action, body)) == expected, action
+        for wrong, remedy in (
+            ("models-list", "did you mean model-list? see /api/openapi.json"),
+            ("x" * 4_000, "see /api/openapi.json"),
+        ):
+            unknown = await ask(who, token, wrong, {})
+            assert json.loads(unknown.text)["error"]["remedy"] == remedy
         refused = await ask(who, token, "key-add", {"user": "ann", "name": "k", "group": "gold"})
         assert json.loads(refused.text)["error"]["fields"].keys() == {"group"}
         got = await ask(who, token, "key-add?user=ann&name=k", method="GET")
