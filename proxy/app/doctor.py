@@ -39,6 +39,10 @@ WAL_BYTES_MUCH = 128 << 20
 """The writer keeps it at a few MB; more means that somebody holds a snapshot open."""
 CLOCK_AHEAD_SECONDS_MAX = 60.0
 NAMES_SHOWN_MAX = 5
+_DEFAULTS = (
+    "defaults, no settings file; of a relay that has one or was started with other flags, what is "
+    "said below of addresses, console and accounts holds only with its file in --config"
+)
 
 Step = Callable[[], Awaitable[Finding]]
 
@@ -99,7 +103,7 @@ class Doctor:
 
     async def _settings(self) -> Finding:
         flags = {} if self.data is None else {"data_dir": self.data}
-        where = "defaults, no settings file" if self.config is None else str(self.config)
+        where = _DEFAULTS if self.config is None else str(self.config)
         try:
             self.settings = load(self.config, flags)
             self.directory = DataDirectory(self.settings.data_path)

@@ -51,6 +51,7 @@ def test_a_sound_directory_is_well_and_stays_as_it_is(data: Path) -> None:
     assert lines["disk space"].outcome is Outcome.OK
     assert lines["upstreams"].outcome is Outcome.SKIPPED
     assert "1 users, 1 keys" in lines["catalog"].seen
+    assert "--config" in lines["settings"].seen, "whose settings these are is not known"
     assert all(line.remedy for line in lines.values() if line.outcome is Outcome.FAILURE)
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert holder(DataDirectory(data)) is None
