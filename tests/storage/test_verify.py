@@ -38,7 +38,7 @@ def spoil(path: Path, *statements: str) -> None:
         connection.execute(f"DROP TRIGGER {trigger}")
     connection.execute("PRAGMA ignore_check_constraints = ON")
     for statement in statements:
-        connection.execute(statement)
+        connection.executescript(statement)
     connection.execute(
         "CREATE TRIGGER transfer_never_changes BEFORE UPDATE ON transfer BEGIN SELECT 1; END"
     )
@@ -105,6 +105,19 @@ SPOILED = [
     ("I1: payment 1 of 5 by user 1 has no top-up",
      "INSERT INTO payment VALUES (1, 1, 1, 'stripe', 'usd', 1, '1', 5, 's', 'paid', 1, 1, 99, NULL)"),
     ("I7: refunds of call 3", "INSERT INTO transfer VALUES (78, 0, 'refund', 2, 9, 1, 1.0, 3)"),
+    ("I1: of payment 1 6 was taken back, it was worth 5",
+     ("INSERT INTO payment VALUES (1, 1, 1, 'stripe', 'usd', 1, '1', 5, 's', 'open', 1, 1, NULL, "
+     "'pi'); INSERT INTO payment_debit VALUES (81, 1, 4), (82, 1, 2)")),
+    ("I1: 5 taken back of payment 1 has no adjustment",
+     ("INSERT INTO payment VALUES (1, 1, 1, 'stripe', 'usd', 1, '1', 5, 's', 'open', 1, 1, NULL, "
+     "'pi'); INSERT INTO payment_debit VALUES (83, 1, 5); INSERT INTO wallet_change VALUES "
+     "(83, 2, 'adjustment', -5, 'r', 'sluice:stripe-refund:1:83', NULL, 'stripe', 1.0)")),
+    ("I1: 5 taken back of payment 7 has no adjustment",
+     "INSERT INTO payment_debit VALUES (83, 7, 5)"),
+    ("I1: adjustment 84 of -5 names a payment",
+     ("INSERT INTO wallet_change VALUES (84, 1, 'adjustment', -5, 'r', 'sluice:stripe-refund:1:84', "
+     "NULL, 'stripe', 1.0)")),
+    ("I14: the trigger payment_debit_never_leaves", "DROP TRIGGER payment_debit_never_leaves"),
     ("I14: the trigger price_never_leaves", "DROP TRIGGER price_never_leaves"),
     ("I14: the trigger redeem_code_once", "DROP TRIGGER redeem_code_once"),
 ]  # fmt: skip
@@ -116,6 +129,11 @@ def test_every_broken_invariant_is_named(ledger: Path, problem: str, statement: 
     report = verify(ledger)
     assert not report.clean
     assert any(line.startswith(problem) for line in report.problems), report.problems
+
+
+def test_a_file_from_before_money_was_taken_back_is_sound(ledger: Path) -> None:
+    spoil(ledger, "DROP TABLE payment_debit")
+    assert verify(ledger).problems == ()
 
 
 def test_a_damaged_file_is_noticed(ledger: Path) -> None:
