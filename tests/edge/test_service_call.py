@@ -72,6 +72,23 @@ def test_who_leaves_in_the_middle_pays_for_what_was_made(tmp_path: Path, disconn
         assert relay.world.metrics.counted.units == {("image", "other"): 2}
 
 
+def test_what_passes_before_it_is_whole_has_its_cost_in_its_receipt(tmp_path: Path) -> None:
+    script: Script = [Send(HEAD + BODY[:150_000]), Pause("rest"), Send(BODY[150_000:])]
+    with (
+        ScriptedUpstream(script) as upstream,
+        service_relay(tmp_path, service_channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        client.send(DRAW)
+        client.read_until(lambda data: len(data) > 140_000)
+        upstream.release("rest")
+        response = client.read_response()
+        assert (response.status, response.body) == (200, BODY)
+        assert response.header("x-sluice-cost") is None
+        receipt = relay.get(f"/v1/generation?id={response.header('x-request-id')}")
+        assert json.loads(receipt.body)["data"]["charge_nano_usd"] == 5 * 5_000 + 544 * 40_000
+
+
 def test_an_upstream_that_then_says_nothing_is_left(tmp_path: Path) -> None:
     script: Script = [Send(HEAD + BODY[:150_000]), AwaitGone()]
     with (
