@@ -276,9 +276,9 @@ def _problems(connection: sqlite3.Connection, *, quiet: bool) -> Iterator[str]:
         yield from (f"file: {line}" for line in damage)
         return  # sums over damaged pages would be noise
     found = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-    checks, triggers = _CHECKS, _TRIGGERS
-    if _TAKEN_BACK in found:
-        checks, triggers = checks + _TAKEN_BACK_CHECKS, triggers | _TAKEN_BACK_TRIGGERS
+    knows = _TAKEN_BACK in found
+    checks = (*_CHECKS, *(_TAKEN_BACK_CHECKS if knows else ()))
+    triggers = _TRIGGERS | (_TAKEN_BACK_TRIGGERS if knows else frozenset())
     for text, query in checks:
         for row in connection.execute(query):
             yield text.format(*row)
