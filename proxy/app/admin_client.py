@@ -80,7 +80,8 @@ class AdminClient:
                 raise _refusal(error.code, error.read(ANSWER_BYTES_MAX), self.url) from None
         except (OSError, HTTPException) as error:
             raise CommandError(
-                f"the relay at {self.url} does not answer: {error}", "look before retrying"
+                f"the relay at {self.url} does not answer: {getattr(error, 'reason', error)}",
+                "check the URL, and whether it was done before asking again",
             ) from None
 
 
@@ -91,7 +92,11 @@ def read_token(path: Path | None, given: str | None) -> str:
     try:
         return path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"the token file {path} cannot be read: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not plain text"
+        raise CommandError(
+            f"the token file {path} cannot be read: {why}",
+            "write the token alone into it, or check path and permissions",
+        ) from None
 
 
 def _is_this_machine(host: str) -> bool:

@@ -144,6 +144,12 @@ class Doctor:
                 f"{root} belongs to user {found.st_uid}, this is user {os.geteuid()}",
                 "run this command as that user",
             )
+        if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+            return Finding(
+                Outcome.FAILURE,
+                f"{root} cannot be written",
+                f"chmod 700 {root}, or make its file system writable",
+            )
         return Finding(Outcome.OK, f"{root}, for its owner only")
 
     async def _relay(self) -> Finding:

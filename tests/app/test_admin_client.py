@@ -76,8 +76,10 @@ def test_what_is_no_console_is_said_so(status: int, body: bytes) -> None:
 def test_nobody_there_is_said_so() -> None:
     with answering(200, b"") as url:
         pass
-    with pytest.raises(CommandError, match="does not answer"):
+    with pytest.raises(CommandError, match="does not answer") as refused:
         AdminClient(url, "sa-x").do("key list", {})
+    assert "urlopen" not in refused.value.message
+    assert refused.value.remedy.startswith("check the URL")
 
 
 @pytest.mark.parametrize(
@@ -108,5 +110,8 @@ def test_a_token_is_read_from_its_file_first(tmp_path: Path) -> None:
     assert read_token(file, "sa-given") == "sa-file"
     assert read_token(None, " sa-given ") == "sa-given"
     assert read_token(None, None) == ""
-    with pytest.raises(CommandError, match="cannot be read"):
+    with pytest.raises(CommandError, match=r"cannot be read: No such file or directory$"):
         read_token(tmp_path / "none", None)
+    file.write_bytes(b"\xff")
+    with pytest.raises(CommandError, match="cannot be read: it is not plain text"):
+        read_token(file, None)

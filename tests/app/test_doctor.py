@@ -69,6 +69,14 @@ def test_bad_settings_do_not_make_it_judge_the_working_directory(
     assert lines["data directory"].seen == "there is no directory .sluice"
 
 
+def test_a_directory_that_cannot_be_written_is_told(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != data)  # root always may
+    found = examine(data)["data directory"]
+    assert (found.outcome, found.seen) == (Outcome.FAILURE, f"{data} cannot be written")
+
+
 def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
     lines = examine(tmp_path / "none")
     assert lines["data directory"].outcome is Outcome.FAILURE

@@ -68,6 +68,7 @@ def test_a_models_page_has_every_price_and_way_and_rule(tmp_path: Path) -> None:
             "$0.30", "$0.45", "$0.04", "An image hd", "$0.08", "A minute of audio", "$0.006",
             "Prompt above 100,000 tokens", "$22.50", "$33.75", "reasoning", "rounded up once",
             "https://relay.example/v1/messages", "https://relay.example/v1/chat/completions",
+            "https://relay.example/v1beta/models/org/rich-model:generateContent",
             "Group pro: if you leave early, the answer is read on",
             "Group default: if you leave early, the provider is stopped at once",
         ):  # fmt: skip
