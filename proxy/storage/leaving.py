@@ -13,6 +13,7 @@ from proxy.core.ledger import AccountKind, account_id
 from proxy.core.sentences import Sentence
 from proxy.storage.accounts import touch_catalog
 from proxy.storage.email_changes import rename_own_wallet
+from proxy.storage.one_time_links import revoke_invitations_of
 from proxy.storage.people import NOBODYS, OWNER, disable_keys, keep_an_admin, person_of
 from proxy.storage.tokens import revoke_tokens_of
 
@@ -47,6 +48,7 @@ def delete_person(
             (now, wallet_id),
         )
     revoke_tokens_of(connection, person_id, now)
+    revoke_invitations_of(connection, person_id, now)
     # Without an address an open invitation would be for whoever has the link.
     connection.execute(
         "UPDATE invitation SET email = NULL, revoked_at = coalesce(revoked_at, ?) WHERE email = ?",

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from proxy.app.commands import addresses, runner
 from proxy.app.control import CommandError
@@ -171,6 +172,34 @@ def test_nobody_takes_an_address_that_somebody_gets_who_deletes_their_account(
             await do(way, **given[way])
         done = await do("account delete", person=1)
         assert done["wallets"][0]["user"] == "deleted-1"
+
+    in_office(tmp_path, test)
+
+
+@pytest.mark.parametrize("action", ["account delete", "person delete"])
+def test_nobody_comes_back_by_a_link_they_made_before_they_were_deleted(
+    tmp_path: Path, action: str
+) -> None:
+    async def test(do: Do, office: Office) -> None:
+        await register(do, ANN)
+        await register(do, BOB)
+        ann, bob = (Actor(Role.USER, one, Via.CONSOLE, person=n + 1)
+                    for n, one in enumerate((ANN, BOB)))  # fmt: skip
+        await runner.run(office, "team create", {"name": "crew"}, bob)
+        given = {"user": "crew", "role": "owner"}
+        for_ann: Any = await runner.run(office, "team invite", given, bob)
+        await runner.run(office, "team join", {"token": for_ann["link"].rpartition("=")[2]}, ann)
+        kept: Any = await runner.run(office, "team invite", given, ann)
+        relays: Any = await runner.run(
+            office, "invitation add", {}, structs.replace(ann, role=Role.OPERATOR)
+        )
+        await do(action, **({"person": 1} if action == "account delete" else {"email": ANN}))
+        for link in (kept, relays):
+            with pytest.raises(CommandError, match="not good any more"):
+                await do(
+                    "person register", email=ANN, password_hash="h", confirmed=True,
+                    invitation=link["link"].rpartition("=")[2], must_be_invited=True,
+                )  # fmt: skip
 
     in_office(tmp_path, test)
 
