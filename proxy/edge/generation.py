@@ -111,6 +111,7 @@ def _record(call: CallRecord) -> dict[str, object]:
         "charge_nano_usd": call.charge,
         "overrun_nano_usd": call.overrun,
         "forgiven_nano_usd": call.forgiven,
+        "refunded_nano_usd": call.refunded,
         "charge_usd": format_usd(call.charge),
         "balance_after_nano_usd": call.balance_after,
         "budget_after_nano_usd": call.budget_after,

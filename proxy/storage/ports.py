@@ -257,6 +257,7 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     """One ended call as the ledger has it. Nano-USD, times Unix seconds.
 
     charge + overrun, or forgiven, is the price of `usage` at `price` and `multiplier`.
+    `refunded`: what of the charge was given back since.
     """
 
     call_id: int
@@ -275,6 +276,7 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     charge: int
     overrun: int
     forgiven: int
+    refunded: int
     balance_after: int
     budget_after: int | None
     delivered_bytes: int

@@ -29,6 +29,7 @@ _PLAIN: Final = (
 )  # fmt: skip
 _CALL: Final = (
     f"SELECT key.name, channel.name, call.group_name, anomalies, "  # noqa: S608 - constants
+    "(SELECT coalesce(sum(amount), 0) FROM wallet_change WHERE call_id = call.id), "
     f"{', '.join(f'call.{name}' for name in (*_PLAIN, *_USAGE))} FROM call "
     "JOIN key ON key.id = call.key_id LEFT JOIN channel ON channel.id = call.channel_id "
     "WHERE call.id = ? AND call.user_id = ?"
@@ -107,7 +108,7 @@ async def read_call(reader: Reader, user_id: int, call_id: int) -> CallRecord | 
     rows = await reader.rows(_CALL, (call_id, user_id))
     if not rows:
         return None
-    key, channel, group, anomalies, *cells = rows[0]
+    key, channel, group, anomalies, refunded, *cells = rows[0]
     plain: dict[str, Any] = dict(zip(_PLAIN, cells, strict=False))
     plain["stream"] = bool(plain["stream"])
     usage = Usage(*cells[len(_PLAIN) :])
@@ -119,6 +120,7 @@ async def read_call(reader: Reader, user_id: int, call_id: int) -> CallRecord | 
         key=key,
         channel=channel,
         group=group,
+        refunded=refunded,
         anomalies=tuple(anomalies.split(",")) if anomalies else (),
         usage=usage,
         price=price_from_row(prices[0]) if prices else None,

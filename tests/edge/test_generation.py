@@ -66,6 +66,7 @@ def test_a_stream_is_told_as_soon_as_it_has_ended(tmp_path: Path, target: str) -
         assert Decimal(data["charge_usd"]) == Decimal(cost) / USD
         assert data["balance_after_nano_usd"] == USD - cost
         assert (data["overrun_nano_usd"], data["forgiven_nano_usd"]) == (0, 0)
+        assert data["refunded_nano_usd"] == 0
         assert (data["verdict"], data["source"]) == ("complete", "reported")
         assert (data["tokens_prompt"], data["tokens_completion"]) == (9, len(WORDS))
         assert data["used"] == {"input_uncached": 9, "output": len(WORDS), "calls": 1}

@@ -77,7 +77,7 @@ async def call_sums(desk: Desk, actor: Actor, a: CallSums) -> object:
 
 
 async def call_show(desk: Desk, actor: Actor, a: CallShow) -> object:
-    """One ended call's receipt, as the relay's own endpoint gives it, and what was given back."""
+    """One ended call's receipt, as the relay's own endpoint gives it."""
     call_id = _call_id("call", a.call)
     wanted = await _wanted(desk, actor, a, None, None)
     found = await usage_log.record(desk.reader, wanted, call_id)
@@ -94,8 +94,7 @@ async def call_show(desk: Desk, actor: Actor, a: CallShow) -> object:
     # The endpoint's JSON numbers of US dollars are exact as they are written, and not once read.
     for name in ("total_cost", "usage"):
         made.pop(name)
-    given_back = await usage_log.refunded(desk.reader, call_id)
-    return made | money(charge=found.charge, refunded=given_back)
+    return made | money(charge=found.charge, refunded=found.refunded)
 
 
 async def _wanted(

@@ -145,7 +145,7 @@ async def one_call(seen: Visit) -> web.StreamResponse:
         made=made,
         operator=seen.role is not None and seen.role.covers(Role.OPERATOR),
         foreign=await _foreign(seen, call_id),
-        refunded=await usage_log.refunded(reader, found.call_id),
+        refunded=found.refunded,
         due=found.charge + found.overrun + found.forgiven,
         multiplier=format_multiplier(found.multiplier),
         usd_text=usd_text,

@@ -290,13 +290,6 @@ async def record(reader: Reader, wanted: Wanted, call_id: int) -> CallRecord | N
     return await read_call(reader, rows[0].wallet_id, call_id) if rows else None
 
 
-async def refunded(reader: Reader, call_id: int) -> int:
-    """What was given back of a call's charge, nano-USD."""
-    query = "SELECT coalesce(sum(amount), 0) FROM wallet_change WHERE call_id = ?"
-    ((amount,),) = await reader.rows(query, (call_id,))
-    return int(amount)
-
-
 async def wallet_named(reader: Reader, name: str) -> int | None:
     """The id of the wallet of that name, or None."""
     rows = await reader.rows("SELECT id FROM user WHERE name = ?", (name,))

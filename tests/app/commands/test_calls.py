@@ -124,6 +124,7 @@ def test_a_receipt_is_that_of_the_page_with_what_was_given_back(tmp_path: Path) 
         assert {name: found[name] for name in same} == same
         assert (found["refunded_usd"], found["refunded_nano"]) == ("0.000001", 1_000)
         assert found["charge_nano"] == found["charge_nano_usd"]
+        assert same["refunded_nano_usd"] == 1_000, "the endpoint tells it, too"
         await Calls(world).end(ids["open"])
 
     in_console(tmp_path, test)
