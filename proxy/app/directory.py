@@ -78,7 +78,7 @@ class DataDirectory:
             descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise DirectoryError(
-                f"cannot open {self.lock}: {error.strerror}; check the owner of the directory"
+                f"cannot open {self.lock}: {error.strerror}; check its owner and permissions"
             ) from None
         try:
             if not _take(descriptor, seconds_max):

@@ -74,7 +74,11 @@ def test_tokens_of_others_are_an_admins_business(tmp_path: Path) -> None:
         assert (await eve.post("/account/tokens/1/revoke")).status == 422
         assert (await eve.post("/operator/tokens/1/revoke")).status == 404
         assert (await world.do("token list", everybody=True))[0]["good"] is True
-        assert "ann@example.com" in (await boss.get("/operator/tokens")).text
+        listed = (await boss.get("/operator/tokens")).text
+        assert "ann@example.com" in listed
+        assert ">User<" in listed, "a role has its name in the reader's language"
+        shown = (await boss.get("/operator/users/show?name=ann")).text
+        assert ">User<" in shown
         assert "revoked" in (await boss.post("/operator/tokens/1/revoke")).text
         assert (await world.do("token list", everybody=True))[0]["good"] is False
 
