@@ -94,7 +94,7 @@ class Doctor:
             ("open files", lambda: surroundings.open_files(self.settings, self.running)),
             ("addresses", lambda: surroundings.addresses(self.settings, offline=self.offline)),
             ("console", lambda: surroundings.console(self.settings)),
-            ("accounts", lambda: surroundings.accounts(self.settings)),
+            ("accounts", lambda: surroundings.accounts(self.settings, self.catalog)),
             ("upstreams", lambda: surroundings.upstreams(self.catalog, offline=self.offline)),
             ("memory allocator", lambda: surroundings.allocator(self.catalog, self.running)),
             ("nginx", lambda: surroundings.nginx(self.settings)),

@@ -23,8 +23,9 @@ from proxy.app.settings import Settings, host_and_port
 from proxy.core.catalog import Catalog
 from proxy.core.entities import Channel
 from proxy.core.money import format_usd, parse_usd
-from proxy.edge.console.account_options import OPEN
+from proxy.edge.console.account_options import CLOSED, OPEN
 from proxy.edge.upstream import ConnectError, UpstreamPool, origin_of
+from proxy.storage.renewals import USUAL_PLAN
 
 CONNECT_SECONDS_MAX = 5.0
 CONNECTS_MAX = 8
@@ -133,21 +134,48 @@ async def console(settings: Settings) -> Finding:
     return Finding(Outcome.OK, f"reached at {where}")
 
 
-async def accounts(settings: Settings) -> Finding:
+async def accounts(settings: Settings, catalog: Catalog | None) -> Finding:
     """See whether strangers could have money for nothing, as often as they like."""
     if not settings.console_listen:
         return Finding(Outcome.SKIPPED, "nobody registers: there is no console")
-    credit = parse_usd(settings.starting_credit)
-    if settings.registration != OPEN:
+    if settings.registration == CLOSED:
         return Finding(Outcome.OK, f"registration: {settings.registration}")
-    if credit and not settings.email_verification:
+    monthly = _given_monthly(settings, catalog)
+    parts = [f"${format_usd(monthly)} a month by a plan without a fee"] if monthly else []
+    who, remedy = "anybody may register", "registration to invitation, or no starting_credit"
+    if settings.registration == OPEN:
+        credit = parse_usd(settings.starting_credit)
+        parts = ([f"${format_usd(credit)}"] if credit else []) + parts
+        if monthly:
+            remedy = "registration to closed, or no credit without a fee"
+    elif monthly:
+        # Whoever is in makes a team and invites to it; its guests bring no starting credit.
+        who, remedy = "any guest of a team may register", "no credit for a plan without a fee"
+    else:
+        return Finding(Outcome.OK, f"registration: {settings.registration}")
+    given = " and ".join(parts)
+    if given and not settings.email_verification:
         return Finding(
             Outcome.WARNING,
-            f"anybody may register and gets ${format_usd(credit)} with each address they make up",
-            "set email_verification, or registration to invitation, or no starting_credit",
+            f"{who} and gets {given} with each address they make up",
+            f"set email_verification, or {remedy}",
         )
-    given = f"${format_usd(credit)} with a confirmed address" if credit else "no credit"
-    return Finding(Outcome.OK, f"anybody may register, and gets {given}")
+    told = f"{given} with a confirmed address" if given else "no credit"
+    return Finding(Outcome.OK, f"{who}, and gets {told}")
+
+
+def _given_monthly(settings: Settings, catalog: Catalog | None) -> int:
+    """The most that a plan without a fee gives whoever is new, or may choose it. Nano-USD."""
+    plans = {} if catalog is None else catalog.plans
+    first = {settings.default_plan or USUAL_PLAN} if len(plans) > 1 else plans.keys()
+    return max(
+        (
+            plan.monthly_credit
+            for plan in plans.values()
+            if not plan.monthly_fee and (plan.offered or plan.name in first)
+        ),
+        default=0,
+    )
 
 
 async def upstreams(catalog: Catalog | None, *, offline: bool) -> Finding:

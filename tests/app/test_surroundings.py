@@ -12,8 +12,11 @@ from proxy.app import surroundings
 from proxy.app.selftest import Outcome
 from proxy.app.settings import Settings
 from proxy.core.catalog import Catalog, build_catalog
-from proxy.core.entities import Channel, ChannelKey, Dialect
+from proxy.core.entities import Channel, ChannelKey, Dialect, Plan
 from tests.integration.relay_process import RelayProcess, free_ports
+
+FREE = Plan("free", monthly_credit=5 * 10**9)
+PAID = Plan("paid", monthly_fee=1, monthly_credit=5 * 10**9, offered=True)
 
 
 def catalog(*urls: str) -> Catalog:
@@ -119,9 +122,31 @@ def test_passwords_do_not_cross_the_network_in_the_clear_unnoticed(
 def test_strangers_who_make_up_addresses_for_money_are_told_of(
     changes: dict[str, Any], outcome: Outcome, seen: str
 ) -> None:
-    found = asyncio.run(surroundings.accounts(Settings(**changes)))
+    found = asyncio.run(surroundings.accounts(Settings(**changes), None))
     assert (found.outcome, seen in found.seen) == (outcome, True)
     assert bool(found.remedy) == (outcome is Outcome.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("changes", "plans", "seen"),
+    [
+        ({"registration": "open"}, (FREE,), "anybody may register and gets $5.00 a month"),
+        ({"registration": "open", "starting_credit": "1"}, (FREE,), "$1.00 and $5.00 a month"),
+        ({}, (FREE,), "any guest of a team may register and gets $5.00 a month"),
+        ({}, (replace(FREE, name="default"), PAID), "any guest"),
+        ({"default_plan": "free"}, (FREE, PAID), "any guest"),
+        ({}, (replace(FREE, offered=True), PAID), "any guest"),
+        ({}, (FREE, PAID), ""),
+        ({"registration": "closed"}, (FREE,), ""),
+        ({"registration": "open"}, (PAID,), ""),
+    ],
+)
+def test_what_a_plan_gives_for_nothing_is_money_too(
+    changes: dict[str, Any], plans: tuple[Plan, ...], seen: str
+) -> None:
+    found = asyncio.run(surroundings.accounts(Settings(**changes), build_catalog(1, plans=plans)))
+    assert (found.outcome is Outcome.WARNING, seen in found.seen) == (bool(seen), True)
+    assert "email_verification" in found.remedy or not seen
 
 
 def test_the_limit_of_open_files_is_compared_with_what_may_be_needed() -> None:
