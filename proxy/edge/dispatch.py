@@ -233,7 +233,8 @@ async def _try_once(
                 world.pool.connect(origin, channel.connect_seconds_max)
             )
         if transport is None:
-            failed = _Failed(AttemptFailure.CONNECT, refusals.ended(AttemptEnd.CLIENT_GONE))
+            left = refusals.ended(AttemptEnd.CLIENT_GONE)
+            failed = _Failed(AttemptFailure.CONNECT, left, outcome=Outcome.UNKNOWN)
         else:
             stream = call.flows
             if body is None:
@@ -246,7 +247,10 @@ async def _try_once(
                 while not attempt.over:
                     await attempt.changed()
             failed = _failure_of(call, attempt, channel)
-        outcome = "served" if failed is None else failed.error.code.code
+        if failed is None:
+            outcome = "served"
+        elif failed.outcome is not _UNKNOWN:  # else we left it, and it failed nobody
+            outcome = failed.error.code.code
     except ConnectError as error:
         log.get().warning(
             "cannot connect",

@@ -73,6 +73,8 @@ def test_leaving_in_mid_stream_cancels_the_upstream(tmp_path: Path, how: str) ->
         (call,) = relay.calls()
         assert (call["verdict"], call["source"]) == ("client_gone", "counted")
         assert call["output"] == len(WORDS)
+        (attempt,) = relay.attempts()
+        assert attempt["outcome"] == "interrupted", "it did not fail: its caller left"
 
 
 @pytest.mark.parametrize("how", LEAVE)

@@ -61,7 +61,7 @@ _ATTEMPTS: Final = _NAMED.format(
     examples=EXAMPLES_MAX,
     rows="SELECT call_id AS id, outcome AS what, attempt.channel_id, model, attempt.status, "
     "user_id FROM attempt JOIN call ON call.id = call_id "
-    "WHERE call_id BETWEEN ? AND ? AND outcome <> 'served'",
+    "WHERE call_id BETWEEN ? AND ? AND outcome NOT IN ('served', 'interrupted')",
 )
 
 

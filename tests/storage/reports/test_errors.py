@@ -32,9 +32,11 @@ def test_failures_are_gathered_with_their_latest_examples(tmp_path: Path) -> Non
     call(connection, NOW - 2 * 86_400, error_code="upstream_error")
     attempt(connection, good, number=1, outcome="upstream_error", status=503)
     attempt(connection, good, number=2, channel_id=99)
+    left = call(connection, NOW - 50)
+    attempt(connection, left, number=1, outcome="interrupted")
     connection.close()
     found = report(tmp_path)
-    assert found.looked_at == 7
+    assert found.looked_at == 8
     assert found.since == NOW - 86_400
     first, second = found.calls
     assert first == Failures(
