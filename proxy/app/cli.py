@@ -297,7 +297,7 @@ def catalog() -> None:
 @catalog.command("apply")
 @targeted
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Even if the database moved since the export.")
+@click.option("--force", is_flag=True, help="Even if the catalog moved since the export.")
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def catalog_apply(target: Target, file: Path, force: bool, dry_run: bool, yes: bool) -> None:

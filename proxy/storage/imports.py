@@ -1,9 +1,10 @@
 """Exports the catalog as a document and applies an edited one as a single, reviewed change.
 
-Rules: a document is the whole catalog, so what it leaves out is removed; it is refused if the
-database has moved since its export, unless forced; a changed price is a new version, never an
-edit; what users, keys or the ledger still refer to is not removed. Runs inside its caller's
-transaction (`Keeper.change`). This module must not know files or terminals.
+Rules: a document is the whole catalog, so what it leaves out is removed; it is refused if what it
+holds has moved since its export (keys and users, which come and go all day, are not in it), unless
+forced; a changed price is a new version, never an edit; what users, keys or the ledger still refer
+to is not removed. Runs inside its caller's transaction (`Keeper.change`). This module must not know
+files or terminals.
 """
 
 import sqlite3
@@ -30,7 +31,13 @@ from proxy.storage.documents import (
 )
 from proxy.storage.price_tables import write_price
 from proxy.storage.secrets import seal
-from proxy.storage.snapshots import PRICE_COLUMNS, load_catalog, price_cells, price_to_json
+from proxy.storage.snapshots import (
+    PRICE_COLUMNS,
+    load_catalog,
+    only_accounts_changed,
+    price_cells,
+    price_to_json,
+)
 
 _CHANNEL_COLUMNS = (
     "dialect", "base_url", "models", "groups", "priority", "weight", "connect_seconds_max",
@@ -83,18 +90,19 @@ def apply_catalog(
     """Make the catalog equal to `document`; returns the diff, empty if they were equal.
 
     `dry_run` only returns it; with `keys_stay` no key that is kept goes to another address.
-    Raises ValueError: a fault in the document, a removal something still needs, or a database
+    Raises ValueError: a fault in the document, a removal something still needs, or a catalog
     that moved since the export (unless `force`).
     """
     wanted = read_document(document)
     current = load_catalog(connection, master)
-    if not force and wanted.version is not None and wanted.version != current.version:
+    exported = current.version if wanted.version is None else wanted.version
+    if not force and not only_accounts_changed(connection, exported, current.version):
         raise ValueError(
             Sentence(
                 "the catalog is at version {version}, this file was exported at {exported}: "
                 "export again and repeat the edit, or force it",
                 version=current.version,
-                exported=wanted.version,
+                exported=exported,
             )
         )
     _check_references(wanted)

@@ -105,6 +105,15 @@ def _changes_since(
     return sorted(keys), sorted({row[2] for row in rows if row[2] is not None})
 
 
+def only_accounts_changed(connection: sqlite3.Connection, before: int, version: int) -> bool:
+    """Whether nothing but keys and users changed from version `before` to `version`.
+
+    False also where that is not remembered any more.
+    """
+    query = "SELECT count(DISTINCT version) FROM catalog_change WHERE version > ?"
+    return bool(connection.execute(query, (before,)).fetchone()[0] == version - before)
+
+
 def load_public_catalog(connection: sqlite3.Connection) -> Catalog:
     """Read what is on offer: groups, models, and channels without keys. Raises sqlite3.Error.
 

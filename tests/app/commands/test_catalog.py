@@ -58,5 +58,27 @@ def test_a_catalog_comes_back_as_it_went_in(tmp_path: Path) -> None:
     in_office(tmp_path, test)
 
 
+def test_keys_and_users_come_and_go_beside_an_edit_of_an_export(tmp_path: Path) -> None:
+    async def test(do: Do, office: Office) -> None:
+        exported = await do("catalog export")
+        await do("user add", name="cleo", credit="1")
+        made = await do("key add", user="cleo", name="k")
+        await do("key set", key=str(made["id"]), concurrency=5)
+        assert office.keeper.catalog.version > exported["version"]
+        exported["plan"][0]["concurrency"] = 3
+        await do("catalog apply", document=exported)
+        assert office.keeper.catalog.plans["paygo"].concurrency == 3
+        exported = await do("catalog export")
+        await do("channel switch", name="main", enabled=False)
+        await do("key set", key=str(made["id"]), concurrency=6)
+        with pytest.raises(CommandError, match="exported at"):
+            await do("catalog apply", document=exported)
+        later = {**exported, "version": exported["version"] + 99}
+        with pytest.raises(CommandError, match="exported at"):
+            await do("catalog apply", document=later)
+
+    in_office(tmp_path, test)
+
+
 def test_every_action_of_the_domain_has_its_handler() -> None:
     assert catalog.HANDLERS.keys() == {action.name for action in actions.ACTIONS}
