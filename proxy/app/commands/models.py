@@ -17,12 +17,13 @@ from proxy.core.actions.models import (
     PriceSet,
     PriceWithdraw,
 )
-from proxy.core.entities import Model
+from proxy.core.entities import Formula, Model
+from proxy.core.money import format_usd
 from proxy.core.sentences import Sentence
 from proxy.storage import edits
 from proxy.storage.documents import write_model
 from proxy.storage.edits import Edit, Table
-from proxy.storage.price_tables import write_price
+from proxy.storage.price_tables import read_price, write_price
 from proxy.storage.snapshots import PriceVersion, price_versions
 
 ROWS_MAX: Final = 1_000
@@ -121,10 +122,33 @@ def _pricing(model: str, price: Mapping[str, object] | None, basis: str | None) 
             raise edits.missing("model", model)
         now = edits.fingerprint(found.get("price"))
         edits.check_basis(Sentence("the price of model {model!r}", model=model), basis, now)
+        if price is not None:
+            _check_output(model, found.get("price"), price)
         bare = {name: value for name, value in found.items() if name != "price"}
         return bare if price is None else {**bare, "price": dict(price)}
 
     return Edit("model", model, table)
+
+
+def _check_output(model: str, now: object, price: Mapping[str, object]) -> None:
+    # What a price does not name costs nothing: whoever means to change one part of it, and names
+    # that alone, would give the dearest part away.
+    output = now.get("output") if isinstance(now, Mapping) else None
+    if "output" in price or output in {None, format_usd(0)}:
+        return
+    try:
+        wanted = read_price("", model, price)
+    except ValueError:
+        return  # whoever reads the whole table says what is wrong with it, and where
+    if wanted.formula is Formula.TOKENS:
+        raise ValueError(
+            Sentence(
+                "this price of {model!r} has no output, which costs {output} USD now: a price is "
+                "set as a whole, so name that too; output=0 gives it away",
+                model=model,
+                output=output,
+            )
+        )
 
 
 def _importing(table: Table, bases: Mapping[str, str]) -> Edit:

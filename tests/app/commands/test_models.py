@@ -26,6 +26,9 @@ def test_a_model_is_made_priced_again_and_withdrawn_and_every_version_stays(
             await do("price set", model="new", price={"input": "9", "output": "9"}, basis=basis)
         (change,) = await do("price set", model="new", price={"input": "3", "output": "4"})
         assert change["what"] == "price of 'new'"
+        await do("price set", model="new", price={"input": "3", "output": "0"})
+        await do("price set", model="new", price={"input": "2"})
+        await do("price set", model="new", price={"input": "3", "output": "4"})
         shown = await do("model show", name="new")
         assert shown["price"] == {"input": "3.00", "output": "4.00"}
         # A price is no part of what an edit of the rest is based on.
@@ -34,7 +37,10 @@ def test_a_model_is_made_priced_again_and_withdrawn_and_every_version_stays(
         assert office.keeper.catalog.models["new"].price is None
         versions = (await do("model show", name="new"))["versions"]
         assert [(each["version"], each["withdrawn"], each["price"]) for each in versions] == [
-            (3, True, None),
+            (6, True, None),
+            (5, False, {"input": "3.00", "output": "4.00"}),
+            (4, False, {"input": "2.00", "output": "0.00"}),
+            (3, False, {"input": "3.00", "output": "0.00"}),
             (2, False, {"input": "3.00", "output": "4.00"}),
             (1, False, {"input": "1.00", "output": "2.00"}),
         ]
@@ -95,8 +101,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("model remove", {"name": "m"}, "still served by channel main"),
     ("model remove", {"name": "x"}, "there is no model 'x'"),
     ("price set", {"model": "x", "price": {"input": "1"}}, "there is no model 'x'"),
-    ("price set", {"model": "m", "price": {"input": "-1"}}, "input is not a price"),
-    ("price set", {"model": "m", "price": {"colour": "1"}}, "unknown key 'colour'"),
+    ("price set", {"model": "m", "price": {"input": "-1", "output": "1"}}, "input is not a price"),
+    ("price set", {"model": "m", "price": {"output": "1", "colour": "1"}}, "unknown key 'colour'"),
+    ("price set", {"model": "m", "price": {"input": "1"}}, "output=0 gives it away"),
     ("price withdraw", {"model": "x"}, "there is no model 'x'"),
     ("price import", {"models": []}, "between 1 and 5,000 models"),
     ("price import", {"models": [{}]}, "name must be text"),
