@@ -27,7 +27,7 @@ from proxy.edge.console import sessions
 from proxy.edge.console.visit import SESSION
 from proxy.storage.secret_files import read_secret
 
-CALLS = 400_000
+CALLS = 480_000
 """Their export is more than 100 MB."""
 PERSON = 1
 SESSION_ID = "benchmark"
@@ -35,7 +35,7 @@ SECONDS_KEPT = 86_400.0
 STREAMS = Case(
     "console",
     "streams beside a user of the console",
-    {"kind": "streams", "streams": 300, "events": 900, "pace": 20.0, "ramp_seconds": 4.01},
+    {"kind": "streams", "streams": 300, "events": 1_300, "pace": 20.0, "ramp_seconds": 4.01},
 )
 """A round is long enough for an export of everything. No two streams write in the same moment."""
 
