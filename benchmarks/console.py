@@ -35,7 +35,14 @@ SECONDS_KEPT = 86_400.0
 STREAMS = Case(
     "console",
     "streams beside a user of the console",
-    {"kind": "streams", "streams": 300, "events": 1_300, "pace": 20.0, "ramp_seconds": 4.01},
+    {
+        "kind": "streams",
+        "streams": 300,
+        "events": 1_300,
+        "pace": 20.0,
+        "ramp_seconds": 4.01,
+        "timeout_seconds": 120.0,
+    },
 )
 """A round is long enough for an export of everything. No two streams write in the same moment."""
 

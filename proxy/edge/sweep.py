@@ -1,9 +1,8 @@
 """One coarse timer for every deadline of a worker, instead of a timer per stream.
 
 Anything with a deadline registers and is asked, four times a second, what time it is. Not all in
-one go: asking two hundred streams, some of which mark their progress then, takes milliseconds in
-which no event would move, so a round is spread over turns of a few members each. This module must
-not know what the deadlines are for.
+one go: no event moves while they are asked, which takes the longer the more they are, so a round is
+spread over turns of a few members each. This module must not know what the deadlines are for.
 """
 
 import asyncio
