@@ -108,6 +108,8 @@ def _show_link(target: Target, made: dict[str, Any]) -> None:
 def _console(target: Target) -> str:
     if target.elsewhere is not None:
         return target.elsewhere.url.rstrip("/")
+    if target.told is not None:
+        return target.told.console_url
     settings = target.settings
     if settings.console_url or not settings.console_listen:
         return settings.console_url

@@ -19,9 +19,10 @@ from proxy.app import surroundings
 from proxy.app.check import check_files
 from proxy.app.control import CommandError, NotRunningError, ask
 from proxy.app.directory import DataDirectory, holder
+from proxy.app.in_force import ask_running
 from proxy.app.office import Secrets, load_secrets
 from proxy.app.selftest import Check, Finding, Outcome
-from proxy.app.settings import Settings, SettingsError, load
+from proxy.app.settings import Settings, SettingsError, load, table
 from proxy.core.catalog import Catalog
 from proxy.core.catalog_faults import faults
 from proxy.core.ids import EPOCH_MS
@@ -40,8 +41,8 @@ WAL_BYTES_MUCH = 128 << 20
 CLOCK_AHEAD_SECONDS_MAX = 60.0
 NAMES_SHOWN_MAX = 5
 _DEFAULTS = (
-    "defaults, no settings file; of a relay that has one or was started with other flags, what is "
-    "said below of addresses, console and accounts holds only with its file in --config"
+    "defaults, no settings file; for a relay that does not run with these, name its file by "
+    "--config: what is said below of addresses, console and accounts holds for these"
 )
 
 Step = Callable[[], Awaitable[Finding]]
@@ -117,6 +118,13 @@ class Doctor:
             return Finding(
                 Outcome.FAILURE, f"{error.source}{line}: {first.reason}{more}", first.remedy
             )
+        told = await asyncio.to_thread(ask_running, self.directory)
+        if told is not None:
+            # Its flags are in no file: what is judged below is what is served.
+            by_file, self.settings = self.settings, told.settings
+            where = "as the running relay has them"
+            if self.config is not None:
+                where = _compared(str(self.config), by_file, self.settings)
         return Finding(Outcome.OK, f"{where}; workers = {self.settings.workers}")
 
     async def _directory(self) -> Finding:
@@ -314,6 +322,18 @@ class Doctor:
                 "set the clock (NTP); budgets and limits go by it",
             )
         return surroundings.clock_synchronised()
+
+
+def _compared(file: str, by_file: Settings, running: Settings) -> str:
+    """How a file does beside a relay that runs; paths may be told in two ways."""
+    other = [
+        row.name
+        for row in table()
+        if row.about.unit != "path" and getattr(by_file, row.name) != getattr(running, row.name)
+    ]
+    if not other:
+        return f"{file}, as the running relay has them"
+    return f"{file}, but the running relay goes by others, judged below: {_some(other)}"
 
 
 def _bytes(path: Path) -> int:

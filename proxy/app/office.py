@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
+from proxy.app.in_force import InForce
 from proxy.app.settings import Settings
 from proxy.core.attempts import Attempts, Rule
 from proxy.edge.console.rates import Rates
@@ -78,6 +79,8 @@ class Office:
     """See the setting of that name."""
     gauges: Callable[[], Gauges] | None = None
     """How the calls of this process do; None where it serves none."""
+    in_force: InForce | None = None
+    """What the relay runs with; None for a command by itself."""
 
     async def change(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         """Change the catalog; it holds for every request made after this. See `Keeper.change`."""

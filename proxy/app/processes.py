@@ -25,6 +25,7 @@ from proxy.app.control import CommandError, ControlServer
 from proxy.app.demo import start_demo
 from proxy.app.directory import DataDirectory
 from proxy.app.front import Front, used_tokenizers
+from proxy.app.in_force import InForce
 from proxy.app.office import Office, load_secrets
 from proxy.app.orders import Orders
 from proxy.app.provision import apply_file, provision
@@ -62,12 +63,13 @@ def run(
     role = assignment.role
     if role is Role.KEEPER:
         demo = [bound[1] for each in listeners.demo if (bound := each.getsockname())]
+        in_force = InForce(settings, Bound.of(listeners))
         listeners.close()
         named = [*upstreams]
         for port in demo:
             named.extend(seed.demo_upstreams(f"http://127.0.0.1:{port}"))
         with DataDirectory(settings.data_path).locked(LOCK_SECONDS_MAX):
-            return uvloop.run(_keep(assignment, settings, named, models))
+            return uvloop.run(_keep(assignment, in_force, named, models))
     work: dict[Role, Callable[[], Coroutine[Any, Any, int]]] = {
         Role.WORKER: partial(_work, assignment, settings, listeners),
         Role.CONSOLE: partial(_show, assignment, settings, listeners),
@@ -116,10 +118,11 @@ async def _work(assignment: Assignment, settings: Settings, listeners: Listeners
 
 async def _keep(
     assignment: Assignment,
-    settings: Settings,
+    in_force: InForce,
     upstreams: Sequence[Upstream],
     models: tuple[str, ...],
 ) -> int:
+    settings = in_force.settings
     orders = await Orders.listen(assignment.link)
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[BaseException] = loop.create_future()
@@ -137,6 +140,7 @@ async def _keep(
         secrets,
         catalog_file=settings.catalog_file,
         keys_per_person_max=settings.keys_per_person_max,
+        in_force=in_force,
     )
     seeded = await _provision(office, settings, upstreams, models, first=assignment.first)
     metrics = Metrics(role="keeper")
@@ -211,6 +215,8 @@ async def _reload(office: Office, settings: Settings, orders: Orders) -> None:
         )
         orders.tell(reloaded=False)
     else:
+        if office.in_force is not None:
+            office.in_force.settings = settings
         orders.tell(reloaded=True)
 
 

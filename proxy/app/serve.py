@@ -28,6 +28,7 @@ from proxy.app.console_beside import ConsoleBeside
 from proxy.app.control import CommandError, ControlServer
 from proxy.app.demo import start_demo
 from proxy.app.directory import DataDirectory
+from proxy.app.in_force import InForce
 from proxy.app.notify import READY, STOPPING, extend_timeout, notify, reloading, status
 from proxy.app.office import Office, load_console_secret, load_secrets, open_office
 from proxy.app.provision import apply_file, provision
@@ -157,6 +158,7 @@ async def _relay(
             catalog_file=settings.catalog_file,
             keys_per_person_max=settings.keys_per_person_max,
             gauges=relay.gauges,
+            in_force=InForce(settings, Bound.of(listeners)),
         )
         control = ControlServer(directory.control, partial(runner.run, office))
         console = ConsoleBeside(listeners, settings)
@@ -289,6 +291,8 @@ class Reloader:
         if self.console is not None:
             self.console.reload(wanted)
         self.settings = wanted
+        if self.office.in_force is not None:
+            self.office.in_force.settings = wanted
         for name in kept:
             log.get().warning("setting needs a restart to change", setting=name)
         log.get().info("reloaded")

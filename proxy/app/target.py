@@ -25,6 +25,7 @@ from proxy.app.admin_client import AdminClient, read_token
 from proxy.app.commands import runner
 from proxy.app.control import CommandError, NotRunningError, ask
 from proxy.app.directory import DataDirectory, LockedError
+from proxy.app.in_force import Told, ask_running
 from proxy.app.office import open_office
 from proxy.app.settings import Settings, load
 from proxy.core.actions.table import ACTIONS
@@ -69,11 +70,21 @@ class Target:
             self._settings: Settings = load(config, flags)
             self._directory = DataDirectory(self._settings.data_path)
 
+    @functools.cached_property
+    def told(self) -> Told | None:
+        """What the relay that runs here says it runs with; None if none does, or it cannot say.
+
+        Raises CommandError.
+        """
+        return ask_running(self.directory)
+
     @property
     def settings(self) -> Settings:
-        """The settings of the relay on this machine. Raises CommandError."""
-        self._must_be_here()
-        return self._settings
+        """The settings of the relay on this machine: as it runs, else by file. Raises CommandError.
+
+        Its flags, and what it was reloaded with, are in no file that a command could read.
+        """
+        return self._settings if self.told is None else self.told.settings
 
     @property
     def directory(self) -> DataDirectory:
@@ -155,7 +166,7 @@ class Target:
             ) from None
 
     async def _do_alone(self, command: str, arguments: Mapping[str, object]) -> object:
-        async with open_office(self.directory, self.settings) as office:
+        async with open_office(self.directory, self._settings) as office:
             return await runner.run(office, command, arguments)
 
 

@@ -11,9 +11,11 @@ import pytest
 import uvloop
 
 from proxy.app import processes
+from proxy.app.addresses import Bound
 from proxy.app.children import Assignment, Order, Role
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
+from proxy.app.in_force import InForce
 from proxy.app.office import Office, load_secrets
 from proxy.app.orders import Orders
 from proxy.app.settings import Settings
@@ -37,7 +39,9 @@ def with_office(path: Path, work: Any, **more: Any) -> Any:
             secrets = load_secrets(directory, settings)
             keeper = await open_keeper(directory, settings, secrets, lambda _error: None)
             try:
-                return await work(Office(keeper, directory.database, secrets), settings)
+                in_force = InForce(settings, Bound(""))
+                office = Office(keeper, directory.database, secrets, in_force=in_force)
+                return await work(office, settings)
             finally:
                 await keeper.close()
 
@@ -64,7 +68,11 @@ def test_the_supervisor_is_told_whether_the_catalog_was_good(tmp_path: Path) -> 
         orders: Any = FakeOrders()
         for text in ('[[plan]]\nname = "one"\n', "[[plan]]\n", "[[plan\n"):
             file.write_text(text)
-            await processes._reload(office, settings, orders)
+            wanted = replace(settings, heartbeat_ms=500 + len(text))
+            await processes._reload(office, wanted, orders)
+            told = office.in_force
+            assert told is not None
+            assert told.settings.heartbeat_ms == 500 + len('[[plan]]\nname = "one"\n')
         await processes._reload(office, replace(settings, catalog_file=""), orders)
         assert orders.told == [{"reloaded": good} for good in (True, False, False, True)]
         assert [plan.name for plan in office.keeper.catalog.plans.values()] == ["one"]

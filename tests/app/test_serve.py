@@ -18,7 +18,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy.app import serve
+from proxy.app.addresses import Bound
 from proxy.app.control import ask
+from proxy.app.in_force import InForce
 from proxy.app.seed import Seeded
 from proxy.app.serve import Options, banner, curl
 from proxy.app.settings import Settings, parse
@@ -307,6 +309,7 @@ class FakeRelay:
         self.drained = asyncio.Event()
         self.gave_up = False
         self.keeper = SimpleNamespace(renewals=SimpleNamespace(fallback=""))
+        self.in_force = InForce(Settings(), Bound(""))
 
     async def failed(self) -> BaseException:
         return OSError("disk full")
@@ -360,5 +363,5 @@ def test_a_reload_gives_the_relay_the_new_settings(tmp_path: Path) -> None:
     running = parse("", {})
     reloader = serve.Reloader(relay, relay, Options(config=config), running)
     asyncio.run(reloader.reload())
-    assert relay.reloaded is reloader.settings
+    assert relay.reloaded is reloader.settings is relay.in_force.settings
     assert (reloader.settings.heartbeat_ms, reloader.settings.listen) == (700, running.listen)

@@ -4,7 +4,8 @@ import pytest
 
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory, LockedError
-from proxy.app.settings import SettingsError
+from proxy.app.in_force import Told
+from proxy.app.settings import Settings, SettingsError
 from proxy.app.target import Target
 
 
@@ -44,3 +45,13 @@ def test_a_file_catches_up_only_while_nobody_runs(tmp_path: Path) -> None:
     assert not target.directory.database.exists(), "nothing is made to look at"
     with target.directory.locked():
         target.catch_up()
+
+
+def test_settings_are_those_a_running_relay_goes_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Told(Settings(detail_days=7), "https://console.example.com")
+    monkeypatch.setattr("proxy.app.target.ask_running", lambda _directory: running)
+    assert Target(None, str(tmp_path), json=True).settings.detail_days == 7
+    monkeypatch.setattr("proxy.app.target.ask_running", lambda _directory: None)
+    assert Target(None, str(tmp_path), json=True).settings.detail_days == 0

@@ -1,4 +1,4 @@
-"""Commands that ask how the relay's processes do."""
+"""Commands that ask how the relay's processes do, and by which settings."""
 
 from collections.abc import Mapping
 
@@ -24,4 +24,14 @@ async def relay_figures(office: Office, _actor: Actor, _a: Arguments) -> object:
     }
 
 
-HANDLERS: Mapping[str, Handler] = {"relay figures": relay_figures}
+async def relay_settings(office: Office, _actor: Actor, _a: Arguments) -> object:
+    """What this relay runs with, for commands that know neither its file nor its flags."""
+    if office.in_force is None:
+        raise CommandError("no relay runs here")
+    return office.in_force.told()
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "relay figures": relay_figures,
+    "relay settings": relay_settings,
+}
