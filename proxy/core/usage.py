@@ -82,6 +82,11 @@ class UsageTally:
         return self._final and "input" in self._fields and "output" in self._fields
 
     @property
+    def decisive(self) -> bool:
+        """Whether the `bill` of a complete call is the same whatever output was counted."""
+        return self.final and self.usage().completion_total > 0
+
+    @property
     def anomalies(self) -> tuple[str, ...]:
         """The codes of everything reported that could not be true, sorted."""
         return tuple(sorted(self._anomalies))

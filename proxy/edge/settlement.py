@@ -96,6 +96,16 @@ def measure(call: "Call", exchange: Exchange, unsent_bytes: int | None) -> Deliv
     return Delivered(content=meter.written > unsent, output_tokens=tokens, exact=meter.exact)
 
 
+def _all(call: "Call", exchange: Exchange) -> Delivered:
+    """Count an answer that left whole, unless its provider's figure makes a count idle."""
+    if not call.offer.request.stream or not call.shown or not exchange.tally.decisive:
+        return measure(call, exchange, 0)
+    meter = exchange.meter
+    if not meter.exact:
+        return measure(call, exchange, 0)  # its characters are learnt from
+    return Delivered(content=meter.written > 0, output_tokens=0, exact=True)
+
+
 def _whole(call: "Call", exchange: Exchange, *, exact: bool) -> Delivered:
     """Count a plain answer that left, or will."""
     answer = call.reading or reading(call, exchange)
@@ -223,7 +233,9 @@ def closing(call: "Call", ended: Ended) -> Closing:
         if complete and call.made is not None:
             made = call.made  # its price is in the head that went out
         else:
-            delivered = call.delivered or measure(call, exchange, 0 if complete else None)
+            delivered = call.delivered or (
+                _all(call, exchange) if complete else measure(call, exchange, None)
+            )
             made = statement(call, delivered, exchange, complete=complete)
             if complete and not delivered.exact and made.source is _REPORTED:
                 _learn(call, exchange, made.usage)

@@ -365,6 +365,26 @@ def test_an_incomplete_call_is_billed_what_was_delivered_after_an_early_report()
     assert billed(tally, complete=True, output=8).usage.output == 3
 
 
+@pytest.mark.parametrize(
+    ("tally", "decisive"),
+    [
+        (openai({"prompt_tokens": 9, "completion_tokens": 2}), True),
+        (by_members({"prompt_tokens": 9, "completion_tokens": 2, "cached_tokens": 3}), True),
+        (anthropic({"input_tokens": 9, "output_tokens": 1}, {"output_tokens": 7}), True),
+        (anthropic({"input_tokens": 9, "output_tokens": 1}), False),
+        (openai({"prompt_tokens": 9, "completion_tokens": 0}), False),
+        (openai({"completion_tokens": 9}), False),
+        (openai({"prompt_tokens": 9}), False),
+        (openai("nothing"), False),
+        (UsageTally(), False),
+    ],
+)
+def test_what_is_decisive_is_billed_whatever_was_counted(tally: UsageTally, decisive: bool) -> None:
+    assert tally.decisive is decisive
+    bills = {billed(tally, output=output) for output in (0, 1, 7, 1_000)}
+    assert len(bills) == 1 or not decisive
+
+
 def test_an_estimate_is_called_one() -> None:
     bill = UsageTally().bill(
         complete=False, input_tokens=1, output_tokens=2, counted=UsageSource.ESTIMATED

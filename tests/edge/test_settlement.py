@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.core.entities import Verdict
+from proxy.core.metering import Meter
 from proxy.core.tokenizers import Characters
 from proxy.edge import settlement
 from proxy.edge.settlement import Ended
@@ -314,6 +315,38 @@ def test_an_upstream_that_failed_is_nobodys_charge(tmp_path: Path) -> None:
 def test_an_end_says_its_verdict_and_error() -> None:
     assert Ended(Verdict.COMPLETE, None).error is None
     assert settlement.CLIENT_GONE_STATUS == 499
+
+
+@pytest.mark.parametrize(
+    ("report", "counts", "source", "output"),
+    [((9, 7), 0, "reported", 7), ((9, 0), 1, "reported", 0), (None, 1, "counted", len(WORDS))],
+)
+def test_a_whole_stream_is_counted_only_where_the_count_may_be_billed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    report: tuple[int, int] | None,
+    counts: int,
+    source: str,
+    output: int,
+) -> None:
+    told = [] if report is None else [usage(*report)]
+    advance, counted = Meter.advance, []
+
+    def counting(self: Meter, unsent_bytes: int = 0) -> int:
+        counted.append(unsent_bytes)
+        return advance(self, unsent_bytes)
+
+    monkeypatch.setattr(Meter, "advance", counting)
+    with (
+        ScriptedUpstream(stream_script([ROLE, *CONTENT, STOP, *told, DONE])) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        assert relay.ask(body()).status == 200
+        (call,) = relay.calls()
+    assert (call["source"], call["output"], call["delivered_events"]) == (
+        source, output, 2 + len(CONTENT)
+    )  # fmt: skip
+    assert len(counted) == counts
 
 
 def test_complete_streams_teach_the_estimate_of_their_model(tmp_path: Path) -> None:
