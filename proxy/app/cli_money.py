@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from proxy.app.cli_amounts import AmountCommand
 from proxy.app.target import Target, targeted
 from proxy.core.spreadsheets import csv_line
 
@@ -20,7 +21,7 @@ def wallet() -> None:
     """Prepaid money of users."""
 
 
-@wallet.command("credit")
+@wallet.command("credit", cls=AmountCommand)
 @targeted
 @click.argument("user")
 @click.argument("amount", metavar="USD")
@@ -50,7 +51,7 @@ def refund(target: Target, **options: Any) -> None:
     target.show(target.do("wallet refund", options))
 
 
-@wallet.command("adjust", context_settings={"ignore_unknown_options": True})
+@wallet.command("adjust", cls=AmountCommand)
 @targeted
 @click.argument("user")
 @click.argument("amount", metavar="USD")
@@ -74,7 +75,7 @@ def history(target: Target, **options: Any) -> None:
         click.echo(f"older: --until {told['older']}", err=True)
 
 
-@wallet.command("threshold")
+@wallet.command("threshold", cls=AmountCommand)
 @targeted
 @click.argument("user")
 @click.argument("below", metavar="USD")
@@ -88,7 +89,7 @@ def code() -> None:
     """Redeem codes."""
 
 
-@code.command("make")
+@code.command("make", cls=AmountCommand)
 @targeted
 @click.argument("amount", metavar="USD")
 @click.option("--count", type=int, default=1, show_default=True)

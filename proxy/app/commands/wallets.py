@@ -34,7 +34,12 @@ HISTORY_DAYS_MAX = 366
 
 async def wallet_credit(office: Office, _actor: Actor, a: WalletCredit) -> object:
     """Top a wallet up, once per reference."""
-    amount = parse_usd(a.amount)
+    amount = parse_signed_usd(a.amount)
+    if amount < 0:
+        raise CommandError(
+            Sentence("a top-up adds money, and {amount} USD would take some", amount=a.amount),
+            "correct the wallet instead (`sluice wallet adjust`), which also takes money away",
+        )
     reference = _reference(a.reference, "cli")
     user_id = await office.read(lambda c: accounts.user_id_of(c, a.user))
     top_up = await office.keeper.credit(user_id, amount, a.reason, reference)

@@ -31,6 +31,7 @@ from tests.app.commands.office import Do, in_office, refusal
         ("key disable", {"key": "no"}, "there is no key 'no'", "sluice key list"),
         ("key disable", {"key": "k"}, "several keys are named 'k': 1 of ann, 2 of bob", "id"),
         ("wallet credit", {"user": "ann", "amount": "0"}, "above 0", ""),
+        ("wallet credit", {"user": "ann", "amount": "-5"}, "-5 USD would take", "wallet adjust"),
         ("wallet credit", {"user": "ann", "amount": "NaN"}, "NaN", ""),
         ("wallet show", {"user": "no"}, "there is no user 'no'", "see `sluice user list`"),
         ("channel test", {"name": "no"}, "there is no channel 'no'", "sluice channel list"),
