@@ -111,7 +111,7 @@ class Front:
         for each in listeners:
             # uvloop closes what it is given: never with a shutdown, which the others would feel.
             self._listeners.append(
-                await loop.create_server(self._server, sock=each.dup(), backlog=BACKLOG)
+                await loop.create_server(self._server.on(each), sock=each.dup(), backlog=BACKLOG)
             )
         self.world.sweep.add(_Housekeeping(self.world, self._server))
         self.world.sweep.start()

@@ -43,6 +43,15 @@ class Headers(Protocol):
         ...
 
 
+class Caller(Protocol):
+    """Who calls, as far as a key may ask: that costs a system call, and few keys do."""
+
+    @property
+    def peer_address(self) -> str | None:
+        """The network address; None when nobody knows it."""
+        ...
+
+
 class QueryKey:
     """Headers beside which the query has a key, as Google's own examples send it."""
 
@@ -61,16 +70,16 @@ def authenticate(
     catalog: Catalog | None,
     pepper: bytes,
     now: float,
-    peer_address: str | None,
+    caller: Caller,
 ) -> Key:
-    """Return the key that calls, valid at `now` (Unix seconds) and from `peer_address`.
+    """Return the key that calls, valid at `now` (Unix seconds) and where the `caller` is.
 
     Raises RelayError: INVALID_API_KEY, KEY_DISABLED, KEY_EXPIRED (401), ADDRESS_NOT_ALLOWED
     (403), SERVICE_UNAVAILABLE (503) when there is no `catalog` to decide with.
     """
     if catalog is None:
         raise _undecided()
-    return recognise(identify(headers, pepper), catalog, now, peer_address)
+    return recognise(identify(headers, pepper), catalog, now, caller)
 
 
 def identify(headers: Headers, pepper: bytes) -> bytes:
@@ -86,7 +95,7 @@ def identify(headers: Headers, pepper: bytes) -> bytes:
     return key_digest(pepper, sent)
 
 
-def recognise(digest: bytes, catalog: Catalog, now: float, peer_address: str | None) -> Key:
+def recognise(digest: bytes, catalog: Catalog, now: float, caller: Caller) -> Key:
     """Return the key with `digest` if it may be used now and from there; see `authenticate`."""
     key = catalog.key(digest)
     if key is None:
@@ -105,7 +114,7 @@ def recognise(digest: bytes, catalog: Catalog, now: float, peer_address: str | N
         )
     if key.expires_at is not None and now >= key.expires_at:
         raise RelayError(ErrorCode.KEY_EXPIRED, "This API key has expired. Create a new one.")
-    if key.networks is not None and not _is_inside(peer_address, key.networks):
+    if key.networks is not None and not _is_inside(caller.peer_address, key.networks):
         raise RelayError(
             ErrorCode.ADDRESS_NOT_ALLOWED,
             "This API key may not be used from your network address. Use it from an address in "

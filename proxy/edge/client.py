@@ -9,9 +9,7 @@ written had not left by then. This module must not know what is being relayed.
 """
 
 import asyncio
-import fcntl
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final, Protocol, cast
@@ -19,13 +17,11 @@ from typing import Final, Protocol, cast
 from proxy.core.errors import ErrorCode, RelayError, error_body
 from proxy.core.http1_request import HEAD_BYTES_MAX, ChunkedBody, HeadMemo, RequestHead
 from proxy.core.urls import dialect_of_line
+from proxy.edge import client_socket
 
-SIOCOUTQNSD: Final = 0x894B
-"""Bytes written to a TCP socket and not yet sent (tcp(7)); the fcntl module has no name for it."""
 WRITE_BUFFER_BYTES_MAX: Final = 65_536
 SEND_BUFFER_BYTES: Final = 65_536
 CONNECTIONS_MAX: Final = 10_000
-TCP_USER_TIMEOUT_MS: Final = 60_000
 KEEPALIVE_SECONDS_MAX: Final = 75.0
 """Longer than nginx's upstream keepalive_timeout, so that nginx gives up first (FAULTS.md)."""
 LINGER_SECONDS_MAX: Final = 2.0
@@ -136,21 +132,25 @@ class ClientConnection(asyncio.Protocol):
     """One client connection; `listener` is the call it carries now, if any."""
 
     __slots__ = (
-        "_buffer", "_drained", "_keep_alive", "_loop", "_request", "_server", "_since", "_socket",
-        "_task", "_tunnel", "closing", "listener", "lost", "peername", "transport",
+        "_bare", "_buffer", "_drained", "_keep_alive", "_loop", "_request", "_server", "_since",
+        "_socket", "_task", "_tunnel", "closing", "listener", "lost", "transport",
     )  # fmt: skip
 
-    def __init__(self, server: "ClientServer", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: "ClientServer", loop: asyncio.AbstractEventLoop, *, bare: bool = False
+    ) -> None:
         self._server = server
         self._loop = loop
+        self._bare = bare
+        """It came before its listener had what it was to inherit."""
         self.transport: asyncio.Transport | None = None
         self.listener: ClientListener | None = None
         self.lost = False
         self._drained: asyncio.Future[None] | None = None
         self.closing = False
         """No further request is read; what still comes is dropped."""
-        self.peername: str | None = None
         self._socket: socket.socket | None = None
+        """Once it was asked for: most connections never need it."""
         self._buffer = b""
         self._request: Request | None = None
         self._task: asyncio.Task[None] | None = None
@@ -162,19 +162,15 @@ class ClientConnection(asyncio.Protocol):
     # From the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Bound both buffers, so that what counts as delivered has a small, known error."""
+        """Bound both buffers, so that what counts as delivered has a small, known error.
+
+        The kernel's is inherited from the listening socket, see edge/client_socket.py.
+        """
         # uvloop's transports have the methods of asyncio.Transport without being one.
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        peer = transport.get_extra_info("socket")
-        if peer is not None and peer.family in {socket.AF_INET, socket.AF_INET6}:
-            self._socket = peer
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._server.send_buffer_bytes)
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        name = transport.get_extra_info("peername")
-        if isinstance(name, tuple) and name:
-            self.peername = str(name[0])
+        if self._bare:
+            client_socket.equip(transport.get_extra_info("socket"), self._server.send_buffer_bytes)
         if not self._server.opened(self):
             error = RelayError(
                 ErrorCode.SERVICE_UNAVAILABLE, "Too many connections; try again.", retry_after=1
@@ -268,12 +264,8 @@ class ClientConnection(asyncio.Protocol):
             return 0
         waiting = transport.get_write_buffer_size()
         if peer is None:
-            return waiting
-        try:
-            answer = fcntl.ioctl(peer.fileno(), SIOCOUTQNSD, b"\0\0\0\0")
-        except OSError:
-            return waiting
-        return waiting + int(struct.unpack("i", answer)[0])
+            peer = self._socket = transport.get_extra_info("socket")
+        return waiting if peer is None else waiting + client_socket.unsent_bytes(peer)
 
     @property
     def task(self) -> "asyncio.Task[None] | None":
@@ -442,6 +434,16 @@ class ClientServer:
     def __call__(self) -> ClientConnection:
         """Make the protocol of one new connection."""
         return ClientConnection(self, asyncio.get_running_loop())
+
+    def on(self, listener: socket.socket) -> Callable[[], ClientConnection]:
+        """Return what makes the protocol of each connection that comes on a listening socket."""
+        queued = client_socket.prepare(listener, self.send_buffer_bytes)
+        if not queued:
+            return self
+        bare = iter(range(queued))  # who was there before is accepted first
+        return lambda: ClientConnection(
+            self, asyncio.get_running_loop(), bare=next(bare, None) is not None
+        )
 
     def opened(self, connection: ClientConnection) -> bool:
         """A client connected; False when there are too many to take it."""

@@ -19,6 +19,7 @@ from proxy.core.services.endpoints import SERVICES
 from proxy.core.urls import Endpoint, deployment_name, dialect_of, model_name, resolve
 from proxy.edge.auth import Headers, QueryKey
 from proxy.edge.client import Request
+from proxy.edge.client_socket import peer_address
 from proxy.edge.metrics import CallFigures
 
 EXPOSED_HEADERS: Final = (
@@ -113,6 +114,7 @@ class Downstream:
     """One request's client. `begun` is True once a status line is on the wire."""
 
     __slots__ = (
+        "_address",
         "_lines",
         "begun",
         "chunked",
@@ -121,7 +123,6 @@ class Downstream:
         "endpoint",
         "head",
         "owes_last_byte",
-        "peer_address",
         "request",
         "request_id",
         "stream_type",
@@ -134,7 +135,7 @@ class Downstream:
         visit: Visit,
         request_id: str,
         cors_origin: str,
-        peer_address: str | None,
+        address: str | None,
     ) -> None:
         head = request.head
         self.request = request
@@ -144,7 +145,7 @@ class Downstream:
         self.dialect = dialect = visit.dialect
         self.endpoint = visit.endpoint_name
         self.request_id = request_id
-        self.peer_address = peer_address
+        self._address = address
         self.begun = False
         self.stream_type = "text/event-stream; charset=utf-8"
         self.owes_last_byte = False
@@ -163,6 +164,12 @@ class Downstream:
     def gone(self) -> bool:
         """Whether the client has left."""
         return self.connection.lost
+
+    @property
+    def peer_address(self) -> str | None:
+        """Where the caller is: what a trusted proxy said, else the other end of the socket."""
+        address = self._address
+        return peer_address(self.connection.transport) if address is None else address
 
     @property
     def reference(self) -> str | None:

@@ -168,7 +168,7 @@ def _authenticate(
         if word.startswith(_KEY_PREFIX)
     ]
     digest = identify(_Rows((*client.head.items(), *sent)), world.pepper)
-    return recognise(digest, catalog, world.now(), client.peer_address)
+    return recognise(digest, catalog, world.now(), client)
 
 
 class _Rows:

@@ -82,7 +82,7 @@ class RealtimeAccount:
         await self.pay(served)
         self.meter.next()
         catalog = world.catalog
-        self._key = recognise(self._key.digest, catalog, world.now(), self._client.peer_address)
+        self._key = recognise(self._key.digest, catalog, world.now(), self._client)
         self._model = callable_at(catalog, self._key, self._model.name, Endpoint.REALTIME)
         offer = make_realtime_offer(
             catalog,

@@ -103,7 +103,7 @@ def authenticate(world: World, client: Downstream, catalog: Catalog) -> Key:
     visit = client.visit
     if visit.digest is None:
         visit.digest = identify(client.credentials, world.pepper)
-    return recognise(visit.digest, catalog, world.now(), client.peer_address)
+    return recognise(visit.digest, catalog, world.now(), client)
 
 
 def open_call(

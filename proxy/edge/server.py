@@ -21,6 +21,7 @@ from proxy.core.urls import CANONICAL, METHODS, Endpoint, hint, model_name
 from proxy.edge import google_models, log, models
 from proxy.edge.auth import authenticate
 from proxy.edge.client import Request
+from proxy.edge.client_socket import peer_address
 from proxy.edge.downstream import Downstream, Visit
 from proxy.edge.generation import generation
 from proxy.edge.kept import KEPT_ENDPOINTS, count, pass_on
@@ -71,7 +72,7 @@ class Server:
             visit,
             format_id(call_id),
             self._cors_origin(head) if "origin" in head.values else "",
-            self._peer_address(request) if forwarded else request.protocol.peername,
+            self._peer_address(request) if forwarded else None,
         )
         try:
             if visit.is_call:
@@ -126,9 +127,7 @@ class Server:
 
     async def _kept(self, client: Downstream) -> None:
         world = self._world
-        key = authenticate(
-            client.head, world.catalog, world.pepper, world.now(), client.peer_address
-        )
+        key = authenticate(client.head, world.catalog, world.pepper, world.now(), client)
         try:
             await count(world, key)
         finally:  # what is left after this one
@@ -138,9 +137,7 @@ class Server:
     async def _models(self, client: Downstream, endpoint: Endpoint, path: str) -> None:
         world = self._world
         catalog: Catalog = world.catalog
-        key: Key = authenticate(
-            client.credentials, catalog, world.pepper, world.now(), client.peer_address
-        )
+        key: Key = authenticate(client.credentials, catalog, world.pepper, world.now(), client)
         await announce_limits(world, client, key)
         name = "" if endpoint in _NAMELESS else model_name(path)
         if endpoint is Endpoint.GENERATION:
@@ -160,9 +157,7 @@ class Server:
         """Tell a known key its limits also where nothing is served (DESIGN.md promise 8)."""
         world = self._world
         try:
-            key = authenticate(
-                client.credentials, world.catalog, world.pepper, world.now(), client.peer_address
-            )
+            key = authenticate(client.credentials, world.catalog, world.pepper, world.now(), client)
         except RelayError:
             return
         await announce_limits(world, client, key)
@@ -188,7 +183,7 @@ class Server:
 
     def _peer_address(self, request: Request) -> str | None:
         """The caller's address: the socket's, or what a trusted proxy in front says it was."""
-        address = request.protocol.peername
+        address = peer_address(request.protocol.transport)
         forwarded = request.head.get("x-forwarded-for")
         if forwarded is None or address is None:
             return address

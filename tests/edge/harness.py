@@ -11,6 +11,7 @@ import dataclasses
 import gc
 import json
 import logging
+import socket
 import sqlite3
 import ssl
 import threading
@@ -391,8 +392,9 @@ class Relay:
         )
         self.handler = CountedHandler(Server(self.world).handle)
         self.server = ClientServer(self.handler)
-        self._listener = await loop.create_server(self.server, "127.0.0.1", 0)
-        self.port = self._listener.sockets[0].getsockname()[1]
+        listening = socket.create_server(("127.0.0.1", 0))
+        self._listener = await loop.create_server(self.server.on(listening), sock=listening)
+        self.port = listening.getsockname()[1]
         tokenizers.preload(Tokenizer.O200K)
         self.world.sweep.start()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 
@@ -20,6 +21,12 @@ KEYS = {
     for number, name in enumerate(corpora.PLACEHOLDERS)
 }
 PEER = "192.0.2.7"
+
+
+class At(NamedTuple):
+    """A caller somewhere."""
+
+    peer_address: str | None
 
 
 class Sent(list[tuple[str, str]]):
@@ -67,7 +74,7 @@ CATALOG = catalog_of()
 
 
 def caller(*headers: tuple[str, str], catalog: Catalog | None = CATALOG, peer: str = PEER) -> Key:
-    return auth.authenticate(Sent(headers), catalog, PEPPER, NOW, peer)
+    return auth.authenticate(Sent(headers), catalog, PEPPER, NOW, At(peer))
 
 
 @pytest.mark.parametrize("case", corpora.auth(), ids=lambda case: case.name)
@@ -118,18 +125,18 @@ def test_unreadable_networks_are_our_fault() -> None:
 
 def test_an_unknown_peer_is_outside_every_network() -> None:
     with pytest.raises(RelayError) as caught:
-        auth.authenticate(Sent([("x-api-key", KEYS["inside"])]), CATALOG, PEPPER, NOW, None)
+        auth.authenticate(Sent([("x-api-key", KEYS["inside"])]), CATALOG, PEPPER, NOW, At(None))
     assert caught.value.code is ErrorCode.ADDRESS_NOT_ALLOWED
 
 
 def test_a_plain_dict_of_headers_is_enough() -> None:
     headers = {"authorization": f"Bearer {KEYS['key']}"}
-    assert auth.authenticate(headers, CATALOG, PEPPER, NOW, PEER).name == "key"
+    assert auth.authenticate(headers, CATALOG, PEPPER, NOW, At(PEER)).name == "key"
 
 
 def test_another_pepper_knows_nobody() -> None:
     with pytest.raises(RelayError, match="not known here"):
-        auth.authenticate({"x-api-key": KEYS["key"]}, CATALOG, b"another", NOW, PEER)
+        auth.authenticate({"x-api-key": KEYS["key"]}, CATALOG, b"another", NOW, At(PEER))
 
 
 @pytest.mark.parametrize(
