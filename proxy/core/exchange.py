@@ -205,7 +205,7 @@ class Exchange:
             self._receive_plain(body)
         elif self.phase is not _HEAD and not self.over:
             out = self._receive_events(self._splitter.receive(body)) if body else b""
-            if self._parser.complete and not self._backlog:
+            if self._parser.complete and not self._backlog and not self.over:
                 out += self._receive_end()
         if fault is not None and not self.over:
             self._fail(Failure(FailureKind.FRAMING, str(fault)))

@@ -24,6 +24,10 @@ _VERSION = b"HTTP/1."
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*+)?\Z")
 # Possessive runs: a hostile head must not make the match backtrack.
 _HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([^\r\n\0]*+)\Z")
+SIZE_MAX: Final = 8_192
+SIZES: Final = {b"%x" % size: size for size in range(SIZE_MAX + 1)}
+"""Size by its chunk-size line, as nearly every server writes it: no padding, no extension."""
+SIZE_LINE_BYTES_MAX: Final = len(b"%x\r\n" % SIZE_MAX)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\Z")
 _NO_BODY_STATUSES = frozenset({204, 304})
 LINES_REMEMBERED_MAX: Final = 4_096
@@ -293,10 +297,21 @@ class ResponseParser:
                     if size - position >= CHUNK_LINE_BYTES_MAX:
                         raise FramingError("chunk line too long", b"".join(pieces))
                     break
-                fault = self._line(data[position:end])
+                line = data[position:end]
+                start = end + 2
+                stop = start + SIZES.get(line, size)
+                if state is _IN_CHUNK_LINE and data[stop : stop + 2] == b"\r\n":
+                    # Nearly every chunk: its size as we would write it, and all of it there.
+                    position = stop + 2
+                    if stop == start:
+                        self._state = _COMPLETE
+                    else:
+                        pieces.append(data[start:stop])
+                    continue
+                fault = self._line(line)
                 if fault is not None:
                     raise FramingError(fault, b"".join(pieces))
-                position = end + 2
+                position = start
         self._buffer = data[position:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

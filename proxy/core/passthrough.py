@@ -20,12 +20,8 @@ from typing import Final
 import msgspec
 
 from proxy.core.deltas import UNREADABLE, RunKey, anthropic_event, openai_delta
+from proxy.core.http1 import SIZE_LINE_BYTES_MAX, SIZES
 from proxy.core.metering import Meter
-
-SIZE_MAX: Final = 8_192
-SIZES: Final = {b"%x" % size: size for size in range(SIZE_MAX + 1)}
-"""Size by its chunk-size line."""
-SIZE_LINE_BYTES_MAX: Final = len(b"%x\r\n" % SIZE_MAX)
 
 CHUNK_END: Final = b"}\n\n\r\n"
 """How every chunk ends that is one event of one JSON object."""
@@ -146,18 +142,17 @@ class Passage:
             if known is None:
                 return self._pass_several(data)
             start, size = known
-        rest = data.removeprefix(start)
-        if rest == data:
-            return self._pass_several(data)
-        raw, _, tail = rest.partition(b'"')
+        # Nothing asks if a beginning was taken off: what it leaves has a quote, so it is no string.
         middle = self._middle
         if middle:
-            hole_end = tail.removeprefix(middle)
-            hole = hole_end.removesuffix(self._end)
-            if not (tail != hole_end != hole and hole.isalnum()):
-                return False
-        elif tail not in self._tails:
-            return False
+            before, _, hole = data.rpartition(middle)
+            if not hole.removesuffix(self._end).isalnum():
+                return self._pass_several(data)
+            raw = before.removeprefix(start)
+        else:
+            raw, _, tail = data.removeprefix(start).partition(b'"')
+            if tail not in self._tails:
+                return self._pass_several(data)
         text = _texts.get(raw) or string_text(raw)
         # Without text nothing uses up the room, and the lists would grow without bound.
         if not text:
@@ -234,7 +229,8 @@ class Passage:
             self._tails = frozenset()
         if not middle:
             self._tails |= _padded(tail)
-        self._opening, self._run, self._middle, self._end = opening, run, middle, end
+        self._opening, self._run, self._end = opening, run, end
+        self._middle = middle and b'"' + middle
         self._unlocked = self._lengths
 
     def drain(self, meter: Meter) -> int:
@@ -252,8 +248,8 @@ class Passage:
         middle, end = self._middle, self._end
         if not middle:
             return tail in self._tails
-        hole = tail[len(middle) : -len(end)]
-        return hole.isalnum() and tail == middle + hole + end
+        hole = tail.removeprefix(middle[1:]).removesuffix(end)
+        return hole.isalnum()
 
     def _pass_several(self, data: bytes) -> bool:
         """Whether `data` is more than one chunk and all of them pass."""

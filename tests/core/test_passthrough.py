@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from proxy.core import passthrough
 from proxy.core.deltas import RunKey
+from proxy.core.http1 import SIZE_MAX, SIZES
 from proxy.core.metering import Meter
 from proxy.core.passthrough import (
     BLOCK_DELTA_START,
@@ -15,8 +16,6 @@ from proxy.core.passthrough import (
     PADDING_MAX,
     PATTERN_BYTES_MAX,
     ROOM_MAX,
-    SIZE_MAX,
-    SIZES,
     TAILS_MAX,
     TEXT_BYTES_MAX,
     TEXTS_MAX,
