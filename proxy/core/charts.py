@@ -136,21 +136,6 @@ def line_chart(
     return _figure("lines", title, columns, series, unit, words, highest, top, drawn)
 
 
-def sparkline(title: str, values: Sequence[int | None]) -> Chart:
-    """The course of `values` without axes, as small as a word; `title` says what it shows."""
-    top = max((value or 0 for value in values), default=0) or 1
-    drawn = "".join(
-        f'<path class="line series-1" d="{path}"/>'
-        for run in _runs(values)
-        if (path := _path([(x * _COLUMN, _HEIGHT - y * _HEIGHT // top) for x, y in run]))
-    )
-    width = max(len(values) - 1, 1) * _COLUMN
-    return Chart(
-        f'<svg class="spark" viewBox="0 0 {width} {_HEIGHT}" preserveAspectRatio="none" '
-        f'role="img" aria-label="{escape(title)}">{drawn}</svg>'
-    )
-
-
 def share_bar(title: str, parts: Sequence[tuple[str, int]], unit: Unit) -> Chart:
     """One bar cut into `parts` (name, value), each with its share in the legend."""
     if len(parts) > SERIES_MAX:

@@ -137,39 +137,6 @@ def anthropic_event(payload: bytes) -> AnthropicEvent:
         return _tolerant_event(payload)
 
 
-def ordinary_text(chunk: OpenAIChunk) -> str | None:
-    """Return the content of an *ordinary* chunk, None when it needs a closer look.
-
-    Ordinary: one choice, index 0, nothing but content (possibly empty), no finish reason, no
-    usage, no error. The caller appends it to its meter and forwards; garbage is not ordinary.
-    """
-    choices = chunk.choices
-    if len(choices) != 1 or chunk.usage is not None or chunk.error is not None:
-        return None
-    choice = choices[0]
-    delta = choice.delta
-    if choice.finish_reason or choice.index or delta is None:
-        return None
-    if (
-        delta.tool_calls
-        or delta.reasoning_content
-        or delta.reasoning
-        or delta.thinking
-        or delta.refusal
-        or delta.function_call
-    ):
-        return None
-    return delta.content or ""
-
-
-def ordinary_anthropic_text(event: AnthropicEvent) -> str | None:
-    """Return the text of a text delta of block 0, None for every other event."""
-    delta = event.delta
-    if delta is None or event.index or event.type != "content_block_delta":
-        return None
-    return delta.text
-
-
 def openai_runs(chunk: OpenAIChunk) -> Iterator[tuple[RunKey, str]]:
     """Yield (run, text) for every non-empty countable text of a chunk.
 
@@ -208,24 +175,6 @@ def anthropic_runs(event: AnthropicEvent) -> Iterator[tuple[RunKey, str]]:
         text = delta.text or delta.partial_json or delta.thinking or ""
         if text:
             yield (event.index, "text", 0), text
-
-
-def delta_text(chunk: OpenAIChunk) -> str:
-    """Return all countable text of a chunk, joined; empty for a role-only chunk."""
-    text = ordinary_text(chunk)
-    if text is not None:
-        return text
-    return "".join([text for _, text in openai_runs(chunk)])
-
-
-def anthropic_text(event: AnthropicEvent) -> str:
-    """Return all countable text of an event, joined; empty for `message_start` or `ping`."""
-    return "".join([text for _, text in anthropic_runs(event)])
-
-
-def finished(chunk: OpenAIChunk) -> tuple[int, ...]:
-    """Return the indexes of the choices this chunk finishes."""
-    return tuple([choice.index for choice in chunk.choices if choice.finish_reason])
 
 
 def has_other_content(payload: bytes) -> bool:

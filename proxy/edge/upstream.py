@@ -20,7 +20,6 @@ from msgspec import Struct
 
 IDLE_CONNECTIONS_MAX: Final = 256
 """Idle connections kept per origin."""
-READ_BUFFER_BYTES: Final = 262_144
 ENDING_SECONDS_MAX: Final = 1.0
 """How long the last chunk of a response whose content is over may take."""
 ADDRESSES_MAX: Final = 16

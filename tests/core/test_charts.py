@@ -15,7 +15,6 @@ from proxy.core.charts import (
     largest,
     line_chart,
     share_bar,
-    sparkline,
 )
 
 DAYS = ("1 Nov", "2 Nov", "3 Nov")
@@ -120,15 +119,6 @@ def test_several_lines_are_not_filled_and_have_no_total() -> None:
     assert titles(chart)[0] == "1 Nov\nb: 0 €\na: 1 €"
 
 
-def test_a_sparkline_is_a_line_alone() -> None:
-    chart = sparkline("Calls <24 h>", [0, 5, None, 10])
-    assert paths(chart, "line series-1") == ["M0 1000L100 500", "M300 0"]
-    assert parsed(chart).attrib["aria-label"] == "Calls <24 h>"
-    assert parsed(chart).attrib["viewBox"] == "0 0 300 1000"
-    assert not paths(sparkline("none", []), "line series-1")
-    assert paths(sparkline("nothing", [0, 0]), "line series-1") == ["M0 1000L100 1000"]
-
-
 def test_shares_fill_the_bar_without_a_gap() -> None:
     chart = share_bar("Where", [("a", 1), ("b", 1), ("c", 1)], euros)
     widths = [rects(chart, f"series-{number}")[0] for number in (1, 2, 3)]
@@ -175,7 +165,6 @@ def test_whatever_is_said_is_escaped() -> None:
     for chart in (
         bar_chart(NASTY, [NASTY], series, unit, words),
         line_chart(NASTY, [NASTY], series, unit, words),
-        sparkline(NASTY, [1]),
         share_bar(NASTY, [(NASTY, 1)], unit),
     ):
         assert NASTY not in chart

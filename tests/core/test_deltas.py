@@ -10,20 +10,30 @@ from proxy.core import deltas
 from proxy.core.deltas import (
     ANTHROPIC_GARBAGE,
     OPENAI_GARBAGE,
+    AnthropicEvent,
+    OpenAIChunk,
     anthropic_event,
     anthropic_runs,
-    anthropic_text,
     arguments_text,
     countable_text,
-    delta_text,
-    finished,
     is_set,
     load_object,
     openai_delta,
     openai_runs,
-    ordinary_anthropic_text,
-    ordinary_text,
 )
+from proxy.core.metering import Meter
+
+
+def delta_text(chunk: OpenAIChunk) -> str:
+    return "".join([text for _, text in openai_runs(chunk)])
+
+
+def anthropic_text(event: AnthropicEvent) -> str:
+    return "".join([text for _, text in anthropic_runs(event)])
+
+
+def is_ordinary(chunk: OpenAIChunk) -> bool:
+    return Meter(len).add_openai(chunk, 1)
 
 
 def chunk(delta: object, **more: object) -> bytes:
@@ -38,9 +48,9 @@ def block_delta(delta: object, index: object = 0) -> bytes:
 
 def test_the_event_of_the_hot_path() -> None:
     read = openai_delta(chunk({"content": " hello"}, usage=None))
-    assert ordinary_text(read) == " hello"
+    assert is_ordinary(read)
     assert delta_text(read) == " hello"
-    assert (read.usage, read.error, finished(read)) == (None, None, ())
+    assert (read.usage, read.error, read.choices[0].finish_reason) == (None, None, None)
 
 
 @pytest.mark.parametrize("more", [{}, {"usage": None}, {"error": None}, {"x": [1, {"y": 2}]}])
@@ -62,39 +72,36 @@ def test_usage_and_unknown_fields_stay_on_the_typed_path(
     "delta",
     [
         {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]},
-        {"content": "", "reasoning_content": "hm"},
-        {"content": None, "reasoning": "hm"},
-        {"thinking": "hm"},
+        {"content": "a", "reasoning_content": "hm"},
         {"refusal": "no"},
         {"function_call": {"name": "f"}},
     ],
 )
-def test_anything_but_content_is_not_ordinary(delta: dict[str, object]) -> None:
-    assert ordinary_text(openai_delta(chunk(delta))) is None
+def test_anything_but_one_text_is_not_ordinary(delta: dict[str, object]) -> None:
+    assert not is_ordinary(openai_delta(chunk(delta)))
 
 
-def test_ends_reports_and_other_choices_are_not_ordinary() -> None:
+def test_ends_reports_and_several_choices_are_not_ordinary() -> None:
     content = {"content": "x"}
     finish = {"index": 0, "delta": content, "finish_reason": "stop"}
     second = {"index": 1, "delta": content}
     for body in (
         [finish],
-        [second],
         [second, second],
         [{"index": 0}],
         [],
     ):
-        assert ordinary_text(openai_delta(orjson.dumps({"choices": body}))) is None
-    assert ordinary_text(openai_delta(chunk(content, usage={}))) is None
-    assert ordinary_text(openai_delta(chunk(content, error="x"))) is None
-    assert finished(openai_delta(orjson.dumps({"choices": [finish, second]}))) == (0,)
+        assert not is_ordinary(openai_delta(orjson.dumps({"choices": body})))
+    assert not is_ordinary(openai_delta(chunk(content, usage={})))
+    assert not is_ordinary(openai_delta(chunk(content, error="x")))
+    assert is_ordinary(openai_delta(orjson.dumps({"choices": [second]})))
 
 
 def test_an_empty_finish_reason_is_none_yet() -> None:
     body = {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": ""}]}
     read = openai_delta(orjson.dumps(body))
-    assert ordinary_text(read) == "x"
-    assert finished(read) == ()
+    assert is_ordinary(read)
+    assert not read.choices[0].finish_reason
 
 
 def test_role_only_chunks_hold_no_text() -> None:
@@ -171,8 +178,7 @@ def test_the_tolerant_reading_keeps_reports_and_ends() -> None:
         "error": "no",
     }
     read = openai_delta(orjson.dumps(body))
-    assert finished(read) == (3,)
-    assert read.choices[0].finish_reason == "1"
+    assert [(one.index, one.finish_reason) for one in read.choices] == [(3, "1")]
     assert (read.usage, read.error) == ({"prompt_tokens": 1}, "no")
 
 
@@ -195,8 +201,8 @@ def test_the_tolerant_reading_keeps_reports_and_ends() -> None:
 def test_garbage_is_told_by_identity(payload: bytes) -> None:
     assert openai_delta(payload) is OPENAI_GARBAGE
     assert anthropic_event(payload) is ANTHROPIC_GARBAGE
-    assert ordinary_text(openai_delta(payload)) is None
-    assert ordinary_anthropic_text(anthropic_event(payload)) is None
+    assert not is_ordinary(openai_delta(payload))
+    assert not Meter(len).add_anthropic(anthropic_event(payload), 1)
 
 
 def test_an_empty_object_is_no_garbage() -> None:
@@ -225,10 +231,8 @@ def test_only_a_truthy_error_is_an_error(value: object, truth: bool) -> None:
 
 
 def test_block_deltas() -> None:
-    text = anthropic_event(block_delta({"type": "text_delta", "text": "a"}))
-    assert ordinary_anthropic_text(text) == "a"
-    assert ordinary_anthropic_text(anthropic_event(block_delta({"text": "a"}, 1))) is None
-    assert ordinary_anthropic_text(anthropic_event(b'{"type":"ping"}')) is None
+    assert Meter(len).add_anthropic(anthropic_event(block_delta({"text": "a"}, 1)), 1)
+    assert not Meter(len).add_anthropic(anthropic_event(b'{"type":"ping"}'), 1)
     for delta, expected in (
         ({"type": "text_delta", "text": "a"}, "a"),
         ({"type": "input_json_delta", "partial_json": "{"}, "{"),
@@ -321,11 +325,11 @@ def test_no_json_value_raises(value: object) -> None:
     read = openai_delta(payload)
     assert (read is OPENAI_GARBAGE) == (not isinstance(value, dict))
     delta_text(read)
-    ordinary_text(read)
+    is_ordinary(read)
     event = anthropic_event(payload)
     assert (event is ANTHROPIC_GARBAGE) == (not isinstance(value, dict))
     anthropic_text(event)
-    ordinary_anthropic_text(event)
+    Meter(len).add_anthropic(event, 1)
 
 
 @given(st.binary(max_size=60))

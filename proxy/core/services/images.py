@@ -35,8 +35,6 @@ DEFAULTS: Final = {
 """The model meant by a body that names none."""
 IMAGES_MAX: Final = 10
 PARTIAL_IMAGES_MAX: Final = 3
-FILES_MAX: Final = 17
-"""16 images and a mask."""
 READ_TOKENS_MAX: Final = 8_192
 """What an image to edit weighs at the highest fidelity."""
 PARTIAL_TOKENS: Final = 100

@@ -18,7 +18,6 @@ from aiohttp import web
 from proxy.edge.console.languages import later as _
 from proxy.edge.console.surroundings import Options
 
-TOKEN_FIELD: Final = "csrf"  # noqa: S105 - a field's name
 _TOKEN_CHARS: Final = 43
 FOREIGN_ORIGIN: Final = _("This form was not sent from a page of this console.")
 BAD_TOKEN: Final = _("This form has expired. Go back, load the page again and send it once more.")

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from proxy.core.charts import Series, bar_chart, line_chart, share_bar, sparkline
+from proxy.core.charts import Series, bar_chart, line_chart, share_bar
 from proxy.edge.console.render import usd
 from proxy.edge.console.surroundings import Options
 
@@ -49,5 +49,4 @@ def charts() -> dict[str, str]:
         "bars": bar_chart("US dollars by model", days, spent, usd),
         "lines": line_chart("Median, ms", days, [Series("ms", waits)], lambda ms: f"{ms} ms"),
         "shares": share_bar("November", shares, usd),
-        "spark": sparkline("Calls by hour", [day * 53 % 17 for day in range(24)]),
     }
