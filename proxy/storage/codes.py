@@ -104,7 +104,7 @@ def add_codes(
             Sentence("a note is at most {most} printable characters", most=NOTE_CHARS_MAX)
         )
     if issue.expires_at is not None and issue.expires_at <= now:
-        raise ValueError("codes cannot expire before they are made")
+        raise ValueError("codes cannot expire before they are made; name a later moment")
     ids: list[int] = []
     for code in codes:
         cursor = connection.execute(

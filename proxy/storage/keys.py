@@ -332,7 +332,7 @@ def _cells(
     checks: dict[str, Callable[[Any], object]] = {
         "name": lambda name: _check_free(connection, user_id, name, own),
         "group": lambda group: _check_group(connection, user_id, group, restricted=restricted),
-        "expires_at": lambda moment: _check_expiry(moment, now),
+        "expires_at": lambda moment: _check_expiry(moment, now, own),
         "budget": lambda amount: check_amount(Sentence("a budget"), amount),
         "models": lambda models: _check_models(connection, models),
         "networks": _check_networks,
@@ -373,9 +373,12 @@ def _check_group(
         )
 
 
-def _check_expiry(expires_at: float | None, now: float) -> None:
-    if expires_at is not None and expires_at <= now:
+def _check_expiry(expires_at: float | None, now: float, own: int | None) -> None:
+    if expires_at is None or expires_at > now:
+        return
+    if own is None:
         raise ValueError("the expiry is in the past; leave it out for a key that does not expire")
+    raise ValueError("the expiry is in the past; name a later one, or disable the key to end it")
 
 
 def _check_models(connection: sqlite3.Connection, models: tuple[str, ...] | None) -> None:
@@ -388,7 +391,9 @@ def _check_models(connection: sqlite3.Connection, models: tuple[str, ...] | None
             names = connection.execute("SELECT name FROM model LIMIT ?", (CANDIDATES_MAX,))
             alike = similar(model, [name for (name,) in names])
             if not alike:
-                raise ValueError(Sentence("there is no model {model!r}", model=model))
+                raise ValueError(
+                    Sentence("there is no model {model!r}; see the list of models", model=model)
+                )
             raise ValueError(
                 Sentence(
                     "there is no model {model!r}; did you mean {alike}?",

@@ -66,7 +66,7 @@ def add_token(connection: sqlite3.Connection, token: NewToken, now: float) -> in
     """Add a token; returns its number. Raises ValueError."""
     check_name(Sentence("token"), token.name)
     if token.expires_at is not None and token.expires_at <= now:
-        raise ValueError("the expiry is in the past")
+        raise ValueError("the expiry is in the past; name a later one")
     query = (
         "SELECT count(*) FROM api_token WHERE person_id IS ? AND revoked_at IS NULL "
         "AND coalesce(expires_at > ?, 1)"

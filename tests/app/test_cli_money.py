@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from proxy.app.cli_money import SHOWN_ONCE
+from proxy.core.codes import RANDOM_BYTES, new_code
 from tests.app.test_cli import data, done, sluice
 
 __all__ = ["data"]
+UNKNOWN = new_code(bytes(RANDOM_BYTES))
 
 
 def test_codes_are_made_listed_redeemed_and_withdrawn(data: Path) -> None:
@@ -70,7 +72,11 @@ def test_a_plan_is_made_chosen_and_removed(data: Path) -> None:
         (("wallet", "credit", "ann", "-5"), "try: correct the wallet instead"),
         (("wallet", "threshold", "ann", "-5"), "must not be negative"),
         (("code", "withdraw"), "which codes?"),
+        (("code", "redeem", "ann", "nonsense"), "type it as it was given"),
+        (("code", "redeem", "ann", UNKNOWN), "sluice code list"),
+        (("code", "make", "5", "--expires", "2020-01-01"), "name a later moment"),
         (("plan", "choose", "ann", "no"), "no plan 'no'"),
+        (("plan", "choose", "ann", "no"), "sluice plan list"),
     ],
 )
 def test_what_cannot_be_done_is_told(data: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -47,7 +47,7 @@ def test_what_cannot_be_a_token_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="printable"):
         add_token(connection, replace(TOKEN, name=""), NOW)
-    with pytest.raises(ValueError, match="in the past"):
+    with pytest.raises(ValueError, match="in the past; name a later one"):
         add_token(connection, replace(TOKEN, expires_at=NOW), NOW)
     monkeypatch.setattr(tokens, "TOKENS_PER_PERSON_MAX", 1)
     add_token(connection, TOKEN, NOW)

@@ -9,15 +9,17 @@ from typing import Final
 from proxy.app.commands.shapes import Handler, iso, parse_time
 from proxy.app.control import CommandError
 from proxy.app.office import Office
-from proxy.core.actions.action import Actor
+from proxy.core.actions.action import Actor, Role
 from proxy.core.actions.codes import CodeListing, CodeMake, CodeRedeem, CodeWithdraw
 from proxy.core.codes import RANDOM_BYTES, Mistake, last_group, new_code, read_code
 from proxy.core.money import format_usd, parse_usd
-from proxy.core.sentences import Sentence
+from proxy.core.sentences import Sentence, text_of
 from proxy.storage import accounts, codes
 from proxy.storage import secrets as sealing
 from proxy.storage.till import Event, Moved
 
+ASK_THE_GIVER: Final = Sentence("ask whoever gave it to you")
+LOOK_IT_UP: Final = Sentence("`sluice code list` says what became of each")
 TOO_MANY_GUESSES: Final = Sentence("too many of the codes you tried were wrong")
 
 
@@ -83,7 +85,7 @@ async def code_redeem(office: Office, actor: Actor, a: CodeRedeem) -> object:
     """Top a wallet up with a code."""
     digits = read_code(a.code)
     if isinstance(digits, Mistake):
-        raise CommandError(digits.value)
+        raise CommandError(digits.value, "type it as it was given, or ask for another")
     user_id = await office.read(lambda c: accounts.user_id_of(c, a.user))
     digest = _digest(office, digits)
 
@@ -99,7 +101,13 @@ async def code_redeem(office: Office, actor: Actor, a: CodeRedeem) -> object:
             )
         # Counted before it is known, so that many at once are counted too.
         office.guesses.failed(guesser, now)
-    redeemed = await office.keeper.till.move(redeem)
+    try:
+        redeemed = await office.keeper.till.move(redeem)
+    except codes.UnredeemableError as error:
+        # Operators may know which of them it is; to others it would tell what codes there are.
+        raise CommandError(
+            text_of(error), ASK_THE_GIVER if actor.role is Role.USER else LOOK_IT_UP
+        ) from None
     office.guesses.succeeded(guesser)
     balance = office.keeper.balance(user_id)
     return {

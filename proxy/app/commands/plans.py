@@ -43,8 +43,15 @@ async def plan_remove(office: Office, _actor: Actor, a: PlanName) -> object:
 async def plan_choose(office: Office, actor: Actor, a: PlanChoose) -> object:
     """Put a wallet on a plan and begin its month, unless that is paid for already."""
     plan = office.keeper.catalog.plans.get(a.plan)
+    if plan is None and actor.role is not Role.USER:
+        raise CommandError(
+            Sentence("there is no plan {plan!r}", plan=a.plan), "see `sluice plan list`"
+        )
     if plan is None or not (plan.offered or actor.role is not Role.USER):
-        raise CommandError(Sentence("there is no plan {plan!r} on offer", plan=a.plan))
+        raise CommandError(
+            Sentence("there is no plan {plan!r} on offer", plan=a.plan),
+            "choose one of those that the wallet's page offers",
+        )
     if not actor.owner:
         raise CommandError("only who owns the wallet chooses its plan")
     user_id = await office.read(lambda c: accounts.user_id_of(c, a.user))

@@ -25,7 +25,9 @@ async def report_reconcile(desk: Desk, _actor: Actor, a: ReportReconcile) -> obj
     catalog = await public_catalog(desk.database)
     channel = next((one for one in catalog.channels.values() if one.name == a.channel), None)
     if channel is None:
-        findings.fields["channel"] = Sentence("there is no channel {name!r}", name=a.channel)
+        findings.fields["channel"] = Sentence(
+            "there is no channel {name!r}; see the list of channels", name=a.channel
+        )
     findings.tell()
     if channel is None or told is None:
         raise AssertionError("what cannot be was not told")

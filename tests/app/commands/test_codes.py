@@ -18,6 +18,7 @@ from proxy.edge.console.keeper_line import KeeperLine, Refused
 from proxy.storage import audit
 from proxy.storage.verify import verify
 from tests.app.commands.office import Do, in_office
+from tests.app.commands.test_runner import ANN, people
 
 REDEEMERS = 200
 
@@ -63,10 +64,16 @@ def test_codes_are_made_listed_redeemed_and_withdrawn(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_code_of_ours_is_refused(tmp_path: Path, code: str, message: str) -> None:
-    async def test(do: Do, _office: Office) -> None:
+    async def test(do: Do, office: Office) -> None:
         await do("user add", name="ann")
-        with pytest.raises(CommandError, match=message):
+        with pytest.raises(CommandError, match=message) as caught:
             await do("code redeem", user="ann", code=code)
+        assert caught.value.remedy
+        await office.keeper.note(people)
+        with pytest.raises(CommandError, match=message) as caught:
+            await runner.run(office, "code redeem", {"user": "ann", "code": code}, ANN)
+        assert caught.value.remedy
+        assert "sluice" not in caught.value.remedy, "whoever has no command line is not sent to it"
 
     in_office(tmp_path, test)
 

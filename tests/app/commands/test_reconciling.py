@@ -109,5 +109,6 @@ def test_what_cannot_be_is_refused(
         with pytest.raises(CommandError, match=message) as caught:
             await world.do(REPORT, **{"channel": "main", "export": body, **given})
         assert caught.value.fields.keys() == fields
+        assert ("see the list of channels" in caught.value.remedy) == (fields == {"channel"})
 
     in_console(tmp_path, test)
