@@ -110,7 +110,7 @@ def main() -> None:
     "upstreams",
     multiple=True,
     metavar="DIALECT=URL",
-    help="Serve this upstream, openai=URL or anthropic=URL; may be repeated.",
+    help="Serve this upstream: openai=URL, anthropic=URL, gemini=URL; may be repeated.",
 )
 @click.option(
     "--upstream-key",
@@ -263,7 +263,8 @@ def channel_add(target: Target, **options: Any) -> None:
     pairs = [text.partition("=") for text in options["models"]]
     options["models"] = {name: upstream or name for name, _, upstream in pairs}
     options["keys"] = [read_key(text) for text in options["keys"]] or [NO_KEY]
-    options |= address_of(options["base_url"], options.pop("api_version"))
+    dialect = Dialect(options["dialect"])
+    options |= address_of(options["base_url"], options.pop("api_version"), dialect)
     options["groups"] = list(options["groups"])
     options["endpoints"] = list(options["endpoints"])
     if not options["endpoints"]:
@@ -412,11 +413,14 @@ def read_upstreams(
     for number, text in enumerate(texts):
         dialect, _, url = text.partition("=")
         if dialect not in USUAL_MODELS or not url.startswith(("http://", "https://")):
-            raise click.UsageError(f"--upstream takes openai=URL or anthropic=URL, not {text!r}")
+            raise click.UsageError(
+                f"--upstream takes openai=URL, anthropic=URL or gemini=URL, not {text!r}"
+            )
         key = read_key(keys[number % len(keys)]) if keys else NO_KEY
+        base_url = base_url_of(url, Dialect(dialect))
         earlier = sum(each.dialect == dialect for each in found)
         name = f"upstream-{dialect}" + (f"-{earlier + 1}" if earlier else "")
-        found.append(Upstream(name, Dialect(dialect), base_url_of(url), key, models))
+        found.append(Upstream(name, Dialect(dialect), base_url, key, models))
     return tuple(found)
 
 

@@ -6,7 +6,7 @@ first user and key are made only while no key exists at all. This module must no
 beyond asking an upstream which models it has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,6 +25,9 @@ from proxy.core.entities import Dialect
 LISTING_BYTES_MAX: Final = 4 << 20
 LISTING_SECONDS_MAX: Final = 10.0
 MODELS_MAX: Final = 500
+GEMINI_PAGE: Final = 1000
+"""The most that Google's `models.list` gives at once, which else gives 50."""
+GEMINI_METHOD: Final = "generateContent"
 FIRST_USER: Final = "demo"
 FIRST_PERSON: Final = "admin@example.com"
 """Who signs in to the console first, as administrator; the first key is in their wallet then."""
@@ -58,6 +61,7 @@ DEMO: Final = frozenset({*DEMO_MODELS, *DEMO_GEMINI, *DEMO_SERVICES})
 USUAL_MODELS: Final = {
     Dialect.OPENAI: ("gpt-4o", "gpt-4o-mini"),
     Dialect.ANTHROPIC: ("claude-sonnet-4-5", "claude-haiku-4-5"),
+    Dialect.GEMINI: ("gemini-2.5-pro", "gemini-2.5-flash"),
 }
 """Used when the upstream does not say what it has and no `--model` did."""
 
@@ -97,20 +101,25 @@ class Seeded:
         return {**found, "sign_in": self.sign_in}
 
 
-def base_url_of(pasted: str) -> str:
+def base_url_of(pasted: str, dialect: Dialect = Dialect.OPENAI) -> str:
     """A channel's base URL from whatever was pasted: bare host, `/v1`, or the full endpoint."""
     url = pasted.rstrip("/")
+    if dialect is Dialect.GEMINI:
+        url = url.partition("/models")[0]  # which a model's name and what to do with it follow
+        return url if urlsplit(url).path else f"{url}/v1beta"
     for endpoint in ("/chat/completions", "/messages", "/models"):
         url = url.removesuffix(endpoint).rstrip("/")
     return url if urlsplit(url).path else f"{url}/v1"
 
 
-def address_of(pasted: str, api_version: str | None) -> dict[str, str]:
+def address_of(
+    pasted: str, api_version: str | None, dialect: Dialect = Dialect.OPENAI
+) -> dict[str, str]:
     """The rows of a channel that say where it is: Azure's too, known by a version in either."""
     base_url, found = azure_address(pasted)
     version = api_version or found
     if version is None:
-        return {"base_url": base_url_of(pasted)}
+        return {"base_url": base_url_of(pasted, dialect)}
     return {"base_url": base_url, "api_version": version}
 
 
@@ -172,6 +181,9 @@ async def list_models(upstream: Upstream) -> tuple[str, ...]:
         headers = {"x-api-key": upstream.key, "anthropic-version": "2023-06-01"}
     timeout = aiohttp.ClientTimeout(total=LISTING_SECONDS_MAX)
     url = f"{upstream.base_url.rstrip('/')}/models"
+    if upstream.dialect is Dialect.GEMINI:
+        headers = {"x-goog-api-key": upstream.key}
+        url += f"?pageSize={GEMINI_PAGE}"
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
@@ -181,10 +193,22 @@ async def list_models(upstream: Upstream) -> tuple[str, ...]:
             found = orjson.loads(body) if response.status == 200 else {}
     except (TimeoutError, aiohttp.ClientError, ValueError, OSError):
         found = {}
-    rows = found.get("data") if isinstance(found, dict) else None
-    names = [row.get("id") for row in rows if isinstance(row, dict)] if rows else []
-    named = tuple(name for name in names if isinstance(name, str) and name)
+    named = tuple(name for name in _names(found, upstream.dialect) if name)
     return named[:MODELS_MAX] or USUAL_MODELS[upstream.dialect]
+
+
+def _names(found: object, dialect: Dialect) -> Iterator[str]:
+    """The names in a listing; of Gemini's those that a conversation can be had with."""
+    gemini = dialect is Dialect.GEMINI
+    rows = found.get("models" if gemini else "data") if isinstance(found, dict) else None
+    for row in rows if isinstance(rows, list) else ():
+        name = row.get("name" if gemini else "id") if isinstance(row, dict) else None
+        if not isinstance(name, str):
+            continue
+        if not gemini:
+            yield name
+        elif GEMINI_METHOD in (row.get("supportedGenerationMethods") or ()):
+            yield name.removeprefix("models/")
 
 
 async def _first_user(office: Office, *, console: bool) -> tuple[str, str | None]:

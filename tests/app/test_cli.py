@@ -194,6 +194,8 @@ def test_upstreams_are_read_from_the_command_line(tmp_path: Path) -> None:
     secret = tmp_path / "k"
     secret.write_text("two\n")
     texts = ("openai=http://a/v1", "openai=http://b/v1", "anthropic=https://c")
+    google = read_upstreams(("gemini=https://g",), (), ())[0]
+    assert (google.name, google.base_url) == ("upstream-gemini", "https://g/v1beta")
     found = read_upstreams(texts, ("one", f"@{secret}", "three"), ("m",))
     assert [each.name for each in found] == [
         "upstream-openai",
@@ -213,7 +215,7 @@ def test_upstreams_are_read_from_the_command_line(tmp_path: Path) -> None:
     ("texts", "keys"),
     [
         (("http://a",), ()),
-        (("gemini=http://a",), ()),
+        (("cohere=http://a",), ()),
         (("openai=a",), ()),
         (("openai=http://a",), ("1", "2")),
     ],

@@ -159,6 +159,20 @@ def test_any_pasted_address_becomes_a_base_url(pasted: str, base: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "pasted",
+    [
+        "https://g",
+        "https://g/v1beta/",
+        "https://g/v1beta/models",
+        "https://g/v1beta/models/gemini-2.5-flash:generateContent",
+    ],
+)
+def test_any_pasted_address_of_googles_too(pasted: str) -> None:
+    assert seed.base_url_of(pasted, Dialect.GEMINI) == "https://g/v1beta"
+    assert seed.address_of(pasted, None, Dialect.GEMINI) == {"base_url": "https://g/v1beta"}
+
+
+@pytest.mark.parametrize(
     ("pasted", "version", "rows"),
     [
         ("https://up.example", None, {"base_url": "https://up.example/v1"}),
@@ -213,7 +227,8 @@ def listing(
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b"{}", b'{"data": []}', b'{"data": [1, {"id": 2}, {"id": ""}]}']
+    "body",
+    [b"{", b"[]", b"{}", b'{"data": []}', b'{"data": 1}', b'{"data": [1, {"id": 2}, {"id": ""}]}'],
 )
 def test_an_upstream_that_does_not_say_gets_the_usual_models(body: bytes) -> None:
     usual = seed.USUAL_MODELS[Dialect.OPENAI]
@@ -233,6 +248,29 @@ def test_each_dialect_shows_its_credentials_and_lists_are_bounded() -> None:
     listing(many, Dialect.ANTHROPIC)
     assert seen[1]["x-api-key"] == "key"
     assert "authorization" not in seen[1]
+    listing(many, Dialect.GEMINI)
+    assert seen[2]["x-goog-api-key"] == "key"
+    assert "authorization" not in seen[2]
+
+
+def test_of_geminis_models_those_that_converse_are_served() -> None:
+    rows = [
+        {"name": "models/gemini-9-pro", "supportedGenerationMethods": ["generateContent"]},
+        {"name": "models/embedding-9", "supportedGenerationMethods": ["embedContent"]},
+        {"name": "models/unsaid"},
+        {"name": 1, "supportedGenerationMethods": ["generateContent"]},
+        1,
+    ]
+    asked: list[str] = []
+
+    def answer(request: web.Request) -> web.Response:
+        asked.append(request.query_string)
+        return web.json_response({"models": rows})
+
+    assert listing(answer, Dialect.GEMINI) == ("gemini-9-pro",)
+    assert asked == ["pageSize=1000"]
+    usual = seed.USUAL_MODELS[Dialect.GEMINI]
+    assert listing(lambda _: web.json_response({"data": [{"id": "x"}]}), Dialect.GEMINI) == usual
 
 
 def test_an_upstream_that_is_not_there_gets_the_usual_models() -> None:
