@@ -40,12 +40,13 @@ __all__ = ["UNLIMITED", "Exchange", "Expectation", "Failure", "FailureKind", "Ph
 PREAMBLE_BYTES_MAX = 1 << 20
 BACKLOG_BYTES_MAX = 4 << 20
 FINISH_REASON_CHARACTERS_MAX = 64
-ACCOUNT_CHARACTERS_MIN = 256
+ACCOUNT_BYTES_MIN = 256
 """At the edge of the hold every event is looked at closely instead, and counted once."""
 UNLIMITED = 1 << 62
 
-# No published table, and no estimate, makes more tokens of one character.
-_TOKENS_PER_CHARACTER_MAX = 4
+# What one byte of an event that is read with patience may become: bytes that are no UTF-8 are
+# three of U+FFFD each, and numbers inside of arguments may be written longer.
+_TEXT_PER_BYTE_MAX = 4
 
 # On Python 3.11 a member of an enum costs as much as ten globals.
 _HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase
@@ -61,11 +62,11 @@ class Exchange:
     """
 
     __slots__ = (
-        "_accounted", "_backlog", "_backlog_bytes", "_body", "_characters_max", "_checkpoint",
-        "_ended", "_events", "_expect", "_finished", "_look", "_meter", "_parser", "_passage",
-        "_splitter", "_unsent", "_verbatim", "answer_id", "at_edge", "failure", "finish_reason",
-        "garbage", "has_id", "held", "phase", "plain_bytes", "shown", "tally", "terminal",
-        "tokens_allowed", "upper",
+        "_accounted", "_backlog", "_backlog_bytes", "_body", "_checkpoint", "_ended", "_events",
+        "_expect", "_finished", "_look", "_meter", "_parser", "_passage", "_splitter",
+        "_text_bytes_max", "_unsent", "_verbatim", "answer_id", "at_edge", "failure",
+        "finish_reason", "garbage", "has_id", "held", "phase", "plain_bytes", "shown", "tally",
+        "terminal", "tokens_allowed", "upper",
     )  # fmt: skip
 
     def __init__(
@@ -97,7 +98,7 @@ class Exchange:
         self._backlog: list[tuple[bytes, bool]] = []
         self._backlog_bytes = self._accounted = 0
         self._checkpoint = PENDING_BYTES_MAX
-        self._characters_max = tokens_allowed // _TOKENS_PER_CHARACTER_MAX
+        self._text_bytes_max = self._unexamined(tokens_allowed)
         self._unsent = unsent
 
     @property
@@ -168,15 +169,15 @@ class Exchange:
         meter, passage = self._meter, self._passage
         if not self._verbatim:
             return 0
-        if not self._passes_unexamined(len(data)):
-            if meter.characters - self._accounted < ACCOUNT_CHARACTERS_MIN:
+        if not self._passes_unexamined(len(data), len(data)):
+            if meter.text_bytes - self._accounted < ACCOUNT_BYTES_MIN:
                 return 0
             self._account()  # fewer tokens than they could have been: more may pass
-            if not self._passes_unexamined(len(data)):
+            if not self._passes_unexamined(len(data), len(data)):
                 return 0
         taken, events = passage.look(data, meter)
         self._events += events
-        passage.grant(self._characters_max - meter.characters)
+        passage.grant(self._text_bytes_max - meter.text_bytes)
         return taken
 
     def _stop_passing(self) -> None:
@@ -305,7 +306,8 @@ class Exchange:
                 break
             size = len(event)
             if self.at_edge or (
-                not self._passes_unexamined(size) and not self._affords(event, whole=whole)
+                not self._passes_unexamined(size, _TEXT_PER_BYTE_MAX * size)
+                and not self._affords(event, whole=whole)
             ):
                 self._hold_back(spans[position:])
                 break
@@ -332,12 +334,22 @@ class Exchange:
         if self._backlog_bytes > BACKLOG_BYTES_MAX:
             self._fail(outcomes.too_large("more output than the hold could ever cover"))
 
-    def _passes_unexamined(self, size: int) -> bool:
-        """Whether an event of `size` bytes fits the hold and the meter's window for certain."""
+    def _passes_unexamined(self, size: int, text_bytes: int) -> bool:
+        """Whether events of `size` bytes fit the hold and the meter's window for certain.
+
+        `text_bytes`: the most their texts can be.
+        """
         return (
             self._meter.written + size <= self._checkpoint
-            and self._meter.characters + size <= self._characters_max
+            and self._meter.text_bytes + text_bytes <= self._text_bytes_max
         )
+
+    def _unexamined(self, tokens: int) -> int:
+        """How many bytes of text may pass unexamined where the hold has `tokens` left.
+
+        A quarter stays, so that whoever must ask for more does so in time with any text.
+        """
+        return tokens * 3 // 4 // self._meter.density
 
     def _account(self) -> int:
         """Count what was written and set how much more may pass unexamined."""
@@ -345,15 +357,14 @@ class Exchange:
         sent = meter.advance(unsent)
         self.upper = upper = meter.projected() if unsent else sent
         self._checkpoint = self._meter.written + PENDING_BYTES_MAX
-        room = max(0, self.tokens_allowed - upper) // _TOKENS_PER_CHARACTER_MAX
-        self._accounted = meter.characters
-        self._characters_max = self._accounted + room
+        self._accounted = accounted = meter.text_bytes
+        self._text_bytes_max = accounted + self._unexamined(max(0, self.tokens_allowed - upper))
         return upper
 
     def _affords(self, event: bytes, *, whole: bool) -> bool:
         """Whether the hold covers `event` too, looking closer than its length in bytes."""
         upper = self._account()
-        if self._passes_unexamined(len(event)):
+        if self._passes_unexamined(len(event), _TEXT_PER_BYTE_MAX * len(event)):
             return True
         if not whole:
             return upper - (-len(event) // UNREAD_BYTES_PER_TOKEN) <= self.tokens_allowed

@@ -68,6 +68,11 @@ class _Run:
         self.tail = text[cut:]
 
 
+def _bytes_max(text: str) -> int:
+    """Return how many bytes of UTF-8 `text` has at most, without encoding it."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
 def _unread_tokens(size: int) -> int:
     return -(-size // UNREAD_BYTES_PER_TOKEN)
 
@@ -95,9 +100,10 @@ class Meter:
         "_text_index",
         "_tokens",
         "_unread_bytes",
-        "characters",
         "delivered",
+        "density",
         "exact",
+        "text_bytes",
         "written",
     )
 
@@ -107,13 +113,17 @@ class Meter:
         tokens: Callable[[int], int] = _identity,
         *,
         exact: bool = True,
+        density: int = 1,
     ) -> None:
+        self.density = density
+        """The most tokens that one byte of text can be."""
         self.exact = exact
         """False once anything was estimated: bill as `UsageSource.ESTIMATED`, else `COUNTED`."""
         self.delivered = 0
         """Output tokens as of the last `advance`."""
-        self.characters = 0
-        """Characters ever taken: a bound on tokens that costs no count."""
+        self.text_bytes = 0
+        """Bytes of UTF-8 that all texts ever taken have at most: a bound on tokens that costs no
+        count."""
         self.written = 0
         """Bytes ever taken, as they stand on the wire."""
         self._folded = 0
@@ -155,7 +165,7 @@ class Meter:
         elif choice.index != self._text_index:
             self._switch((choice.index, "text", 0))
         if text:
-            self.characters += len(text)
+            self.text_bytes += _bytes_max(text)
             self._pieces.append(text)
         else:
             self._pieces.append("")
@@ -171,7 +181,7 @@ class Meter:
         if event.index != self._text_index:
             self._switch((event.index, "text", 0))
         text = delta.text or delta.partial_json or delta.thinking or ""
-        self.characters += len(text)
+        self.text_bytes += _bytes_max(text)
         self._pieces.append(text)
         self._sizes.append(size)
         self.written += size
@@ -185,14 +195,14 @@ class Meter:
         """
         if self._text_index != 0:
             self._switch(_MAIN_RUN)
-        self.characters += len(text)
+        self.text_bytes += _bytes_max(text)
         self._pieces.append(text)
         self._sizes.append(size)
         self.written += size
 
-    def add_all(self, texts: list[str], sizes: list[int], characters: int) -> None:
-        """Take texts of the run that is current, `characters` in all, each written as a size."""
-        self.characters += characters
+    def add_all(self, texts: list[str], sizes: list[int], text_bytes: int) -> None:
+        """Take texts of the run that is current, `text_bytes` at most, each written as a size."""
+        self.text_bytes += text_bytes
         self._pieces += texts
         self._sizes += sizes
         self.written += sum(sizes)
@@ -201,7 +211,7 @@ class Meter:
         """Take text of any run. Of an event with several, only the last carries the size."""
         if run != self.run:
             self._switch(run)
-        self.characters += len(text)
+        self.text_bytes += _bytes_max(text)
         self._pieces.append(text)
         self._sizes.append(size)
         self.written += size
@@ -217,7 +227,7 @@ class Meter:
     def add_unread(self, size: int) -> None:
         """Take `size` written bytes of an event too large to be read: counted by their weight."""
         self.add_run(_UNREAD_RUN, "", size)
-        self.characters += size
+        self.text_bytes += size
 
     def count(self, text: str) -> int:
         """Count `text` by itself, in tokens; changes nothing."""

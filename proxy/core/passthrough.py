@@ -61,7 +61,7 @@ LESSONS_MAX: Final = 8
 MATCHES_MIN: Final = 8
 """Events a pattern must have let pass to have paid: learning costs about two decodings."""
 ROOM_MAX: Final = 65_536
-"""Characters, and so events, that pass before somebody must look at the hold again."""
+"""Bytes of text, and so events, that pass before somebody must look at the hold again."""
 
 TEXTS_MAX: Final = 8_192
 TEXT_BYTES_MAX: Final = 16
@@ -90,7 +90,7 @@ class Passage:
     """The pattern of one stream, and what has passed by it since it was drained.
 
     `texts` and `sizes` (bytes of each event, without chunk framing) wait for `drain`; `room` is how
-    many characters may pass before the owner must look. Nothing passes until `learn`, nor
+    many bytes of text may pass before the owner must look. Nothing passes until `learn`, nor
     after `close` until the next `learn`.
     """
 
@@ -157,7 +157,7 @@ class Passage:
         # Without text nothing uses up the room, and the lists would grow without bound.
         if not text:
             return False
-        room = self.room - len(text)
+        room = self.room - len(raw)  # no less than what it says has in UTF-8
         if room < 0:
             return False
         self.room = room
@@ -166,7 +166,7 @@ class Passage:
         return True
 
     def grant(self, room: int) -> None:
-        """Let up to `room` more characters pass; whatever has passed must be drained before."""
+        """Let up to `room` more bytes of text pass; what has passed must be drained before."""
         self.room = self._granted = min(room, ROOM_MAX)
 
     def close(self) -> None:

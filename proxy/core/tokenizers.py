@@ -192,6 +192,14 @@ class Calibration:
 
         return tokens
 
+    def density(self, model: str) -> int:
+        """Return the most tokens that `estimator` makes of one byte of text, in whole tokens.
+
+        A wide character has three bytes or more.
+        """
+        narrow, wide = self._now(model)
+        return -(-max(3 * narrow, wide) // (3 * MICRO))
+
     def _now(self, model: str) -> tuple[int, int]:
         weights = self._weights.get(model)
         if weights is None:
@@ -205,8 +213,9 @@ class Calibration:
 def new_meter(model: Model, calibration: Calibration) -> Meter:
     """Return the meter for a call of `model`: exact where its family publishes a table."""
     if model.tokenizer is Tokenizer.ESTIMATE:
-        return Meter(measure_characters, calibration.estimator(model.name), exact=False)
-    return Meter(exact_count(model.tokenizer))
+        estimator, density = calibration.estimator(model.name), calibration.density(model.name)
+        return Meter(measure_characters, estimator, exact=False, density=density)
+    return Meter(exact_count(model.tokenizer))  # a token of a table is at least one byte
 
 
 class Count(Struct, frozen=True, gc=False):

@@ -10,11 +10,12 @@ from msgspec.structs import replace as replace_struct
 from proxy.core import exchange as engine
 from proxy.core import looks, outcomes, passthrough
 from proxy.core.entities import Tokenizer, Wire
-from proxy.core.exchange import Expectation, FailureKind, Phase
+from proxy.core.exchange import Exchange, Expectation, FailureKind, Phase
 from proxy.core.looks import LOOKS
-from proxy.core.metering import PENDING_BYTES_MAX
+from proxy.core.metering import PENDING_BYTES_MAX, Meter
 from proxy.core.sights import Sight
 from proxy.core.tokenizers import exact_count
+from proxy.core.usage import UsageTally
 from tests.core.playbook import (
     END,
     FINISH,
@@ -728,9 +729,9 @@ def test_bytes_after_the_end_or_a_failure_forbid_reuse() -> None:
 )
 def test_what_is_not_ordinary_is_left_alone(data: bytes) -> None:
     exchange = begun(STREAM, says("a")).exchange
-    before = (exchange.wire_bytes, exchange.events, exchange.meter.characters)
+    before = (exchange.wire_bytes, exchange.events, exchange.meter.text_bytes)
     assert exchange.ordinary(data) == 0
-    assert (exchange.wire_bytes, exchange.events, exchange.meter.characters) == before
+    assert (exchange.wire_bytes, exchange.events, exchange.meter.text_bytes) == before
     assert exchange.ordinary(chunk(says("b")) + data) == len(chunk(says("b")))
 
 
@@ -988,13 +989,14 @@ def test_what_passed_by_a_pattern_is_in_every_figure() -> None:
 
 
 def test_what_may_pass_is_counted_exactly_before_the_slow_way_is_taken() -> None:
-    connection = begun(STREAM, says("a"), allowed=8_000)
+    connection = Connection(new(STREAM, lambda text: len(text) // 2, allowed=4_000))
+    connection.feed(head() + chunk(says("a")))
     sent = len(connection.wire)
     for _ in range(1_000):
         connection.feed(chunk(says(" words")))
-    assert connection.exchange.meter.advance() == 6_001
+    assert connection.exchange.meter.advance() == 3_000
     assert connection.verbatim == len(connection.wire) - sent
-    assert connection.exchange.upper > 4_000
+    assert connection.exchange.upper > 2_400
 
 
 def test_nothing_passes_beyond_the_hold_by_a_pattern() -> None:
@@ -1003,7 +1005,7 @@ def test_nothing_passes_beyond_the_hold_by_a_pattern() -> None:
     passed = 0
     while exchange.passes(chunk(says("cd"))):
         passed += 2
-    assert passed == 400 // 4 - 2
+    assert passed == 400 * 3 // 4 - 2
     connection.allow(800)
     assert not exchange.passes(chunk(says("cd")))
     connection.feed(chunk(says("cd")))
@@ -1022,12 +1024,21 @@ WORDS = st.lists(
 
 
 def forwarded_within_the_hold(
-    texts: list[str], steps: list[int], expect: Expectation, make: Callable[[str], bytes]
+    texts: list[str],
+    steps: list[int],
+    expect: Expectation,
+    make: Callable[[str], bytes],
+    density: int = 1,
 ) -> None:
     """Whatever passes, its whole count is within what was allowed at that moment."""
-    count = exact_count(Tokenizer.O200K)
+    tokens = exact_count(Tokenizer.O200K)
+
+    def count(text: str) -> int:
+        return density * tokens(text)
+
     allowed = steps[0]
-    connection = Connection(new(expect, count, allowed=allowed))
+    exchange = Exchange(expect, Meter(count, density=density), UsageTally(), tokens_allowed=allowed)
+    connection = Connection(exchange)
     connection.feed(head())
     for text in texts:
         connection.feed(chunk(make(text)))
@@ -1049,6 +1060,7 @@ def forwarded_within_the_hold(
 def test_no_more_tokens_pass_than_the_hold_allows(texts: list[str], steps: list[int]) -> None:
     forwarded_within_the_hold(texts, steps, STREAM, says)
     forwarded_within_the_hold(texts, steps, MESSAGES, block)
+    forwarded_within_the_hold(texts, steps, STREAM, says, density=3)
 
 
 # Anything at all

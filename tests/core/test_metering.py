@@ -341,7 +341,7 @@ def test_unread_bytes_weigh_the_same_however_they_were_counted() -> None:
     assert meter.delivered == 2
 
 
-def test_characters_bound_tokens_without_a_count() -> None:
+def test_bytes_of_text_bound_tokens_without_a_count() -> None:
     meter = Meter(words)
     assert meter.add_openai(openai_delta(openai({"content": "ab"})), 5)
     assert meter.add_openai(openai_delta(openai({"content": ""})), 5)
@@ -351,7 +351,16 @@ def test_characters_bound_tokens_without_a_count() -> None:
     meter.add("gh", 5)
     meter.add_run((0, "tool", 0), "i", 5)
     meter.add_unread(40)
-    assert meter.characters == 2 + 3 + 1 + 2 + 1 + 40
+    assert meter.text_bytes == 2 + 3 + 1 + 2 + 1 + 40
+    assert (meter.density, Meter(words, density=3).density) == (1, 3)
+
+
+@given(texts=st.lists(st.text(st.characters(exclude_categories=())), max_size=20))
+def test_texts_are_never_longer_than_their_bound(texts: list[str]) -> None:
+    meter = Meter(len)
+    for text in texts:
+        meter.add(text, 1)
+    assert meter.text_bytes >= len("".join(texts).encode("utf-8", "surrogatepass"))
 
 
 def test_many_texts_at_once_are_as_many_one_by_one() -> None:
@@ -365,7 +374,7 @@ def test_many_texts_at_once_are_as_many_one_by_one() -> None:
     for each in (meter, single):
         assert (each.last, each.taken, each.written) == (" three", 4, 34)
         assert each.run == (1, "text", 0)
-        assert each.characters == len("one two three")
+        assert each.text_bytes == len("one two three")
         assert each.advance(9) == 2
         assert each.taken == 4
         assert each.advance() == 3

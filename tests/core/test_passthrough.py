@@ -1,5 +1,7 @@
 """What passes by a pattern is what decoding would have passed, and is metered the same."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,7 +188,19 @@ def test_events_like_the_one_before_pass(shape: str) -> None:
         found = seen(take, read)
         assert found == (passage.texts[-1], meter.run, passage.sizes[-1])
         assert passage.texts[-1] == text.replace('"', "")
-    assert ROOM_MAX - passage.room == sum(map(len, passage.texts))
+    said = sum(len(text.encode()) for text in passage.texts)
+    assert ROOM_MAX - passage.room == said + len(b"\\" * 2)  # as they stand: two are escaped
+
+
+@given(text=st.text(max_size=8), ascii_only=st.booleans(), slashes=st.booleans())
+def test_a_string_never_says_more_bytes_than_it_has(
+    text: str, ascii_only: bool, slashes: bool
+) -> None:
+    raw = json.dumps(text, ensure_ascii=ascii_only).encode()[1:-1]
+    if slashes:
+        raw = raw.replace(b"/", b"\\/")
+    assert string_text(raw) == text
+    assert len(raw) >= len(text.encode())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -403,7 +417,7 @@ def test_several_chunks_in_one_read_pass_together_or_not_at_all() -> None:
     assert passage.passes(b"".join(reads))
     assert passage.texts == [" a", " longer", "\n", " a"]
     assert passage.sizes == [len(read) - len(b"cd\r\n\r\n") for read in reads]
-    assert passage.room == ROOM_MAX - 12
+    assert passage.room == ROOM_MAX - 13
     for odd in (
         framed(FINISH),
         framed(USAGE),
@@ -418,7 +432,7 @@ def test_several_chunks_in_one_read_pass_together_or_not_at_all() -> None:
             assert not passage.passes(b"".join([*reads[:place], odd, *reads[place:]]))
     assert passage.texts == [" a", " longer", "\n", " a"]
     assert len(passage.sizes) == 4
-    assert passage.room == ROOM_MAX - 12
+    assert passage.room == ROOM_MAX - 13
     passage.grant(3)
     assert not passage.passes(reads[0] + reads[3])
     assert passage.room == 3

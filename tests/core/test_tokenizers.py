@@ -122,6 +122,36 @@ def test_a_running_call_keeps_its_weights() -> None:
     assert calibration.tokens("m", Characters(400, 0)) > 190
 
 
+ANY_TEXT = st.lists(
+    st.one_of(
+        st.text(st.characters(exclude_categories=())),  # halves of surrogate pairs among them
+        st.binary(max_size=40).map(lambda raw: raw.decode("utf-8", "replace")),
+        st.sampled_from(
+            ["the ", "\ufffd", "👩‍👩‍👧", "日本語", "==" * 9, "\n\n\t", "e\u0301", "\ud83d"]
+        ),
+    ),
+    max_size=12,
+).map("".join)
+
+
+@pytest.mark.parametrize("table", [Tokenizer.O200K, Tokenizer.CL100K])
+@given(text=ANY_TEXT)
+def test_a_token_of_a_table_is_at_least_one_byte(table: Tokenizer, text: str) -> None:
+    assert exact_count(table)(text) <= len(text.encode("utf-8", "surrogatepass"))
+
+
+@given(text=ANY_TEXT, learnt=st.lists(st.tuples(st.booleans(), st.integers(0, 8)), max_size=9))
+def test_no_estimate_is_denser_than_it_says(text: str, learnt: list[tuple[bool, int]]) -> None:
+    calibration = Calibration()
+    for wide, factor in learnt:
+        size = Characters(0, 90_000) if wide else Characters(90_000, 0)
+        calibration.observe("claude", size, factor * calibration.tokens("claude", size))
+    meter = new_meter(ESTIMATED, calibration)
+    meter.add(text, 1)
+    assert meter.advance() <= meter.density * len(text.encode("utf-8", "surrogatepass"))
+    assert 1 <= meter.density <= tokenizers.WEIGHT_MAX // tokenizers.MICRO
+
+
 @pytest.mark.parametrize("tokens", [0, -5, 10, 10_000, 10**18])
 def test_lies_are_not_learnt(tokens: int) -> None:
     calibration = Calibration()
