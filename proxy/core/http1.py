@@ -42,11 +42,11 @@ _NOTED: Final = frozenset({
 })  # fmt: skip
 """Headers that most calls ask for; any other is looked for when somebody does."""
 _lines: Final[dict[bytes, tuple[str, bytes]]] = {}
-"""Name and value of header lines seen before; of those nobody waits for both are empty."""
+"""Name and value of header lines seen before; `_UNNOTED` where nobody waits for them."""
 _statuses: Final[dict[bytes, tuple[int, bool]]] = {}
 """Status, and whether it is HTTP/1.1, of status lines seen before."""
 _UNNOTED: Final = ("", b"")
-_NOTHING: Final[list[bytes]] = []
+_CONTRADICTED: Final = b"two lengths"
 
 
 class FramingError(Exception):
@@ -86,14 +86,14 @@ class ResponseHead(Struct, frozen=True, gc=False):
     framing: Framing
     length: int
     keep_alive: bool
-    noted: dict[str, list[bytes]]
-    """Values of the headers in `_NOTED`, in order."""
+    noted: dict[str, bytes]
+    """Values of the headers in `_NOTED`; of one that is repeated what `_again` makes of it."""
 
     def header(self, name: str) -> str | None:
         """Return the first value of header `name` (lower case), or None."""
         if name in _NOTED:
             found = self.noted.get(name)
-            return None if found is None else found[0].decode("latin-1")
+            return None if found is None else found.decode("latin-1")
         line = b"\r\n%b:" % name.encode("ascii")
         start = self.block.lower().find(line)
         if start < 0:
@@ -193,10 +193,9 @@ class ResponseParser:
     @property
     def outlook(self) -> bool | None:
         """`reusable`: now (True), never (False), or once the response is complete (None)."""
-        if self.reusable:
-            return True
-        possible = self.head is not None and self.head.keep_alive and not self.excess
-        return None if possible and not self.complete else False
+        if self.excess or self.head is None or not self.head.keep_alive:
+            return False
+        return True if self._state is _COMPLETE else None
 
     def receive_rest(self, data: bytes) -> None:
         """Take what follows the end of the content; a breach makes the connection useless."""
@@ -338,25 +337,30 @@ def _parse_head(block: bytes) -> ResponseHead:
         raise FramingError(f"more than {HEADERS_MAX} response headers")
     status, persistent = _statuses.get(lines[0]) or _read_status(lines[0])
     del lines[0]
-    noted: dict[str, list[bytes]] = {}
+    noted: dict[str, bytes] = {}
     known = _lines.get
     for line in lines:
-        name, value = known(line) or _read_line(line)
-        if name:
-            found = noted.get(name)
-            if found is None:
-                noted[name] = [value]
-            else:
-                found.append(value)
-    codings, lengths = noted.get(_CODING_NAME, _NOTHING), noted.get(_LENGTH_NAME, _NOTHING)
-    framing, length = _framing(status, codings, lengths)
+        found = known(line) or _read_line(line)
+        if found is not _UNNOTED:
+            name, value = found
+            noted[name] = _again(name, noted[name], value) if name in noted else value
+    framing, length = _framing(status, noted.get(_CODING_NAME), noted.get(_LENGTH_NAME))
     if framing is _CHUNKED and not persistent:
         raise FramingError("a transfer coding in HTTP/1.0")
-    connection = noted.get(_CONNECTION_NAME)
-    if connection is not None:
-        tokens = [token.strip() for token in b",".join(connection).lower().split(b",")]
+    if _CONNECTION_NAME in noted:
+        tokens = [token.strip() for token in noted[_CONNECTION_NAME].lower().split(b",")]
         persistent = b"close" not in tokens and (persistent or b"keep-alive" in tokens)
     return ResponseHead(status, block, framing, length, persistent and framing is not _CLOSE, noted)
+
+
+def _again(name: str, before: bytes, value: bytes) -> bytes:
+    """What a header that comes a second time says: lists go on, of all others the first counts.
+
+    A length may be repeated, not contradicted (RFC 9112 section 6.3).
+    """
+    if name in {_CONNECTION_NAME, _CODING_NAME}:
+        return before + b"," + value
+    return before if name != _LENGTH_NAME or value == before else _CONTRADICTED
 
 
 def _read_status(line: bytes) -> tuple[int, bool]:
@@ -388,20 +392,18 @@ def _remember(known: dict[bytes, Found], line: bytes, found: Found) -> None:
     known[line] = found
 
 
-def _framing(status: int, codings: list[bytes], lengths: list[bytes]) -> tuple[Framing, int]:
+def _framing(status: int, coding: bytes | None, size: bytes | None) -> tuple[Framing, int]:
     """Decide what delimits the body (RFC 9112 section 6.3), refusing every ambiguity."""
     if status < 200 or status in _NO_BODY_STATUSES:
         return _LENGTH, 0
-    if codings:
-        if lengths:
+    if coding is not None:
+        if size is not None:
             raise FramingError("both Transfer-Encoding and Content-Length")
-        if len(codings) != 1 or codings[0].lower() != b"chunked":
+        if coding.lower() != b"chunked":
             raise FramingError("unknown transfer coding")
         return _CHUNKED, 0
-    if not lengths:
+    if size is None:
         return _CLOSE, 0
-    length = lengths[0]
-    one = len(lengths) == 1 or lengths.count(length) == len(lengths)
-    if not one or not length.isdigit() or len(length) > 15:
+    if not size.isdigit() or len(size) > 15:
         raise FramingError("bad Content-Length")
-    return _LENGTH, int(length)
+    return _LENGTH, int(size)

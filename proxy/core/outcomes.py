@@ -10,9 +10,10 @@ from enum import Enum, auto
 from typing import Final
 
 from proxy.core.entities import TerminalRule, Wire
-from proxy.core.http1 import ResponseHead
+from proxy.core.http1 import Framing, ResponseHead
 from proxy.core.sse import EVENT_BYTES_MAX
 
+_LENGTH: Final = Framing.LENGTH
 RESPONSE_BYTES_MAX: Final = 64 << 20
 ERROR_BODY_BYTES_MAX: Final = 65_536
 _RETRY_DELAY: Final = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
@@ -81,6 +82,20 @@ def is_event_stream(head: ResponseHead) -> bool:
     """Whether a response holds events, as far as its head tells; some name no type at all."""
     kind = (head.header("content-type") or "").split(";")[0].strip().lower()
     return kind in {"text/event-stream", ""}
+
+
+def is_plainly_whole(head: ResponseHead, body: bytes) -> bool:
+    """Whether the first bytes after a head are all of a good answer; if not, look closer.
+
+    Says in one look what `compressed`, `plain_bytes_max` and `plain` say of such an answer.
+    """
+    return (
+        head.status == 200
+        and head.framing is _LENGTH
+        and head.length == len(body)
+        and "content-encoding" not in head.noted
+        and head.length <= RESPONSE_BYTES_MAX
+    )
 
 
 def compressed(head: ResponseHead) -> Failure | None:

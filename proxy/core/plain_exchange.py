@@ -11,14 +11,13 @@ from typing import Final
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
 from proxy.core.http1 import FramingError, ResponseParser
 from proxy.core.metering import Meter
-from proxy.core.outcomes import Failure, FailureKind, compressed
+from proxy.core.outcomes import Failure, FailureKind, compressed, is_plainly_whole
 from proxy.core.usage import UsageTally
 
 # On Python 3.11 a member of an enum costs as much as ten globals.
 _HEAD: Final = Phase.HEAD
 _PLAIN: Final = Phase.PLAIN
 _TERMINAL: Final = Phase.TERMINAL
-_FAILED: Final = Phase.FAILED
 
 _NO_METER: Final = Meter(len)
 _NO_TALLY: Final = UsageTally()
@@ -30,19 +29,27 @@ def _passes(_data: bytes) -> bool:
 
 
 class PlainExchange(Exchange):
-    """One attempt at one upstream whose answer is wanted whole; see `Exchange`."""
+    """One attempt at one upstream whose answer is wanted whole; see `Exchange`.
 
-    __slots__ = ()
+    `over`: nothing more will come. An attribute, because a call asks for it half a dozen times.
+    """
+
+    __slots__ = ("over",)
+    over: bool
+
+    # What only a stream has; of the class, so that no instance has to be told.
+    tally = _NO_TALLY
+    held = terminal = b""
+    finish_reason = None
+    answer_id = ""
+    at_edge = has_id = shown = False
+    upper = 0
 
     def __init__(self, expect: Expectation) -> None:  # none of the base's parts is needed
         self.phase = _HEAD
-        self.tally = _NO_TALLY
+        self.over = False
         self.failure = None
-        self.held = self.terminal = b""
-        self.finish_reason = None
-        self.answer_id = ""
-        self.at_edge = self.has_id = self.shown = False
-        self.upper = self.plain_bytes = 0
+        self.plain_bytes = 0
         self.tokens_allowed = UNLIMITED
         self._expect = expect
         self._parser = ResponseParser()
@@ -69,12 +76,6 @@ class PlainExchange(Exchange):
         return _passes
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will come of this exchange."""
-        phase = self.phase
-        return phase is _TERMINAL or phase is _FAILED
-
-    @property
     def in_event(self) -> bool:
         """There is no event to be in."""
         return False
@@ -93,14 +94,19 @@ class PlainExchange(Exchange):
             body = self._parser.receive(data)
         except FramingError as error:
             body, fault = error.body, error
-        head = self._parser.head
-        if head is not None:
-            failure = compressed(head) if self.phase is _HEAD else None
-            if failure is None:
-                self.phase = _PLAIN
-                self._receive_plain(body)
-            else:
-                self._fail(failure)
+        head, first = self._parser.head, self.phase is _HEAD
+        if head is None:
+            pass
+        elif first and is_plainly_whole(head, body):  # nearly always
+            self._body.append(body)
+            self.plain_bytes = len(body)
+            self.phase, self.over = _TERMINAL, True
+            return b""
+        elif first and (failure := compressed(head)) is not None:
+            self._fail(failure)
+        else:
+            self.phase = _PLAIN
+            self._receive_plain(body)
         if fault is not None and not self.over:
             self._fail(Failure(FailureKind.FRAMING, str(fault)))
         return b""
@@ -113,3 +119,11 @@ class PlainExchange(Exchange):
         """Nothing waits for the hold to grow."""
         self.tokens_allowed = tokens_allowed
         return b""
+
+    def _receive_plain(self, body: bytes) -> None:
+        super()._receive_plain(body)
+        self.over = self.phase is not _PLAIN
+
+    def _fail(self, failure: Failure) -> bytes:
+        self.over = True
+        return super()._fail(failure)

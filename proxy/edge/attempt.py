@@ -15,7 +15,7 @@ from proxy.core.exchange import Phase
 from proxy.core.http1 import ResponseHead
 from proxy.core.outcomes import Failure, FailureKind
 from proxy.edge.translation import Carrier
-from proxy.edge.upstream import Kept
+from proxy.edge.upstream import Kept, Origin, UpstreamPool
 
 PENDING_BYTES_MAX: Final = 262_144
 """Content kept while the client's head is being sent; more pauses the upstream."""
@@ -141,7 +141,6 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         loop: asyncio.AbstractEventLoop,
         owner: AttemptOwner,
         exchange: EngineT_co,
-        *,
         low_water: int,
         translation: Carrier | None = None,
     ) -> None:
@@ -241,12 +240,16 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
             self.end = AttemptEnd.LOST
         self._wake()
 
-    async def changed(self) -> None:
-        """Wait until there is content to show, an end, or a `nudge`."""
-        if self.over or (self.shown and not self.flowing):
-            return
-        self._waiter = self._loop.create_future()
-        await self._waiter
+    def changed(self) -> asyncio.Future[None] | None:
+        """Give what to wait for until there is content to show, an end, or a `nudge`.
+
+        None: there is nothing to wait for any more.
+        """
+        exchange = self.exchange
+        if self.end is not None or exchange.over or (exchange.shown and not self.flowing):
+            return None
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def nudge(self) -> None:
         """Wake whoever waits in `changed`."""
@@ -307,18 +310,19 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
             self.transport.abort()
         self._wake()
 
-    def release(self) -> asyncio.Transport | None:
-        """Give the connection back if it may be reused, now or once `exchange.finish` says so.
-
-        Otherwise close it and return None.
-        """
+    def release(self, pool: UpstreamPool, origin: Origin) -> None:
+        """Give the connection back, now or once its response has ended, or close it."""
         transport, self.transport = self.transport, None
         if transport is None:
-            return None
-        if not self.lost and not self._paused and self.exchange.finish(b"") is not False:
-            return transport
-        transport.abort()
-        return None
+            return
+        exchange = self.exchange
+        reusable = False if self.lost or self._paused else exchange.finish(b"")
+        if reusable:
+            pool.put(origin, transport)
+        elif reusable is None:
+            pool.put_ending(origin, transport, exchange.finish)
+        else:
+            transport.abort()
 
     def _forward(self, out: bytes) -> None:
         if out and self.translation is not None:
@@ -367,3 +371,19 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+class PlainAttempt(Attempt[EngineT_co]):
+    """One whose answer is wanted whole: nothing of it passes by here, so all to see is its end."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Take one read, nearly always the only one."""
+        if self._fresh:
+            self._fresh = False
+            self.first_byte_at = self._loop.time()
+        exchange = self.exchange
+        exchange.receive(data)
+        if exchange.over:
+            self._wake()

@@ -22,7 +22,7 @@ from proxy.core.exchange import UNLIMITED, Exchange
 from proxy.core.outcomes import Failure, FailureKind
 from proxy.core.urls import Endpoint
 from proxy.edge import settlement
-from proxy.edge.attempt import Attempt
+from proxy.edge.attempt import Attempt, PlainAttempt
 from proxy.edge.downstream import Downstream
 from proxy.edge.engines import plain_exchange, request_body, stream_exchange
 from proxy.edge.heads import known_head
@@ -45,7 +45,7 @@ LOW_WATER_DIVISOR = 2
 class Call(OpenCall[Exchange]):
     """See the module docstring. `tells`: its events are looked at on their way out."""
 
-    __slots__ = ("_extending", "_held", "body", "made", "prompt_tokens", "reading")
+    __slots__ = ("_extending", "_held", "body", "made", "prompt_tokens", "reading", "wire")
 
     tells = False
 
@@ -58,9 +58,11 @@ class Call(OpenCall[Exchange]):
         admission: Admission,
         body: bytes,
     ) -> None:
-        super().__init__(world, client, offer, opening, admission, flows=offer.request.stream)
+        super().__init__(world, client, offer, opening, admission, offer.request.stream)
         self.offer: Offer = offer
         self.body = body
+        self.wire = offer.request.wire
+        """The form that the attempt in flight is asked in: the caller's, if its channel has it."""
         if offer.previous is not None:
             self.pinned = offer.previous.channel_key_id
         self.reading: PlainReading | None = None
@@ -75,39 +77,40 @@ class Call(OpenCall[Exchange]):
     def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt[Exchange]:
         """Make the attempt for `channel`; the caller connects it."""
         world, request = self.world, self.offer.request
-        translation, wire = None, spoken(channel, request.wire)
+        wire = self.wire = spoken(channel, request.wire)
+        translation = None
         if wire is not request.wire:
             translation = Translation(self.offer, channel, int(world.now()))
-        if request.stream:
-            exchange = stream_exchange(
-                self.offer,
-                channel,
-                world.calibration,
-                held=self._held,
-                omit_usage=omit_usage,
-                verbatim=self.client.chunked and not self.tells,
-                event_bytes_max=world.bounds.event_bytes_max,
-                unsent=self.unsent_bytes,
-            )
-        else:
-            exchange = plain_exchange(wire)
+        if not self.flows:
+            plain = PlainAttempt(world.loop, self, plain_exchange(wire), 0, translation)
+            return self._begun(plain, channel)
+        exchange = stream_exchange(
+            self.offer,
+            channel,
+            wire,
+            world.calibration,
+            held=self._held,
+            omit_usage=omit_usage,
+            verbatim=self.client.chunked and not self.tells,
+            event_bytes_max=world.bounds.event_bytes_max,
+            unsent=self.unsent_bytes,
+        )
         low_water = world.bounds.slice_tokens // LOW_WATER_DIVISOR
-        attempt = Attempt(world.loop, self, exchange, low_water=low_water, translation=translation)
-        if request.stream:
-            attempt.on_content = self.show_at_once
+        attempt = Attempt(world.loop, self, exchange, low_water, translation)
+        attempt.on_content = self.show_at_once
         return self._begun(attempt, channel)
 
     def upstream_head(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
         """Return where the attempt in flight goes and its head but for the length."""
-        wire = spoken(channel, self.offer.request.wire)
+        offer, wire = self.offer, self.wire
         return known_head(
             self.world,
             channel,
             key,
             _ENDPOINTS[wire],
-            channel.models[self.offer.model.name],
+            channel.models[offer.model.name],
             # Versions and betas are of the caller's own wire form.
-            self.client.visit.forwarded if wire is self.offer.request.wire else (),
+            self.client.visit.forwarded if wire is offer.request.wire else (),
             stream=self.flows,
         )
 
@@ -269,13 +272,16 @@ class Call(OpenCall[Exchange]):
                 client.write(attempt.translation.conclude(attempt.exchange))
             except RelayError as error:
                 return Ended(Verdict.UPSTREAM_ERROR, error)
-        if not self.offer.request.stream:
-            await self.reserved()
+        if not self.flows:
+            if not self.is_reserved():
+                await self.reserved()
             if self.gone:
                 return settlement.CLIENT_GONE
             self.name_channel()
             foretell(self, settlement.foresee(self, self._exchange).charge)
             client.begin_plain(self.last())
+        if client.connection.is_drained():
+            return settlement.CLIENT_GONE if self.gone else ended
         return await super().handed_over(ended)
 
     def in_band(self, error: RelayError) -> bytes | None:
@@ -326,6 +332,5 @@ class Call(OpenCall[Exchange]):
         if attempt is None:
             raise AssertionError("nothing was held")
         if attempt.translation is None:
-            stream = self.offer.request.stream
-            return attempt.exchange.terminal if stream else attempt.exchange.body
+            return attempt.exchange.terminal if self.flows else attempt.exchange.body
         return attempt.translation.last

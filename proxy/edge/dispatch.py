@@ -6,11 +6,12 @@ tried once more on a fresh one, and is nobody's fault. Every attempt is recorded
 too. This module must not know money, nor how bytes are framed.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.core.breaker import Outcome
-from proxy.core.entities import Channel, ChannelKey, Verdict
+from proxy.core.entities import Channel, ChannelKey, UsageOption, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import FailureKind, Phase
 from proxy.core.http1 import request_length
@@ -30,6 +31,7 @@ from proxy.edge.upstream import ConnectError
 _UNKNOWN: Final = Outcome.UNKNOWN
 _SUCCESS: Final = Outcome.SUCCESS
 _TERMINAL: Final = Phase.TERMINAL
+_OMIT: Final = UsageOption.OMIT
 
 INTERRUPTED = "interrupted"
 """Outcome of an attempt that an exception or a cancellation took out of our hands."""
@@ -121,7 +123,7 @@ async def dispatch(call: AnyCall) -> Ended:
 def _nobody_usable(call: AnyCall) -> RelayError:
     """Why no channel was tried: every key rests after what it was told, or a breaker is open."""
     now, health, channels = call.world.loop.time(), call.world.health, call.offer.channels
-    waits = [wait for channel in channels if (wait := health.pool(channel).blocked(now))]
+    waits = [wait for channel in channels if (wait := health.of(channel).keys.blocked(now))]
     if not waits or len(waits) < len(channels):
         return refusals.unavailable()
     status, seconds = min(waits, key=lambda wait: wait[1])
@@ -153,45 +155,107 @@ def _conclude(call: AnyCall, failed: _Failed | None) -> Ended:
 
 
 async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
-    """Use up to a few connections to one channel; None when it served (or the client left)."""
-    world = call.world
-    breaker = world.health.breaker(channel)
-    permit = breaker.acquire(world.loop.time())
+    """Use up to a few connections to one channel; None when it served (or the client left).
+
+    Permit, connection, request, wait and record in one coroutine: each more would cost every call
+    more than any of these steps.
+    """
+    world, clock = call.world, call.world.loop.time
+    known, began = world.health.of(channel), clock()
+    permit = known.breaker.acquire(began)
     if permit is None:
-        return _Failed(AttemptFailure.CONNECT, refusals.unavailable(), outcome=Outcome.UNKNOWN)
-    outcome = _UNKNOWN
-    failed: _Failed | None = None
+        return _Failed(AttemptFailure.CONNECT, refusals.unavailable(), outcome=_UNKNOWN)
+    outcome, failed = _UNKNOWN, None
+    fresh, tries = False, TRIES_MAX
     try:
-        fresh = False
-        for _ in range(TRIES_MAX):
-            key = world.health.pool(channel).acquire(world.loop.time(), call.pinned)
+        while tries:
+            tries -= 1
+            key = known.keys.acquire(began, call.pinned)
             if key is None:
                 return _Failed(AttemptFailure.CONNECT, refusals.unavailable())
-            attempt, failed, reused = await _try_once(call, channel, key, fresh=fresh)
+            omit = known.omits_usage or channel.usage_option is _OMIT
+            attempt = call.begin_attempt(channel, omit_usage=omit)
+            origin, head = call.upstream_head(channel, key)
+            body = call.upstream_body(channel, omit_usage=omit)
+            transport = None if fresh else world.pool.take(origin)
+            reused, said = transport is not None, INTERRUPTED
+            try:
+                if transport is None:
+                    connect = world.pool.connect(origin, channel.connect_seconds_max)
+                    transport = await call.connecting(connect)
+                if transport is not None:
+                    _send(call, attempt, transport, head, body)
+                    if call.flows:
+                        await _watch(call, attempt)
+                    else:
+                        while (change := attempt.changed()) is not None:
+                            await change
+                failed = _failure_of(call, attempt, channel)
+                said = "served" if failed is None else _word(failed)
+            except ConnectError as error:
+                failed = _unreachable(call, channel, error)
+                said = _word(failed)
+            finally:
+                call.end_attempt(key, said, began)
+                attempt.release(world.pool, origin)
             if failed is None:
                 outcome = _SUCCESS
                 return None
-            if call.gone or call.notice is not None:
+            if call.abandoned:
                 return failed
+            began = clock()
             if reused and attempt.silent and attempt.end is AttemptEnd.LOST:
                 fresh = True
-                continue
-            if _refused_stream_options(attempt, call, channel):
-                continue
-            outcome = failed.outcome
-            if failed.status is not None:
-                asked = parse_retry_after(failed.retry_after, world.now())
-                if (
-                    world.health.pool(channel).cool(key, failed.status, asked, world.loop.time())
-                    and len(channel.keys) > 1
-                    and call.pinned is None
-                    and world.health.pool(channel).ready(world.loop.time())
-                ):
-                    continue
-            return failed
+            elif not _refused_stream_options(attempt, call, channel):
+                outcome = failed.outcome
+                if not _cooled(call, channel, key, failed):
+                    return failed
         return failed
     finally:
-        breaker.report(permit, outcome, world.loop.time())
+        known.breaker.report(permit, outcome, clock())
+
+
+def _send(
+    call: AnyCall,
+    attempt: Attempt[Engine],
+    transport: asyncio.Transport,
+    head: bytes,
+    body: bytes | None,
+) -> None:
+    if body is None:
+        call.upload(transport, head)
+    else:
+        request = b"".join((head, request_length(len(body)), body))
+        attempt.send(transport, request, stream=call.flows)
+
+
+def _word(failed: _Failed) -> str:
+    """What the record of an attempt says of how it failed; nothing where it was we who left."""
+    return INTERRUPTED if failed.outcome is _UNKNOWN else failed.error.code.code
+
+
+def _unreachable(call: AnyCall, channel: Channel, error: ConnectError) -> _Failed:
+    log.get().warning(
+        "cannot connect",
+        channel=channel.name,
+        request_id=call.client.request_id,
+        reason=str(error),
+    )
+    return _Failed(AttemptFailure.CONNECT, refusals.unavailable())
+
+
+def _cooled(call: AnyCall, channel: Channel, key: ChannelKey, failed: _Failed) -> bool:
+    """Let a key rest that was refused; says whether another of the channel may be tried."""
+    if failed.status is None:
+        return False
+    world, keys = call.world, call.world.health.of(channel).keys
+    asked, now = parse_retry_after(failed.retry_after, world.now()), world.loop.time()
+    return (
+        keys.cool(key, failed.status, asked, now)
+        and len(channel.keys) > 1
+        and call.pinned is None
+        and keys.ready(now)
+    )
 
 
 def _refused_stream_options(attempt: Attempt[Engine], call: AnyCall, channel: Channel) -> bool:
@@ -213,66 +277,13 @@ def _refused_stream_options(attempt: Attempt[Engine], call: AnyCall, channel: Ch
     return True
 
 
-async def _try_once(
-    call: AnyCall, channel: Channel, key: ChannelKey, *, fresh: bool
-) -> tuple[Attempt[Engine], _Failed | None, bool]:
-    """One connection, one request; returns the attempt, its failure and if it was reused."""
-    world = call.world
-    began = world.loop.time()
-    omit = world.health.omits_usage(channel)
-    attempt = call.begin_attempt(channel, omit_usage=omit)
-    origin, head = call.upstream_head(channel, key)
-    body = call.upstream_body(channel, omit_usage=omit)
-    failed: _Failed | None = None
-    outcome = INTERRUPTED
-    transport = None if fresh else world.pool.take(origin)
-    reused = transport is not None
-    try:
-        if transport is None:
-            transport = await call.connecting(
-                world.pool.connect(origin, channel.connect_seconds_max)
-            )
-        if transport is None:
-            left = refusals.ended(AttemptEnd.CLIENT_GONE)
-            failed = _Failed(AttemptFailure.CONNECT, left, outcome=Outcome.UNKNOWN)
-        else:
-            stream = call.flows
-            if body is None:
-                call.upload(transport, head)
-            else:
-                attempt.send(transport, head + request_length(len(body)) + body, stream=stream)
-            if stream:
-                await _watch(call, attempt)
-            else:
-                while not attempt.over:
-                    await attempt.changed()
-            failed = _failure_of(call, attempt, channel)
-        if failed is None:
-            outcome = "served"
-        elif failed.outcome is not _UNKNOWN:  # else we left it, and it failed nobody
-            outcome = failed.error.code.code
-    except ConnectError as error:
-        log.get().warning(
-            "cannot connect",
-            channel=channel.name,
-            request_id=call.client.request_id,
-            reason=str(error),
-        )
-        failed = _Failed(AttemptFailure.CONNECT, refusals.unavailable())
-        outcome = failed.error.code.code
-    finally:
-        call.end_attempt(key, outcome, began)
-        kept = attempt.release()
-        if kept is not None:
-            world.pool.put(origin, kept, attempt.exchange.finish)
-    return attempt, failed, reused
-
-
 async def _watch(call: AnyCall, attempt: Attempt[Engine]) -> None:
     """Wait for the few moments of a stream that need a handler: content, heartbeat, end."""
     client = call.client
     while True:
-        await attempt.changed()
+        change = attempt.changed()
+        if change is not None:
+            await change
         if call.gone:
             if attempt.over:
                 return
@@ -293,6 +304,9 @@ def _failure_of(call: AnyCall, attempt: Attempt[Engine], channel: Channel) -> _F
     exchange = attempt.exchange
     if exchange.phase is _TERMINAL and not call.refuses():
         return None
+    if attempt.transport is None:
+        left = refusals.ended(AttemptEnd.CLIENT_GONE)
+        return _Failed(AttemptFailure.CONNECT, left, outcome=_UNKNOWN)
     failure = exchange.failure
     if failure is not None:
         error = refusals.failed(failure, channel, channel.dialect, call.world.now())

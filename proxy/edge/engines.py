@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from proxy.core.catalog import spoken
 from proxy.core.entities import Channel, TerminalRule, Wire
 from proxy.core.exchange import Exchange, Expectation
 from proxy.core.looks import LOOKS
@@ -30,6 +29,7 @@ def plain_exchange(wire: Wire) -> Exchange:
 def stream_exchange(
     offer: Offer,
     channel: Channel,
+    wire: Wire,
     calibration: Calibration,
     *,
     held: int,
@@ -38,9 +38,11 @@ def stream_exchange(
     event_bytes_max: int,
     unsent: Callable[[], int],
 ) -> Exchange:
-    """Return what reads one stream, as far as `held` nano-USD go; `unsent`: bytes not yet gone."""
+    """Return what reads one stream in the form `wire`, as far as `held` nano-USD go.
+
+    `unsent`: bytes not yet gone.
+    """
     request = offer.request
-    wire = spoken(channel, request.wire)
     own = wire is request.wire
     return Exchange(
         _expected(

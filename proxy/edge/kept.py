@@ -21,7 +21,7 @@ from proxy.core.requests import CallRequest
 from proxy.core.routing import ANONYMOUS_KEY
 from proxy.core.urls import Endpoint, answer_id
 from proxy.edge import refusals
-from proxy.edge.attempt import Attempt, AttemptEnd
+from proxy.edge.attempt import Attempt, AttemptEnd, PlainAttempt
 from proxy.edge.downstream import Downstream
 from proxy.edge.engines import plain_exchange
 from proxy.edge.heads import item_head
@@ -140,22 +140,20 @@ async def _ask(world: World, channel: Channel, origin: Origin, head: bytes) -> E
     transport = world.pool.take(origin)
     while True:
         reused = transport is not None
-        attempt = Attempt(world.loop, _Owner(), plain_exchange(Wire.RESPONSES), low_water=0)
+        attempt = PlainAttempt(world.loop, _Owner(), plain_exchange(Wire.RESPONSES), low_water=0)
         try:
             if transport is None:
                 transport = await world.pool.connect(origin, channel.connect_seconds_max)
             async with asyncio.timeout(channel.first_byte_seconds_max):
                 attempt.send(transport, head, stream=False)
-                while not attempt.over:
-                    await attempt.changed()
+                while (change := attempt.changed()) is not None:
+                    await change
         except ConnectError:
             raise refusals.unavailable() from None
         except TimeoutError:
             attempt.stop(AttemptEnd.FIRST_BYTE_TIMEOUT)
         finally:
-            kept = attempt.release()
-            if kept is not None:
-                world.pool.put(origin, kept, attempt.exchange.finish)
+            attempt.release(world.pool, origin)
         if reused and attempt.silent and attempt.end is AttemptEnd.LOST:
             transport = None
             continue

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from enum import Enum, auto
 from time import perf_counter
-from typing import Generic, Self
+from typing import Generic
 
 from proxy.core.bill import Delivered
 from proxy.core.entities import Attempt as AttemptRecord
@@ -59,8 +59,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
         offer: Priced,
         opening: Opening,
         admission: Admission,
-        *,
-        flows: bool,
+        flows: bool,  # noqa: FBT001 - by position, as all arguments of every call's objects
     ) -> None:
         now = world.loop.time()
         self.world = world
@@ -95,23 +94,27 @@ class OpenCall(ABC, Generic[EngineT_co]):
         self._commit_waiter: asyncio.Future[None] | None = None
         self._commit_since = 0.0
 
-    def __enter__(self) -> Self:
-        """Be known to the client's connection, the sweep and the world while the call is open."""
+    def enter(self) -> None:
+        """Be known to the client's connection, the sweep and the world until `leave`."""
         world, connection = self.world, self.client.connection
         world.calls.add(self)
         world.sweep.add(self)
         connection.listener = self
         if connection.lost:
             self.gone = True
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        """The call has ended: nobody tells it anything any more."""
-        self.client.connection.listener = None
-        self.world.sweep.remove(self)
-        self.world.calls.discard(self)
-        # Call and attempt know each other: without this only the collector would free them.
-        self.attempt = None
+    def leave(self) -> None:
+        """The call has ended: it is settled, if it was not, and nobody tells it anything more."""
+        try:
+            if self.receipt is None:
+                # Plain and total: nothing to cancel, nothing to raise.
+                self.settle(settlement.INTERNAL_ERROR)
+        finally:
+            self.client.connection.listener = None
+            self.world.sweep.remove(self)
+            self.world.calls.discard(self)
+            # Call and attempt know each other: without this only the collector would free them.
+            self.attempt = None
 
     @property
     def abandoned(self) -> bool:
@@ -318,6 +321,11 @@ class OpenCall(ABC, Generic[EngineT_co]):
         if self.attempt is not None:
             self.attempt.stop(AttemptEnd.CUT)
 
+    def is_reserved(self) -> bool:
+        """Whether the open call is durable already; if not, `reserved` waits for it."""
+        committed = self.admission.committed
+        return committed.done() and committed.exception() is None
+
     async def reserved(self) -> None:
         """Wait until the open call is durable: before it not one byte goes to the client.
 
@@ -326,7 +334,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
         committed = self.admission.committed
         if not committed.done():
             await self._wait(committed)
-        if not committed.done() or committed.exception() is not None:
+        if not self.is_reserved():
             raise RelayError(
                 ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable.", retry_after=2
             )
@@ -349,6 +357,16 @@ class OpenCall(ABC, Generic[EngineT_co]):
             self.world.metrics.observe_call(settlement.figures(self, closing))
         return self.receipt
 
+    def is_committed(self) -> bool:
+        """Whether the charge is in the ledger already; if not, `committed` waits for it."""
+        if self.receipt is None:
+            raise AssertionError("committed before settle")
+        commit = self.receipt.committed
+        if not commit.done() or commit.exception() is not None:
+            return False
+        self.world.metrics.observe_commit_wait(0.0)
+        return True
+
     async def committed(self, ended: Ended) -> Ended:
         """Wait until the charge is in the ledger; `ended`, or an error if that takes too long.
 
@@ -357,15 +375,13 @@ class OpenCall(ABC, Generic[EngineT_co]):
         receipt = self.receipt
         if receipt is None:
             raise AssertionError("committed before settle")
-        if receipt.committed.done():
-            self.world.metrics.observe_commit_wait(0.0)
-        else:
-            began = perf_counter()
-            try:
+        began = perf_counter()
+        try:
+            if not receipt.committed.done():
                 await self._wait(receipt.committed)
-            finally:
-                # The loop's clock ticks in milliseconds; this wait is tens of microseconds.
-                self.world.metrics.observe_commit_wait(perf_counter() - began)
+        finally:
+            # The loop's clock ticks in milliseconds; this wait is tens of microseconds.
+            self.world.metrics.observe_commit_wait(perf_counter() - began)
         if receipt.committed.done() and receipt.committed.exception() is None:
             return ended
         error = RelayError(

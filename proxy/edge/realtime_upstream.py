@@ -229,14 +229,14 @@ class Connecting:
         for tried, channel in enumerate(usable):
             if tried > world.bounds.retry_attempts_max:
                 break
-            permit = world.health.breaker(channel).acquire(now())
+            permit = world.health.of(channel).breaker.acquire(now())
             if permit is None:
                 continue
             outcome = Outcome.UNKNOWN
             try:
                 line, failure, error, outcome = await self._try(channel, error)
             finally:
-                world.health.breaker(channel).report(permit, outcome, now())
+                world.health.of(channel).breaker.report(permit, outcome, now())
             if line is not None:
                 return line
             status = error.status if failure is AttemptFailure.STATUS else None
@@ -249,7 +249,7 @@ class Connecting:
     ) -> tuple[UpstreamLine | None, AttemptFailure, RelayError, Outcome]:
         """Try one channel with each of its keys that is awake."""
         world = self._world
-        pool, now = world.health.pool(channel), world.loop.time
+        pool, now = world.health.of(channel).keys, world.loop.time
         failure, error, outcome = AttemptFailure.CONNECT, last, Outcome.FAILURE
         for _ in range(max(1, len(channel.keys))):
             key = pool.acquire(now())

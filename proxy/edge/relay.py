@@ -16,7 +16,6 @@ from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import parse_call
 from proxy.core.telling import TELLABLE
-from proxy.edge import settlement
 from proxy.edge.array_call import ArrayCall
 from proxy.edge.auth import identify, recognise
 from proxy.edge.cache import Ticket, as_priced, look_up
@@ -175,34 +174,30 @@ async def serve_asked(call: ToldCall) -> None:
 async def serve(call: AnyCall) -> None:
     """Carry an admitted call to its end: dispatch, settle, commit, last byte."""
     client = call.client
-    with call:
-        try:
-            ended = await _deliver(call)
-            if ended.verdict is _COMPLETE:
-                call.settle(ended)
-                ended = await call.committed(ended)
-            if ended.verdict is _COMPLETE:
-                client.complete(call.last(), stream=call.flows)
-                return
-            receipt = call.settle(ended)
-            if ended.error is None or call.gone or client.owes_last_byte:
-                client.abort()
-            else:
-                if not client.begun:  # nothing delivered, so nothing charged
-                    client.add_headers(cost_rows(ended.verdict, receipt.charged))
-                client.fail(ended.error, call.in_band(ended.error))
-        finally:
-            # Plain and total: nothing to cancel, nothing to raise; a no-op when settled above.
-            call.settle(settlement.INTERNAL_ERROR)
-
-
-async def _deliver(call: AnyCall) -> Ended:
-    """Everything but the end of the answer; that the ledger fails is an end like any other."""
+    call.enter()
     try:
-        ended = await dispatch(call)
-        return await call.handed_over(ended) if ended.verdict is _COMPLETE else ended
-    except RelayError as error:
-        return Ended(Verdict.INTERNAL_ERROR, error)
+        try:
+            ended = await dispatch(call)
+            if ended.verdict is _COMPLETE:
+                ended = await call.handed_over(ended)
+        except RelayError as error:  # that the ledger fails is an end like any other
+            ended = Ended(Verdict.INTERNAL_ERROR, error)
+        if ended.verdict is _COMPLETE:
+            call.settle(ended)
+            if not call.is_committed():
+                ended = await call.committed(ended)
+        if ended.verdict is _COMPLETE:
+            client.complete(call.last(), stream=call.flows)
+            return
+        receipt = call.settle(ended)
+        if ended.error is None or call.gone or client.owes_last_byte:
+            client.abort()
+        else:
+            if not client.begun:  # nothing delivered, so nothing charged
+                client.add_headers(cost_rows(ended.verdict, receipt.charged))
+            client.fail(ended.error, call.in_band(ended.error))
+    finally:
+        call.leave()
 
 
 async def refuse(world: World, client: Downstream, key: Key | None, error: RelayError) -> None:

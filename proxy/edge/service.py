@@ -25,7 +25,7 @@ from proxy.edge.relay import authenticate, open_call, refuse, reserve, serve
 from proxy.edge.replay import give_again
 from proxy.edge.service_call import ServiceCall
 from proxy.edge.service_offer import COUNTED_HERE, callable_at, make_service_offer
-from proxy.edge.settlement import COMPLETE, INTERNAL_ERROR
+from proxy.edge.settlement import COMPLETE
 from proxy.edge.telling import asked_in_head
 from proxy.edge.upload import Upload
 from proxy.edge.world import World
@@ -93,25 +93,25 @@ async def count_here(call: ServiceCall, body: Upload) -> None:
     An estimate, and called one: the channel's own template around the prompt is not known.
     """
     world, client = call.world, call.client
-    with call:
-        try:
-            form = COUNTED_HERE[Endpoint(client.endpoint)]
-            said = await body.whole()
-            if form is Wire.GEMINI:
-                said = asked_inside(said)
-            prompt = read_prompt(said, client.dialect, form)
-            counted = count_texts(prompt.pieces, call.offer.model, world.calibration)
-            call.settle(COMPLETE)
-            ended = await call.committed(COMPLETE)
-            if ended.error is not None:
-                client.fail(ended.error)
-                return
-            client.add_headers([("x-sluice-estimate", "true")])
-            tokens = prompt.fixed_tokens + counted.tokens
-            name = "totalTokens" if form is Wire.GEMINI else "input_tokens"
-            client.answer(200, orjson.dumps({name: tokens}))
-        finally:
-            call.settle(INTERNAL_ERROR)
+    call.enter()
+    try:
+        form = COUNTED_HERE[Endpoint(client.endpoint)]
+        said = await body.whole()
+        if form is Wire.GEMINI:
+            said = asked_inside(said)
+        prompt = read_prompt(said, client.dialect, form)
+        counted = count_texts(prompt.pieces, call.offer.model, world.calibration)
+        call.settle(COMPLETE)
+        ended = COMPLETE if call.is_committed() else await call.committed(COMPLETE)
+        if ended.error is not None:
+            client.fail(ended.error)
+            return
+        client.add_headers([("x-sluice-estimate", "true")])
+        tokens = prompt.fixed_tokens + counted.tokens
+        name = "totalTokens" if form is Wire.GEMINI else "input_tokens"
+        client.answer(200, orjson.dumps({name: tokens}))
+    finally:
+        call.leave()
 
 
 async def receive(

@@ -12,6 +12,7 @@ from proxy.core.outcomes import Failure, FailureKind
 from proxy.core.services.delivery import Delivery
 from proxy.edge.attempt import Attempt, AttemptOwner
 from proxy.edge.upload import Source
+from proxy.edge.upstream import Origin, UpstreamPool
 
 UPLOAD_BUFFER_BYTES_MAX: Final = 262_144
 """Of a body, what may wait in this process for the network."""
@@ -51,14 +52,13 @@ class ServiceAttempt(Attempt[Delivery]):
         self._blocked = False
         self._pump()
 
-    def release(self) -> asyncio.Transport | None:
+    def release(self, pool: UpstreamPool, origin: Origin) -> None:
         """Give the connection back, unless a part of the request is still to be sent."""
         transport = self.transport
         if transport is not None and (self._left or transport.get_write_buffer_size()):
             self.transport = None
             transport.abort()
-            return None
-        return super().release()
+        super().release(pool, origin)
 
     def _pump(self) -> None:
         """Send until the body has ended, the network is full, or the answer is there."""

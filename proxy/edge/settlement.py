@@ -11,7 +11,6 @@ from msgspec import Struct
 from proxy.core import pricing
 from proxy.core.answers import PlainReading, plain_usage
 from proxy.core.bill import NOTHING, Delivered, Statement, state
-from proxy.core.catalog import spoken
 from proxy.core.completions import without_echo
 from proxy.core.entities import (
     MULTIPLIER_ONE,
@@ -60,11 +59,7 @@ _TERMINAL: Final = Phase.TERMINAL
 def reading(call: "Call", exchange: Exchange) -> PlainReading:
     """Return what a whole plain answer says; read once."""
     if call.reading is None:
-        channel = call.channel
-        wire = call.offer.request.wire
-        call.reading = plain_usage(
-            exchange.body, wire if channel is None else spoken(channel, wire)
-        )
+        call.reading = plain_usage(exchange.body, call.wire)
     return call.reading
 
 

@@ -36,11 +36,6 @@ Finish = Callable[[bytes], bool | None]
 """Takes more of a response; True: complete and reusable, False: never, None: not yet."""
 
 
-def _finished(data: bytes) -> bool:
-    """The response was complete already."""
-    return not data
-
-
 class ConnectFailure(Enum):
     """Why no connection was to be had."""
 
@@ -225,18 +220,24 @@ class UpstreamPool:
             entry.transport.abort()
         return None
 
-    def put(self, origin: Origin, transport: asyncio.Transport, finish: Finish = _finished) -> None:
-        """Keep a connection for the next attempt, at once or when its response is complete.
+    def put_ending(self, origin: Origin, transport: asyncio.Transport, finish: Finish) -> None:
+        """Keep a connection for the next attempt when its response is complete.
 
         The last chunk often comes in a packet of its own, after all that matters: whoever used
         the connection does not wait for it, so `finish` does.
         """
-        if finish(b"") is None and not transport.is_closing():
-            ending = _Ending(transport, self._loop.time(), finish, self._ended)
-            self._ending[ending] = origin
-            transport.set_protocol(ending)
+        if transport.is_closing():
+            transport.abort()
             return
-        idle = self._idle.setdefault(origin, [])
+        ending = _Ending(transport, self._loop.time(), finish, self._ended)
+        self._ending[ending] = origin
+        transport.set_protocol(ending)
+
+    def put(self, origin: Origin, transport: asyncio.Transport) -> None:
+        """Keep a connection, whose response is complete, for the next attempt."""
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle[origin] = []
         if len(idle) >= IDLE_CONNECTIONS_MAX or transport.is_closing():
             transport.abort()
             return

@@ -9,7 +9,7 @@ from proxy.core.outcomes import ERROR_BODY_BYTES_MAX, RESPONSE_BYTES_MAX, Expect
 def head(status: int = 200, **headers: str) -> ResponseHead:
     lines = [f"\r\n{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     block = f"HTTP/1.1 {status} Any{''.join(lines)}".encode()
-    noted = {name.replace("_", "-"): [value.encode()] for name, value in headers.items()}
+    noted = {name.replace("_", "-"): value.encode() for name, value in headers.items()}
     return ResponseHead(status, block, Framing.CLOSE, 0, keep_alive=False, noted=noted)
 
 

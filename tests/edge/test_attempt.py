@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from proxy.core.exchange import UNLIMITED, Exchange, Expectation
 from proxy.core.metering import Meter
 from proxy.core.usage import UsageTally
 from proxy.edge.attempt import PENDING_BYTES_MAX, Attempt, AttemptEnd
+from proxy.edge.upstream import Origin, UpstreamPool
 from tests.edge.harness import (
     ANN,
     CHAT,
@@ -218,7 +220,9 @@ def test_what_we_cut_is_no_truncation_and_the_first_end_counts() -> None:
     assert attempt.over
     assert attempt.exchange.failure is None
     assert attempt.silent
-    assert attempt.release() is None
+    pool = UpstreamPool(attempt._loop, idle_seconds_max=1.0, tls=ssl.create_default_context())
+    attempt.release(pool, Origin("127.0.0.1", 1, tls=False, proxy=None, allow_private=True))
+    assert attempt.transport is None
 
 
 def test_a_lost_connection_ends_the_attempt() -> None:

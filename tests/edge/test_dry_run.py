@@ -120,7 +120,7 @@ def test_a_channel_at_rest_comes_last(tmp_path: Path) -> None:
         rests = next(one for one in relay.keeper.catalog.channels.values() if one.name == "rests")
 
         def cool() -> None:
-            pool = relay.world.health.pool(rests)
+            pool = relay.world.health.of(rests).keys
             now = relay.world.loop.time()
             key = pool.acquire(now)
             assert key is not None

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from proxy.core.catalog import spoken
 from proxy.core.entities import Dialect, Wire
 from proxy.core.exchange import Exchange, Phase
 from proxy.core.tokenizers import Calibration
@@ -19,6 +20,7 @@ def streaming(upstream: Dialect, *, omit_usage: bool = False) -> Exchange:
     return stream_exchange(
         made,
         channel,
+        spoken(channel, made.request.wire),
         Calibration(),
         held=made.ceiling,
         omit_usage=omit_usage,

@@ -27,9 +27,9 @@ def test_a_channel_is_usable_until_its_breaker_opens() -> None:
     health, one = ChannelHealth(), channel()
     assert health.usable(one, 0.0)
     for _ in range(FAILURES_MIN):
-        permit = health.breaker(one).acquire(0.0)
+        permit = health.of(one).breaker.acquire(0.0)
         assert permit is not None
-        health.breaker(one).report(permit, Outcome.FAILURE, 0.0)
+        health.of(one).breaker.report(permit, Outcome.FAILURE, 0.0)
     assert not health.usable(one, 0.1)
     assert health.usable(one, 1_000.0)
     assert list(health.breakers(catalog(one))) == [("c1", 2)]
@@ -40,14 +40,14 @@ def test_a_channel_is_usable_while_a_key_is_awake() -> None:
     health, one = ChannelHealth(), channel()
     for key in one.keys:
         assert health.usable(one, 0.0)
-        health.pool(one).cool(key, 401, None, 0.0)
+        health.of(one).keys.cool(key, 401, None, 0.0)
     assert not health.usable(one, 1.0)
 
 
 def test_resting_keys_are_counted_by_channel() -> None:
     health, one = ChannelHealth(), channel()
     assert list(health.resting(catalog(one), 0.0)) == []
-    health.pool(one).cool(one.keys[0], 401, None, 0.0)
+    health.of(one).keys.cool(one.keys[0], 401, None, 0.0)
     assert list(health.resting(catalog(one), 1.0)) == [("c1", 1)]
     assert list(health.resting(catalog(one), 1_000.0)) == []
     assert list(health.resting(catalog(channel(2)), 1.0)) == []
@@ -64,13 +64,13 @@ def test_an_option_is_left_out_by_setting_or_by_experience() -> None:
 def test_a_new_catalog_keeps_what_is_known_of_the_same_and_forgets_the_gone() -> None:
     health, one, two = ChannelHealth(), channel(1), channel(2)
     for each in (one, two):
-        health.breaker(each)
+        assert not health.of(each).omits_usage
         health.learn_omit(each)
-        health.pool(each).cool(each.keys[0], 401, None, 0.0)
-    first_breaker = health.breaker(one)
+        health.of(each).keys.cool(each.keys[0], 401, None, 0.0)
+    first_breaker = health.of(one).breaker
     health.adopt(catalog(channel(1, keys=1)))
     assert not health.usable(one, 1.0), "its one key still rests"
-    assert health.breaker(one) is first_breaker
+    assert health.of(one).breaker is first_breaker
     assert health.omits_usage(one)
     assert not health.omits_usage(two)
-    assert health.pool(two).ready(1.0)
+    assert health.of(two).keys.ready(1.0)

@@ -216,7 +216,7 @@ def test_a_token_limit_lets_the_key_rest_as_long_as_azure_says(tmp_path: Path) -
         assert len(full.requests) == 1, "its key rests"
         (health,) = [one for one in relay.world.catalog.channels.values() if one.name == "full"]
         status, seconds = relay.do(
-            lambda: relay.world.health.pool(health).blocked(relay.world.loop.time())
+            lambda: relay.world.health.of(health).keys.blocked(relay.world.loop.time())
         ) or (0, 0.0)
         assert status == 429
         assert 0 < seconds <= 11.5
