@@ -4,13 +4,13 @@ Rules: rows are collected on the event loop and applied on the writer thread, on
 transaction; balances move only by the transfers of the same batch; an update that misses its row
 is a broken assumption and fails the batch. Rows are tuples in column order, because one is built
 per call on the hot path, and go in several to a statement, because the thread gives up the
-interpreter and asks for it back at each. This module must not know threads, futures or how amounts
-are decided.
+interpreter and asks for it back at each. What nearly every row of a table says alike is not in its
+rows but in the statement: such a row is ordinary, and told by its width. This module must not know
+threads, futures or how amounts are decided.
 """
 
 import sqlite3
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Final, TypeAlias
 
@@ -44,6 +44,23 @@ ATTEMPT_COLUMNS = (
     "upstream_request_id", "upstream_model", "usage", "cost", "duration_ms",
 )  # fmt: skip
 
+ORDINARY_OPEN_COLUMNS = tuple(
+    name for name in OPEN_COLUMNS if name not in {"client_reference", "charge_max"}
+)
+ORDINARY_CALL_COLUMNS = (
+    "id", "key_id", "user_id", "endpoint", "dialect", "model", "group_name", "stream",
+    "price_version", "multiplier", "started_at",
+    "source", "charge", "balance_after",
+    "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning",
+    "delivered_bytes", "delivered_events", "finish_reason", "channel_id", "upstream_model",
+    "ttft_ms", "duration_ms",
+)  # fmt: skip
+ORDINARY_CALL_SAYS: Final[Mapping[str, str | int]] = {
+    "verdict": "complete", "overrun": 0, "forgiven": 0, "audio_input": 0, "audio_output": 0,
+    "images": 0, "characters": 0, "calls": 1, "status": 200,
+}  # fmt: skip
+"""What is not in an ordinary row of `call`; every other column is at the table's own default."""
+ORDINARY_ATTEMPT_COLUMNS = tuple(name for name in ATTEMPT_COLUMNS if name != "usage")
 
 ROWS_PER_STATEMENT_MAX = 16
 """Some 750 variables at most, and as many statements in SQLite's cache for each of four tables."""
@@ -62,9 +79,53 @@ _UPSERT_SPEND = (
 )
 
 
+class _Form:
+    """One width that rows of a table have; columns they lack are as `said`, or at their default."""
+
+    __slots__ = ("_columns", "_said", "_statements", "_table", "width")
+
+    def __init__(
+        self, table: str, columns: tuple[str, ...], said: Mapping[str, str | int] | None = None
+    ) -> None:
+        self.width = len(columns)
+        self._table = table
+        self._columns = columns
+        self._said = said or {}
+        self._statements: dict[int, str] = {}
+        """By how many rows they insert, `ROWS_PER_STATEMENT_MAX` at most."""
+
+    def insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        """Insert rows of this width."""
+        for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
+            some = rows[start : start + ROWS_PER_STATEMENT_MAX]
+            statement = self._statements.get(len(some)) or self._statement(len(some))
+            connection.execute(statement, tuple(chain.from_iterable(some)))
+
+    def _statement(self, rows: int) -> str:
+        said = [
+            f"'{value}'" if isinstance(value, str) else str(value) for value in self._said.values()
+        ]
+        row = f"({', '.join(['?'] * self.width + said)})"
+        columns = ", ".join((*self._columns, *self._said))
+        made = f"INSERT INTO {self._table} ({columns}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - constants
+        self._statements[rows] = made
+        return made
+
+
+_OPENS: Final = (_Form("open_call", ORDINARY_OPEN_COLUMNS), _Form("open_call", OPEN_COLUMNS))
+_CALLS: Final = (
+    _Form("call", ORDINARY_CALL_COLUMNS, ORDINARY_CALL_SAYS),
+    _Form("call", CALL_COLUMNS),
+)
+_ATTEMPTS: Final = (_Form("attempt", ORDINARY_ATTEMPT_COLUMNS), _Form("attempt", ATTEMPT_COLUMNS))
+_TRANSFERS: Final = _Form("transfer", Transfer._fields)
+
+
 def completed(row: Row) -> Row:
-    """A row of `call` of this or an older release, as wide as the table is now."""
+    """A row of `call` of this or an older release, as wide as the table is now, or ordinary."""
     missing = len(CALL_COLUMNS) - len(row)
+    if len(row) == len(ORDINARY_CALL_COLUMNS):
+        return row
     return (*row, *CALL_ADDED[-missing:]) if missing else row
 
 
@@ -119,15 +180,15 @@ class Batch:
 
     def _write(self, connection: sqlite3.Connection) -> None:
         if self.opens:
-            _insert(connection, "open_call", OPEN_COLUMNS, tuple(self.opens.values()))
+            _insert(connection, _OPENS, tuple(self.opens.values()))
         if self.marks:
             _exactly(connection.executemany(_UPDATE_MARK, self.marks.values()), len(self.marks))
         if self.closes:
             _exactly(connection.executemany(_DELETE_OPEN, self.closes), len(self.closes))
         if self.calls:
-            _insert(connection, "call", CALL_COLUMNS, self.calls)
+            _insert(connection, _CALLS, self.calls)
         if self.attempts:
-            _insert(connection, "attempt", ATTEMPT_COLUMNS, self.attempts)
+            _insert(connection, _ATTEMPTS, self.attempts)
         if self.transfers:
             post(connection, self.transfers)
         if self.spends:
@@ -142,7 +203,7 @@ def post(connection: sqlite3.Connection, transfers: list[Transfer]) -> None:
     One update per account, however many transfers name it. Raises sqlite3.IntegrityError if a
     wallet would go below zero or a charge exists already.
     """
-    _insert(connection, "transfer", Transfer._fields, transfers)
+    _TRANSFERS.insert(connection, transfers)
     deltas: dict[int, int] = {}
     get = deltas.get
     for _, _, _, debit, credit, amount, _, _ in transfers:
@@ -152,19 +213,14 @@ def post(connection: sqlite3.Connection, transfers: list[Transfer]) -> None:
     _exactly(connection.executemany(_UPDATE_BALANCE, rows), len(rows))
 
 
-def _insert(
-    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Sequence[Row]
-) -> None:
-    for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
-        some = rows[start : start + ROWS_PER_STATEMENT_MAX]
-        values = tuple(chain.from_iterable(some))
-        connection.execute(_insert_statement(table, columns, len(some)), values)
-
-
-@cache
-def _insert_statement(table: str, columns: tuple[str, ...], rows: int) -> str:
-    row = f"({', '.join('?' * len(columns))})"
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - constants
+def _insert(connection: sqlite3.Connection, forms: Sequence[_Form], rows: Sequence[Row]) -> None:
+    written = 0
+    for form in forms:
+        some = [row for row in rows if len(row) == form.width]
+        form.insert(connection, some)
+        written += len(some)
+    if written != len(rows):
+        raise AssertionError(f"{len(rows) - written} rows are of no form that is known")
 
 
 def _exactly(cursor: sqlite3.Cursor, expected: int) -> None:

@@ -51,7 +51,7 @@ from proxy.storage.recovery import (
 )
 from proxy.storage.redo import RedoLog, replay
 from proxy.storage.renewals import Renewals
-from proxy.storage.rows import attempt_row, ended_row, head_row, mark_row, spend_row
+from proxy.storage.rows import attempt_row, ended_row, mark_row, open_row, spend_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability
 from proxy.storage.till import Till
@@ -71,8 +71,8 @@ log = logging.getLogger("sluice.storage")
 
 class _OpenCall(msgspec.Struct, gc=False):
     opening: Opening
-    head: Row
-    """The columns an open row and an ended row share, built once per call."""
+    row: Row
+    """Its open row, whose first columns are those of its ended row too."""
     hold: Hold
     progress: Progress | None = None
     """The last mark: its bill if its worker died now."""
@@ -225,9 +225,8 @@ class Keeper:
                 retry_after=decision.retry_after,
                 limit=decision.limit,
             )
-        head = head_row(opening)
-        self._open[call_id] = _OpenCall(opening, head, hold)
-        row = (*head, opening.input_estimate, amount, opening.charge_max)
+        row = open_row(opening, amount)
+        self._open[call_id] = _OpenCall(opening, row, hold)
         writer, balance = self._writer, hold.wallet.balance
         if opening.stream or writer.logging:
             return Admission(amount, careful, state, writer.open(call_id, row), balance)
@@ -289,7 +288,7 @@ class Keeper:
             usage.prompt_total + usage.completion_total,
             self._monotonic(),
         )
-        row = ended_row(opened.head, closing, settlement, opening.started_at)
+        row = ended_row(opened.row, closing, settlement, opening.started_at)
         tries = [attempt_row(call_id, number, each, usage) for number, each in enumerate(attempts)]
         spend = spend_row(settlement)
         commit = self._writer.end(call_id, row, tries, settlement.transfers, spend)
@@ -415,11 +414,10 @@ class Keeper:
         hold = ledger.restore(call_id, user_id, key_id, held, opening.started_at)
         self._limiter.restore(key_id, user_id, limits, self._monotonic())
         self.last_id = max(self.last_id, call_id)
-        head, writer = head_row(opening), self._writer
-        self._open[call_id] = _OpenCall(opening, head, hold)
+        row, writer = open_row(opening, hold.amount), self._writer
+        self._open[call_id] = _OpenCall(opening, row, hold)
         commit = writer.durable
         if self.found.pop(call_id, None) is None:
-            row = (*head, opening.input_estimate, hold.amount, opening.charge_max)
             commit = writer.open(call_id, row)
         if progress is not None:
             self.mark(progress)

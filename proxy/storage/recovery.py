@@ -19,7 +19,7 @@ from proxy.core.ledger import ACCOUNT_KIND_BITS, DAY_SECONDS, AccountKind, Ledge
 from proxy.storage.batch import Batch
 from proxy.storage.messages import Posted
 from proxy.storage.ports import Closing, Opening, Progress
-from proxy.storage.rows import ended_row, head_row, spend_row
+from proxy.storage.rows import ended_row, open_row, spend_row
 
 _OPEN_ROWS = (
     "SELECT id, key_id, user_id, endpoint, dialect, model, group_name, stream, price_version, "
@@ -119,7 +119,7 @@ def recover(connection: sqlite3.Connection, ledger: Ledger, now: float) -> Recov
         )
         charged += settlement.charged
         batch.closes.append((call_id,))
-        row = ended_row(head_row(opening), closing, settlement, opening.started_at)
+        row = ended_row(open_row(opening, 0), closing, settlement, opening.started_at)
         batch.end(row, (), settlement.transfers, spend_row(settlement))
     if found:
         batch.apply(connection)

@@ -27,7 +27,7 @@ from proxy.core.ledger import Transfer
 from proxy.storage.batch import Batch, Row
 from proxy.storage.checkpoints import CheckpointMark
 from proxy.storage.ports import KeeperUnavailableError
-from proxy.storage.redo import Ended, Opened, Record, RedoLog, Undone
+from proxy.storage.redo import ENDED, OPENED, UNDONE, Logged, RedoLog
 from proxy.storage.sqlite import Durability
 from proxy.storage.syncer import Syncer
 from proxy.storage.work import Work
@@ -212,7 +212,7 @@ class Writer:
     def open(self, call_id: int, row: Row) -> Commit:
         """Write an open row; returns the commit that makes it durable, or has."""
         self.batch.opens[call_id] = row
-        if self._log(Opened(call_id, row)):
+        if self._log((OPENED, call_id, row)):
             return self.durable
         self.flush()
         return self.commit
@@ -228,8 +228,8 @@ class Writer:
         row = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
         if row is not None:
             self.batch.opens[call_id] = row
-            self._log(Opened(call_id, row))
-        if self._redo is not None and not self._redo.suspended:
+            self._log((OPENED, call_id, row))
+        if self.logging:
             return None
         if call_id in self.batch.opens:
             self.flush_together()
@@ -242,9 +242,8 @@ class Writer:
             return False
         if call_id in self._lazy or call_id in self._lazy_older:
             return True
-        logged = self._redo is not None and not self._redo.suspended
         # Not whether any batch is under way: the next one may be before this one is announced.
-        return not logged and (call_id in self._opening or call_id in self.batch.opens)
+        return not self.logging and (call_id in self._opening or call_id in self.batch.opens)
 
     def end(
         self,
@@ -257,7 +256,7 @@ class Writer:
         """Write an ended call and what it cost; returns the commit that makes it so, or has."""
         self._close(call_id)
         self.batch.end(row, attempts, transfers, spend)
-        if self._log(Ended(call_id, row, attempts, transfers, spend)):
+        if self._log((ENDED, call_id, row, attempts, transfers, spend)):
             return self.durable
         commit = self.commit
         self.flush_together()
@@ -281,7 +280,7 @@ class Writer:
     def undo(self, call_id: int) -> None:
         """Take an open row away as if it had never been."""
         self._close(call_id)
-        if not self._log(Undone(call_id)):
+        if not self._log((UNDONE, call_id)):
             self.flush_together()
 
     def mark(self, call_id: int, row: Row) -> None:
@@ -289,21 +288,25 @@ class Writer:
         late = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
         if late is not None:
             self.batch.opens[call_id] = late
-            self._log(Opened(call_id, late))
+            self._log((OPENED, call_id, late))
         self.batch.marks[call_id] = row
         if self._tick_handle is None:
             self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
 
     def _close(self, call_id: int) -> None:
         """Take the open row away: out of the queue if it is still there, else by a delete."""
-        self.batch.marks.pop(call_id, None)
-        lazy = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
-        if not (self.batch.opens.pop(call_id, None) or lazy):
-            self.batch.closes.append((call_id,))
+        batch = self.batch
+        if batch.marks:
+            batch.marks.pop(call_id, None)
+        if batch.opens.pop(call_id, None):
+            return  # it is in one queue at most, and with a redo log in this one as a rule
+        if not (self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)):
+            batch.closes.append((call_id,))
 
-    def _log(self, record: Record) -> bool:
+    def _log(self, record: Logged) -> bool:
         """Make `record` durable at once; the database follows with the next tick."""
-        if self._redo is None or self.failed is not None or not self._redo.append(record):
+        redo = self._redo
+        if redo is None or self.failed is not None or not redo.append(record):
             return False
         if self._tick_handle is None:
             self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
@@ -378,7 +381,7 @@ class Writer:
     def _take_lazy(self) -> None:
         for call_id, row in self._lazy_older.items():
             self.batch.opens[call_id] = row
-            self._log(Opened(call_id, row))
+            self._log((OPENED, call_id, row))
         self._lazy_older = self._lazy
         self._lazy = {}
 
@@ -441,9 +444,6 @@ class Writer:
         if self._stopping:
             self._queue.put(None)
 
-    def _closed(self) -> None:
-        self._ended.finish()
-
     # Below: on the writer thread.
 
     def _run(self) -> None:
@@ -458,7 +458,7 @@ class Writer:
             if self._syncer is not None:
                 self._syncer.stop()
             self._mark.close(self._connection)
-            self._loop.call_soon_threadsafe(self._closed)
+            self._loop.call_soon_threadsafe(self._ended.finish)
 
     def _write(self, batch: Batch, commit: Commit, work: list[Work[object]]) -> None:
         started = perf_counter()

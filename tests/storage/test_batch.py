@@ -6,7 +6,16 @@ import pytest
 
 from proxy.core.ledger import Transfer
 from proxy.storage import batch
-from proxy.storage.batch import CALL_ADDED, CALL_COLUMNS, OPEN_COLUMNS, Batch, Row, completed, post
+from proxy.storage.batch import (
+    CALL_ADDED,
+    CALL_COLUMNS,
+    OPEN_COLUMNS,
+    ORDINARY_CALL_COLUMNS,
+    Batch,
+    Row,
+    completed,
+    post,
+)
 from proxy.storage.sqlite import Durability, open_writer
 
 WALLET, REVENUE, FUNDING = 9, 2, 7
@@ -43,6 +52,20 @@ def test_a_row_of_an_older_release_is_completed() -> None:
     assert completed(row) is row
     for missing in (1, len(CALL_ADDED)):
         assert completed(row[:-missing]) == (*row[:-missing], *CALL_ADDED[-missing:])
+
+
+def test_an_ordinary_row_of_a_log_stays_as_it_is() -> None:
+    row = call_row(5)[: len(ORDINARY_CALL_COLUMNS)]
+    assert completed(row) is row
+
+
+def test_rows_of_a_width_nobody_knows_fail_the_batch(connection: sqlite3.Connection) -> None:
+    before = state(connection)
+    batch = Batch()
+    batch.calls += [call_row(5), call_row(6)[:20]]
+    with pytest.raises(AssertionError, match="1 rows are of no form"):
+        batch.apply(connection)
+    assert state(connection) == before
 
 
 def state(connection: sqlite3.Connection) -> list[list[tuple[object, ...]]]:

@@ -11,10 +11,22 @@ import pytest
 
 from proxy.core.ledger import Transfer
 from proxy.storage import redo as module
-from proxy.storage.batch import CALL_ADDED, CALL_COLUMNS
+from proxy.storage import rows
+from proxy.storage.batch import CALL_ADDED, CALL_COLUMNS, ORDINARY_CALL_COLUMNS
 from proxy.storage.billing import Keeper
 from proxy.storage.ports import Admission
-from proxy.storage.redo import Ended, Opened, RedoLog, Undone, catch_up, log_files, replay
+from proxy.storage.redo import (
+    ENDED,
+    OPENED,
+    UNDONE,
+    Ended,
+    Opened,
+    RedoLog,
+    Undone,
+    catch_up,
+    log_files,
+    replay,
+)
 from proxy.storage.sqlite import Durability, open_writer
 from proxy.storage.verify import verify
 from tests.storage.test_batch import call_row, open_row
@@ -199,7 +211,7 @@ class Desk:
         self.log = RedoLog.begin(self.connection, self.path)
 
     def end(self, call_id: int) -> None:
-        assert self.log.append(Ended(call_id, call_row(call_id), (), (), None))
+        assert self.log.append((ENDED, call_id, call_row(call_id), (), (), None))
 
     def calls(self) -> list[int]:
         return [row[0] for row in self.connection.execute("SELECT id FROM call ORDER BY id")]
@@ -241,30 +253,53 @@ def test_an_opened_call_ends_or_goes_whether_its_row_was_written_or_not(desk: De
             (call_id,),
         )
     for call_id in (3, 4, 5):
-        assert desk.log.append(Opened(call_id, open_row(call_id)))
+        assert desk.log.append((OPENED, call_id, open_row(call_id)))
     desk.end(1)
-    assert desk.log.append(Undone(2))
+    assert desk.log.append((UNDONE, 2))
     desk.end(3)
-    assert desk.log.append(Undone(4))
-    assert desk.log.append(Undone(6))
+    assert desk.log.append((UNDONE, 4))
+    assert desk.log.append((UNDONE, 6))
     desk.end(7)
     assert desk.replay() == 9
     assert desk.calls() == [1, 3, 7]
     assert desk.connection.execute("SELECT id FROM open_call").fetchall() == [(5,)]
 
 
+def test_what_is_written_is_what_is_read() -> None:
+    transfer = Transfer(1, 0, "charge", 9, 2, 3, 1.0)
+    ended = (ENDED, 1, call_row(1), [(1, 2.5, None)], [transfer], (1, "total", 0, 5))
+    opened = (OPENED, 1, open_row(1))
+    for written, read_as in ((opened, Opened), (ended, Ended), ((UNDONE, 1), Undone)):
+        record = module._decode(module._encode(written))
+        assert type(record) is read_as
+        assert module._encode(record) == module._encode(written)
+
+
+def test_ordinary_rows_are_taken_as_they_are(desk: Desk) -> None:
+    opened = [rows.open_row(opening(call_id), 9) for call_id in (1, 2)]
+    call = dict(zip(CALL_COLUMNS, call_row(1), strict=True))
+    short = tuple([call[name] for name in ORDINARY_CALL_COLUMNS])
+    assert desk.log.append((OPENED, 1, opened[0]))
+    assert desk.log.append((OPENED, 2, opened[1]))
+    assert desk.log.append((ENDED, 1, short, (), (), None))
+    assert desk.replay() == 3
+    assert desk.connection.execute("SELECT id, verdict FROM call").fetchall() == [(1, "complete")]
+    found = desk.connection.execute("SELECT id, hold, client_reference FROM open_call").fetchall()
+    assert found == [(2, 9, None)]
+
+
 def test_a_log_of_the_release_before_is_taken_with_what_its_rows_lacked(desk: Desk) -> None:
     columns = len(CALL_COLUMNS) - len(CALL_ADDED)
-    assert desk.log.append(Ended(1, call_row(1)[:columns], (), (), None))
+    assert desk.log.append((ENDED, 1, call_row(1)[:columns], (), (), None))
     assert desk.replay() == 1
-    rows = desk.connection.execute("SELECT id, audio_ms, searches, variant FROM call").fetchall()
-    assert rows == [(1, 0, 0, "")]
+    found = desk.connection.execute("SELECT id, audio_ms, searches, variant FROM call").fetchall()
+    assert found == [(1, 0, 0, "")]
 
 
 @pytest.mark.parametrize("cut", [1, 40, 10_000])
 def test_a_torn_record_and_what_follows_it_were_never_promised(desk: Desk, cut: int) -> None:
     desk.end(1)
-    whole = desk.log._position
+    whole = desk.log._now.tell()
     desk.end(2)
     desk.end(3)
     file = log_files(desk.path)[0]
@@ -296,7 +331,7 @@ def test_a_log_of_another_time_or_database_is_not_believed(desk: Desk) -> None:
 
 def test_a_log_that_does_not_fit_says_so_and_changes_nothing(desk: Desk) -> None:
     transfer = Transfer(1, 0, "charge", 9, 2, 3 * USD, 1.0)
-    assert desk.log.append(Ended(1, call_row(1), (), (transfer,), None))
+    assert desk.log.append((ENDED, 1, call_row(1), (), (transfer,), None))
     with pytest.raises(sqlite3.DatabaseError, match=r"-redo0 and a\.db-redo1 do not fit"):
         desk.replay()
     assert desk.calls() == []
@@ -343,7 +378,7 @@ def test_a_log_of_the_release_before_knows_fewer_columns(tmp_path: Path) -> None
     path = tmp_path / "a.db"
     connection = open_writer(path, Durability.PROCESS, 1.0)
     log = RedoLog.begin(connection, path)
-    assert log.append(Opened(5, open_row(5)[:-1]))
+    assert log.append((OPENED, 5, open_row(5)[:-1]))
     log.close(delete=False)
     assert replay(connection, path) == 1
     assert connection.execute("SELECT id, charge_max FROM open_call").fetchall() == [(5, None)]

@@ -1,41 +1,144 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
 from msgspec.structs import asdict, replace
 
-from proxy.core.entities import Attempt, BudgetPeriod, Usage
+from proxy.core.entities import Attempt, BudgetPeriod, Usage, Verdict
 from proxy.core.ledger import Ledger
-from proxy.storage.batch import ATTEMPT_COLUMNS, CALL_COLUMNS, OPEN_COLUMNS
-from proxy.storage.rows import attempt_row, ended_row, head_row, spend_row
+from proxy.storage.batch import (
+    ATTEMPT_COLUMNS,
+    CALL_COLUMNS,
+    OPEN_COLUMNS,
+    ORDINARY_ATTEMPT_COLUMNS,
+    ORDINARY_CALL_COLUMNS,
+    ORDINARY_CALL_SAYS,
+    ORDINARY_OPEN_COLUMNS,
+    Batch,
+    Row,
+)
+from proxy.storage.rows import attempt_row, ended_row, open_row, spend_row
+from proxy.storage.sqlite import Durability, open_writer
 from tests.storage.world import NOW, USAGE, closing, opening
 
 PLAIN = (str, int, float, type(None))
+COUNTS = [name for name in Usage.__struct_fields__[6:] if name != "variant"]
 
 
 def test_rows_are_as_wide_as_their_tables_and_of_plain_types() -> None:
     ledger = Ledger()
     ledger.top_up(1, 100_000)
     ledger.reserve(1, 1, 1, 60_000, NOW)
-    head = head_row(opening(1, stream=True, client_reference="mine"))
+    opened = open_row(opening(1, stream=True, client_reference="mine"), 60_000)
     settlement = ledger.settle(1, 50_000, 0, [(1, 9)], NOW)
-    call = ended_row(head, closing(1, anomalies=("a", "b")), settlement, NOW)
-    attempt = attempt_row(1, 0, closing(1).attempts[0], USAGE)
-    assert len(head) + 3 == len(OPEN_COLUMNS)  # input_estimate, hold, charge_max
+    call = ended_row(opened, closing(1, anomalies=("a", "b")), settlement, NOW)
+    attempt = attempt_row(1, 0, closing(1).attempts[0], Usage())
+    assert len(opened) == len(OPEN_COLUMNS)
     assert len(call) == len(CALL_COLUMNS)
     assert len(attempt) == len(ATTEMPT_COLUMNS)
     # An Enum or a bool would be looked up among adapters, once per value and call.
-    assert all(type(value) in PLAIN for value in (*head, *call, *attempt))
-    named = dict(zip(CALL_COLUMNS, call, strict=True))
-    assert named["charge"] == 50_000
-    assert {name: named[name] for name in Usage.__struct_fields__} == asdict(USAGE)
-    assert named["duration_ms"] == 1000.0
-    assert named["anomalies"] == "a,b"
-    assert named["client_reference"] == "mine"
+    assert all(type(value) in PLAIN for value in (*opened, *call, *attempt))
+    row = named(call)
+    assert row["charge"] == 50_000
+    assert {name: row[name] for name in Usage.__struct_fields__} == asdict(USAGE)
+    assert row["duration_ms"] == 1000.0
+    assert row["anomalies"] == "a,b"
+    assert row["client_reference"] == "mine"
 
 
 def test_a_clock_that_stepped_back_makes_no_negative_duration() -> None:
     ledger = Ledger()
     ledger.reserve(1, 1, 1, 0, NOW)
     settlement = ledger.settle(1, 0, 0, [], NOW)
-    call = ended_row(head_row(opening(1)), closing(1, ended_at=NOW - 5), settlement, NOW)
-    assert dict(zip(CALL_COLUMNS, call, strict=True))["duration_ms"] == 0
+    for changes in ({}, {"status": 500}):
+        ended = closing(1, ended_at=NOW - 5, **changes)
+        call = ended_row(open_row(opening(1), 0), ended, settlement, NOW)
+        assert named(call)["duration_ms"] == 0
+
+
+def named(call: Row) -> dict[str, object]:
+    """A row of `call`, of either width, by column."""
+    if len(call) == len(CALL_COLUMNS):
+        return dict(zip(CALL_COLUMNS, call, strict=True))
+    return dict(zip(ORDINARY_CALL_COLUMNS, call, strict=True))
+
+
+def test_an_ordinary_call_is_in_the_file_as_its_full_row_would_be(tmp_path: Path) -> None:
+    ledger = Ledger()
+    ledger.top_up(1, 10**9)
+    found = []
+    for charge_max in (None, 70_000):
+        connection = open_writer(tmp_path / f"{charge_max}.db", Durability.PROCESS, 1.0)
+        opened = open_row(opening(1, charge_max=charge_max), 60_000)
+        other = open_row(opening(2, charge_max=charge_max), 60_000)
+        ledger.reserve(1, 1, 1, 60_000, NOW)
+        settlement = replace(ledger.settle(1, 50_000, 0, [], NOW), balance_after=7)
+        usage = Usage(1, 2, 3, 4, 5, 6)
+        ended = closing(1, usage=usage, answer_id=None)
+        batch = Batch()
+        batch.opens[2] = other
+        batch.calls.append(ended_row(opened, ended, settlement, NOW))
+        batch.attempts.append(attempt_row(1, 0, ended.attempts[0], usage))
+        batch.apply(connection)
+        connection.execute("UPDATE open_call SET charge_max = NULL")
+        tables = ("call", "open_call", "attempt")
+        found.append([connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables])
+        connection.close()
+        short = charge_max is None
+        assert len(other) == len(ORDINARY_OPEN_COLUMNS if short else OPEN_COLUMNS)
+        assert len(batch.calls[0]) == len(ORDINARY_CALL_COLUMNS if short else CALL_COLUMNS)
+        assert len(batch.attempts[0]) == len(ORDINARY_ATTEMPT_COLUMNS)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verdict": Verdict.CLIENT_GONE},
+        {"status": 299},
+        {"error_code": "internal_error"},
+        {"answer_id": "resp_1"},
+        {"anomalies": ("negative",)},
+        {"charge": 0, "forgiven": 5},
+        {"charge": 2 * 10**9},
+        {"usage": Usage(calls=0)},
+        *[{"usage": replace(Usage(), **{name: 3})} for name in COUNTS],
+        {"usage": Usage(variant="hd")},
+        {"client_reference": "mine"},
+        {"budget": 10**9},
+    ],
+)
+def test_whatever_is_out_of_the_ordinary_is_said(changes: dict[str, Any]) -> None:
+    ledger = Ledger()
+    ledger.top_up(1, 10**9)
+    of_call = {name: changes[name] for name in ("client_reference",) if name in changes}
+    if "budget" in changes:
+        ledger.set_budget(1, changes["budget"], BudgetPeriod.TOTAL, NOW)
+    opened = open_row(opening(1, **of_call), 0)
+    ledger.reserve(1, 1, 1, 0, NOW)
+    rest = {name: changes[name] for name in changes if name not in {"client_reference", "budget"}}
+    ended = closing(1, **rest)
+    settlement = ledger.settle(1, ended.charge, ended.forgiven, [], NOW)
+    row = named(ended_row(opened, ended, settlement, NOW))
+    assert len(row) == len(CALL_COLUMNS)
+    assert row["verdict"] == ended.verdict.value
+    assert row["status"] == ended.status
+    assert row["error_code"] == ended.error_code
+    assert row["answer_id"] == ended.answer_id
+    assert row["anomalies"] == (",".join(ended.anomalies) or None)
+    assert (row["forgiven"], row["overrun"]) == (ended.forgiven, settlement.overrun)
+    assert row["budget_after"] == settlement.budget_after
+    assert row["client_reference"] == changes.get("client_reference")
+    assert {name: row[name] for name in Usage.__struct_fields__} == asdict(ended.usage)
+
+
+def test_an_ordinary_row_leaves_out_what_the_statement_or_the_table_says() -> None:
+    left_out = set(CALL_COLUMNS) - set(ORDINARY_CALL_COLUMNS)
+    usage = asdict(Usage())
+    for name in left_out & set(usage) & set(ORDINARY_CALL_SAYS):
+        assert ORDINARY_CALL_SAYS[name] == usage[name]
+    assert ORDINARY_CALL_COLUMNS[:11] == CALL_COLUMNS[:11] == OPEN_COLUMNS[:11]
+    assert set(ORDINARY_CALL_SAYS) < left_out
 
 
 def test_an_attempt_keeps_a_usage_of_its_own() -> None:
@@ -43,7 +146,8 @@ def test_an_attempt_keeps_a_usage_of_its_own() -> None:
     row = dict(zip(ATTEMPT_COLUMNS, attempt_row(7, 1, attempt, USAGE), strict=True))
     assert isinstance(row["usage"], str)
     assert '"output":3' in row["usage"]
-    assert attempt_row(7, 1, replace(attempt, usage=Usage(output=3)), attempt.usage)[9] is None
+    alike = attempt_row(7, 1, replace(attempt, usage=Usage(output=3)), attempt.usage)
+    assert "usage" not in dict(zip(ORDINARY_ATTEMPT_COLUMNS, alike, strict=True))
 
 
 def test_only_a_charge_moves_what_a_key_has_spent() -> None:
