@@ -142,17 +142,16 @@ class Passage:
             if known is None:
                 return self._pass_several(data)
             start, size = known
-        # Nothing asks if a beginning was taken off: what it leaves has a quote, so it is no string.
+        # Nothing asks if the beginning was there: if not, `raw` has a line end, as no string has.
+        raw, _, tail = data.removeprefix(start).partition(b'"')
         middle = self._middle
         if middle:
-            before, _, hole = data.rpartition(middle)
-            if not hole.removesuffix(self._end).isalnum():
+            behind = tail.removeprefix(middle)
+            hole = behind.removesuffix(self._end)
+            if not (tail != behind != hole and hole.isalnum()):
                 return self._pass_several(data)
-            raw = before.removeprefix(start)
-        else:
-            raw, _, tail = data.removeprefix(start).partition(b'"')
-            if tail not in self._tails:
-                return self._pass_several(data)
+        elif tail not in self._tails:
+            return self._pass_several(data)
         text = _texts.get(raw) or string_text(raw)
         # Without text nothing uses up the room, and the lists would grow without bound.
         if not text:
@@ -229,8 +228,7 @@ class Passage:
             self._tails = frozenset()
         if not middle:
             self._tails |= _padded(tail)
-        self._opening, self._run, self._end = opening, run, end
-        self._middle = middle and b'"' + middle
+        self._opening, self._run, self._middle, self._end = opening, run, middle, end
         self._unlocked = self._lengths
 
     def drain(self, meter: Meter) -> int:
@@ -248,8 +246,8 @@ class Passage:
         middle, end = self._middle, self._end
         if not middle:
             return tail in self._tails
-        hole = tail.removeprefix(middle[1:]).removesuffix(end)
-        return hole.isalnum()
+        hole = tail[len(middle) : -len(end)]
+        return hole.isalnum() and tail == middle + hole + end
 
     def _pass_several(self, data: bytes) -> bool:
         """Whether `data` is more than one chunk and all of them pass."""

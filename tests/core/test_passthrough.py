@@ -223,6 +223,23 @@ def test_what_hides_in_a_text_or_beside_it_is_found(shape: str, hostile: bytes) 
             assert seen(take, read) == (passage.texts[-1], meter.run, passage.sizes[-1])
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_part_of_a_pattern_may_be_letters(shape: str) -> None:
+    take = SHAPES[shape][0]
+    passage, meter = Passage(take), letters()
+    read = made(shape, b" first")
+    teach(passage, take, read, meter)
+    passed = 0
+    for start in range(len(read)):
+        for stop in range(start + 1, len(read) + 1):
+            other = read[:start] + b"x" * (stop - start) + read[stop:]
+            if other != read and passage.passes(other):
+                passed += 1
+                assert seen(take, other) == (passage.texts[-1], meter.run, passage.sizes[-1])
+    # Any part of " first", and of the three letters in the last string where there is one.
+    assert passed == 21 + (6 if b"@" in SHAPES[shape][2] else 0)
+
+
 MUTATIONS = st.tuples(st.floats(0, 1), st.integers(0, 12), st.one_of(
     st.sampled_from([*HOSTILE, b"0", b" ", b"}", b",", b"null", b'"usage":{}', b'"error":1']),
     st.binary(max_size=3),
