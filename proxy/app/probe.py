@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
+from proxy.app.probe_failures import ProbeError, failed, refused
 from proxy.core.entities import Dialect
 from proxy.core.sentences import Sentence
 
@@ -26,10 +27,6 @@ CONNECTIONS_MAX: Final = 128
 ANTHROPIC_VERSION: Final = "2023-06-01"
 QUOTED_CHARACTERS_MAX: Final = 200
 _SUFFIXES = ("/chat/completions", "/messages", "/models", "/v1")
-
-
-class ProbeError(Exception):
-    """A call did not go as an SDK needs it; the message says how."""
 
 
 @dataclass(slots=True)
@@ -95,11 +92,9 @@ class Probe:
             ) as response:
                 body = await _body(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ProbeError(_reason(error)) from None
+            raise self._failed(error) from None
         if response.status != 200:
-            raise ProbeError(
-                Sentence("status {status}: {text}", status=response.status, text=_quote(body))
-            )
+            raise refused(response.status, _said(body))
         found = _object(body)
         data = found.get("data")
         if not isinstance(data, list):
@@ -120,14 +115,14 @@ class Probe:
             ) as response:
                 body = await _body(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ProbeError(_reason(error)) from None
+            raise self._failed(error) from None
         reply = Reply(response.status, headers=dict(response.headers))
         reply.total = perf_counter() - began
         found = _object(body)
         if response.status != 200:
             error_object = found.get("error")
             reply.error = error_object if isinstance(error_object, dict) else None
-            reply.text = _quote(body)
+            reply.text = _said(body)
             return reply
         _read_plain(dialect, found, reply)
         return reply
@@ -152,13 +147,7 @@ class Probe:
             ) as response:
                 reply = Reply(response.status, headers=dict(response.headers))
                 if response.status != 200:
-                    raise ProbeError(
-                        Sentence(
-                            "status {status}: {text}",
-                            status=response.status,
-                            text=_quote(await _body(response)),
-                        )
-                    )
+                    raise refused(response.status, _said(await _body(response)))
                 kind = response.headers.get("content-type", "")
                 if not kind.startswith("text/event-stream"):
                     raise ProbeError(
@@ -172,7 +161,7 @@ class Probe:
                     if reply.ended or (stop_after and reader.pieces >= stop_after):
                         break
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ProbeError(_reason(error)) from None
+            raise self._failed(error) from None
         reply.text = "".join(reader.text)
         reply.total = perf_counter() - began
         if not reply.ended and not stop_after:
@@ -184,6 +173,9 @@ class Probe:
         if self._session is None:
             raise AssertionError("a probe is used inside `async with`")
         return self._session
+
+    def _failed(self, error: BaseException) -> ProbeError:
+        return failed(error, self.root, connect=CONNECT_SECONDS_MAX, answer=ANSWER_SECONDS_MAX)
 
     def _url(self, dialect: Dialect) -> str:
         path = "messages" if dialect is Dialect.ANTHROPIC else "chat/completions"
@@ -317,11 +309,12 @@ def _object(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _said(body: bytes) -> str:
+    """What an error says: its message where it has one, else how its body begins."""
+    error = _object(body).get("error")
+    message = error.get("message") if isinstance(error, dict) else None
+    return _quote(message.encode() if isinstance(message, str) else body)
+
+
 def _quote(body: bytes) -> str:
     return body[:QUOTED_CHARACTERS_MAX].decode("utf-8", "replace").strip() or "(nothing)"
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return Sentence("no whole answer within {most:g} s", most=ANSWER_SECONDS_MAX)
-    return f"{type(error).__name__}: {error}"

@@ -14,7 +14,8 @@ from statistics import median
 from time import perf_counter
 from typing import Final
 
-from proxy.app.probe import Probe, ProbeError, Reply
+from proxy.app.probe import Probe, Reply
+from proxy.app.probe_failures import LOOK_INTO_LOGS, REMEDIES, ProbeError
 from proxy.core.entities import Dialect
 from proxy.core.sentences import Sentence, text_of
 
@@ -293,8 +294,7 @@ async def _checked(name: str, step: Step) -> Check:
     try:
         found = await step()
     except ProbeError as error:
-        remedy = Sentence("check the base URL, the key and the relay's own log")
-        found = Finding(Outcome.FAILURE, text_of(error), remedy)
+        found = Finding(Outcome.FAILURE, text_of(error), error.remedy)
     seconds = round(perf_counter() - began, 3)
     return Check(name, found.outcome, found.seen, found.remedy, seconds)
 
@@ -314,13 +314,7 @@ def _speed(reply: Reply) -> Sentence:
 
 
 def _refused(reply: Reply) -> Finding:
-    remedies = {
-        401: Sentence("check the key"),
-        402: Sentence("top the wallet up"),
-        403: Sentence("this key may not use the model"),
-        429: Sentence("wait, or raise the key's limits"),
-    }
-    remedy = remedies.get(reply.status, Sentence("look into the relay's log"))
+    remedy = REMEDIES.get(reply.status, LOOK_INTO_LOGS)
     return Finding(
         Outcome.FAILURE,
         Sentence("status {status}: {text}", status=reply.status, text=reply.text),

@@ -7,7 +7,8 @@ from aiohttp import web
 
 from proxy.app import probe
 from proxy.app.demo import start_demo
-from proxy.app.probe import Probe, ProbeError, Reply, root_of
+from proxy.app.probe import Probe, Reply, root_of
+from proxy.app.probe_failures import ProbeError
 from proxy.core.entities import Dialect
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -154,3 +155,14 @@ def test_nobody_listening_is_told() -> None:
 
     with pytest.raises(ProbeError):
         asyncio.run(run())
+
+
+def test_an_error_is_quoted_by_its_message_alone() -> None:
+    body = b'{"error":{"message":"not a key of this service","type":"x"}}'
+    for said, text in (
+        (body, "not a key of this service"),
+        (b"<html>", "<html>"),
+        (b"", ".nothing"),
+    ):
+        with pytest.raises(ProbeError, match=f"^status 401: {text}"):
+            against(replying(said, status=401), lambda one: one.models())
