@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from proxy.app import selftest
-from proxy.app.probe import Probe, ProbeError, Reply
+from proxy.app.probe import Probe, Reply
+from proxy.app.probe_failures import ProbeError
 from proxy.app.selftest import Check, Outcome, Selftest
 from proxy.core.entities import Dialect
 
