@@ -29,8 +29,8 @@ _SMALL_IMAGES = re.compile(r"claude-(?:[23]|(?:opus|sonnet|haiku)-4(?:[-.](?:[01
 _NULL = Raw(b"null")
 _CLIENT_TOOLS = ("bash_", "computer_", "memory_", "text_editor_")
 """Typed tools that the caller runs; every other type runs at the provider."""
-_WATCHED = frozenset({"mcp_servers", "container", "thinking", "tools"})
-"""Members that may mean output nobody sees."""
+WATCHED = frozenset({"mcp_servers", "container", "thinking", "tools"})
+"""All members that `hidden_output` looks at."""
 
 
 class _Block(msgspec.Struct, gc=False):
@@ -69,7 +69,7 @@ _TYPED = msgspec.json.Decoder(_Typed)
 
 def check(members: Mapping[str, Raw]) -> None:
     """Refuse a body without messages, or what the relay cannot answer. Raises RelayError."""
-    if bytes(members.get("max_tokens", _NULL)) == b"null":
+    if members.get("max_tokens", _NULL) == _NULL:
         raise invalid("max_tokens", "is required: send a positive integer")
     check_thread(members)
     openai.check(members)
@@ -84,7 +84,7 @@ def check_thread(members: Mapping[str, Raw]) -> None:
     themselves and go on without one when it is refused in these words (`ThreadState`,
     ThreadUnsupportedRequestErrorDetails of the SDKs).
     """
-    if "thread" in members and bytes(members["thread"]) != b"null":
+    if "thread" in members and members["thread"] != _NULL:
         raise RelayError(
             ErrorCode.INVALID_REQUEST,
             "`thread`: conversations are not kept here; send all of it in `messages`.",
@@ -133,8 +133,6 @@ def hidden_output(members: Mapping[str, Raw]) -> bool:
     Extended thinking (what streams is a summary), and tools that run at the provider. Leans to
     True: the price of a mistake is a larger hold.
     """
-    if _WATCHED.isdisjoint(members):
-        return False
     for name in ("mcp_servers", "container"):
         if bytes(members.get(name, _NULL)) not in {b"null", b"[]"}:
             return True

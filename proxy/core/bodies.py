@@ -16,6 +16,7 @@ Only an edit then asks where a value is, and the sizes say.
 """
 
 import re
+import struct
 from collections.abc import Mapping
 from typing import Final
 
@@ -94,16 +95,20 @@ _WS: Final = rb"[ \t\n\r]*+"
 _MEMBER: Final = re.compile(
     _WS + rb"[{,]" + _WS + rb'"([^"\\]*+(?:\\.[^"\\]*+|(?!))*+)"' + _WS + rb":" + _WS, re.DOTALL
 )
-_OPENING_BRACKET, _OPENING_BRACE = b"[{"
-_EMPTY_ARRAY: Final = re.compile(rb"\[" + _WS + rb"\]")
+_ARRAY: Final = re.compile(rb"\[" + _WS + rb"[^\]]")
+_FIRST_TWO: Final = struct.Struct("2s").unpack_from
+_ARRAY_OF_OBJECTS: Final = (b"[{",)
+_BACKSLASH: Final = 0x5C
 _INTEGER_DIGITS_MAX: Final = 10
 _SHOWN_CHARS_MAX: Final = 64
-_LITERALS: Final = {b"true": True, b"false": False, b"null": False}
+_TRUE: Final = Raw(b"true")
+_UNTRUE: Final = (Raw(b"false"), Raw(b"null"))
 
 
 def read_members(body: bytes) -> dict[str, Raw]:
     """Validate the whole body and split its top level; later duplicates hide earlier ones."""
-    check_text(body)
+    if not body.isascii() or body.find(_BACKSLASH) >= 0:  # nearly all of both are text
+        check_text(body)
     try:
         if len(body) > NAMES_OUTSIDE_MAX and body.count(b":") > NAMES_OUTSIDE_MAX:
             known = _KNOWN.decode(body)
@@ -142,15 +147,23 @@ def _too_many_members() -> RelayError:
     )
 
 
-def layout_of(body: bytes, members: dict[str, Raw]) -> Layout:
-    """Return where the members of `body` are. Raises RelayError for a name that comes twice."""
-    return Layout(members, None if is_dense(body, members) else walk(body, members))
+def layout_of(body: bytes, members: dict[str, Raw], names: int) -> Layout:
+    """Return where the members of `body` are; `names`: their `names_size`.
+
+    Raises RelayError for a name that comes twice.
+    """
+    dense = names + sum(map(len, members.values())) == len(body)
+    return Layout(members, None if dense else walk(body, members))
 
 
-def is_dense(body: bytes, members: dict[str, Raw]) -> bool:
+def names_size(members: Mapping[str, Raw]) -> int:
+    """What braces, commas, and names with quotes and colons take where nothing else is between."""
+    return sum(map(len, members)) + 4 * len(members) + 1
+
+
+def is_dense(body: bytes, members: Mapping[str, Raw]) -> bool:
     """Whether the members alone make up the whole body: each is then there once."""
-    size = sum(map(len, members)) + sum(map(len, members.values()))
-    return size + 4 * len(members) + 1 == len(body)
+    return names_size(members) + sum(map(len, members.values())) == len(body)
 
 
 def walk(body: bytes, members: Mapping[str, Raw]) -> dict[str, Span]:
@@ -201,15 +214,17 @@ def cut(body: bytes, spans: Mapping[str, Span], name: str) -> Span:
 
 def is_array(raw: Raw) -> bool:
     """Whether a value is an array of at least one element."""
-    text = memoryview(raw)  # a copy may be megabytes
-    if text[0] != _OPENING_BRACKET:
-        return False
-    return text[1] == _OPENING_BRACE or _EMPTY_ARRAY.match(text) is None
+    # Looked at where it is: a copy may be megabytes.
+    if len(raw) > 1 and _FIRST_TWO(raw) == _ARRAY_OF_OBJECTS:
+        return True  # nearly always
+    return _ARRAY.match(raw) is not None
 
 
 def flag(raw: Raw | None) -> bool | None:
     """Read true, or false, null and absence as False; None for anything else."""
-    return False if raw is None else _LITERALS.get(bytes(raw))
+    if raw is None:
+        return False
+    return True if raw == _TRUE else False if raw in _UNTRUE else None
 
 
 def integer(text: bytes, field: str, maximum: int, least: int = 1) -> int | None:

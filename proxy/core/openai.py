@@ -24,10 +24,10 @@ CHOICES_MAX = 128
 _NULL = Raw(b"null")
 _TEXT_MEMBERS = ("tools", "functions", "response_format")
 """Top-level members that reach the model as prompt text."""
-_TEXTUAL = frozenset(_TEXT_MEMBERS)
 _HIDING = ("reasoning_effort", "reasoning", "web_search_options", "prediction", "plugins")
 """Members that mean output nobody sees, unless they are empty."""
-_WATCHED = frozenset({*_HIDING, "thinking", "audio", "modalities", "tools"})
+WATCHED = frozenset({"n", *_HIDING, "thinking", "audio", "modalities", "tools"})
+"""All members that `choices` and `hidden_output` look at."""
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -91,7 +91,8 @@ def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:
             fixed += prompts.MESSAGE_TOKENS + _read_message(message, model, pieces)
     except (msgspec.ValidationError, RecursionError):
         pieces = [_raw_text(messages)]
-    if not _TEXTUAL.isdisjoint(members):
+    # Names in turn: a set of them would be put together with each body's own, at twice the cost.
+    if "tools" in members or "functions" in members or "response_format" in members:
         pieces.extend([_raw_text(members[name]) for name in _TEXT_MEMBERS if name in members])
         if "tools" in members or "functions" in members:
             fixed += prompts.TOOLS_TOKENS
@@ -104,8 +105,6 @@ def hidden_output(members: Mapping[str, Raw]) -> bool:
     Reasoning, audio, web search, predicted output (rejected tokens are billed) and tools that
     run at the provider. Leans to True: the price of a mistake is a larger hold.
     """
-    if _WATCHED.isdisjoint(members):
-        return False
     for name in _HIDING:
         if name in members and bytes(members[name]) not in {b"null", b'"none"', b"[]"}:
             return True

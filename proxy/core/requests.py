@@ -24,6 +24,7 @@ from proxy.core.bodies import (
     invalid,
     is_dense,
     layout_of,
+    names_size,
     read_members,
     walk,
 )
@@ -32,6 +33,12 @@ from proxy.core.prompts import Prompt
 
 MODEL_CHARS_MAX = 256
 OUTPUT_TOKENS_MAX = 2**31 - 1
+PROMPT_KEPT_BYTES_MAX = 4_096
+"""Of a body whose prompt is kept for counting it: a longer one is read again if it is counted."""
+SHAPES_MAX = 512
+SHAPE_NAMES_MAX = 48
+SHAPE_BYTES_MAX = 1_024
+"""How many shapes are remembered of each wire form, and of how many and how long names."""
 
 
 class Limit(msgspec.Struct, frozen=True, gc=False):
@@ -69,15 +76,39 @@ class CallRequest(msgspec.Struct, frozen=True, gc=False):
     """What a Responses request leaves at the provider, and asks of it there."""
     echoed: tuple[int, ...] = ()
     """Characters of the prompt that a text completion repeats, by choice."""
+    prompt: Prompt | None = None
+    """As `read_prompt` would read it again, where it is short."""
+
+    def __repr__(self) -> str:
+        """Show nothing of a prompt."""
+        return f"CallRequest({self.wire}, {self.model})"
 
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _STRING: Final = msgspec.json.Decoder(str)
+_ASKING: Final = b',"stream_options":{"include_usage":true}'
 # Read several times a call: a member of an enum costs 10 times it.
 _OPENAI: Final = Dialect.OPENAI
 _RESPONSES: Final = Wire.RESPONSES
 _COMPLETIONS: Final = Wire.COMPLETIONS
 _GEMINI: Final = Wire.GEMINI
+
+
+class _Shape(msgspec.Struct, frozen=True, gc=False):
+    """What follows from the names of a body's members alone, found again with the same names.
+
+    Nobody's SDK sends many different ones. What any of them holds is read every time.
+    """
+
+    names: int
+    """Their `names_size`."""
+    streams: bool
+    """Whether it says whether to stream."""
+    options: bool
+    """Whether it has stream options, and its form knows them."""
+    limits: tuple[str, ...]
+    ordinary: bool
+    """Whether it has no member that could ask for more answers, or for hidden output."""
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -98,6 +129,9 @@ class _Form(msgspec.Struct, frozen=True):
     """The limit of a form that has it within another member."""
     in_path: bool = False
     """Whether the path names the model and says whether to stream."""
+    watched: frozenset[str] | None = None
+    """All that `hidden_output` and `choices` look at; None: they are asked of every body."""
+    shapes: dict[tuple[str, ...], _Shape] = msgspec.field(default_factory=dict)
 
 
 _CHAT: Final = _Form(
@@ -108,6 +142,7 @@ _CHAT: Final = _Form(
     openai.check,
     choices=openai.choices,
     asks_usage=True,
+    watched=openai.WATCHED,
 )
 _MESSAGES: Final = _Form(
     Wire.MESSAGES,
@@ -115,6 +150,7 @@ _MESSAGES: Final = _Form(
     anthropic.read_prompt,
     anthropic.hidden_output,
     anthropic.check,
+    watched=anthropic.WATCHED,
 )
 _FORMS: Final[Mapping[Wire, _Form]] = {
     Wire.CHAT: _CHAT,
@@ -149,10 +185,8 @@ _FORMS: Final[Mapping[Wire, _Form]] = {
 }
 
 
-def _form(dialect: Dialect, wire: Wire | None) -> _Form:
-    """How to read a body; without `wire`, in the first form of the dialect."""
-    if wire is not None:
-        return _FORMS[wire]
+def _form(dialect: Dialect) -> _Form:
+    """How to read a body of which nobody said more: in the first form of its dialect."""
     return _CHAT if dialect is _OPENAI else _MESSAGES
 
 
@@ -171,20 +205,27 @@ def parse_call(
     in `param`, for a value the relay cannot work with.
     """
     members = read_members(body)
-    layout = layout_of(body, members)
-    form = _form(dialect, wire)
+    form = _form(dialect) if wire is None else _FORMS[wire]
+    shape = form.shapes.get(tuple(members)) or _shape(form, members)
+    layout = layout_of(body, members, shape.names)
     if form.in_path:
         check_model(model)
     else:
-        model, stream = _model(members), _stream(members)
-    limits = _limits(members, form)
+        model, stream = _model(members), shape.streams and _stream(members)
+    limits: tuple[Limit, ...] = ()
     largest: Limit | None = None
-    for limit in limits:
-        if limit.value is not None and (largest is None or limit.value > (largest.value or 0)):
-            largest = limit
+    if shape.limits:
+        limits = _limits(members, form, shape.limits)
+        largest = _largest(limits)
     form.check(members)
     inner = None if form.limit is None else form.limit(members)
-    options = form.asks_usage and "stream_options" in members
+    report = shape.options and stream and _asks_for_usage(members["stream_options"])
+    ordinary = shape.ordinary
+    choices = 1 if ordinary or form.choices is None else form.choices(members)
+    if len(body) > prompts.OBJECTS_MAX:
+        prompt = _prompt(body, members, form, model)
+    else:
+        prompt = form.read_prompt(members, model)
     return CallRequest(  # by position: names would cost five times as much
         dialect,
         form.wire,
@@ -192,16 +233,34 @@ def parse_call(
         stream,
         inner if largest is None else largest.value,
         None if largest is None else largest.field,
-        options and stream and _asks_for_usage(members["stream_options"]),
-        1 if form.choices is None else form.choices(members),
-        prompts.estimate(_prompt(body, members, form, model)),
-        form.hidden_output(members),
+        report,
+        choices,
+        prompts.estimate(prompt),
+        not ordinary and form.hidden_output(members),
         layout,
         limits,
-        options,
+        shape.options,
         responses.kept(members) if form.wire is _RESPONSES else None,
         completions.echoed(members) if form.wire is _COMPLETIONS else (),
+        prompt if len(body) <= PROMPT_KEPT_BYTES_MAX else None,
     )
+
+
+def _shape(form: _Form, members: Mapping[str, Raw]) -> _Shape:
+    """Work out what the names of `members` mean in `form`, and remember it."""
+    names = tuple(members)
+    shape = _Shape(
+        names_size(members),
+        "stream" in members,
+        form.asks_usage and "stream_options" in members,
+        tuple([field for field in form.limit_fields if field in members]),
+        form.watched is not None and form.watched.isdisjoint(members),
+    )
+    if len(names) <= SHAPE_NAMES_MAX and shape.names <= SHAPE_BYTES_MAX:
+        if len(form.shapes) >= SHAPES_MAX:
+            form.shapes.clear()
+        form.shapes[names] = shape
+    return shape
 
 
 def edit_body(
@@ -228,11 +287,13 @@ def edit_body(
     rename = upstream_model != call.model
     strip = strip_stream_options and call.stream_options
     ask = include_usage and not strip_stream_options and _may_ask(call)
-    if not (rename or strip or ask) and output_tokens_max is None:
-        return body
-    if not (strip or ask) and output_tokens_max is None:
+    if output_tokens_max is None and not (strip or (ask and call.stream_options)):
+        # Nearly always: what changes is the model's name, or follows it (see `_usage_edit`).
+        if not (rename or ask):
+            return body
         start, end = call.layout.span("model")
-        return b"%b%b%b" % (body[:start], msgspec.json.encode(upstream_model), body[end:])
+        name = msgspec.json.encode(upstream_model) if rename else body[start:end]
+        return b"".join((body[:start], name, _ASKING if ask else b"", body[end:]))
     spans = call.layout.spans()
     edits: list[Edit] = []
     if rename:
@@ -260,7 +321,7 @@ def read_prompt(body: bytes, dialect: Dialect, wire: Wire | None = None) -> Prom
         members = _MEMBERS.decode(body)
     except RecursionError:
         return Prompt((body.decode(),), 0)
-    form = _form(dialect, wire)
+    form = _form(dialect) if wire is None else _FORMS[wire]
     return _prompt(body, members, form, "" if form.in_path else _model(members))
 
 
@@ -298,13 +359,23 @@ def _stream(members: Mapping[str, Raw]) -> bool:
     return value
 
 
-def _limits(members: Mapping[str, Raw], form: _Form) -> tuple[Limit, ...]:
-    limits: tuple[Limit, ...] = ()
-    for field in form.limit_fields:
-        if field in members:
-            value = integer(bytes(members[field]), field, OUTPUT_TOKENS_MAX, form.limit_least)
-            limits = (*limits, Limit(field, value))
-    return limits
+def _limits(members: Mapping[str, Raw], form: _Form, fields: tuple[str, ...]) -> tuple[Limit, ...]:
+    least = form.limit_least
+    return tuple(
+        [
+            Limit(field, integer(bytes(members[field]), field, OUTPUT_TOKENS_MAX, least))
+            for field in fields
+        ]
+    )
+
+
+def _largest(limits: tuple[Limit, ...]) -> Limit | None:
+    """Return the one of the highest number; of equal ones the first."""
+    largest: Limit | None = None
+    for limit in limits:
+        if limit.value is not None and (largest is None or limit.value > (largest.value or 0)):
+            largest = limit
+    return largest
 
 
 def _asks_for_usage(options: Raw) -> bool:
@@ -330,7 +401,7 @@ def _usage_edit(body: bytes, spans: Mapping[str, Span]) -> Edit:
     if options is None:
         # Right after the model, which is always there, so a comma is always right.
         end = spans["model"][1]
-        return end, end, b',"stream_options":{"include_usage":true}'
+        return end, end, _ASKING
     start, end = options
     text = body[start:end]
     if text == b"null":

@@ -130,7 +130,9 @@ def statement(
     def prompt_tokens() -> int:
         if call.prompt_tokens is None:
             request = call.offer.request
-            prompt = read_prompt(call.body, request.dialect, request.wire)
+            prompt = request.prompt
+            if prompt is None:
+                prompt = read_prompt(call.body, request.dialect, request.wire)
             counted = count_texts(prompt.pieces, call.offer.model, call.world.calibration)
             call.prompt_tokens = prompt.fixed_tokens + counted.tokens
             if call.offer.previous is not None:

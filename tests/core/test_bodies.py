@@ -20,6 +20,7 @@ from proxy.core.bodies import (
     is_array,
     is_dense,
     layout_of,
+    names_size,
     read_members,
     walk,
 )
@@ -27,7 +28,8 @@ from proxy.core.errors import ErrorCode, RelayError
 
 
 def layout(body: bytes) -> Layout:
-    return layout_of(body, read_members(body))
+    members = read_members(body)
+    return layout_of(body, members, names_size(members))
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,6 @@ def test_any_object_is_found_again(value: dict[str, object], dense: bool) -> Non
     spans = walk(body, found)
     assert {name: json.loads(body[start:end]) for name, (start, end) in spans.items()} == value
     if is_dense(body, found):
-        assert layout_of(body, found).spans() == spans
+        assert layout_of(body, found, names_size(found)).spans() == spans
     assert msgspec.json.decode(body) == value
     assert bodies.MEMBERS_MAX

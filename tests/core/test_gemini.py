@@ -6,7 +6,7 @@ import pytest
 from msgspec import Raw
 
 from proxy.core import prompts
-from proxy.core.bodies import layout_of, read_members
+from proxy.core.bodies import layout_of, names_size, read_members
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.gemini import (
     IMAGE_TOKENS,
@@ -182,7 +182,8 @@ def test_a_body_has_contents() -> None:
     ],
 )
 def test_a_limit_is_lowered_and_nothing_else_changed(body: bytes, wanted: bytes | None) -> None:
-    found = lowered(body, layout_of(body, read_members(body)), 7)
+    members = read_members(body)
+    found = lowered(body, layout_of(body, members, names_size(members)), 7)
     assert found == (body if wanted is None else wanted)
 
 

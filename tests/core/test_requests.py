@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core import bodies, prompts, requests
+from proxy.core import anthropic, bodies, openai, prompts, requests
 from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.requests import CallRequest, edit_body, parse_call
@@ -280,6 +280,78 @@ def test_names_are_looked_for_one_by_one_only_where_white_space_could_hide_one(b
     for twice in ('"model":"m",', '"model" :"z" ,', '"x":1,"x":1,', '"messages":[],'):
         with pytest.raises(RelayError, match="is there twice"):
             parse_call(text.replace(b"{", b"{" + twice.encode(), 1), Dialect.OPENAI)
+
+
+class _Seen(dict[str, msgspec.Raw]):
+    """Members that note who was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return False
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return default
+
+
+@pytest.mark.parametrize(
+    ("wire", "looks"),
+    [
+        (Wire.CHAT, (openai.hidden_output, openai.choices)),
+        (Wire.MESSAGES, (anthropic.hidden_output,)),
+    ],
+)
+def test_all_members_that_are_looked_at_are_watched(wire: Wire, looks: Any) -> None:
+    members = _Seen()
+    for look in looks:
+        look(members)
+    assert members.names == set(requests._FORMS[wire].watched or ())
+
+
+def test_a_shape_says_nothing_of_what_its_members_hold() -> None:
+    def asked(extra: str) -> tuple[object, ...]:
+        call = parse_call(chat(extra), Dialect.OPENAI)
+        return call.stream, call.choices, call.hidden_output, call.include_usage, call.limits
+
+    extra = ',"n":%s,"stream":%s,"reasoning_effort":%s,"stream_options":%s,"max_tokens":%s'
+    for _ in range(2):
+        assert asked(extra % (2, "true", '"low"', '{"include_usage":true}', 7)) == (
+            True, 2, True, True, (requests.Limit("max_tokens", 7),),
+        )  # fmt: skip
+        assert asked(extra % ("null", "false", "null", "null", "null")) == (
+            False, 1, False, False, (requests.Limit("max_tokens", None),),
+        )  # fmt: skip
+        with pytest.raises(RelayError, match="is there twice"):
+            asked((extra % (2, "true", "null", "null", 7)) + ',"n":2')
+        with pytest.raises(RelayError, match="`n`"):
+            asked(extra % (0, "true", "null", "null", 7))
+
+
+def test_so_many_shapes_are_remembered_and_no_long_ones() -> None:
+    shapes = requests._FORMS[Wire.CHAT].shapes
+    shapes.clear()
+    for number in range(requests.SHAPES_MAX + 2):
+        parse_call(chat(f',"x{number}":1'), Dialect.OPENAI)
+    assert len(shapes) == 2
+    assert len({shape.names for shape in shapes.values()}) == 1
+    shapes.clear()
+    many = "".join(f',"x{number}":1' for number in range(requests.SHAPE_NAMES_MAX))
+    long = ',"%s":1' % ("x" * requests.SHAPE_BYTES_MAX)
+    for extra in (many, long):
+        assert parse_call(chat(extra), Dialect.OPENAI).layout.walked is None
+    assert not shapes
+
+
+def test_a_short_prompt_is_kept_as_it_would_be_read_again() -> None:
+    filler = requests.PROMPT_KEPT_BYTES_MAX - len(chat(',"user":""'))
+    body = chat(',"user":"%s"' % ("x" * filler))
+    assert parse_call(body, Dialect.OPENAI).prompt == requests.read_prompt(body, Dialect.OPENAI)
+    longer = chat(',"user":"%s"' % ("x" * (filler + 1)))
+    assert parse_call(longer, Dialect.OPENAI).prompt is None
 
 
 def test_prompt_is_read_again_for_counting() -> None:
