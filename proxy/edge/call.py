@@ -158,12 +158,6 @@ class Call(OpenCall[Exchange]):
         if transport is not None and not self.gone:
             attempt.flow(transport.write, chunked=client.chunked)
 
-    def name_channel(self) -> None:
-        """Say who answers, and what of the request a translation could not say."""
-        super().name_channel()
-        if self.attempt is not None and self.attempt.translation is not None:
-            self.client.add_headers(self.attempt.translation.header())
-
     def _drain_seconds(self) -> float:
         """How long to read on for the provider's figure (DESIGN.md section 3)."""
         group = self.offer.group
@@ -260,29 +254,24 @@ class Call(OpenCall[Exchange]):
 
     # The end
 
-    async def handed_over(self, ended: Ended) -> Ended:
-        """Give the kernel all of the answer but its end; `ended`, unless the client left.
+    def hand_over(self, ended: Ended) -> Ended:
+        """Write all of the answer but its end; `ended`, or the end that this comes to.
 
-        What is still in this process when it is killed never arrives, so it is not billed
-        before. A plain answer waits with its last byte, a stream with its terminal event.
+        A plain answer waits with its last byte, a stream with its terminal event.
         """
         client, attempt = self.client, self.attempt
-        if attempt is not None and attempt.translation is not None:
+        if attempt is None:
+            raise AssertionError("an answer without an attempt")
+        if attempt.translation is not None:
             try:
                 client.write(attempt.translation.conclude(attempt.exchange))
             except RelayError as error:
                 return Ended(Verdict.UPSTREAM_ERROR, error)
-        if not self.flows:
-            if not self.is_reserved():
-                await self.reserved()
-            if self.gone:
-                return settlement.CLIENT_GONE
+        if not self.flows and not self.gone:
             self.name_channel()
-            foretell(self, settlement.foresee(self, self._exchange).charge)
+            foretell(self, settlement.foresee(self, attempt.exchange).charge)
             client.begin_plain(self.last())
-        if client.connection.is_drained():
-            return settlement.CLIENT_GONE if self.gone else ended
-        return await super().handed_over(ended)
+        return settlement.CLIENT_GONE if self.gone else ended
 
     def in_band(self, error: RelayError) -> bytes | None:
         """Return the last event of a stream that fails, where its wire form has one of its own."""
@@ -299,9 +288,10 @@ class Call(OpenCall[Exchange]):
 
     def refuses(self) -> bool:
         """Whether a plain 200 holds an error, or nothing readable: a failure before content."""
-        if self.flows:
+        attempt = self.attempt
+        if self.flows or attempt is None:
             return False
-        exchange = self._exchange
+        exchange = attempt.exchange
         answer = settlement.reading(self, exchange)
         if answer.readable and not answer.error:
             return False
@@ -315,7 +305,8 @@ class Call(OpenCall[Exchange]):
 
     def _reported(self) -> Usage:
         """Return what the provider reported in an attempt."""
-        reported = settlement.tally(self, self._exchange)
+        read = self.reading
+        reported = settlement.tally(self, self._exchange) if read is None else read.tally
         return reported.usage() if reported.seen else Usage(calls=0)
 
     def _measured(self, unsent_bytes: int) -> Delivered:

@@ -49,6 +49,11 @@ _REASONS: Final = {
     429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gateway",
     503: "Service Unavailable", 504: "Gateway Timeout", 529: "Overloaded",
 }  # fmt: skip
+_STATUS_LINES: Final = {
+    status: f"HTTP/1.1 {status} {reason}" for status, reason in _REASONS.items()
+}
+_OF_EVENTS: Final = "cache-control: no-cache\r\nx-accel-buffering: no"
+_CHUNKED: Final = "transfer-encoding: chunked"
 
 _JOIN: Final = "\r\n".join
 _ANTHROPIC: Final = Dialect.ANTHROPIC
@@ -153,8 +158,8 @@ class Downstream:
         self.chunked = head.minor == 1
         """Whether the body can be chunked: HTTP/1.0 clients read to the end instead."""
         name = "request-id" if dialect is _ANTHROPIC else "x-request-id"
-        self._lines = [f"{name}: {request_id}"]
-        """Of the response's head, but for the first."""
+        self._lines = ["", f"{name}: {request_id}"]
+        """Of the response's head; the first is known last. None breaks: see `add_headers`."""
         if cors_origin and "origin" in head.values:
             # Only browsers ask, and they always say who asks: others are spared 600 bytes.
             self._lines.append(f"access-control-allow-origin: {cors_origin}")
@@ -191,11 +196,14 @@ class Downstream:
         return head
 
     def add_headers(self, rows: Iterable[tuple[str, str]]) -> None:
-        """Add response headers, for whatever answer this request gets."""
-        self._lines.extend([f"{name}: {value}" for name, value in rows])
+        """Add response headers, for whatever answer this request gets.
+
+        Raises AssertionError on a line break: a value that reached here unchecked is our bug.
+        """
+        self._lines.extend([_line(name, value) for name, value in rows])
 
     def add_lines(self, lines: Iterable[str]) -> None:
-        """The same for lines that are ready: `name: value`."""
+        """The same for lines that are ready and hold nothing of others: `name: value`."""
         self._lines.extend(lines)
 
     def name_upstream(self, channel: str, model: str) -> None:
@@ -253,10 +261,9 @@ class Downstream:
         """Send the 200 of a stream with its first bytes, in one write."""
         self.begun = True
         self._lines.append(f"content-type: {self.stream_type}")
-        self._lines.append("cache-control: no-cache")
-        self._lines.append("x-accel-buffering: no")
+        self._lines.append(_OF_EVENTS)
         if self.chunked:
-            self._lines.append("transfer-encoding: chunked")
+            self._lines.append(_CHUNKED)
             # An empty chunk would end the body before it began.
             chunk = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
             self._send(self._head(200) + chunk)
@@ -272,15 +279,14 @@ class Downstream:
         """
         self.begun = True
         self.owes_last_byte = not content_type.lower().startswith("text/event-stream")
-        self._lines.append(f"content-type: {content_type}")
+        self._lines.append(_line("content-type", content_type))
         if not self.owes_last_byte:
-            self._lines.append("cache-control: no-cache")
-            self._lines.append("x-accel-buffering: no")
+            self._lines.append(_OF_EVENTS)
         if length is not None:
             self.chunked = False
             self._lines.append(f"content-length: {length}")
         elif self.chunked:
-            self._lines.append("transfer-encoding: chunked")
+            self._lines.append(_CHUNKED)
             first = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
         else:
             self.connection.last_response()
@@ -295,10 +301,8 @@ class Downstream:
         """Answer 101: what follows on this connection is no HTTP any more."""
         self.begun = True
         self.connection.last_response()
-        lines = ["HTTP/1.1 101 Switching Protocols"]
-        lines.extend([f"{name}: {value}" for name, value in rows])
-        lines.extend(self._lines)
-        self._send("\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n")
+        self._lines[1:1] = [_line(name, value) for name, value in rows]
+        self._send(self._assembled("HTTP/1.1 101 Switching Protocols"))
 
     def raw(self, data: bytes) -> None:
         """Write bytes as they are, on a connection that has switched."""
@@ -310,8 +314,9 @@ class Downstream:
 
     def begin_plain(self, body: bytes, content_type: str = "application/json") -> None:
         """Send a plain answer, head and all, but for its last byte: `complete` lets that out."""
-        self.answer(200, body, content_type, held_bytes=1)
+        self._begin_answer(body, content_type)
         self.owes_last_byte = True
+        self._send(self._head(200) + body[:-1])
 
     def complete(self, last: bytes, *, stream: bool) -> None:
         """Let out what was held for the commit: the terminal frame, or a plain body's last byte."""
@@ -331,23 +336,17 @@ class Downstream:
         else:
             self._send(b"0\r\n\r\n")
 
-    def answer(
-        self,
-        status: int,
-        body: bytes,
-        content_type: str = "application/json",
-        *,
-        held_bytes: int = 0,
-    ) -> None:
-        """Send a whole plain response, in one write, but for its last `held_bytes`."""
+    def answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
+        """Send a whole plain response, in one write."""
+        self._begin_answer(body, content_type)
+        head = self._head(status)
+        self._send(head if self.head.method == "HEAD" else head + body)
+
+    def _begin_answer(self, body: bytes, content_type: str) -> None:
         if self.begun:
             raise AssertionError("a second status line")
         self.begun = True
-        self._lines.append(f"content-type: {content_type}")
-        self._lines.append(f"content-length: {len(body)}")
-        head = self._head(status)
-        shown = body[:-held_bytes] if held_bytes else body
-        self._send(head if self.head.method == "HEAD" else head + shown)
+        self._lines.append(f"{_line('content-type', content_type)}\r\ncontent-length: {len(body)}")
 
     def empty(self, status: int) -> None:
         """Send a response that has no body by its status (204)."""
@@ -384,16 +383,24 @@ class Downstream:
             self._lines.append("connection: close")
         elif self.head.minor == 0:
             self._lines.append("connection: keep-alive")
+        return self._assembled(_STATUS_LINES.get(status) or f"HTTP/1.1 {status} Error")
+
+    def _assembled(self, status_line: str) -> bytes:
         lines = self._lines
-        text = f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\n{_JOIN(lines)}\r\n\r\n"
-        if text.count("\n") != len(lines) + 2:
-            raise AssertionError("a line break inside a response header")
-        return text.encode("latin-1", "replace")
+        lines[0] = status_line
+        lines.append("\r\n")  # joined, the end of the last line and the blank one
+        return _JOIN(lines).encode("latin-1", "replace")
 
     def _send(self, data: bytes) -> None:
         transport = self.connection.transport
         if transport is not None:
             transport.write(data)
+
+
+def _line(name: str, value: str) -> str:
+    if "\n" in value or "\r" in value:
+        raise AssertionError("a line break inside a response header")
+    return f"{name}: {value}"
 
 
 @lru_cache(maxsize=1_024)

@@ -206,10 +206,16 @@ class OpenCall(ABC, Generic[EngineT_co]):
             self._connecting = None
 
     def name_channel(self) -> None:
-        """Say which upstream and which of its models answers: never a silent substitution."""
-        channel = self.channel
-        if channel is not None:
-            self.client.name_upstream(channel.name, channel.models[self.offer.model.name])
+        """Say which upstream and which of its models answers: never a silent substitution.
+
+        And what of the request a translation could not say.
+        """
+        channel, attempt = self.channel, self.attempt
+        if channel is None or attempt is None:
+            raise AssertionError("an answer without an attempt")
+        self.client.name_upstream(channel.name, channel.models[self.offer.model.name])
+        if attempt.translation is not None:
+            self.client.add_headers(attempt.translation.header())
 
     def end_attempt(self, key: ChannelKey, outcome: str, began: float) -> None:
         """Record the attempt in flight, served or failed: what an invoice is reconciled with."""
@@ -339,14 +345,12 @@ class OpenCall(ABC, Generic[EngineT_co]):
                 ErrorCode.SERVICE_UNAVAILABLE, "The ledger is unavailable.", retry_after=2
             )
 
-    async def handed_over(self, ended: Ended) -> Ended:
-        """Give the kernel all of the answer but its end; `ended`, unless the client left.
+    def hand_over(self, ended: Ended) -> Ended:
+        """Write all of the answer but its end; `ended`, or the end that this comes to.
 
-        What is still in this process when it is killed never arrives, so it is not billed
-        before.
+        The open call is durable. What is still in this process when it is killed never arrives,
+        so it is not billed before the kernel has it.
         """
-        if not self.client.connection.is_drained():
-            await self.client.connection.drained()
         return settlement.CLIENT_GONE if self.gone else ended
 
     def settle(self, ended: Ended) -> Receipt:

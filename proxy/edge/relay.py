@@ -16,6 +16,7 @@ from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.limits import rate_limit_headers
 from proxy.core.requests import parse_call
 from proxy.core.telling import TELLABLE
+from proxy.edge import settlement
 from proxy.edge.array_call import ArrayCall
 from proxy.edge.auth import identify, recognise
 from proxy.edge.cache import Ticket, as_priced, look_up
@@ -179,7 +180,14 @@ async def serve(call: AnyCall) -> None:
         try:
             ended = await dispatch(call)
             if ended.verdict is _COMPLETE:
-                ended = await call.handed_over(ended)
+                if not call.is_reserved():
+                    await call.reserved()
+                ended = call.hand_over(ended)
+            connection = client.connection
+            if ended.verdict is _COMPLETE and not connection.is_drained():
+                await connection.drained()
+                if call.gone:
+                    ended = settlement.CLIENT_GONE
         except RelayError as error:  # that the ledger fails is an end like any other
             ended = Ended(Verdict.INTERNAL_ERROR, error)
         if ended.verdict is _COMPLETE:

@@ -121,3 +121,12 @@ def test_limits_are_on_a_stream_too(tmp_path: Path) -> None:
             assert response.header(name)
         assert response.header("cache-control") == "no-cache"
         assert response.header("x-accel-buffering") == "no"
+
+
+@pytest.mark.parametrize("value", ["a\nset-cookie: b", "a\r\n\r\nb", "a\r", "\n"])
+def test_a_line_break_never_reaches_a_head(value: str) -> None:
+    client = downstream.Downstream.__new__(downstream.Downstream)
+    client._lines = [""]
+    with pytest.raises(AssertionError, match="line break"):
+        client.add_headers([("x-good", "good"), ("x-bad", value)])
+    assert client._lines == [""]
