@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from proxy.core import pricing
 from proxy.core.entities import Price, Usage, UsageSource
 from proxy.core.searches import SEARCHES_MAX
-from proxy.core.usage import UsageTally, bounded
+from proxy.core.usage import OUTPUT_SLACK_TOKENS, UsageTally, bounded
 
 
 class Delivered(Struct, frozen=True, gc=False):
@@ -40,6 +40,7 @@ class Statement(Struct, frozen=True, gc=False):
 
 
 _COUNTED, _ESTIMATED = UsageSource.COUNTED, UsageSource.ESTIMATED
+_REPORTED = UsageSource.REPORTED
 NOTHING = Statement(Usage(calls=0), UsageSource.NONE, 0, 0)
 
 
@@ -71,6 +72,17 @@ def state(
     `delivered_only`: it was we who ended the call, so that no output is charged that the client
     did not get, whatever the provider reported.
     """
+    bare = tally.bare
+    if bare is not None and delivered.content and not delivered_only:
+        # As nearly every call ends: what follows would find nothing to count nor to bound.
+        written, input_max = bare.output, terms.input_tokens_max
+        if (
+            (written >= delivered.output_tokens or (complete and written))
+            and written <= terms.output_tokens_max + OUTPUT_SLACK_TOKENS
+            and (input_max is None or bare.input_uncached <= input_max)
+        ):
+            amount = pricing.charge_bare(bare, terms.price, terms.multiplier)
+            return Statement(bare, _REPORTED, amount, 0)
     if not delivered.content and not tally.final:
         return NOTHING
     made = tally.bill(

@@ -26,7 +26,7 @@ def ceil_div(numerator: int, denominator: int) -> int:
     """`numerator / denominator` rounded up to a whole unit. Raises ZeroDivisionError on 0."""
     if numerator < 0:
         raise AssertionError("usage, prices and multipliers are never negative")
-    return -(-numerator // denominator)
+    return (numerator + denominator - 1) // denominator  # two negations cost large numbers more
 
 
 def parse_usd(amount: str | int | Decimal) -> int:

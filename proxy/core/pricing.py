@@ -10,7 +10,7 @@ Source of the ratio formula: group x model x (prompt + completion x completion r
 being $2 per 1M tokens (DESIGN.md section 3).
 """
 
-from functools import lru_cache
+from typing import Final, TypeAlias
 
 from proxy.core.entities import Formula, Price, Tier, Usage
 from proxy.core.money import MILLION, NANO, ceil_div
@@ -39,6 +39,9 @@ BESIDE = {
 
 PRICES_MAX = 4_096
 """Price versions whose ceilings are remembered."""
+_Ceiling: TypeAlias = tuple[int, int, int, int]
+_CEILINGS: Final[dict[int, tuple[Price, list[_Ceiling]]]] = {}
+"""By the identity of a price, which is in it so that no other can have the same meanwhile."""
 _RATIO = Formula.RATIO  # read at every call: a member of an enum costs 10 times it
 _RATIO_ONE = 2 * NANO
 """Nano-USD per 1M tokens at a ratio of 1."""
@@ -98,6 +101,14 @@ def charge(usage: Usage, price: Price, multiplier: int) -> int:
         units += _other_units(usage, price)
     if usage.audio_ms:
         return _rounded(usage, price, multiplier, units, _TOKENS_SCALE)
+    return ceil_div(multiplier * units, _TOKENS_SCALE)
+
+
+def charge_bare(usage: Usage, price: Price, multiplier: int) -> int:
+    """What `charge` says of one call of which only `input_uncached` and `output` are not 0."""
+    if price.formula is _RATIO or price.call or price.tiers:
+        return charge(usage, price, multiplier)
+    units = price.input * usage.input_uncached + price.output * usage.output
     return ceil_div(multiplier * units, _TOKENS_SCALE)
 
 
@@ -183,12 +194,21 @@ def _reach(price: Price, input_tokens: int) -> int:
     return reach
 
 
-@lru_cache(maxsize=PRICES_MAX)
-def _ceiling(price: Price, reach: int) -> tuple[int, int, int, int]:
+def _ceiling(price: Price, reach: int) -> _Ceiling:
     """One call, one input token, one output token at their dearest, and the denominator.
 
     `reach`: how many tiers the longest prompt goes above; it may turn out shorter, so each counts.
     """
+    known = _CEILINGS.get(id(price))  # its hash and `==` cost three times as much
+    if known is None or known[0] is not price:
+        if len(_CEILINGS) >= PRICES_MAX:
+            _CEILINGS.clear()
+        found = [_ceiling_of(price, tiers) for tiers in range(len(price.tiers) + 1)]
+        known = _CEILINGS[id(price)] = (price, found)
+    return known[1][reach]
+
+
+def _ceiling_of(price: Price, reach: int) -> _Ceiling:
     if price.formula is _RATIO:
         ratio = _RATIO_ONE * price.model_ratio
         return (

@@ -37,6 +37,8 @@ _INPUT_KINDS: Final = (
 )  # fmt: skip
 _OUTPUT_KINDS: Final = ("output", "audio_output", "image_output")
 """Both from the cheapest kind to the dearest, as a rule."""
+_NO_ANOMALIES: Final[frozenset[str]] = frozenset()
+_NOTHING: Final = Usage()
 _REPORTED: Final = UsageSource.REPORTED  # read at every call: a member of an enum costs 10 times it
 
 
@@ -54,17 +56,19 @@ class Bill(Struct, frozen=True, gc=False):
 class UsageTally:
     """Merges every usage object of one call; see the module docstring."""
 
-    __slots__ = ("_anomalies", "_anthropic", "_clean", "_fields", "_final", "_usage")
+    __slots__ = ("_anomalies", "_anthropic", "_clean", "_fields", "_final", "_usage", "bare")
 
     def __init__(self) -> None:
         self._fields: dict[str, int] = {}
-        self._anomalies: set[str] = set()
+        self._anomalies: frozenset[str] = _NO_ANOMALIES
         self._anthropic = False
         self._final = False
         self._usage: Usage | None = None
         """The vector of what was taken so far, once somebody asked."""
         self._clean = False
         """One typed report with both sides and nothing odd: all there is."""
+        self.bare: Usage | None = None
+        """The vector of such a report, where it has but a prompt and a completion."""
 
     @property
     def seen(self) -> bool:
@@ -150,7 +154,7 @@ class UsageTally:
             if report.total_tokens is not None:
                 fields["total"] = report.total_tokens
         elif not parts:
-            self._usage = Usage(input_uncached=prompt, output=completion)
+            self._usage = self.bare = Usage(prompt, 0, 0, 0, completion)
         self._clean = parts <= prompt
         self._final = True
         return True
@@ -184,20 +188,23 @@ class UsageTally:
             fields["cache_read"] = read
         if write:
             fields["cache_write"] = write
-        if creation is not None:
-            fields["cache_write_5m"] = creation.ephemeral_5m_input_tokens or 0
-            fields["cache_write_1h"] = creation.ephemeral_1h_input_tokens or 0
-        if details is not None:
-            fields["reasoning"] = details.thinking_tokens or 0
+        if creation is not None and creation.ephemeral_5m_input_tokens:
+            fields["cache_write_5m"] = creation.ephemeral_5m_input_tokens
+        if creation is not None and creation.ephemeral_1h_input_tokens:
+            fields["cache_write_1h"] = creation.ephemeral_1h_input_tokens
+        if details is not None and details.thinking_tokens:
+            fields["reasoning"] = details.thinking_tokens
         tools = report.server_tool_use
         if tools is not None and tools.web_search_requests:
             fields["searches"] = tools.web_search_requests
+        if len(fields) == 2:
+            self._usage = self.bare = Usage(given, 0, 0, 0, made)
         return True
 
     def searched(self, searches: int) -> None:
         """Take how often the provider has searched by now, where its usage does not say so."""
         self._set("searches", searches)
-        self._usage = None
+        self._usage = self.bare = None
 
     def usage(self) -> Usage:
         """Return what was reported as a vector; kinds nobody reported are 0."""
@@ -207,6 +214,8 @@ class UsageTally:
 
     def _vector(self) -> Usage:
         fields = self._fields
+        if not fields:
+            return _NOTHING
         output = fields.get("output", 0)
         hidden = fields.get("reasoning", 0)
         if hidden and fields.get("total") == fields.get("input", 0) + output + hidden:
@@ -271,6 +280,9 @@ class UsageTally:
         if self._clean and (reported >= output_tokens or (complete and reported)):
             return Bill(usage, _REPORTED)
         fields = self._fields
+        if not fields:  # as at every mark of a stream whose report comes last
+            found = tuple(sorted(self._anomalies))
+            return Bill(Usage(input_tokens, 0, 0, 0, output_tokens), counted, found)
         anomalies = set(self._anomalies)
         if not self._anthropic and "input" in fields and self._parts() > fields["input"]:
             anomalies.add("parts_exceed_total")
@@ -297,9 +309,9 @@ class UsageTally:
         return fields.get("cache_read", 0) + fields.get("cache_write", 0) + sum(uncached)
 
     def _take(self, usage: object, names: Names, aliases: Names) -> None:
-        self._usage, self._clean = None, False
+        self._usage, self._clean, self.bare = None, False, None
         if not isinstance(usage, dict):
-            self._anomalies.add("malformed")
+            self._anomalies |= {"malformed"}
             return
         report: dict[str, object] = usage
         found: dict[str, int] = {}
@@ -332,7 +344,7 @@ class UsageTally:
     def _set(self, field: str, value: int) -> None:
         before = self._fields.get(field, 0)
         if value < before:
-            self._anomalies.add("decreased" if value else "fell_to_zero")
+            self._anomalies |= {"decreased" if value else "fell_to_zero"}
             if not value:
                 return
         self._fields[field] = value
@@ -354,7 +366,7 @@ class UsageTally:
         elif number is not None and number > TOKENS_MAX:
             number, anomaly = None, "implausible"
         if anomaly:
-            self._anomalies.add(anomaly)
+            self._anomalies |= {anomaly}
         return number
 
 

@@ -122,9 +122,14 @@ class OpenAIReport(Struct, frozen=True, gc=False):
         """Whether all there is stands under the first names, and is of text and audio alone."""
         given, made = self.prompt_tokens_details, self.completion_tokens_details
         return (
-            self.input_tokens is self.output_tokens is self.prompt_cache_hit_tokens is None
-            and self.input_tokens_details is self.output_tokens_details is None
-            and self.cached_tokens is self.server_tool_use is self.num_search_queries is None
+            self.input_tokens is None
+            and self.output_tokens is None
+            and self.input_tokens_details is None
+            and self.output_tokens_details is None
+            and self.prompt_cache_hit_tokens is None
+            and self.cached_tokens is None
+            and self.server_tool_use is None
+            and self.num_search_queries is None
             and (given is None or not (given.image_tokens or given.cached_tokens_details))
             and (made is None or not made.image_tokens)
         )

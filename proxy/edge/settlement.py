@@ -54,6 +54,11 @@ _COMPLETE: Final = Verdict.COMPLETE
 _ESTIMATE: Final = Tokenizer.ESTIMATE
 _REPORTED: Final = UsageSource.REPORTED
 _TERMINAL: Final = Phase.TERMINAL
+_LEFT_WHOLE: Final = (
+    Delivered(content=True, output_tokens=0, exact=False),
+    Delivered(content=True, output_tokens=0, exact=True),
+)
+"""A plain answer whose provider counted it, by whether we could have."""
 
 
 def reading(call: "Call", exchange: Exchange) -> PlainReading:
@@ -105,7 +110,7 @@ def _whole(call: "Call", exchange: Exchange, *, exact: bool) -> Delivered:
     """Count a plain answer that left, or will."""
     answer = call.reading or reading(call, exchange)
     if answer.tally.final:
-        return Delivered(content=True, output_tokens=0, exact=exact)
+        return _LEFT_WHOLE[exact]
     texts, echoed = answer.texts, call.offer.request.echoed
     if echoed:
         texts = without_echo(texts, echoed)

@@ -199,3 +199,38 @@ def test_tokens_of_images_the_client_did_not_get_are_not_charged_when_we_cut() -
     )
     cut = state(TERMS, tally, delivered(4), never, complete=False, delivered_only=True)
     assert (cut.usage.output, cut.usage.image_output) == (4, 0)
+
+
+@given(
+    prompt=st.integers(0, 300),
+    completion=st.integers(0, 300),
+    counted=st.integers(0, 300),
+    cached=st.sampled_from([0, 0, 5]),
+    content=st.booleans(),
+    complete=st.booleans(),
+    ours=st.booleans(),
+    input_max=st.sampled_from([None, 100]),
+)
+def test_the_short_way_of_a_bare_report_says_what_the_long_one_would(
+    prompt: int,
+    completion: int,
+    counted: int,
+    cached: int,
+    *,
+    content: bool,
+    complete: bool,
+    ours: bool,
+    input_max: int | None,
+) -> None:
+    made = []
+    for bare in (True, False):
+        tally = UsageTally()
+        details = {"cached_tokens": cached}
+        figures = {"prompt_tokens": prompt, "completion_tokens": completion}
+        tally.openai(figures | ({"prompt_tokens_details": details} if cached else {}))
+        if not bare:
+            tally.bare = None
+        terms = Terms(PRICE, 1_500_000, 100, input_max)
+        what = delivered(counted, content=content)
+        made.append(state(terms, tally, what, never, complete=complete, delivered_only=ours))
+    assert made[0] == made[1]

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from proxy.core import pricing
 from proxy.core.entities import MULTIPLIER_ONE, Formula, Price, Tier, Usage
 from proxy.core.pricing import (
     INPUT_KINDS,
     OUTPUT_AFFORDABLE_MAX,
     OUTPUT_KINDS,
     charge,
+    charge_bare,
     image_variant,
     output_affordable,
     quote,
@@ -315,3 +317,26 @@ def test_known_charges(usage: Usage, price: Price, multiplier: int, nano: int) -
 def test_a_negative_charge_is_a_broken_assumption() -> None:
     with pytest.raises(AssertionError, match="never negative"):
         charge(Usage(output=-1), Price("m", 1, output=10**9), MULTIPLIER_ONE)
+
+
+@given(ANY_PRICE, TOKENS, TOKENS, MULTIPLIERS)
+def test_a_bare_usage_is_charged_the_same_by_itself(
+    price: Price, read: int, written: int, multiplier: int
+) -> None:
+    usage = Usage(input_uncached=read, output=written)
+    assert charge_bare(usage, price, multiplier) == charge(usage, price, multiplier)
+
+
+def test_what_is_remembered_of_a_price_is_of_that_object_and_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pricing, "PRICES_MAX", 2)
+    monkeypatch.setattr(pricing, "_CEILINGS", {})
+    for amount in (3, 7, 3, 9):  # of one name and version: channels' costs have no versions
+        price = Price("m", 0, output=amount * MULTIPLIER_ONE)
+        assert quote(price, MULTIPLIER_ONE, 0, 1) == amount
+        assert quote(price, MULTIPLIER_ONE, 0, 1) == amount
+        assert len(pricing._CEILINGS) <= 2
+    other = Price("m", 0, output=4 * MULTIPLIER_ONE)
+    pricing._CEILINGS[id(other)] = (price, [(0, 0, 0, 1)])  # as if it had taken another's place
+    assert quote(other, MULTIPLIER_ONE, 0, 1) == 4

@@ -722,3 +722,32 @@ def test_gemini_repeats_its_figures_and_the_last_counts() -> None:
     )
     assert tally.usage() == Usage(input_uncached=10, output=5)
     assert tally.anomalies == ()
+
+
+def test_a_report_of_a_prompt_and_a_completion_is_bare_until_more_is_said() -> None:
+    tally = openai({"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13})
+    assert tally.bare == tally.usage() == Usage(input_uncached=9, output=4)
+    tally.searched(1)
+    assert tally.bare is None
+    tally = openai({"prompt_tokens": 9, "completion_tokens": 4})
+    tally.openai({"completion_tokens": 5})
+    assert tally.bare is None
+    assert tally.usage() == Usage(input_uncached=9, output=5)
+    cached = {"cached_tokens": 3}
+    assert openai(BOTH | {"prompt_tokens_details": cached}).bare is None
+    message = UsageTally()
+    assert message.anthropic_report(AnthropicReport(input_tokens=9, output_tokens=4))
+    assert message.bare == message.usage() == Usage(input_uncached=9, output=4)
+    message = UsageTally()
+    report = AnthropicReport(input_tokens=9, output_tokens=4, cache_read_input_tokens=1)
+    assert message.anthropic_report(report)
+    assert message.bare is None
+
+
+def test_where_nothing_was_reported_all_is_counted() -> None:
+    tally = UsageTally()
+    made = tally.bill(complete=False, input_tokens=7, output_tokens=5)
+    assert made == Bill(Usage(input_uncached=7, output=5), UsageSource.COUNTED)
+    tally.openai("nonsense")
+    made = tally.bill(complete=True, input_tokens=7, output_tokens=0)
+    assert made == Bill(Usage(input_uncached=7), UsageSource.COUNTED, ("malformed",))
