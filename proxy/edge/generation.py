@@ -130,7 +130,8 @@ def _attempt(tried: Tried, call: CallRecord) -> dict[str, object]:
         "upstream_request_id": tried.upstream_request_id,
         "status": tried.status,
         "outcome": tried.outcome,
-        "began_ms": round((tried.started_at - call.started_at) * 1000, 3),
+        # Two readings of two clocks: an attempt can seem to begin a moment before its call.
+        "began_ms": round(max(0.0, tried.started_at - call.started_at) * 1000, 3),
         "duration_ms": tried.duration_ms,
         "used": _used(tried.usage),
     }

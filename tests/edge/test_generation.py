@@ -3,13 +3,14 @@
 import json
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from proxy.core.entities import Formula, Price, Tier
-from proxy.edge.generation import _price
-from proxy.storage.ports import KeeperUnavailableError
+from proxy.core.entities import Formula, Price, Tier, Usage
+from proxy.edge.generation import _attempt, _price
+from proxy.storage.ports import KeeperUnavailableError, Tried
 from tests.edge.harness import (
     BOB,
     CHAT,
@@ -195,3 +196,12 @@ def test_every_figure_of_a_price_is_told_and_nothing_neutral() -> None:
     free = _price(Price("m", 1, Formula.RATIO, model_ratio=5, cache_ratio=0))
     assert free["cache_ratio"] == 0, "left out it would be read as one"
     assert _price(Price("m", 1, image_variants={"hd": 4}))["image_variants"] == {"hd": 4}
+
+
+@pytest.mark.parametrize(("after", "told_ms"), [(-0.000275, 0.0), (0.0015, 1.5)])
+def test_no_attempt_begins_before_its_call(after: float, told_ms: float) -> None:
+    call: Any = SimpleNamespace(started_at=1_795_000_000.0)
+    tried = Tried("main", call.started_at + after, 200, "served", None, "up", Usage(), 3.0)
+    shown: Any = _attempt(tried, call)["began_ms"]
+    assert shown == pytest.approx(told_ms, abs=0.001)
+    assert shown >= 0.0

@@ -124,6 +124,12 @@ def test_a_chat_is_streamed_as_text_and_its_charge_is_the_books(
         expect(said.last).to_have_text(f"{MARKUP} and more")
         expect(page.locator("#cost")).to_have_text("$0.000089")
         expect(page.locator("#tokens")).to_have_text("9 → 20")
+        left = page.locator("#left").inner_text()
+        assert left.endswith("911"), "to the last digit"
+        for shown in page.locator("[data-balance] .money").all():
+            expect(shown).to_have_text(left)
+        assert page.locator("[data-balance] .fine").last.inner_text() == left.partition(".")[2][2:]
+        expect(page.locator("#receipt a")).to_have_text(re.compile("^req_"))
         assert not faults_of(page)
         page.get_by_label("Message").fill("and again")
         page.get_by_role("button", name="Send").click()

@@ -44,6 +44,15 @@
     return secret;
   };
 
+  // An amount as the page writes it: what is beyond cents stands back (macros.html, money).
+  const balance = (shown, text) => {
+    const fine = document.createElement("span"), cents = text.indexOf(".") + 3;
+    fine.className = "fine";
+    fine.textContent = text.slice(cents);
+    shown.classList.toggle("negative", text.startsWith("-"));
+    shown.replaceChildren(text.slice(0, cents), ...(fine.textContent ? [fine] : []));
+  };
+
   // What the books say of a call; true when it has ended.
   const look = async (id) => {
     const answer = await fetch(`/playground/progress?id=${encodeURIComponent(id)}`);
@@ -53,9 +62,10 @@
     if (told.written !== undefined && told.written !== null) at("tokens").textContent = `${told.read} → ${told.written}`;
     if (told.state !== "ended") return false;
     at("left").textContent = told.balance;
+    for (const shown of document.querySelectorAll("[data-balance] .money")) balance(shown, told.balance);
     const link = document.createElement("a");
     link.href = told.receipt;
-    link.textContent = words.receipt;
+    link.textContent = id;
     at("receipt").replaceChildren(link);
     return true;
   };
