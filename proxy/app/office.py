@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from proxy.app.control import CommandError
 from proxy.app.directory import DataDirectory
@@ -24,7 +24,7 @@ from proxy.core.attempts import Attempts, Rule
 from proxy.edge.console.rates import Rates
 from proxy.storage.billing import Keeper
 from proxy.storage.ports import KeeperUnavailableError
-from proxy.storage.secret_files import HOW_TO_MAKE, create_secret, read_secret
+from proxy.storage.secret_files import HOW_TO_MAKE, UnfitSecretError, create_secret, read_secret
 from proxy.storage.secrets import SecretError
 from proxy.storage.sqlite import Durability, StorageError, open_reader
 from proxy.storage.till import Aside, Event, Moved
@@ -34,6 +34,14 @@ GUESSES = Rule(free=10, first_seconds=2.0, seconds_max=900.0)
 
 CHANGES_MAX = 60
 """Changes of keys, teams and plans that one person may make within a minute."""
+
+RESTORE: Final = "restore it from the backup"
+LOST: Final[Mapping[str, str]] = {
+    "pepper": f"if it is lost for good, make another ({HOW_TO_MAKE}), then `sluice pepper accept` "
+    "takes it, and every client key must be made anew",
+    "master": "another one would open none of the upstream keys in the database",
+}
+"""What an unfit secret of a database in use means, beyond the backup."""
 
 Result = TypeVar("Result")
 
@@ -182,7 +190,7 @@ class _Places:
             try:
                 return read_secret(Path(named))
             except FileNotFoundError:
-                raise SecretError(
+                raise UnfitSecretError(
                     f"{named}, which the setting {setting} names, does not exist",
                     f"make it with: (umask 077; {HOW_TO_MAKE} > {named})",
                 ) from None
@@ -193,15 +201,20 @@ class _Places:
 
 def _load_secret(places: _Places, name: str, named: str) -> bytes:
     setting = f"{name}_file"
-    found = places.find(name, setting, named)
+    path, database = places.path(name), places.directory.database
+    try:
+        found = places.find(name, setting, named)
+    except UnfitSecretError as error:
+        # With a database another one is no way out: what the old one made would be lost.
+        if not database.exists():
+            raise
+        raise SecretError(error.message, f"{RESTORE}; {LOST[name]}") from None
     if found is not None:
         return found
-    path, database = places.path(name), places.directory.database
     if database.exists():
         raise SecretError(
             f"{path} is missing, but {database} was made with one",
-            "restore it from the backup, or name its file by the credential "
-            f"{name!r} or the setting {setting}",
+            f"{RESTORE}, or name its file by the credential {name!r} or the setting {setting}",
         )
     return _create(path)
 

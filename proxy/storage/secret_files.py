@@ -30,6 +30,10 @@ _COMMON = frozenset(
 """`echo -n WORD | sha256sum` makes 64 digits too, the same for everybody."""
 
 
+class UnfitSecretError(SecretError):
+    """There is no secret in the file that was named, so one has to be put there."""
+
+
 def read_secret(path: Path, *, credential: bool = False) -> bytes:
     """Read 32 bytes from a private file. Raises SecretError; FileNotFoundError is the caller's.
 
@@ -115,7 +119,7 @@ def _checked(path: Path, text: bytes) -> bytes:
         secret = b""
     reason = _weakness(digits, secret)
     if reason:
-        raise SecretError(
+        raise UnfitSecretError(
             f"{path} {reason}; it must hold 64 random hexadecimal digits",
             f"make it with: {HOW_TO_MAKE}",
         )

@@ -10,6 +10,7 @@ from proxy.app.directory import DataDirectory
 from proxy.app.office import Office, load_console_secret, load_secrets, open_office
 from proxy.app.settings import Settings
 from proxy.storage import accounts
+from proxy.storage.secret_files import HOW_TO_MAKE
 from proxy.storage.secrets import SecretError
 
 RNG = random.Random(7)
@@ -90,6 +91,30 @@ def test_an_old_database_gets_no_new_secrets(tmp_path: Path, name: str) -> None:
     with pytest.raises(SecretError, match=f"{name} is missing, but .*sluice.db was made with one"):
         load_secrets(directory)
     assert not (directory.secrets / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"), [("pepper", "sluice pepper accept"), ("master", "open none of")]
+)
+def test_a_damaged_secret_of_a_database_is_not_to_be_made_anew(
+    tmp_path: Path, name: str, way_out: str
+) -> None:
+    directory = DataDirectory(tmp_path)
+    file = directory.secrets / name
+    load_secrets(directory)
+    file.write_text("abc\n")
+    with pytest.raises(SecretError) as caught:
+        load_secrets(directory)
+    assert caught.value.remedy == f"make it with: {HOW_TO_MAKE}", "nothing depends on it yet"
+    directory.database.touch()
+    with pytest.raises(SecretError, match=f"{name} is malformed: 3 characters") as caught:
+        load_secrets(directory)
+    assert caught.value.remedy.startswith("restore it from the backup; ")
+    assert way_out in caught.value.remedy
+    elsewhere = Settings(pepper_file=str(tmp_path / "gone"))
+    with pytest.raises(SecretError, match="does not exist") as caught:
+        load_secrets(directory, elsewhere)
+    assert "sluice pepper accept" in caught.value.remedy
 
 
 def test_the_console_s_secret_is_made_whenever_there_is_none(tmp_path: Path) -> None:
