@@ -236,9 +236,9 @@ class Call(OpenCall[Exchange]):
 
     def _mark(self) -> None:
         """Tell the keeper what this call costs if every process dies now."""
-        exchange = self._exchange
-        if not self.shown or exchange.over:
+        if not self.shown:
             return
+        exchange = self._exchange
         delivered = settlement.measure(self, exchange, None)
         made = settlement.statement(self, delivered, exchange, complete=False)
         self.world.billing.mark(

@@ -28,6 +28,8 @@ from proxy.edge.world import World
 from proxy.storage.ports import Admission, Closing, Durable, Opening, Receipt
 
 MARK_SECONDS = 1.0
+QUIET_SHARE = 0.25
+"""Of the shortest silence that means something: what may pass without a look at a stream."""
 
 
 class Notice(Enum):
@@ -46,10 +48,10 @@ class OpenCall(ABC, Generic[EngineT_co]):
     # More than the thirty names that instances of a class can share a dictionary's keys for.
     __slots__ = (
         "_commit_since", "_commit_waiter", "_connecting", "_drain_until", "_heartbeat_at",
-        "_marked", "_marked_at", "_paused_at", "_progress", "_progress_at", "admission", "attempt",
-        "channel", "client", "delivered", "first_byte_at", "flows", "gone", "heartbeat_due",
-        "notice", "offer", "opening", "pinned", "receipt", "records", "retry_refused", "shown",
-        "started", "upstream_seconds", "world",
+        "_marked", "_marked_at", "_paused_at", "_progress", "_progress_at", "_quiet_until",
+        "admission", "attempt", "channel", "client", "delivered", "first_byte_at", "flows", "gone",
+        "heartbeat_due", "notice", "offer", "opening", "pinned", "receipt", "records",
+        "retry_refused", "shown", "started", "upstream_seconds", "world",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +88,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
         self._connecting: asyncio.Task[asyncio.Transport] | None = None
         self._progress = -1
         self._progress_at = now
+        self._quiet_until = 0.0
         self._marked = 0
         self._marked_at = now
         self._paused_at: float | None = None
@@ -188,6 +191,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
         self.channel = channel
         self._progress = -1
         self._progress_at = self.world.loop.time()
+        self._quiet_until = 0.0
         return attempt
 
     async def connecting(
@@ -231,6 +235,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
     def client_paused(self) -> None:
         """Stop reading the upstream until the client has read."""
         self._paused_at = self.world.loop.time()
+        self._quiet_until = 0.0
         if self.attempt is not None:
             self.attempt.pause("client")
 
@@ -257,13 +262,20 @@ class OpenCall(ABC, Generic[EngineT_co]):
             attempt.stop(AttemptEnd.CLIENT_GONE)
             return
         self._drain_until = self.world.loop.time() + seconds
+        self._quiet_until = 0.0
         attempt.detach()
         attempt.allow(UNLIMITED)
 
     # Time
 
     def tick(self, now: float) -> None:
-        """Look at every deadline of this call, and mark its progress once a second."""
+        """Look at every deadline of this call, and mark its progress once a second.
+
+        A stream that flows has neither before its next mark, so it is not looked at till then;
+        whatever gives it another deadline ends that (`_quiet_until`).
+        """
+        if now < self._quiet_until:
+            return
         if self._client_stalled(now):
             self.client.abort()
             return
@@ -277,9 +289,9 @@ class OpenCall(ABC, Generic[EngineT_co]):
             if now >= self._drain_until:
                 attempt.stop(AttemptEnd.CLIENT_GONE)
             return
-        exchange = attempt.exchange
-        progress = exchange.progress
-        if progress != self._progress:
+        progress = attempt.exchange.progress
+        moved = progress != self._progress
+        if moved:
             self._progress = progress
             self._progress_at = now
         if self._paused_at is not None:
@@ -288,6 +300,15 @@ class OpenCall(ABC, Generic[EngineT_co]):
         if now - self._marked_at >= MARK_SECONDS and progress != self._marked:
             self._marked_at, self._marked = now, progress
             self._mark()
+        if moved and attempt.flowing:
+            self._quiet_until = min(self._marked_at + MARK_SECONDS, now + self._quiet_seconds())
+
+    def _quiet_seconds(self) -> float:
+        """How long silence would be noticed in time if it began now and nobody looked."""
+        if self.channel is None:
+            raise AssertionError("an attempt without a channel")
+        noticed = min(self.world.bounds.heartbeat_ms / 1000, self.channel.idle_seconds_max)
+        return noticed * QUIET_SHARE
 
     def _client_stalled(self, now: float) -> bool:
         since = self._paused_at
@@ -398,6 +419,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
         """Wait for a commit, at most `commit_wait_ms_max`, which `tick` looks after."""
         waiter = self._commit_waiter = self.world.loop.create_future()
         self._commit_since = self.world.loop.time()
+        self._quiet_until = 0.0
         commit.add_done_callback(lambda _: None if waiter.done() else waiter.set_result(None))
         try:
             await waiter

@@ -1,12 +1,16 @@
 """Any call while it is open: cuts, commits and reservations that wait, clients that do not."""
 
+import asyncio
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.edge.open_call import Notice
+from proxy.edge.open_call import MARK_SECONDS, Notice, OpenCall
 from proxy.storage.keys import set_key_enabled
+from proxy.storage.writer import Commit
 from tests.edge.harness import (
     ANN,
     CHAT,
@@ -347,3 +351,91 @@ def test_a_plain_answer_taken_but_for_its_last_byte_is_charged(
         held.set()
         (row,) = relay.calls()
         assert row["charge"] == price_of(9, 2)
+
+
+# Deadlines of a stream that flows
+
+
+def test_a_stream_that_flows_is_not_looked_at_before_its_next_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in CONTENT], AwaitGone()]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), heartbeat_ms=3_000) as relay,
+        relay.client() as client,
+    ):
+        client.send(ASK).read_until(CONTENT[-1])
+        call = relay.call()
+        looks: list[float] = []
+        monkeypatch.setattr(call.world.sweep, "_members", set[Any]())  # ticks are ours now
+        monkeypatch.setattr(
+            OpenCall, "_check_silence", lambda _call, _attempt, now: looks.append(now)
+        )
+
+        def ticked(*times: float) -> list[float]:
+            looks.clear()
+            for now in times:
+                call.tick(now)
+            return looks[:]
+
+        def flows() -> None:
+            call._quiet_until, call._progress = 0.0, -1
+            call._marked_at = call._marked = 0
+
+        def look() -> None:
+            flows()
+            assert ticked(0.1) == [0.1]
+            assert call._quiet_until == 0.1 + 0.75  # a quarter of what a heartbeat comes after
+            assert ticked(0.2, 0.8) == []
+            # Nothing has come since: a silence may have begun, so now each tick looks.
+            assert ticked(0.9, 0.95) == [0.9, 0.95]
+            flows()
+            assert ticked(0.5) == [0.5]
+            assert call._quiet_until == MARK_SECONDS
+            assert call._marked == 0
+            call._progress = -1
+            assert ticked(0.9, 1.0) == [1.0]
+            assert call._marked > 0
+            assert call._quiet_until == 1.75
+
+        relay.do(look)
+
+
+def test_who_gets_another_deadline_is_looked_at_again(tmp_path: Path) -> None:
+    script = [Send(stream_head()), *[Send(chunk(event)) for event in CONTENT], AwaitGone()]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(
+            tmp_path,
+            channel(upstream.base_url),
+            group={"disconnect": "drain", "drain_seconds_max": 10.0},
+        ) as relay,
+        relay.client() as client,
+    ):
+        client.send(ASK).read_until(CONTENT[-1])
+        call = relay.call()
+
+        def quiet_after(what: Callable[[], object]) -> float:
+            call._quiet_until = math.inf
+            what()
+            return call._quiet_until
+
+        async def waited() -> float:
+            call._quiet_until = math.inf
+            waiting = asyncio.ensure_future(call._wait(Commit(call.world.loop)))
+            await asyncio.sleep(0)
+            until = call._quiet_until
+            waiting.cancel()
+            return until
+
+        assert relay.do(lambda: quiet_after(call.client_paused)) == 0
+        assert relay.do(lambda: quiet_after(call.client_resumed)) == math.inf
+        assert relay.run(waited()) == 0
+        assert relay.do(lambda: quiet_after(lambda: call.client_lost(0))) == 0
+        attempt, served = call.attempt, call.channel
+        assert attempt is not None
+        assert served is not None
+        assert relay.do(lambda: quiet_after(lambda: call._begun(attempt, served))) == 0
+        relay.do(lambda: call.cut(Notice.SHUTDOWN))
+        relay.quiet()
