@@ -139,11 +139,12 @@ class TerminalRule(StrEnum):
     FINISH_REASON = "finish_reason"
 
 
-class Usage(Struct, frozen=True, gc=False):
+class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     """What one call used: disjoint token kinds, except `reasoning`, which is inside `output`.
 
     Input kinds exclude each other (Anthropic's view); OpenAI's `cached_tokens` is taken out of
-    `prompt_tokens` when a vector is read (WIRE.md section 6 rule 5).
+    `prompt_tokens` when a vector is read (WIRE.md section 6 rule 5). Where a vector is written by
+    name, a default is not: it may never become another.
     """
 
     input_uncached: int = 0

@@ -120,13 +120,12 @@ class Exchange:
     @property
     def wire_bytes(self) -> int:
         """Bytes of whole events and parts of events that were passed."""
-        return self.meter.written
+        return self._meter.written + sum(self._passage.sizes)
 
     @property
     def events(self) -> int:
         """Events that were passed, without comments and garbage."""
-        self._drain()
-        return self._events
+        return self._events + len(self._passage.sizes)
 
     @property
     def progress(self) -> int:

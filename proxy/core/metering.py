@@ -49,23 +49,29 @@ def safe_cut(text: str) -> int:
 class _Run:
     """One text tokenised by itself: what is counted, and the tail that may still change."""
 
-    __slots__ = ("measured", "parts", "tail")
+    __slots__ = ("counted", "measured", "tail")
 
     def __init__(self) -> None:
         self.measured = 0
+        """All of it, the tail as it stands."""
+        self.counted = 0
+        """Before the tail."""
         self.tail = ""
-        self.parts: list[str] = []
 
-    def fold(self, measure: Callable[[str], int]) -> None:
-        """Count the parts up to the last safe cut."""
-        text = self.tail + "".join(self.parts)
-        self.parts.clear()
-        cut = safe_cut(text)
+    def fold(self, more: str, measure: Callable[[str], int]) -> None:
+        """Take `more` text; count it up to the last safe cut, and what is left as a tail."""
+        text = self.tail + more
+        # Nearly always as good as the last cut of all; one further back only makes a longer tail,
+        # which begins with that very space: then it is looked for with care.
+        cut = text.rfind(" ")
+        if cut <= 0 or text[cut - 1].isspace():
+            cut = safe_cut(text)
         if not cut and len(text) > WINDOW_CHARACTERS_MAX:
             cut = len(text)
         if cut:
-            self.measured += measure(text[:cut])
-        self.tail = text[cut:]
+            self.counted += measure(text[:cut])
+        self.tail = tail = text[cut:]
+        self.measured = self.counted + measure(tail)
 
 
 def _bytes_max(text: str) -> int:
@@ -239,7 +245,14 @@ class Meter:
         An event not wholly sent is not delivered: it waits for a later call. The figure includes
         the tail of each run as it stands, so it may fall by a token when a word goes on.
         """
-        self._fold(self._sent(unsent_bytes))
+        pieces, run = self._pieces, self._run
+        if unsent_bytes > 0 or self._switches or run == _UNREAD_RUN:
+            self._fold(self._sent(unsent_bytes))
+        elif pieces:  # all of one run, as nearly always
+            self._state(run).fold("".join(pieces), self._measure)
+            self._folded += len(pieces)
+            pieces.clear()
+            self._sizes.clear()
         self.delivered = self._tokens(self.measured()) + _unread_tokens(self._unread_bytes)
         return self.delivered
 
@@ -260,8 +273,11 @@ class Meter:
             texts.setdefault(run, []).append(text)
         measured, measure = self.measured(), self._measure
         for run, parts in texts.items():
-            tail = self._runs[run].tail if run in self._runs else ""
-            measured += measure(tail + "".join(parts)) - measure(tail)
+            known = self._runs.get(run)
+            if known is None:
+                measured += measure("".join(parts))
+            else:
+                measured += known.counted + measure(known.tail + "".join(parts)) - known.measured
         return self._tokens(measured) + _unread_tokens(unread)
 
     def final(self, unsent_bytes: int = 0) -> int:
@@ -274,8 +290,10 @@ class Meter:
 
     def measured(self) -> int:
         """Return the units measured so far (tokens, or an estimator's characters)."""
-        measure = self._measure
-        return sum([run.measured + measure(run.tail) for run in self._runs.values()])
+        measured = 0
+        for run in self._runs.values():
+            measured += run.measured
+        return measured
 
     @property
     def run(self) -> RunKey:
@@ -313,7 +331,7 @@ class Meter:
     def _fold(self, sent: int) -> None:
         """Move the first `sent` pieces into their runs and count those."""
         pieces, start, run = self._pieces, 0, self._run
-        touched: dict[RunKey, _Run] = {}
+        touched: dict[_Run, list[str]] = {}
         kept: list[tuple[int, RunKey]] = []
         for position, following in self._switches:
             if position > sent:
@@ -324,23 +342,25 @@ class Meter:
         self._take(run, start, sent, touched)
         self._run = run
         self._switches = kept
-        for state in touched.values():
-            state.fold(self._measure)
+        for state, parts in touched.items():
+            state.fold("".join(parts), self._measure)
         del pieces[:sent]
         del self._sizes[:sent]
         self._folded += sent
 
-    def _take(self, run: RunKey, start: int, end: int, touched: dict[RunKey, _Run]) -> None:
+    def _take(self, run: RunKey, start: int, end: int, touched: dict[_Run, list[str]]) -> None:
         if start == end:
             return
         if run == _UNREAD_RUN:
             self.exact = False
             self._unread_bytes += sum(self._sizes[start:end])
             return
-        if run not in self._runs:
+        touched.setdefault(self._state(run), []).extend(self._pieces[start:end])
+
+    def _state(self, run: RunKey) -> _Run:
+        state = self._runs.get(run)
+        if state is None:
             if len(self._runs) >= RUNS_MAX:
                 run = _SHARED_RUN
-            self._runs.setdefault(run, _Run())
-        state = self._runs[run]
-        state.parts.extend(self._pieces[start:end])
-        touched[run] = state
+            state = self._runs.setdefault(run, _Run())
+        return state

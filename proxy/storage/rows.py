@@ -16,6 +16,7 @@ from proxy.core.ledger import Settlement
 from proxy.storage.batch import OPEN_COLUMNS, ORDINARY_OPEN_COLUMNS, Row
 from proxy.storage.ports import Closing, Opening, Progress
 
+_encode = msgspec.json.Encoder().encode
 _FIRST_USAGE = 11
 """Fields of a usage vector that were there from the first schema on; later ones stand last."""
 _TEXT_USAGE = 6
@@ -53,7 +54,7 @@ def mark_row(progress: Progress, held: int) -> Row:
         held,
         progress.charge,
         progress.source._value_,
-        msgspec.json.encode(progress.usage).decode(),
+        _encode(progress.usage).decode(),
         progress.delivered_bytes,
         progress.channel_id,
         progress.call_id,
@@ -109,7 +110,7 @@ def attempt_row(call_id: int, number: int, attempt: Attempt, of_call: Usage) -> 
     return (
         call_id, number, attempt.channel_id, attempt.channel_key_id, attempt.started_at,
         attempt.status, attempt.outcome, attempt.upstream_request_id, attempt.upstream_model,
-        msgspec.json.encode(attempt.usage).decode(), attempt.cost, attempt.duration_ms,
+        _encode(attempt.usage).decode(), attempt.cost, attempt.duration_ms,
     )  # fmt: skip
 
 

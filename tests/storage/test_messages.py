@@ -94,11 +94,11 @@ def test_what_nobody_would_say_is_refused(frame: object) -> None:
 
 
 def test_a_usage_of_another_release_is_understood() -> None:
-    known = ("input_uncached", "output", "calls")
+    known = {"input_uncached": 1, "output": 2, "calls": 1}
     usage = Usage(input_uncached=1, output=2, searches=3, variant="hd", cache_read_audio=4)
     sent = msgspec.to_builtins(messages.Settle(closing(5, usage=usage)))
     assert isinstance(sent[1], dict), "named members: a release may add some"
-    older = [sent[0], {**sent[1], "usage": {name: sent[1]["usage"][name] for name in known}}]
+    older = [sent[0], {**sent[1], "usage": known}]
     newer = [sent[0], {**sent[1], "usage": {**sent[1]["usage"], "holograms": 7}}]
     heard = messages.to_keeper.decode(msgspec.msgpack.encode([sent, older, newer]))
     assert [each.closing.usage for each in heard if isinstance(each, messages.Settle)] == [
