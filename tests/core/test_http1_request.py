@@ -326,15 +326,22 @@ def test_only_100_continue_is_expected() -> None:
 
 def test_a_head_seen_before_is_the_same_object_with_its_own_length() -> None:
     memo = HeadMemo()
-    one, length = memo.parse(head(b"Content-Length: 5", b"x: v"))
-    assert length == 5
-    for line, wanted in ((b"content-length:6", 6), (b"Content-length: \t7 ", 7)):
-        again, length = memo.parse(head(line, b"x: v"))
-        assert again is one
-        assert length == wanted
-        assert memo.parse(head(b"x: v", line)) == (one, wanted), "wherever the length stands"
+    for name in (b"Content-Length", b"content-length", b"Content-length", b"content-Length"):
+        for before, after in (((b"x: v",), ()), ((), (b"x: v",)), ((), ())):
+            one, length = memo.parse(head(*before, name + b": 5", *after))
+            assert length == 5
+            for value, wanted in (
+                (b":6", 6),
+                (b": \t7 ", 7),
+                (b": 0", 0),
+                (b":  123456789012345", None),
+            ):
+                again, length = memo.parse(head(*before, name + value, *after))
+                if wanted is None:
+                    assert (again is one, length) == (False, 123_456_789_012_345)
+                else:
+                    assert (again is one, length) == (True, wanted)
     other, length = memo.parse(head(b"x: v"))
-    assert other is not one
     assert length == 0
     assert memo.parse(head(b"x: v"))[0] is other
     chunked, length = memo.parse(head(b"Transfer-Encoding: chunked", b"x: v"))
@@ -390,6 +397,23 @@ def test_a_length_line_of_forbidden_size_is_refused_though_its_head_is_known() -
     assert memo.parse(head(b"Content-Length:" + b" " * 99 + b"7"))[1] == 7
 
 
+@pytest.mark.parametrize("name", [b"Content-L", b"content-l"])
+@pytest.mark.parametrize("after", [(), (b"x: 1",), (b"X-Strength: 1",)])
+def test_what_a_cut_leaves_of_its_line_is_no_line_of_its_own(
+    name: bytes, after: tuple[bytes, ...]
+) -> None:
+    memo = HeadMemo()
+    assert memo.parse(head(name + b"ength: 5", *after))[1] == 5
+    assert memo.parse(head(name + b"ength: 65", *after))[1] == 65
+    for lines in (
+        (name, *after),
+        (b"Content-Length: 5", name, *after),
+        (name, b"Content-Length: 5"),
+    ):
+        assert "malformed header line" in refusal(head(*lines), memo)
+        assert "malformed header line" in refusal(head(*lines, *lines), memo)
+
+
 def test_what_is_refused_is_not_remembered() -> None:
     memo = HeadMemo()
     for _ in range(2):
@@ -425,13 +449,16 @@ def test_the_memo_is_bounded_in_bytes() -> None:
 NAMES = st.sampled_from(
     ["Host", "host", "Content-Length", "content-length", "CONTENT-LENGTH", "conTent-Length",
      "Content-Length ", " Content-Length", "Content_Length", "Transfer-Encoding",
-     "transfer-encoding", "TRANSFER-ENCODING", "Connection", "connection", "Expect", "X-A", "x-a"]
+     "transfer-encoding", "TRANSFER-ENCODING", "Connection", "connection", "Expect", "X-A", "x-a",
+     "X-Strength", "content-l"]
 )  # fmt: skip
 VALUES = st.sampled_from(
     ["5", "6", "0", "05", "+5", "5,5", " 5", "5 ", "\t5\t", "          5", "", "chunked",
      "Chunked", "gzip", "close", "keep-alive", "100-continue", "v", "5\nContent-Length: 6", "5\r"]
 )  # fmt: skip
-HEADER_LINES = st.tuples(NAMES, st.sampled_from([":", ": "]), VALUES).map("".join)
+HEADER_LINES = st.tuples(NAMES, st.sampled_from([":", ": "]), VALUES).map("".join) | st.just(
+    "content-l"
+)
 FIRST_LINES = st.sampled_from(
     ["POST / HTTP/1.1", "GET / HTTP/1.1", "POST / HTTP/1.0", "\nPOST / HTTP/1.1", ""]
 )
