@@ -40,6 +40,7 @@ from proxy.app.directory import DirectoryError
 from proxy.app.seed import NO_KEY, USUAL_MODELS, Upstream, address_of, base_url_of
 from proxy.app.settings import SettingsError
 from proxy.app.target import CONFIG_OPTION, DATA_OPTION, Target, targeted
+from proxy.core.deployments import azure_deployment
 from proxy.core.entities import Dialect
 from proxy.core.money import format_usd
 from proxy.core.sentences import split_remedy
@@ -260,16 +261,37 @@ def channel() -> None:
 @click.option("--endpoint", "endpoints", multiple=True, help="If not those of its dialect.")
 def channel_add(target: Target, **options: Any) -> None:
     """Add a channel, or change the one of that name."""
-    pairs = [text.partition("=") for text in options["models"]]
-    options["models"] = {name: upstream or name for name, _, upstream in pairs}
+    deployment = azure_deployment(options["base_url"])
+    options["models"] = _served(options["models"], deployment)
     options["keys"] = [read_key(text) for text in options["keys"]] or [NO_KEY]
     dialect = Dialect(options["dialect"])
     options |= address_of(options["base_url"], options.pop("api_version"), dialect)
+    if deployment is not None and "api_version" not in options:
+        raise CommandError(
+            "the address is one of Azure's, but its `?api-version=` is missing",
+            "add it: --api-version 2024-10-21, or the one your resource's page shows",
+        )
     options["groups"] = list(options["groups"])
     options["endpoints"] = list(options["endpoints"])
     if not options["endpoints"]:
         del options["endpoints"]
     target.show_changes(target.do("channel add", {"table": options}))
+
+
+def _served(texts: tuple[str, ...], deployment: str | None) -> dict[str, str]:
+    """What each public model is called at the upstream. Raises CommandError.
+
+    `deployment`: what an address of Azure's names, which the one model without a name is.
+    """
+    pairs = [text.partition("=") for text in texts]
+    unnamed = [name for name, _, upstream in pairs if not upstream]
+    if deployment is not None and len(unnamed) > 1:
+        raise CommandError(
+            f"the address names the deployment {deployment!r}, which cannot be "
+            f"{' and '.join(unnamed)} at once",
+            "say what each is called there: --model NAME=DEPLOYMENT",
+        )
+    return {name: upstream or deployment or name for name, _, upstream in pairs}
 
 
 @channel.command("list")

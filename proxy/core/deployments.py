@@ -7,7 +7,7 @@ is a channel's base URL. This module must not know sockets, nor where a channel'
 Sources: `lib/azure.py` of the OpenAI SDK; Microsoft's REST reference of Azure OpenAI.
 """
 
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Raw
@@ -40,3 +40,10 @@ def azure_address(pasted: str) -> tuple[str, str | None]:
     path = head if found else parts.path
     base_url = urlunsplit((parts.scheme, parts.netloc, path.rstrip("/"), "", ""))
     return base_url, versions[0] if versions else None
+
+
+def azure_deployment(pasted: str) -> str | None:
+    """Return the deployment that a pasted address of Azure's names, or None."""
+    path = urlsplit(pasted.strip()).path
+    _, found, behind = path.partition("/openai/deployments/")
+    return unquote(behind.partition("/")[0]) or None if found else None

@@ -136,6 +136,32 @@ def test_channels_are_added_listed_and_tried(data: Path) -> None:
     assert b"upstream-canary" not in (data / "sluice.db").read_bytes()
 
 
+def test_a_pasted_address_of_azures_names_its_deployment(data: Path) -> None:
+    at = "https://r.openai.azure.com/openai/deployments/my-4o/chat/completions"
+    add = ("channel", "add", "azure", "--key", "k", "--base-url")
+    dated = (*add, f"{at}?api-version=2024-10-21")
+
+    def served() -> dict[str, str]:
+        (row,) = (
+            one for one in done(data, "catalog", "export")["channel"] if one["name"] == "azure"
+        )
+        assert (row["base_url"], row["api_version"]) == ("https://r.openai.azure.com", "2024-10-21")
+        models: dict[str, str] = row["models"]
+        return models
+
+    done(data, *dated, "--model", "gpt-4o")
+    assert served() == {"gpt-4o": "my-4o"}
+    done(data, *add, at, "--model", "gpt-4o=other", "--api-version", "2024-10-21")
+    assert served() == {"gpt-4o": "other"}, "what is said counts, not what was pasted"
+    both = ("--model", "gpt-4o", "--model", "claude-sonnet-4-5")
+    refused = sluice(data, *dated, *both)
+    assert refused.exit_code == 1
+    assert "'my-4o', which cannot be gpt-4o and claude-sonnet-4-5 at once" in refused.stderr
+    assert "--model NAME=DEPLOYMENT" in refused.stderr
+    undated = sluice(data, *add, at, "--model", "gpt-4o")
+    assert (undated.exit_code, "--api-version" in undated.stderr) == (1, True)
+
+
 def test_a_catalog_is_shown_asked_about_and_applied(data: Path) -> None:
     file = data / "out.toml"
     assert sluice(data, "catalog", "export", str(file)).exit_code == 0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.deployments import azure_address, with_model
+from proxy.core.deployments import azure_address, azure_deployment, with_model
 
 BODIES = st.dictionaries(st.text(max_size=5), st.none() | st.text() | st.integers(0, 9), max_size=4)
 
@@ -57,3 +57,17 @@ def test_nothing_else_changes(body: dict[str, str | int | None], model: str) -> 
 )
 def test_an_address_of_azure(pasted: str, base_url: str, version: str | None) -> None:
     assert azure_address(pasted) == (base_url, version)
+
+
+@pytest.mark.parametrize(
+    ("pasted", "deployment"),
+    [
+        ("https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=v", "d"),
+        ("https://r.openai.azure.com/openai/deployments/my%20own ", "my own"),
+        ("https://r.openai.azure.com/openai/deployments/", None),
+        ("https://r.openai.azure.com/openai/v1/chat/completions", None),
+        ("https://r.openai.azure.com", None),
+    ],
+)
+def test_a_pasted_address_may_name_a_deployment(pasted: str, deployment: str | None) -> None:
+    assert azure_deployment(pasted) == deployment
