@@ -310,17 +310,17 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
             self.transport.abort()
         self._wake()
 
-    def release(self, pool: UpstreamPool, origin: Origin) -> None:
-        """Give the connection back, now or once its response has ended, or close it."""
+    def release(self, pool: UpstreamPool, origin: Origin, now: float) -> None:
+        """Give the connection back, at once or when its response has ended, or close it."""
         transport, self.transport = self.transport, None
         if transport is None:
             return
         exchange = self.exchange
         reusable = False if self.lost or self._paused else exchange.finish(b"")
         if reusable:
-            pool.put(origin, transport)
+            pool.put(origin, transport, now)
         elif reusable is None:
-            pool.put_ending(origin, transport, exchange.finish)
+            pool.put_ending(origin, transport, exchange.finish, now)
         else:
             transport.abort()
 

@@ -37,6 +37,7 @@ INTERRUPTED = "interrupted"
 """Outcome of an attempt that an exception or a cancellation took out of our hands."""
 TRIES_MAX = 8
 """Connections one call may use at one channel: stale ones, refused options, resting keys."""
+_TRIES: Final = range(TRIES_MAX)
 _FAILURES = {
     FailureKind.STATUS: AttemptFailure.STATUS,
     FailureKind.ERROR_EVENT: AttemptFailure.ERROR_EVENT,
@@ -161,15 +162,15 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
     more than any of these steps.
     """
     world, clock = call.world, call.world.loop.time
-    known, began = world.health.of(channel), clock()
-    permit = known.breaker.acquire(began)
+    known, ended = world.health.of(channel), clock()
+    permit = known.breaker.acquire(ended)
     if permit is None:
         return _Failed(AttemptFailure.CONNECT, refusals.unavailable(), outcome=_UNKNOWN)
     outcome, failed = _UNKNOWN, None
-    fresh, tries = False, TRIES_MAX
+    fresh = False
     try:
-        while tries:
-            tries -= 1
+        for _ in _TRIES:
+            began = ended
             key = known.keys.acquire(began, call.pinned)
             if key is None:
                 return _Failed(AttemptFailure.CONNECT, refusals.unavailable())
@@ -177,7 +178,7 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
             attempt = call.begin_attempt(channel, omit_usage=omit)
             origin, head = call.upstream_head(channel, key)
             body = call.upstream_body(channel, omit_usage=omit)
-            transport = None if fresh else world.pool.take(origin)
+            transport = None if fresh else world.pool.take(origin, began)
             reused, said = transport is not None, INTERRUPTED
             try:
                 if transport is None:
@@ -196,14 +197,14 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
                 failed = _unreachable(call, channel, error)
                 said = _word(failed)
             finally:
+                ended = clock()
                 call.end_attempt(key, said, began)
-                attempt.release(world.pool, origin)
+                attempt.release(world.pool, origin, ended)
             if failed is None:
                 outcome = _SUCCESS
                 return None
             if call.abandoned:
                 return failed
-            began = clock()
             if reused and attempt.silent and attempt.end is AttemptEnd.LOST:
                 fresh = True
             elif not _refused_stream_options(attempt, call, channel):
@@ -212,7 +213,7 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
                     return failed
         return failed
     finally:
-        known.breaker.report(permit, outcome, clock())
+        known.breaker.report(permit, outcome, ended)
 
 
 def _send(

@@ -120,6 +120,7 @@ class Downstream:
 
     __slots__ = (
         "_address",
+        "_last_byte",
         "_lines",
         "begun",
         "chunked",
@@ -316,14 +317,12 @@ class Downstream:
         """Send a plain answer, head and all, but for its last byte: `complete` lets that out."""
         self._begin_answer(body, content_type)
         self.owes_last_byte = True
+        self._last_byte = body[-1:]
         self._send(self._head(200) + body[:-1])
 
-    def complete(self, last: bytes, *, stream: bool) -> None:
-        """Let out what was held for the commit: the terminal frame, or a plain body's last byte."""
-        if stream:
-            self.finish(last)
-        else:
-            self._send(last[-1:])
+    def complete(self) -> None:
+        """Let out the last byte of a plain answer, which was held for the commit."""
+        self._send(self._last_byte)
 
     def finish(self, last: bytes) -> None:
         """End a stream that has begun, with its held last bytes; the response is complete."""

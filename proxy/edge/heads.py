@@ -32,12 +32,12 @@ def known_head(
     stream: bool,
 ) -> tuple[Origin, bytes]:
     """Return where a conversation goes and its head but for the length."""
-    origin, prefix = world.origin(channel)
     model = upstream_model if names_model(channel) else ""
     alike = (channel.id, key.id, stream, forwarded, model, endpoint)
     known = world.heads.get(alike)
     if known is not None and known[0] is channel:
-        return origin, known[1]
+        return known[1]
+    origin, prefix = world.origin(channel)
     head = request_prefix(
         "POST",
         prefix + target(channel, endpoint, model, stream=stream),
@@ -53,8 +53,9 @@ def known_head(
     )
     if len(world.heads) >= HEADS_MAX:
         world.heads.clear()
-    world.heads[alike] = (channel, head)
-    return origin, head
+    made = (origin, head)
+    world.heads[alike] = (channel, made)
+    return made
 
 
 def new_head(

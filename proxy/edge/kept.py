@@ -137,7 +137,7 @@ async def _ask(world: World, channel: Channel, origin: Origin, head: bytes) -> E
 
     Raises RelayError.
     """
-    transport = world.pool.take(origin)
+    transport = world.pool.take(origin, world.loop.time())
     while True:
         reused = transport is not None
         attempt = PlainAttempt(world.loop, _Owner(), plain_exchange(Wire.RESPONSES), low_water=0)
@@ -153,7 +153,7 @@ async def _ask(world: World, channel: Channel, origin: Origin, head: bytes) -> E
         except TimeoutError:
             attempt.stop(AttemptEnd.FIRST_BYTE_TIMEOUT)
         finally:
-            attempt.release(world.pool, origin)
+            attempt.release(world.pool, origin, world.loop.time())
         if reused and attempt.silent and attempt.end is AttemptEnd.LOST:
             transport = None
             continue

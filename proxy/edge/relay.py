@@ -195,7 +195,10 @@ async def serve(call: AnyCall) -> None:
             if not call.is_committed():
                 ended = await call.committed(ended)
         if ended.verdict is _COMPLETE:
-            client.complete(call.last(), stream=call.flows)
+            if call.flows:
+                client.finish(call.last())
+            else:
+                client.complete()
             return
         receipt = call.settle(ended)
         if ended.error is None or call.gone or client.owes_last_byte:

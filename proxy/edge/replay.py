@@ -107,7 +107,10 @@ class Replay:
             return
         if events is not None and entry.stream:
             last = events.end(last, Cost(receipt.charged, receipt.balance_after, entry.usage))
-        client.complete(last, stream=entry.stream)
+        if entry.stream:
+            client.finish(last)
+        else:
+            client.complete()
 
     def cut(self, notice: Notice) -> None:
         """End it early for a reason of ours; what is settled goes to its end."""

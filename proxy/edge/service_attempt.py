@@ -52,13 +52,13 @@ class ServiceAttempt(Attempt[Delivery]):
         self._blocked = False
         self._pump()
 
-    def release(self, pool: UpstreamPool, origin: Origin) -> None:
+    def release(self, pool: UpstreamPool, origin: Origin, now: float) -> None:
         """Give the connection back, unless a part of the request is still to be sent."""
         transport = self.transport
         if transport is not None and (self._left or transport.get_write_buffer_size()):
             self.transport = None
             transport.abort()
-        super().release(pool, origin)
+        super().release(pool, origin, now)
 
     def _pump(self) -> None:
         """Send until the body has ended, the network is full, or the answer is there."""

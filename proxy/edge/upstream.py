@@ -55,8 +55,8 @@ class ConnectError(Exception):
         self.failure = failure
 
 
-class Origin(Struct, frozen=True):
-    """Where a channel's connections go; connections are shared by origin."""
+class Origin(Struct, frozen=True, cache_hash=True):
+    """Where a channel's connections go; connections are shared by origin, so it is hashed often."""
 
     host: str
     port: int
@@ -209,10 +209,13 @@ class UpstreamPool:
         self._idle: dict[Origin, list[Kept]] = {}
         self._ending: dict[_Ending, Origin] = {}
 
-    def take(self, origin: Origin) -> asyncio.Transport | None:
-        """Return an idle connection to `origin`, or None; the caller sets its protocol."""
+    def take(self, origin: Origin, now: float) -> asyncio.Transport | None:
+        """Return an idle connection to `origin`, or None; the caller sets its protocol.
+
+        `now` is loop time, here as below.
+        """
         idle = self._idle.get(origin)
-        oldest = self._loop.time() - self._idle_seconds_max
+        oldest = now - self._idle_seconds_max
         while idle:
             entry = idle.pop()
             if entry.since >= oldest and not entry.transport.is_closing():
@@ -220,7 +223,9 @@ class UpstreamPool:
             entry.transport.abort()
         return None
 
-    def put_ending(self, origin: Origin, transport: asyncio.Transport, finish: Finish) -> None:
+    def put_ending(
+        self, origin: Origin, transport: asyncio.Transport, finish: Finish, now: float
+    ) -> None:
         """Keep a connection for the next attempt when its response is complete.
 
         The last chunk often comes in a packet of its own, after all that matters: whoever used
@@ -229,11 +234,11 @@ class UpstreamPool:
         if transport.is_closing():
             transport.abort()
             return
-        ending = _Ending(transport, self._loop.time(), finish, self._ended)
+        ending = _Ending(transport, now, finish, self._ended)
         self._ending[ending] = origin
         transport.set_protocol(ending)
 
-    def put(self, origin: Origin, transport: asyncio.Transport) -> None:
+    def put(self, origin: Origin, transport: asyncio.Transport, now: float) -> None:
         """Keep a connection, whose response is complete, for the next attempt."""
         idle = self._idle.get(origin)
         if idle is None:
@@ -246,7 +251,7 @@ class UpstreamPool:
             entry = Kept(origin, transport, self._drop)
             transport.set_protocol(entry)
         entry.holder = None
-        entry.since = self._loop.time()
+        entry.since = now
         idle.append(entry)
 
     async def connect(self, origin: Origin, seconds_max: float) -> asyncio.Transport:
@@ -264,7 +269,7 @@ class UpstreamPool:
         if origin is None or not usable:
             ending.transport.abort()
         else:
-            self.put(origin, ending.transport)
+            self.put(origin, ending.transport, self._loop.time())
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long; `now` is loop time."""

@@ -92,8 +92,10 @@ class World:
     draining: bool = False
     now: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
-    heads: dict[tuple[object, ...], tuple[Channel, bytes]] = field(default_factory=dict, repr=False)
-    """Upstream request heads ready to send, by what they depend on (edge/dispatch.py)."""
+    heads: dict[tuple[object, ...], tuple[Channel, tuple[Origin, bytes]]] = field(
+        default_factory=dict, repr=False
+    )
+    """Upstream request heads ready to send, and where, by what they depend on (edge/heads.py)."""
     _origins: dict[int, tuple[Channel, Origin, str]] = field(default_factory=dict)
 
     @property

@@ -221,7 +221,7 @@ def test_what_we_cut_is_no_truncation_and_the_first_end_counts() -> None:
     assert attempt.exchange.failure is None
     assert attempt.silent
     pool = UpstreamPool(attempt._loop, idle_seconds_max=1.0, tls=ssl.create_default_context())
-    attempt.release(pool, Origin("127.0.0.1", 1, tls=False, proxy=None, allow_private=True))
+    attempt.release(pool, Origin("127.0.0.1", 1, tls=False, proxy=None, allow_private=True), 0.0)
     assert attempt.transport is None
 
 

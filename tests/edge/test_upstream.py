@@ -385,6 +385,10 @@ class Tunnel:
 # The pool
 
 
+def clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
 def test_a_kept_connection_is_taken_once_and_dropped_when_stale_or_talkative() -> None:
     script = [AtOnce(), Pause("speak"), Send(b"HTTP/1.1 200 OK\r\n\r\n"), AwaitGone()]
     with ScriptedUpstream(script) as upstream:
@@ -393,20 +397,20 @@ def test_a_kept_connection_is_taken_once_and_dropped_when_stale_or_talkative() -
         async def use(pool: UpstreamPool) -> None:
             first = await pool.connect(origin, 5.0)
             second = await pool.connect(origin, 5.0)
-            pool.put(origin, first)
-            pool.put(origin, second)
+            pool.put(origin, first, clock())
+            pool.put(origin, second, clock())
             assert pool.idle_count() == 2
-            assert pool.take(origin) is second
-            assert pool.take(origin) is first
-            assert pool.take(origin) is None
-            pool.put(origin, first)
-            pool.sweep(asyncio.get_running_loop().time() + 11)
+            assert pool.take(origin, clock()) is second
+            assert pool.take(origin, clock()) is first
+            assert pool.take(origin, clock()) is None
+            pool.put(origin, first, clock())
+            pool.sweep(clock() + 11)
             assert pool.idle_count() == 0
-            pool.put(origin, second)
+            pool.put(origin, second, clock())
             upstream.release("speak")
             while pool.idle_count():
                 await asyncio.sleep(0)
-            assert pool.take(origin) is None
+            assert pool.take(origin, clock()) is None
 
         pooled(use)
 
@@ -417,7 +421,7 @@ def test_no_more_idle_connections_are_kept_than_the_limit() -> None:
 
         async def use(pool: UpstreamPool) -> None:
             for _ in range(IDLE_CONNECTIONS_MAX + 3):
-                pool.put(origin, await pool.connect(origin, 5.0))
+                pool.put(origin, await pool.connect(origin, 5.0), clock())
             assert pool.idle_count() == IDLE_CONNECTIONS_MAX
 
         pooled(use)
@@ -454,15 +458,15 @@ def test_a_kept_connection_speaks_to_its_holder_and_to_nobody_afterwards() -> No
 
         async def use(pool: UpstreamPool) -> None:
             transport = await pool.connect(origin, 5.0)
-            pool.put(origin, transport)
-            assert pool.take(origin) is transport
+            pool.put(origin, transport, clock())
+            assert pool.take(origin, clock()) is transport
             kept, holder = transport.get_protocol(), Holder()
             assert isinstance(kept, Kept)
             kept.holder = holder
             upstream.release("held")
             while not holder.heard:
                 await asyncio.sleep(0)
-            pool.put(origin, transport)
+            pool.put(origin, transport, clock())
             assert transport.get_protocol() is kept
             upstream.release("resting")
             while pool.idle_count():
@@ -478,8 +482,8 @@ def test_a_holder_hears_that_its_connection_has_ended() -> None:
 
         async def use(pool: UpstreamPool) -> None:
             transport = await pool.connect(origin, 5.0)
-            pool.put(origin, transport)
-            pool.take(origin)
+            pool.put(origin, transport, clock())
+            pool.take(origin, clock())
             kept, holder = transport.get_protocol(), Holder()
             assert isinstance(kept, Kept)
             kept.holder = holder
