@@ -61,6 +61,11 @@ class PlainExchange(Exchange):
         return _NO_METER
 
     @property
+    def wire_bytes(self) -> int:
+        """Nothing has passed before the end."""
+        return 0
+
+    @property
     def events(self) -> int:
         """There are none."""
         return 0
