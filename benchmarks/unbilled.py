@@ -37,8 +37,12 @@ class NoBilling:
         self._committed: Durable = done
         self._limits = LimitState()
 
-    async def admit(self, opening: Opening) -> Admission:  # noqa: ARG002 - all are admitted
+    async def admit(self, opening: Opening) -> Admission:
         """Hold more than any call costs."""
+        return self.decide(opening)
+
+    def decide(self, opening: Opening) -> Admission:  # noqa: ARG002 - all are admitted
+        """The same at once."""
         return Admission(
             held=UNLIMITED, ceiling_held=False, limits=self._limits, committed=self._committed
         )

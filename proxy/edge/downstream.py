@@ -83,7 +83,7 @@ class Visit:
 
     __slots__ = (
         "asking", "deployment", "dialect", "digest", "endpoint", "endpoint_name", "forwarded",
-        "is_call", "is_service", "model", "streams", "wire",
+        "id_line", "is_call", "is_service", "model", "reference", "streams", "wire",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead) -> None:
@@ -102,6 +102,11 @@ class Visit:
         self.streams = self.endpoint is Endpoint.GEMINI_STREAM
         self.deployment = deployment_name(head.path)
         """The model an Azure client's path names, for a body that names none."""
+        reference = head.get("x-request-id")
+        self.reference = None if reference is None else reference[:REFERENCE_CHARS_MAX]
+        """The caller's own id for this call, stored and never trusted."""
+        self.id_line = "request-id: " if self.dialect is _ANTHROPIC else "x-request-id: "
+        """The line of the answer's head that says ours, but for the id."""
         self.digest: bytes | None = None
         """Of the key it carries, once that was found well-formed."""
         self.asking = asks_anything(head.values)
@@ -148,7 +153,7 @@ class Downstream:
         self.head = head
         self.connection = request.protocol
         self.visit = visit
-        self.dialect = dialect = visit.dialect
+        self.dialect = visit.dialect
         self.endpoint = visit.endpoint_name
         self.request_id = request_id
         self._address = address
@@ -158,8 +163,7 @@ class Downstream:
         """A plain answer has begun: there is no place for an error in it."""
         self.chunked = head.minor == 1
         """Whether the body can be chunked: HTTP/1.0 clients read to the end instead."""
-        name = "request-id" if dialect is _ANTHROPIC else "x-request-id"
-        self._lines = ["", f"{name}: {request_id}"]
+        self._lines = ["", visit.id_line + request_id]
         """Of the response's head; the first is known last. None breaks: see `add_headers`."""
         if cors_origin and "origin" in head.values:
             # Only browsers ask, and they always say who asks: others are spared 600 bytes.
@@ -176,12 +180,6 @@ class Downstream:
         """Where the caller is: what a trusted proxy said, else the other end of the socket."""
         address = self._address
         return peer_address(self.connection.transport) if address is None else address
-
-    @property
-    def reference(self) -> str | None:
-        """The caller's own id for this call, stored and never trusted."""
-        value = self.head.get("x-request-id")
-        return None if value is None else value[:REFERENCE_CHARS_MAX]
 
     @property
     def as_array(self) -> bool:
@@ -211,17 +209,24 @@ class Downstream:
         """Say which upstream and which of its models answers."""
         self._lines.extend(_names(channel, model))
 
+    def whole_body(self, bytes_max: int) -> bytes | None:
+        """Return a body that came with its head, or None. Raises RelayError 413."""
+        request = self.request
+        if not request.complete:
+            return None
+        body = request.take()
+        if len(body) > bytes_max:
+            raise _too_large(bytes_max)
+        return body
+
     async def read_body(self, bytes_max: int, seconds_max: float) -> bytes:
         """Return the whole body; raises RelayError 400, 413, 408; ConnectionError if gone."""
-        request = self.request
-        length = request.content_length
+        body = self.whole_body(bytes_max)
+        if body is not None:
+            return body
+        length = self.request.content_length
         if length is not None and length > bytes_max:
             raise _too_large(bytes_max)
-        if request.complete:
-            body = request.take()
-            if len(body) > bytes_max:
-                raise _too_large(bytes_max)
-            return body
         try:
             async with asyncio.timeout(seconds_max):
                 return await self._read_rest(bytes_max)

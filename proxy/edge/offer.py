@@ -6,7 +6,7 @@ searches included. Nano-USD, tokens of all choices together. This module must no
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -129,8 +129,17 @@ class Offer(Struct, frozen=True, gc=False):
         return f"It would fit with `{limit_field(request)}` of at most {fit}."
 
 
-def callable_model(catalog: Catalog, key: Key, request: CallRequest) -> Model:
-    """Return the model asked for. Raises RelayError when the key cannot call it this way."""
+class Route(NamedTuple):
+    """What a key may call of a model: as it is priced, and who serves it, in order."""
+
+    group: Group
+    model: Model
+    price: Price
+    channels: tuple[Channel, ...]
+
+
+def route_of(catalog: Catalog, key: Key, request: CallRequest) -> Route:
+    """Return the way to the model asked for. Raises RelayError when the key cannot call it so."""
     name = request.model
     model = catalog.models.get(name)
     served = catalog.channels_serving(key.group, name, request.wire)
@@ -145,7 +154,7 @@ def callable_model(catalog: Catalog, key: Key, request: CallRequest) -> Model:
             f"The model `{name}` has no price yet, so it cannot be called. Tell the operator.",
             param="model",
         )
-    return model
+    return Route(catalog.groups[key.group], model, model.price, served)
 
 
 def mismatch(name: str, endpoint: Endpoint, usable: Sequence[Endpoint]) -> RelayError:
@@ -168,21 +177,18 @@ def _is_for(model: Model, wire: Wire) -> bool:
 
 
 def make_offer(
-    catalog: Catalog,
     key: Key,
-    model: Model,
+    route: Route,
     request: CallRequest,
     slice_tokens: int,
     previous: KeptAnswer | None = None,
 ) -> Offer:
-    """Price a call of `model`, which the key may use and which has a price.
+    """Price a call on the way that `route_of` found for it.
 
     `previous`: the kept answer that it goes on from. Raises RelayError 400 for one that the model
     cannot go on from.
     """
-    group, price = catalog.groups[key.group], model.price
-    if price is None:
-        raise AssertionError("an unpriced model reached make_offer")
+    group, model, price, channels = route
     estimate = request.input_tokens_estimate
     each = request.output_tokens_max or model.output_tokens_max
     limit: int | None = None
@@ -190,7 +196,6 @@ def make_offer(
         each = limit = group.output_tokens_max
     most = each * request.choices
     searches, most_searches = (0, SEARCHES_MAX) if not price.search else _searches(request)
-    channels = catalog.channels_serving(key.group, model.name, request.wire)
     if previous is not None:
         channels = _keeping(channels, previous, model)
         estimate += previous.tokens  # the provider reads them all again

@@ -53,7 +53,7 @@ async def serve_realtime(world: World, client: Downstream, call_id: int) -> None
         offer = make_realtime_offer(
             catalog, key, model, CONTEXT_TOKENS, world.bounds.slice_tokens, asks.cost_max
         )
-        opening = opening_of(world, offer, call_id, client.reference or client.request_id)
+        opening = opening_of(world, offer, call_id, client.visit.reference or client.request_id)
         if asks.dry_run:
             status = world.bounds.insufficient_quota_status
             await dry_run(

@@ -192,6 +192,6 @@ class RealtimeAccount:
 
     async def _admitted(self, offer: RealtimeOffer) -> Turn:
         world = self._world
-        reference = self._client.reference or self._client.request_id
+        reference = self._client.visit.reference or self._client.request_id
         opening = opening_of(world, offer, world.ids.next(world.now()), reference)
         return Turn(world, offer, opening, await reserve(world, offer, opening))

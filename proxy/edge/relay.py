@@ -25,7 +25,7 @@ from proxy.edge.dispatch import dispatch
 from proxy.edge.downstream import Downstream
 from proxy.edge.dry_run import dry_run
 from proxy.edge.kept import trace
-from proxy.edge.offer import Offer, Priced, callable_model, make_offer
+from proxy.edge.offer import Offer, Priced, make_offer, route_of
 from proxy.edge.open_call import AnyCall
 from proxy.edge.refusals import refused
 from proxy.edge.replay import give_again
@@ -43,26 +43,25 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
     """Answer one POST that is a call. Raises nothing a caller could cause."""
     key: Key | None = None
     try:
-        catalog = world.catalog
+        catalog = world.source.catalog
         key = authenticate(world, client, catalog)
-        body = await client.read_body(world.bounds.body_bytes_max, world.bounds.body_seconds_max)
-        if client.visit.deployment:
-            body = with_model(body, client.visit.deployment)
-        visit = client.visit
+        visit, bounds = client.visit, world.bounds
+        body = client.whole_body(bounds.body_bytes_max)
+        if body is None:
+            body = await client.read_body(bounds.body_bytes_max, bounds.body_seconds_max)
+        if visit.deployment:
+            body = with_model(body, visit.deployment)
         request = parse_call(
             body, client.dialect, visit.wire, model=visit.model, stream=visit.streams
         )
-        asks, ticket = asked(client, key, request), None
-        if asks is not NOTHING:
-            body, request = as_asked(body, request, asks)
-        offer = make_offer(
-            catalog,
-            key,
-            callable_model(catalog, key, request),
-            request,
-            world.bounds.slice_tokens,
-            None if request.kept is None else await trace(world, catalog, key, request),
-        )
+        asks, ticket = NOTHING, None
+        if visit.asking or key.cache_seconds is not None or "usage" in request.layout.members:
+            asks = asked(client, key, request)
+            if asks is not NOTHING:
+                body, request = as_asked(body, request, asks)
+        route = route_of(catalog, key, request)
+        previous = None if request.kept is None else await trace(world, catalog, key, request)
+        offer = make_offer(key, route, request, bounds.slice_tokens, previous)
         if asks is not NOTHING:
             ticket = look_up(world, client, key, offer.group, asks, (body,))
             offer = as_priced(offer, asks, ticket)
@@ -78,17 +77,19 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
         if asks.dry_run:
             await rehearse(world, client, offer, opening, ticket)
             return
-        admission = await reserve(world, offer, opening)
+        admission = decided(world, offer, opening)
+        if admission is None:
+            admission = await reserve(world, offer, opening)
     except RelayError as error:
         await refuse(world, client, key, error)
         return
-    rows = rate_limit_headers(admission.limits, world.now())
-    if rows:
-        client.add_headers(rows)
+    limits = admission.limits
+    if limits.requests_limit is not None or limits.tokens_limit is not None:
+        client.add_headers(rate_limit_headers(limits, world.now()))
     if offer.output_limit is not None:
         client.add_headers([("x-sluice-max-tokens", str(offer.output_limit))])
     told = asks.usage and request.wire in TELLABLE
-    if client.as_array:
+    if visit.streams and client.as_array:
         await serve(ArrayCall(world, client, offer, opening, admission, body))
     elif ticket is None and not told:
         await serve(Call(world, client, offer, opening, admission, body))
@@ -121,7 +122,7 @@ def open_call(
     return Opening(
         call_id, key.id, key.user_id, client.endpoint, client.dialect, offer.model.name,
         group.name, stream, offer.price.version, group.multiplier, offer.hold, offer.ceiling,
-        offer.tokens, input_estimate, world.now(), client.reference, offer.cost_max,
+        offer.tokens, input_estimate, world.now(), client.visit.reference, offer.cost_max,
     )  # fmt: skip
 
 
@@ -145,21 +146,41 @@ async def rehearse(
     )
 
 
-async def reserve(world: World, offer: Priced, opening: Opening) -> Admission:
-    """Charge the limits and hold the money. Raises RelayError 402, 429, 503."""
+def decided(world: World, offer: Priced, opening: Opening) -> Admission | None:
+    """Charge the limits and hold the money, where nobody has to be waited for; else None.
+
+    Raises RelayError 402, 429, 503.
+    """
     if world.draining:
         raise RelayError(
             ErrorCode.SERVER_RESTARTING, "The server is restarting; try again.", retry_after=1
         )
     try:
-        decision = await world.billing.admit(opening)
+        decision = world.billing.decide(opening)
     except KeeperUnavailableError:
-        raise RelayError(
-            ErrorCode.SERVICE_UNAVAILABLE, "The service is starting; try again.", retry_after=2
-        ) from None
+        raise _starting() from None
     if isinstance(decision, Refusal):
         raise refused(decision, offer, world.bounds.insufficient_quota_status)
     return decision
+
+
+async def reserve(world: World, offer: Priced, opening: Opening) -> Admission:
+    """Charge the limits and hold the money. Raises RelayError 402, 429, 503."""
+    admission = decided(world, offer, opening)
+    if admission is not None:
+        return admission
+    try:
+        decision = await world.billing.admit(opening)
+    except KeeperUnavailableError:
+        raise _starting() from None
+    if isinstance(decision, Refusal):
+        raise refused(decision, offer, world.bounds.insufficient_quota_status)
+    return decision
+
+
+def _starting() -> RelayError:
+    message = "The service is starting; try again."
+    return RelayError(ErrorCode.SERVICE_UNAVAILABLE, message, retry_after=2)
 
 
 async def serve_asked(call: ToldCall) -> None:

@@ -194,6 +194,10 @@ class Billing(Protocol):
         """
         ...
 
+    def decide(self, opening: Opening) -> Admission | Refusal | None:
+        """The same where nobody has to be waited for; else None, and nothing is done."""
+        ...
+
     async def weigh(self, opening: Opening) -> Weighed:
         """Say what `admit` would, and change nothing. Raises KeeperUnavailableError."""
         ...

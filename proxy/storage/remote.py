@@ -173,20 +173,22 @@ class RemoteKeeper:
         """Ask the keeper, waiting for one if there is none. See `ports.Billing`."""
         if self._phase is not _Phase.READY:
             await self._until_ready()
-        link, loop = self._link, self._loop
+        link = self._link
         if link is None or link.slow or len(self._settling) >= SETTLING_CALLS_MAX:
             raise KeeperUnavailableError("the keeper does not keep up")
-        call_id = opening.call_id
-        answer: asyncio.Future[Admission | Refusal] = loop.create_future()
-        self._asked[call_id] = Asked(opening, answer, loop.time())
+        answer: asyncio.Future[Admission | Refusal] = self._loop.create_future()
+        self._asked[opening.call_id] = Asked(opening, answer, self._loop.time())
         link.send(messages.Admit(opening))
         if self._check is None:
-            self._check = loop.call_later(CHECK_SECONDS, self._check_waits)
+            self._check = self._loop.call_later(CHECK_SECONDS, self._check_waits)
         try:
             return await answer
         except asyncio.CancelledError:
-            self._abandon(call_id)
+            self._abandon(opening.call_id)
             raise
+
+    def decide(self, opening: Opening) -> None:
+        """Leave it to `admit`: the keeper is elsewhere."""
 
     def extend(self, call_id: int, amount: int, answer: Callable[[int], None]) -> None:
         """Ask for more hold; answered later, also by the next keeper. See `ports.Billing`."""
@@ -232,10 +234,9 @@ class RemoteKeeper:
 
     async def weigh(self, opening: Opening) -> Weighed:
         """Say what `admit` would. See `ports.Billing`."""
-        weighed: Weighed = await self._ask(
-            lambda number: messages.Weigh(number, opening), known=self._keeper.weighs
-        )
-        return weighed
+        known = self._keeper.weighs
+        said: Weighed = await self._ask(lambda n: messages.Weigh(n, opening), known=known)
+        return said
 
     async def count(self, key_id: int) -> Refusal | None:
         """Count a request that costs nothing. See `ports.Billing`."""

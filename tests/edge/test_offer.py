@@ -23,7 +23,7 @@ from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.requests import parse_call
 from proxy.core.searches import SEARCHES_HELD, SEARCHES_MAX
 from proxy.core.translation.conversation import Wire
-from proxy.edge.offer import Offer, callable_model, limit_cost, limit_field, make_offer
+from proxy.edge.offer import Offer, limit_cost, limit_field, make_offer, route_of
 from tests.edge.harness import body
 
 PRICE = Price("m", 1, input=10**9, output=2 * 10**9)
@@ -59,8 +59,7 @@ def catalog(group: Group | None = None, **model: Any) -> Catalog:
 def offer(known: Catalog | None = None, *, slice_tokens: int = 100, **fields: Any) -> Offer:
     known = known or catalog()
     request = parse_call(body(**fields), Dialect.OPENAI)
-    model = callable_model(known, KEY, request)
-    return make_offer(known, KEY, model, request, slice_tokens)
+    return make_offer(KEY, route_of(known, KEY, request), request, slice_tokens)
 
 
 @pytest.mark.parametrize(
@@ -81,17 +80,17 @@ def test_a_model_is_used_where_its_operator_says(
     dialect = Dialect.ANTHROPIC if wire is Wire.MESSAGES else Dialect.OPENAI
     request = parse_call(json.dumps({"model": "m"} | asked).encode(), dialect, wire)
     with pytest.raises(RelayError) as raised:
-        callable_model(known, KEY, request)
+        route_of(known, KEY, request)
     assert raised.value.code is ErrorCode.MODEL_ENDPOINT_MISMATCH
     assert remedy in raised.value.message
     chat = parse_call(body(), Dialect.OPENAI)
     if "chat" in endpoints:
-        assert callable_model(known, KEY, chat).name == "m"
+        assert route_of(known, KEY, chat).model.name == "m"
 
 
 def test_a_form_that_no_channel_serves_is_a_mismatch_and_a_wrong_name_is_not() -> None:
     request = parse_call(b'{"model":"m","prompt":"hi"}', Dialect.OPENAI, Wire.COMPLETIONS)
-    assert callable_model(catalog(), KEY, request).name == "m"
+    assert route_of(catalog(), KEY, request).model.name == "m"
     only_chat = catalog()
     (channel,) = only_chat.channels.values()
     known = build_catalog(
@@ -104,10 +103,10 @@ def test_a_form_that_no_channel_serves_is_a_mismatch_and_a_wrong_name_is_not() -
         keys=[KEY],
     )
     with pytest.raises(RelayError, match="Use POST /v1/chat/completions"):
-        callable_model(known, KEY, request)
+        route_of(known, KEY, request)
     wrong = parse_call(b'{"model":"mm","prompt":"hi"}', Dialect.OPENAI, Wire.COMPLETIONS)
     with pytest.raises(RelayError) as raised:
-        callable_model(known, KEY, wrong)
+        route_of(known, KEY, wrong)
     assert raised.value.code is ErrorCode.MODEL_NOT_FOUND
 
 
@@ -183,17 +182,17 @@ def test_a_multiplier_is_in_the_hold() -> None:
 def test_a_model_that_cannot_be_called_says_why() -> None:
     request = parse_call(body(max_tokens=5), Dialect.OPENAI)
     with pytest.raises(RelayError) as caught:
-        callable_model(catalog(price=None), KEY, request)
+        route_of(catalog(price=None), KEY, request)
     assert caught.value.code is ErrorCode.MODEL_NOT_PRICED
     assert caught.value.param == "model"
     request = parse_call(body(model="nothing"), Dialect.OPENAI)
     with pytest.raises(RelayError, match="nothing"):
-        callable_model(catalog(), KEY, request)
+        route_of(catalog(), KEY, request)
 
 
 def test_channels_of_the_other_dialect_serve_where_there_are_none_of_the_callers() -> None:
     known, request = catalog(), parse_call(body(max_tokens=5), Dialect.ANTHROPIC)
-    made = make_offer(known, KEY, callable_model(known, KEY, request), request, 100)
+    made = make_offer(KEY, route_of(known, KEY, request), request, 100)
     assert [one.dialect for one in made.channels] == [Dialect.OPENAI]
 
 

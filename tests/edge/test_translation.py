@@ -14,7 +14,7 @@ from proxy.core.metering import Meter
 from proxy.core.requests import parse_call
 from proxy.core.usage import UsageTally
 from proxy.edge import translation as module
-from proxy.edge.offer import Offer, make_offer
+from proxy.edge.offer import Offer, make_offer, route_of
 from proxy.edge.translation import Translation
 from tests.edge.harness import (
     ANN,
@@ -264,7 +264,7 @@ def offer(upstream: Dialect, **fields: Any) -> tuple[Offer, Channel]:
         keys=[key],
     )
     request = parse_call(body(**fields), Dialect.OPENAI)
-    return make_offer(catalog, key, model, request, 100), one
+    return make_offer(key, route_of(catalog, key, request), request, 100), one
 
 
 def test_bytes_that_have_not_left_are_told_in_the_upstreams_own() -> None:
