@@ -98,7 +98,7 @@ class Exchange:
         self._backlog: list[tuple[bytes, bool]] = []
         self._backlog_bytes = self._accounted = 0
         self._checkpoint = PENDING_BYTES_MAX
-        self._text_bytes_max = self._unexamined(tokens_allowed)
+        self._text_bytes_max = meter.room(tokens_allowed)
         self._unsent = unsent
 
     @property
@@ -334,21 +334,11 @@ class Exchange:
             self._fail(outcomes.too_large("more output than the hold could ever cover"))
 
     def _passes_unexamined(self, size: int, text_bytes: int) -> bool:
-        """Whether events of `size` bytes fit the hold and the meter's window for certain.
-
-        `text_bytes`: the most their texts can be.
-        """
+        """Whether events of `size` bytes, at most `text_bytes` of it text, fit for certain."""
         return (
             self._meter.written + size <= self._checkpoint
             and self._meter.text_bytes + text_bytes <= self._text_bytes_max
         )
-
-    def _unexamined(self, tokens: int) -> int:
-        """How many bytes of text may pass unexamined where the hold has `tokens` left.
-
-        A quarter stays, so that whoever must ask for more does so in time with any text.
-        """
-        return tokens * 3 // 4 // self._meter.density
 
     def _account(self) -> int:
         """Count what was written and set how much more may pass unexamined."""
@@ -357,7 +347,7 @@ class Exchange:
         self.upper = upper = meter.projected() if unsent else sent
         self._checkpoint = self._meter.written + PENDING_BYTES_MAX
         self._accounted = accounted = meter.text_bytes
-        self._text_bytes_max = accounted + self._unexamined(max(0, self.tokens_allowed - upper))
+        self._text_bytes_max = accounted + meter.room(self.tokens_allowed - upper)
         return upper
 
     def _affords(self, event: bytes, *, whole: bool) -> bool:

@@ -239,6 +239,13 @@ class Meter:
         """Count `text` by itself, in tokens; changes nothing."""
         return self._tokens(self._measure(text))
 
+    def room(self, tokens: int) -> int:
+        """Return how many more bytes of text may be taken uncounted where `tokens` are left.
+
+        A quarter stays, so that whoever must ask for more does so in time with any text.
+        """
+        return max(0, tokens) * 3 // 4 // self.density
+
     def advance(self, unsent_bytes: int = 0) -> int:
         """Count everything but the last `unsent_bytes` written; return output tokens so far.
 

@@ -9,6 +9,7 @@ the same order, same estimates. This module must not know calls, prices or walle
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
+from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -18,6 +19,11 @@ from proxy.core.metering import Meter
 
 COUNTED_CHARACTERS_MAX: Final = 262_144
 """Characters counted exactly in one go (5 to 10 ms); what lies beyond is extrapolated."""
+
+REMEMBERED_MAX: Final = 8_192
+"""Counts of long texts kept for each table, some 150 bytes each."""
+REMEMBERED_CHARACTERS_MIN: Final = 64
+"""Shorter ones are counted sooner than found."""
 
 _ENCODINGS: Final = {Tokenizer.O200K: "o200k_base", Tokenizer.CL100K: "cl100k_base"}
 
@@ -82,6 +88,29 @@ def exact_count(tokenizer: Tokenizer) -> Callable[[str], int]:
             return table_count(repair(text))
 
     return count
+
+
+@cache
+def _recurring_count(tokenizer: Tokenizer) -> Callable[[str], int]:
+    """Return the same for texts that recur: each turn of a conversation brings all before it.
+
+    A digest costs a hundredth of a count. Of the texts themselves nothing is kept.
+    """
+    count = exact_count(tokenizer)
+    known: dict[bytes, int] = {}
+
+    def remembered(text: str) -> int:
+        if len(text) < REMEMBERED_CHARACTERS_MIN:
+            return count(text)
+        digest = sha256(text.encode("utf-8", "surrogatepass")).digest()
+        tokens = known.get(digest)
+        if tokens is None:
+            if len(known) >= REMEMBERED_MAX:
+                del known[next(iter(known))]
+            tokens = known[digest] = count(text)
+        return tokens
+
+    return remembered
 
 
 class Characters(NamedTuple):
@@ -239,7 +268,7 @@ def count_texts(
     if model.tokenizer is Tokenizer.ESTIMATE:
         measured = sum([measure_characters(text) for text in texts])
         return Count(calibration.tokens(model.name, unpack_characters(measured)), exact=False)
-    count = exact_count(model.tokenizer)
+    count = _recurring_count(model.tokenizer)
     tokens = counted = beyond = 0
     for text in texts:
         part = text[: characters_max - counted]

@@ -352,7 +352,8 @@ def test_bytes_of_text_bound_tokens_without_a_count() -> None:
     meter.add_run((0, "tool", 0), "i", 5)
     meter.add_unread(40)
     assert meter.text_bytes == 2 + 3 + 1 + 2 + 1 + 40
-    assert (meter.density, Meter(words, density=3).density) == (1, 3)
+    assert [meter.room(tokens) for tokens in (400, 1, 0, -5)] == [300, 0, 0, 0]
+    assert Meter(words, density=3).room(400) == 100
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=())), max_size=20))

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -208,3 +209,37 @@ def test_texts_are_counted_apart_and_boundedly() -> None:
     assert not bounded.exact
     assert abs(bounded.tokens - 2 * whole) <= 4
     assert count_texts(["abc"], EXACT, calibration, characters_max=0) == Count(3, exact=False)
+
+
+def test_texts_that_recur_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return exact_count(Tokenizer.O200K)(text)
+
+    monkeypatch.setattr(tokenizers, "exact_count", lambda _table: count)
+    monkeypatch.setattr(tokenizers, "REMEMBERED_MAX", 2)
+    monkeypatch.setattr(
+        tokenizers, "_recurring_count", cache(tokenizers._recurring_count.__wrapped__)
+    )
+    calibration = Calibration()
+
+    def tokens(*texts: str) -> int:
+        counted.clear()
+        return count_texts(texts, EXACT, calibration).tokens
+
+    system, question, answer = "You are careful." * 9, "Why? " * 20, "\ud83d because " * 9
+    first = tokens(system, question, "Go on.")
+    assert counted == [system, question, "Go on."]
+    assert tokens(system, question, "Go on.") == first
+    assert counted == ["Go on."], "too short to be worth a digest"
+    assert tokens(answer) == tokens(answer) > 0
+    assert counted == []
+    short = tokens("Go on.")
+    assert tokens(question, system) == first - short
+    assert counted == [system], "the oldest had left"
+    # A text is another one with any difference, also where only the first part is counted.
+    assert tokens(system + " No") == tokens(system) + 1
+    part = count_texts([system + question], EXACT, calibration, characters_max=len(system))
+    assert not part.exact

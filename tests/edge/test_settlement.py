@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from proxy.core.bill import Delivered
 from proxy.core.entities import Verdict
-from proxy.core.metering import Meter
+from proxy.core.exchange import Exchange
 from proxy.core.tokenizers import Characters
 from proxy.edge import settlement
+from proxy.edge.call import Call
 from proxy.edge.settlement import Ended
 from tests.edge.harness import (
     ANN,
@@ -330,13 +332,13 @@ def test_a_whole_stream_is_counted_only_where_the_count_may_be_billed(
     output: int,
 ) -> None:
     told = [] if report is None else [usage(*report)]
-    advance, counted = Meter.advance, []
+    measure, counted = settlement.measure, []
 
-    def counting(self: Meter, unsent_bytes: int = 0) -> int:
+    def counting(call: Call, exchange: Exchange, unsent_bytes: int | None) -> Delivered:
         counted.append(unsent_bytes)
-        return advance(self, unsent_bytes)
+        return measure(call, exchange, unsent_bytes)
 
-    monkeypatch.setattr(Meter, "advance", counting)
+    monkeypatch.setattr(settlement, "measure", counting)
     with (
         ScriptedUpstream(stream_script([ROLE, *CONTENT, STOP, *told, DONE])) as upstream,
         Relay(tmp_path, channel(upstream.base_url)) as relay,
