@@ -194,6 +194,9 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
         return self.output + self.audio_output + self.image_output
 
 
+NOTHING_USED: Final = Usage(calls=0)
+
+
 class Formula(StrEnum):
     """How a price turns usage into money (core/pricing.py)."""
 

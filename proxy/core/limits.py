@@ -17,6 +17,8 @@ from math import ceil, inf
 
 from msgspec import Struct
 
+from proxy.core.entities import Usage
+
 MINUTE_SECONDS = 60.0
 BURST_DIVISOR = 6
 RETRY_AFTER_SECONDS_MAX = 60.0
@@ -109,6 +111,12 @@ class EffectiveLimits:
 
     key: RateLimits = field(default_factory=RateLimits)
     user: RateLimits = field(default_factory=RateLimits)
+    unlimited: bool = field(init=False, compare=False, repr=False)
+    """Neither limits anything."""
+
+    def __post_init__(self) -> None:
+        """Derive it once, when a catalog is built, and not per request."""
+        object.__setattr__(self, "unlimited", self.key.unlimited and self.user.unlimited)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,8 @@ class LimitDecision:
 
 
 _ADMITTED = LimitDecision(admitted=True)
-_UNLIMITED = LimitState()
+UNLIMITED = LimitState()
+"""What a caller is told whom nothing limits."""
 
 
 class Limiter:
@@ -158,6 +167,10 @@ class Limiter:
         user = self._users.get(user_id) or self._open(self._users, user_id, limits.user, now)
         if key is None or user is None:
             return _crowded(limits, key)
+        if limits.unlimited and key.limits is limits.key and user.limits is limits.user:
+            key.active += 1
+            user.active += 1
+            return _ADMITTED  # and nothing is taken from what is infinite
         bound = limits.key
         key_fits = (key.limits is bound and bound.unlimited) or key.fits(tokens, bound, now)
         bound = limits.user
@@ -206,7 +219,7 @@ class Limiter:
         user.active += 1
 
     def release(
-        self, key_id: int, user_id: int, tokens_reserved: int, tokens_used: int, now: float
+        self, key_id: int, user_id: int, tokens_reserved: int, used: Usage, now: float
     ) -> None:
         """End a call that was admitted: free its slot and correct its tokens.
 
@@ -215,20 +228,18 @@ class Limiter:
         key, user = self._keys.get(key_id), self._users.get(user_id)
         if key is None or user is None or not (key.active and user.active):
             raise AssertionError(f"nothing to release for key {key_id} of user {user_id}")
-        missing = tokens_used - tokens_reserved
-        if key.limits.unlimited:
+        if key.limits.unlimited and user.limits.unlimited:
             key.active -= 1
-        else:
-            key.free(missing, now)
-        if user.limits.unlimited:
             user.active -= 1
-        else:
-            user.free(missing, now)
+            return
+        missing = used.prompt_total + used.completion_total - tokens_reserved
+        key.free(missing, now)
+        user.free(missing, now)
 
     def state(self, key_id: int, user_id: int, limits: EffectiveLimits, now: float) -> LimitState:
         """The buckets a caller is told about: of key and user, the one with less left."""
-        if limits.key.unlimited and limits.user.unlimited:
-            return _UNLIMITED
+        if limits.unlimited:
+            return UNLIMITED
         key, user = self._keys.get(key_id), self._users.get(user_id)
         if key is None:
             key = _Account(limits.key, now)

@@ -12,7 +12,6 @@ import platform
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import compress
 from time import time_ns
 from typing import Final, TypeVar
 
@@ -45,12 +44,7 @@ from proxy.edge.state import (
 )
 from proxy.storage.ports import KeeperStatistics
 
-GAP_SLOTS = 24
-"""Length of `CallFigures.gaps`: slot n counts gaps of [2^(n-1), 2^n) milliseconds."""
-
 _SERVED: Final = "served"
-
-_SLOTS: Final = range(GAP_SLOTS)
 
 Label = TypeVar("Label")
 
@@ -58,10 +52,10 @@ Label = TypeVar("Label")
 class CallFigures(Struct, gc=False):
     """One ended call, in plain numbers: seconds, tokens, nano-USD.
 
-    `code` is the HTTP status the client saw (499 when it left before any); `gaps` is None or
-    GAP_SLOTS ints indexed by `gap_slot`, with `gap_seconds` their sum (last read less first).
-    `attempts` are the call's tries at upstreams in order, the last one being the one that
-    served, if any did. Money is not here: what was posted is the keeper's to say.
+    `code` is the HTTP status the client saw (499 when it left before any); `gap` is the mean time
+    between a stream's events. `attempts` are the call's tries at upstreams in order, the last one
+    being the one that served, if any did. Money is not here: what was posted is the keeper's to
+    say.
     """
 
     endpoint: str
@@ -72,23 +66,11 @@ class CallFigures(Struct, gc=False):
     duration: float = 0.0
     first_byte: float | None = None
     added: float | None = None
-    gaps: list[int] | None = None
-    gap_seconds: float = 0.0
+    gap: float | None = None
     usage: Usage | None = None
     attempts: tuple[Attempt, ...] = ()
     retry_refused: bool = False
     anomalies: tuple[str, ...] = ()
-
-
-def gap_slot(seconds: float) -> int:
-    """The slot of `CallFigures.gaps` that counts a gap of `seconds`: one shift, no search."""
-    slot = int(seconds * 1000).bit_length()
-    return slot if slot < GAP_SLOTS else GAP_SLOTS - 1
-
-
-def new_gaps() -> list[int]:
-    """Zeroes for `CallFigures.gaps`."""
-    return [0] * GAP_SLOTS
 
 
 @dataclass(slots=True)
@@ -114,7 +96,8 @@ class _Row(Struct, gc=False):
 
     request: tuple[str, str, str, str]
     series: Series
-    added: Buckets | None
+    added: Buckets | None = None
+    gaps: Buckets | None = None
 
 
 class Metrics:
@@ -163,8 +146,10 @@ class Metrics:
             if row.added is None:
                 row.added = _buckets(counted.added, call.endpoint, SHORT_BOUNDS)
             row.added.observe(SHORT_BOUNDS, call.added)
-        if call.gaps is not None:
-            _add_gaps(_buckets(counted.gaps, call.endpoint, GAP_BOUNDS), call)
+        if call.gap is not None:
+            if row.gaps is None:
+                row.gaps = _buckets(counted.gaps, call.endpoint, GAP_BOUNDS)
+            row.gaps.observe(GAP_BOUNDS, call.gap)
         attempts = call.attempts
         if attempts and (len(attempts) > 1 or attempts[0].cost or attempts[0].outcome != _SERVED):
             self._observe_attempts(attempts)
@@ -185,11 +170,14 @@ class Metrics:
             series = counted.series[call.endpoint, model] = Series(
                 buckets(DURATION_BOUNDS), buckets(FIRST_BYTE_BOUNDS)
             )
-        return _Row(request, series, None)
+        return _Row(request, series)
 
     def observe_commit_wait(self, seconds: float) -> None:
         """One terminal frame waited `seconds` for its commit, after its call was settled."""
-        self.counted.commit_wait.observe(SHORT_BOUNDS, seconds)
+        if seconds:
+            self.counted.commit_wait.observe(SHORT_BOUNDS, seconds)
+        else:
+            self.counted.commit_wait.counts[0] += 1  # with a redo log every call
 
     def observe_loop_lag(self, seconds: float) -> None:
         """One timer fired `seconds` late."""
@@ -283,11 +271,3 @@ def _buckets(rows: dict[str, Buckets], label: str, bounds: tuple[float, ...]) ->
     if found is None:
         found = rows[label] = buckets(bounds)
     return found
-
-
-def _add_gaps(row: Buckets, call: CallFigures) -> None:
-    counts, gaps = row.counts, call.gaps or ()
-    last = len(counts) - 1
-    for slot in compress(_SLOTS, gaps):
-        counts[min(slot, last)] += gaps[slot]
-    row.total += call.gap_seconds

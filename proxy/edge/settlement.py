@@ -27,7 +27,7 @@ from proxy.core.redact import redact
 from proxy.core.requests import read_prompt
 from proxy.core.tokenizers import count_texts, unpack_characters
 from proxy.core.usage import UsageTally
-from proxy.edge.metrics import CallFigures, gap_slot, new_gaps
+from proxy.edge.metrics import CallFigures
 from proxy.storage.ports import Closing
 
 if TYPE_CHECKING:
@@ -121,10 +121,19 @@ def _whole(call: "Call", exchange: Exchange, *, exact: bool) -> Delivered:
 def foresee(call: "Call", exchange: Exchange) -> Statement:
     """Return what a plain answer will be charged once it has left; kept for `closing`."""
     if call.made is None:
-        exact = call.offer.model.tokenizer is not _ESTIMATE
-        delivered = _whole(call, exchange, exact=exact)
-        call.made = statement(call, delivered, exchange, complete=True)
+        offer, tally = call.offer, reading(call, exchange).tally
+        exact = offer.model.tokenizer is not _ESTIMATE
+        if tally.final:  # as nearly always: nothing has to be counted
+            left = _LEFT_WHOLE[exact]
+            call.made = state(offer.terms, tally, left, _uncounted, complete=True)
+        else:
+            delivered = _whole(call, exchange, exact=exact)
+            call.made = statement(call, delivered, exchange, complete=True)
     return call.made
+
+
+def _uncounted() -> int:
+    raise AssertionError("the prompt of a final report is never counted")
 
 
 def statement(
@@ -213,7 +222,7 @@ def end(
         made.forgiven,
         delivered_bytes if made.charge else 0,
         delivered_events,
-        status(call, ended),
+        200 if ended.verdict is _COMPLETE else status(call, ended),
         None if ended.error is None else ended.error.code.code,
         finish_reason,
         None if channel is None else channel.id,
@@ -252,7 +261,7 @@ def closing(call: "Call", ended: Ended) -> Closing:
         delivered_bytes=delivered_bytes,
         delivered_events=0 if exchange is None else exchange.events,
         finish_reason=finish_reason,
-        answer_id=_kept(call, ended),
+        answer_id=None if call.offer.request.kept is None else _kept(call, ended),
     )
 
 
@@ -289,23 +298,19 @@ def status(call: "AnyCall", ended: Ended) -> int:
 def figures(call: "AnyCall", closed: Closing) -> CallFigures:
     """Return the same end as metrics count it. Seconds."""
     first = None if call.first_byte_at is None else call.first_byte_at - call.started
-    gap, gaps = 0.0, None
+    now, gap = call.world.loop.time(), None
     if call.first_byte_at is not None and closed.delivered_events > 1:
         # One mean per stream: a clock read per event would cost more than its metering.
-        ended = call.world.loop.time()
-        gap = (ended - call.first_byte_at) / (closed.delivered_events - 1)
-        gaps = new_gaps()
-        gaps[gap_slot(gap)] = 1
+        gap = (now - call.first_byte_at) / (closed.delivered_events - 1)
     return CallFigures(  # by position: see relay.open_call
         call.opening.endpoint,
         call.offer.model.name,
         closed.channel_id,
         closed.status,
         closed.error_code,
-        call.world.loop.time() - call.started,
+        now - call.started,
         first,
         None if first is None else max(0.0, first - call.upstream_seconds),
-        gaps,
         gap,
         closed.usage,
         closed.attempts,

@@ -20,9 +20,10 @@ from typing import TypeVar
 import msgspec
 
 from proxy.core.catalog import Catalog
+from proxy.core.entities import NOTHING_USED
 from proxy.core.ids import worker_of
 from proxy.core.ledger import Denial, Hold, Ledger
-from proxy.core.limits import EffectiveLimits, Limiter, LimitState
+from proxy.core.limits import UNLIMITED, EffectiveLimits, Limiter, LimitState
 from proxy.storage.batch import Row
 from proxy.storage.fingerprints import check_pepper
 from proxy.storage.messages import Posted
@@ -214,7 +215,7 @@ class Keeper:
             state = limiter.state(key_id, user_id, limits, now)
             return Refusal(RefusalReason(hold.shortage.value), state, available=hold.available)
         decision = limiter.decide(key_id, user_id, limits, opening.tokens, now)
-        state = limiter.state(key_id, user_id, limits, now)
+        state = UNLIMITED if limits.unlimited else limiter.state(key_id, user_id, limits, now)
         if not decision.admitted:
             ledger.void(call_id)
             if decision.kind is None:
@@ -273,8 +274,12 @@ class Keeper:
         if opened is None:
             raise AssertionError(f"call {call_id} is not open: never admitted, or settled twice")
         opening = opened.opening
-        attempts = closing.attempts
-        costs = [(attempt.channel_id, attempt.cost) for attempt in attempts if attempt.cost]
+        costs: list[tuple[int, int]] = []
+        tries: list[Row] = []
+        for attempt in closing.attempts:
+            tries.append(attempt_row(call_id, len(tries), attempt, usage))
+            if attempt.cost:
+                costs.append((attempt.channel_id, attempt.cost))
         settlement = self._ledger.settle(
             call_id, closing.charge, closing.forgiven, costs, closing.ended_at, opening.charge_max
         )
@@ -282,14 +287,9 @@ class Keeper:
         if self._refusing is not None and not self._open:
             self._idle.set()
         self._limiter.release(
-            opening.key_id,
-            opening.user_id,
-            opening.tokens,
-            usage.prompt_total + usage.completion_total,
-            self._monotonic(),
+            opening.key_id, opening.user_id, opening.tokens, usage, self._monotonic()
         )
         row = ended_row(opened.row, closing, settlement, opening.started_at)
-        tries = [attempt_row(call_id, number, each, usage) for number, each in enumerate(attempts)]
         spend = spend_row(settlement)
         commit = self._writer.end(call_id, row, tries, settlement.transfers, spend)
         self._totals.count(closing, opening.model, settlement.charged, settlement.overrun)
@@ -431,7 +431,9 @@ class Keeper:
         if opened is not None:
             opening, now = opened.opening, self._monotonic()
             self._ledger.void(call_id)
-            self._limiter.release(opening.key_id, opening.user_id, opening.tokens, 0, now)
+            self._limiter.release(
+                opening.key_id, opening.user_id, opening.tokens, NOTHING_USED, now
+            )
         self._writer.undo(call_id)
 
     def settle_at_mark(self, call_id: int) -> Receipt:

@@ -12,27 +12,48 @@ MODELS_COUNTED_MAX = 10_000
 
 
 class Totals:
-    """See the module docstring. `settlements` is by (verdict, usage source)."""
+    """See the module docstring."""
 
-    __slots__ = ("charged", "expense", "settlements")
+    __slots__ = ("_counted", "_models", "expense")
 
     def __init__(self) -> None:
-        self.settlements: dict[tuple[str, str], int] = {}
-        self.charged: dict[str, int] = {}
-        """Taken from wallets, by model."""
+        self._counted: dict[tuple[str, str, str], list[int]] = {}
+        """Settlements and what they took from wallets, by model, verdict and usage source: one
+        row is looked up a call, and sums are made when somebody asks."""
+        self._models: set[str] = set()
         self.expense = 0
         """Used but not charged: forgiven and overrun."""
 
     def count(self, closing: Closing, model: str, charged: int, overrun: int) -> None:
         """Add one settlement of a call of `model`."""
-        settlements = self.settlements
-        ended = (closing.verdict._value_, closing.source._value_)
-        settlements[ended] = settlements.get(ended, 0) + 1
-        counts = self.charged
-        if model not in counts and len(counts) >= MODELS_COUNTED_MAX:
+        verdict, source = closing.verdict._value_, closing.source._value_
+        row = self._counted.get((model, verdict, source)) or self._row(model, verdict, source)
+        row[0] += 1
+        row[1] += charged
+        if closing.forgiven or overrun:
+            self.expense += closing.forgiven + overrun
+
+    def _row(self, model: str, verdict: str, source: str) -> list[int]:
+        if model not in self._models and len(self._models) >= MODELS_COUNTED_MAX:
             model = "other"
-        counts[model] = counts.get(model, 0) + charged
-        self.expense += closing.forgiven + overrun
+        self._models.add(model)
+        return self._counted.setdefault((model, verdict, source), [0, 0])
+
+    @property
+    def settlements(self) -> dict[tuple[str, str], int]:
+        """How many there were, by (verdict, usage source)."""
+        sums: dict[tuple[str, str], int] = {}
+        for (_, verdict, source), (calls, _) in self._counted.items():
+            sums[verdict, source] = sums.get((verdict, source), 0) + calls
+        return sums
+
+    @property
+    def charged(self) -> dict[str, int]:
+        """Taken from wallets, by model."""
+        sums: dict[str, int] = {}
+        for (model, _, _), (_, amount) in self._counted.items():
+            sums[model] = sums.get(model, 0) + amount
+        return sums
 
     def statistics(self, ledger: Ledger, writer: Writer, now: float) -> KeeperStatistics:
         """Return everything the metrics page shows of a keeper; `now` is Unix time."""
@@ -48,7 +69,7 @@ class Totals:
             commit_seconds=writer.commit_seconds,
             checkpoint_seconds=writer.checkpoint_seconds,
             queue_depth=writer.depth,
-            settlements=dict(self.settlements),
-            charged=dict(self.charged),
+            settlements=self.settlements,
+            charged=self.charged,
             expense=self.expense,
         )

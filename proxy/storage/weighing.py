@@ -6,6 +6,7 @@ no tokens. This module must not know who asks.
 """
 
 from proxy.core.catalog import Catalog
+from proxy.core.entities import NOTHING_USED
 from proxy.core.ledger import Ledger
 from proxy.core.limits import Limiter
 from proxy.storage.ports import KeeperUnavailableError, Opening, Refusal, RefusalReason, Weighed
@@ -57,7 +58,7 @@ def count(catalog: Catalog, limiter: Limiter, key_id: int, now: float) -> Refusa
     user_id = catalog.keys_by_id[key_id].user_id
     decision = limiter.decide(key_id, user_id, limits, 0, now)
     if decision.kind is None:
-        limiter.release(key_id, user_id, 0, 0, now)
+        limiter.release(key_id, user_id, 0, NOTHING_USED, now)
         return None
     return Refusal(
         RefusalReason(decision.kind.value),

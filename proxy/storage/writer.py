@@ -254,8 +254,10 @@ class Writer:
         spend: Row | None,
     ) -> Commit:
         """Write an ended call and what it cost; returns the commit that makes it so, or has."""
-        self._close(call_id)
-        self.batch.end(row, attempts, transfers, spend)
+        batch = self.batch
+        if batch.marks or not batch.opens.pop(call_id, None):
+            self._close(call_id)
+        batch.end(row, attempts, transfers, spend)
         if self._log((ENDED, call_id, row, attempts, transfers, spend)):
             return self.durable
         commit = self.commit
@@ -296,11 +298,9 @@ class Writer:
     def _close(self, call_id: int) -> None:
         """Take the open row away: out of the queue if it is still there, else by a delete."""
         batch = self.batch
-        if batch.marks:
-            batch.marks.pop(call_id, None)
-        if batch.opens.pop(call_id, None):
-            return  # it is in one queue at most, and with a redo log in this one as a rule
-        if not (self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)):
+        batch.marks.pop(call_id, None)
+        row = batch.opens.pop(call_id, None) or self._lazy.pop(call_id, None)
+        if not (row or self._lazy_older.pop(call_id, None)):
             batch.closes.append((call_id,))
 
     def _log(self, record: Logged) -> bool:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.entities import Usage
 from proxy.core.limits import (
     BURST_DIVISOR,
     CONCURRENCY_RETRY_SECONDS,
@@ -36,7 +37,7 @@ def call(limiter: Limiter, limits: EffectiveLimits, now: float, tokens: int = 0)
     """One call that ends at once, as estimated."""
     decision = limiter.decide(1, 1, limits, tokens, now)
     if decision.admitted:
-        limiter.release(1, 1, tokens, tokens, now)
+        limiter.release(1, 1, tokens, Usage(output=tokens), now)
     return decision
 
 
@@ -54,11 +55,29 @@ def test_without_limits_everything_passes_and_nothing_is_announced() -> None:
     limits = EffectiveLimits()
     for _ in range(1000):
         assert limiter.decide(1, 1, limits, 10**9, START).admitted
-    limiter.release(1, 1, 10**9, 2 * 10**9, START)
+    limiter.release(1, 1, 10**9, Usage(output=2 * 10**9), START)
     state = limiter.state(1, 1, limits, START)
     assert state == LimitState()
     assert rate_limit_headers(state, START) == ()
     assert limiter.active(1) == 999
+
+
+def test_a_catalog_that_lifts_or_sets_limits_finds_the_calls_of_before() -> None:
+    limiter, bound = Limiter(), only_key(tokens_per_minute=600)
+    assert limiter.decide(1, 1, bound, 80, START).admitted
+    free = EffectiveLimits()
+    assert free.unlimited
+    assert not bound.unlimited
+    assert limiter.decide(1, 1, free, 10**9, START).admitted
+    assert limiter.decide(1, 1, free, 10**9, START).admitted
+    for _ in range(2):
+        limiter.release(1, 1, 10**9, Usage(output=1), START)
+    assert limiter.active(1) == 1
+    again = only_key(tokens_per_minute=600)
+    assert limiter.decide(1, 1, again, 60, START).admitted
+    assert limiter.state(1, 1, again, START).tokens_remaining == 40
+    limiter.release(1, 1, 60, Usage(output=50, audio_input=20), START)
+    assert limiter.state(1, 1, again, START).tokens_remaining == 30
 
 
 def test_five_requests_per_minute_still_let_one_pass_at_once() -> None:
@@ -125,7 +144,7 @@ def test_no_window_admits_more_than_a_burst_and_its_refill(
         used = tokens * percent_used // 100
         decision = limiter.decide(1, 1, limits, tokens, now)
         if decision.admitted:
-            limiter.release(1, 1, tokens, used, now)
+            limiter.release(1, 1, tokens, Usage(output=used), now)
             admitted.append((Fraction(now), used))
             assert tokens <= tokens_limit
         else:
@@ -193,15 +212,15 @@ def test_tokens_are_corrected_at_release_within_bounds() -> None:
     limiter = Limiter()
     limits = only_key(tokens_per_minute=600)
     assert limiter.decide(1, 1, limits, 80, START).admitted
-    limiter.release(1, 1, 80, 30, START)
+    limiter.release(1, 1, 80, Usage(output=30), START)
     assert limiter.state(1, 1, limits, START).tokens_remaining == 70
     assert limiter.decide(1, 1, limits, 10, START).admitted
-    limiter.release(1, 1, 10, 10**9, START + 1)
+    limiter.release(1, 1, 10, Usage(output=10**9), START + 1)
     assert limiter.state(1, 1, limits, START + 1).tokens_reset == 70.0
     refused = call(limiter, limits, START + 1, 100)
     assert refused.retry_after == RETRY_AFTER_SECONDS_MAX
     assert limiter.decide(1, 1, limits, 10, START + 100).admitted
-    limiter.release(1, 1, 10**6, 0, START + 100)
+    limiter.release(1, 1, 10**6, Usage(output=0), START + 100)
     assert limiter.state(1, 1, limits, START + 100).tokens_remaining == 100
 
 
@@ -218,7 +237,7 @@ def test_concurrency_counts_open_calls() -> None:
         limit=2,
         retry_after=CONCURRENCY_RETRY_SECONDS,
     )
-    limiter.release(1, 1, 0, 0, START)
+    limiter.release(1, 1, 0, Usage(output=0), START)
     assert limiter.active(1) == 1
     assert limiter.decide(1, 1, limits, 0, START).admitted
     assert limiter.active(2) == 0
@@ -278,11 +297,11 @@ def test_a_release_fills_no_bucket_above_its_burst() -> None:
     limiter = Limiter()
     limits = only_key(requests_per_minute=60, tokens_per_minute=600)
     assert limiter.decide(1, 1, limits, 50, START).admitted
-    limiter.release(1, 1, 50, 45, START + 30)
+    limiter.release(1, 1, 50, Usage(output=45), START + 30)
     state = limiter.state(1, 1, limits, START + 30)
     assert (state.requests_remaining, state.tokens_remaining) == (10, 100)
     assert limiter.decide(1, 1, limits, 50, START + 30).admitted
-    limiter.release(1, 1, 50, 90, START + 90)
+    limiter.release(1, 1, 50, Usage(output=90), START + 90)
     assert limiter.state(1, 1, limits, START + 90).tokens_remaining == 60
 
 
@@ -309,7 +328,7 @@ def test_a_release_without_an_admission_is_a_broken_assumption(
     limiter = Limiter()
     call(limiter, limits, START)
     with pytest.raises(AssertionError, match="nothing to release"):
-        limiter.release(key_id, user_id, 0, 0, START)
+        limiter.release(key_id, user_id, 0, Usage(output=0), START)
 
 
 def test_negative_tokens_are_a_broken_assumption() -> None:
@@ -323,7 +342,7 @@ def test_memory_is_bounded_by_forgetting_full_idle_accounts() -> None:
     for account in range(1000):
         now = START + account
         assert limiter.decide(account, account, limits, 10, now).admitted
-        limiter.release(account, account, 10, 10, now)
+        limiter.release(account, account, 10, Usage(output=10), now)
         assert len(limiter) <= 20
     assert len(limiter) == 20
 
@@ -333,7 +352,7 @@ def test_busy_accounts_are_kept_and_newcomers_refused() -> None:
     limiter = Limiter(accounts_max=2)
     assert limiter.decide(1, 1, limits, 1, START).admitted  # stays open
     assert limiter.decide(2, 1, limits, 1, START).admitted
-    limiter.release(2, 1, 1, 1, START)  # idle, not yet full
+    limiter.release(2, 1, 1, Usage(output=1), START)  # idle, not yet full
     refused = limiter.decide(3, 1, limits, 1, START)
     assert refused == LimitDecision(
         admitted=False, kind=LimitKind.CONCURRENCY, scope=LimitScope.KEY, limit=5, retry_after=1.0
@@ -352,7 +371,7 @@ def test_a_newcomer_looks_at_a_bounded_number_of_accounts() -> None:
     for key_id in range(SWEEP_MAX):
         assert limiter.decide(key_id, 1, limits, 0, START).admitted
     assert limiter.decide(SWEEP_MAX, 1, limits, 0, START).admitted
-    limiter.release(SWEEP_MAX, 1, 0, 0, START)
+    limiter.release(SWEEP_MAX, 1, 0, Usage(output=0), START)
     # The only idle account is the last one, just out of reach of one sweep, then the first.
     assert not limiter.decide(-1, 1, limits, 0, START + 60).admitted
     assert limiter.decide(-1, 1, limits, 0, START + 60).admitted
@@ -409,7 +428,7 @@ def test_a_restored_call_takes_its_slots_and_nothing_else() -> None:
     assert (state.requests_remaining, state.tokens_remaining) == (10, 100)
     refusal = limiter.decide(1, 1, limits, 10, START)
     assert (refusal.admitted, refusal.kind) == (False, LimitKind.CONCURRENCY)
-    limiter.release(1, 1, 10, 30, START)
+    limiter.release(1, 1, 10, Usage(output=30), START)
     assert limiter.state(1, 1, limits, START).tokens_remaining == 80
-    limiter.release(1, 1, 10, 10, START)
+    limiter.release(1, 1, 10, Usage(output=10), START)
     assert limiter.decide(1, 1, limits, 10, START).admitted

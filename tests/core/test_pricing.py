@@ -337,6 +337,6 @@ def test_what_is_remembered_of_a_price_is_of_that_object_and_bounded(
         assert quote(price, MULTIPLIER_ONE, 0, 1) == amount
         assert quote(price, MULTIPLIER_ONE, 0, 1) == amount
         assert len(pricing._CEILINGS) <= 2
-    other = Price("m", 0, output=4 * MULTIPLIER_ONE)
-    pricing._CEILINGS[id(other)] = (price, [(0, 0, 0, 1)])  # as if it had taken another's place
+    other, gone = Price("m", 0, output=4 * MULTIPLIER_ONE), Price("m", 0)
+    pricing._CEILINGS[id(other)] = (gone, [(0, 0, 0, 1)])  # as if it had taken another's place
     assert quote(other, MULTIPLIER_ONE, 0, 1) == 4

@@ -8,7 +8,7 @@ from proxy.core.entities import Usage
 from proxy.edge.exposition import SLICE_LABEL_SETS_MAX, Exposition, Picture, usd
 from proxy.edge.families import METRICS
 from proxy.edge.merging import only
-from proxy.edge.metrics import CallFigures, Live, Metrics, new_gaps
+from proxy.edge.metrics import CallFigures, Live, Metrics
 from proxy.edge.state import StorageFigures
 from proxy.storage.ports import KeeperStatistics
 from tests.edge.test_metrics import attempt
@@ -38,8 +38,6 @@ def filled(models: int = 2) -> Metrics:
     found = Metrics(live)
     found.use_catalog([f"m{n}" for n in range(models)], {1: 'we"ird\\na\nme'})
     for number in range(models):
-        gaps = new_gaps()
-        gaps[3] = 2
         found.observe_call(
             CallFigures(
                 endpoint="chat",
@@ -48,8 +46,7 @@ def filled(models: int = 2) -> Metrics:
                 duration=0.3,
                 first_byte=0.1,
                 added=0.001,
-                gaps=gaps,
-                gap_seconds=0.01,
+                gap=0.005,
                 usage=Usage(images=2, audio_ms=61_005, characters=40, searches=3),
                 error="upstream_error",
                 anomalies=("negative",),
@@ -114,7 +111,7 @@ def test_the_client_library_reads_back_what_was_counted() -> None:
     assert samples[name + "_bucket", tuple(sorted((*series, ("le", "0.25"))))] == 0
     assert samples[name + "_bucket", tuple(sorted((*series, ("le", "0.5"))))] == 1
     assert samples[name + "_bucket", tuple(sorted((*series, ("le", "+Inf"))))] == 1
-    assert samples["sluice_event_gap_seconds_count", (("endpoint", "chat"),)] == 4
+    assert samples["sluice_event_gap_seconds_count", (("endpoint", "chat"),)] == 2
     assert samples["sluice_held_usd", ()] == 2.000000001
     assert samples["sluice_ledger_imbalance", ()] == 0
     assert samples["sluice_breaker_state", (("channel", "main"),)] == 2

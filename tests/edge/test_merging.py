@@ -4,7 +4,7 @@ from proxy.core.entities import Usage
 from proxy.edge import merging
 from proxy.edge.families import OTHER
 from proxy.edge.merging import Remembered, fold, fold_states, merge, only
-from proxy.edge.metrics import CallFigures, Live, Metrics, new_gaps
+from proxy.edge.metrics import CallFigures, Live, Metrics
 from proxy.edge.state import STATE_VERSION, Buckets, ProcessFigures, State, decode, encode
 from tests.edge.test_metrics import attempt
 
@@ -26,8 +26,6 @@ class Worker:
 
     def serve(self, calls: int) -> None:
         for _ in range(calls):
-            gaps = new_gaps()
-            gaps[2] = 1
             self.metrics.observe_call(
                 CallFigures(
                     endpoint="chat",
@@ -35,8 +33,7 @@ class Worker:
                     duration=0.3,
                     first_byte=0.1,
                     added=0.001,
-                    gaps=gaps,
-                    gap_seconds=0.01,
+                    gap=0.003,
                     usage=Usage(
                         input_uncached=10, cache_read=3, cache_write_5m=2, output=7, searches=2
                     ),

@@ -5,7 +5,7 @@ from proxy.core.entities import Attempt, Usage
 from proxy.edge import metrics
 from proxy.edge.families import BUILD, GAP_BOUNDS, LABEL_SETS_MAX, OTHER
 from proxy.edge.merging import merge
-from proxy.edge.metrics import GAP_SLOTS, CallFigures, Live, Metrics, gap_slot, new_gaps
+from proxy.edge.metrics import CallFigures, Live, Metrics
 from proxy.edge.state import decode
 
 
@@ -22,8 +22,6 @@ def known() -> Metrics:
 def test_a_call_is_added_once_to_everything_it_touches() -> None:
     found = known()
     usage = Usage(input_uncached=10, cache_read=3, cache_write_5m=2, cache_write_1h=1, output=7)
-    gaps = new_gaps()
-    gaps[gap_slot(0.0155)] += 2
     found.observe_call(
         CallFigures(
             endpoint="chat",
@@ -32,8 +30,7 @@ def test_a_call_is_added_once_to_everything_it_touches() -> None:
             duration=0.3,
             first_byte=0.1,
             added=0.001,
-            gaps=gaps,
-            gap_seconds=0.031,
+            gap=0.0155,
             usage=usage,
             attempts=(attempt(1, "upstream_error", 5), attempt(2, "served", 7)),
         )
@@ -45,8 +42,8 @@ def test_a_call_is_added_once_to_everything_it_touches() -> None:
     assert (sum(row.duration.counts), row.duration.total) == (1, 0.3)
     assert (sum(row.first_byte.counts), row.first_byte.total) == (1, 0.1)
     assert sum(counted.added["chat"].counts) == 1
-    assert counted.gaps["chat"].counts[GAP_BOUNDS.index(0.016)] == 2
-    assert counted.gaps["chat"].total == 0.031
+    assert counted.gaps["chat"].counts[GAP_BOUNDS.index(0.016)] == 1
+    assert counted.gaps["chat"].total == 0.0155
     assert counted.cost == {"main": 5, "spare": 7}
     assert counted.upstream_errors == {("main", "upstream_error"): 1}
     assert counted.retries == {"served": 1, "failed": 0, "refused": 0}
@@ -123,20 +120,23 @@ def test_label_sets_stay_bounded_however_often_the_catalog_changes() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "slot"),
-    [(0, 0), (0.0009, 0), (0.001, 1), (0.002, 2), (0.0039, 2), (16.383, 14), (1e9, GAP_SLOTS - 1)],
+    [(0, 0), (0.0009, 0), (0.001, 0), (0.0011, 1), (0.0039, 2), (16.383, 14), (1e9, -1)],
 )
-def test_gap_slots_are_powers_of_two_milliseconds(seconds: float, slot: int) -> None:
-    assert gap_slot(seconds) == slot
-    assert slot >= len(GAP_BOUNDS) or seconds <= GAP_BOUNDS[slot]
-    assert len(new_gaps()) == GAP_SLOTS
-
-
-def test_gaps_beyond_the_last_bound_fall_into_infinity() -> None:
+def test_a_gap_is_counted_where_its_bucket_ends(seconds: float, slot: int) -> None:
     found = known()
-    gaps = new_gaps()
-    gaps[-1] = 3
-    found.observe_call(CallFigures(endpoint="chat", gaps=gaps))
-    assert found.counted.gaps["chat"].counts[-1] == 3
+    for _ in range(3):
+        found.observe_call(CallFigures(endpoint="chat", gap=seconds))
+    gaps = found.counted.gaps["chat"]
+    assert gaps.counts[slot] == sum(gaps.counts) == 3
+    assert gaps.total == 3 * seconds
+
+
+def test_an_ended_call_that_waited_for_nothing_is_counted_too() -> None:
+    found = known()
+    found.observe_commit_wait(0.0)
+    found.observe_commit_wait(0.0)
+    assert found.counted.commit_wait.counts[0] == sum(found.counted.commit_wait.counts) == 2
+    assert found.counted.commit_wait.total == 0.0
 
 
 def test_loop_lag_and_empty_gauges() -> None:

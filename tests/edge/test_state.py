@@ -4,7 +4,7 @@ import pytest
 from proxy.edge import state
 from proxy.edge.families import FIRST_BYTE_BOUNDS, LABEL_SETS_MAX, SHORT_BOUNDS
 from proxy.edge.merging import nothing_counted
-from proxy.edge.metrics import CallFigures, Metrics, new_gaps
+from proxy.edge.metrics import CallFigures, Metrics
 from proxy.edge.state import STATE_VERSION, Buckets, State, buckets, decode, encode
 
 
@@ -24,10 +24,8 @@ def test_buckets_include_their_upper_edge() -> None:
 def test_a_state_survives_the_way() -> None:
     metrics = Metrics()
     metrics.use_catalog(["m"], {1: "main"})
-    gaps = new_gaps()
-    gaps[2] = 1
     metrics.observe_call(
-        CallFigures(endpoint="chat", model="m", first_byte=0.1, added=0.1, gaps=gaps, error="e")
+        CallFigures(endpoint="chat", model="m", first_byte=0.1, added=0.1, gap=0.003, error="e")
     )
     sent = metrics.snapshot()
     assert decode(encode(sent)) == sent
@@ -57,8 +55,7 @@ def test_fields_of_a_later_release_are_passed_over() -> None:
 @pytest.mark.parametrize("wrong", ["commit_wait", "added", "gaps", "series"])
 def test_histograms_with_other_buckets_are_none(wrong: str) -> None:
     metrics = Metrics()
-    gaps = new_gaps()
-    metrics.observe_call(CallFigures(endpoint="chat", added=0.1, gaps=gaps))
+    metrics.observe_call(CallFigures(endpoint="chat", added=0.1, gap=0.003))
     sent = metrics.snapshot()
     assert decode(encode(sent)) is not None
     counted, short = sent.counted, Buckets([0])
