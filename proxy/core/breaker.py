@@ -98,7 +98,10 @@ class Breaker:
         if permit != self._permit or self.state is _OPEN:
             return
         if self.state is _CLOSED:
-            self._count(outcome, now)
+            if outcome is _SUCCESS and 0 <= now - self._since < WINDOW_SECONDS:
+                self._total += 1  # nearly always
+            else:
+                self._count(outcome, now)
         elif outcome is _SUCCESS:
             self._move(BreakerEvent.PROBE_SUCCEEDED)
             self._cooldown = COOLDOWN_SECONDS

@@ -79,10 +79,14 @@ class KeyPool:
             for key in keys:
                 if key.id == only:
                     return key if self._awake(key, now) else None
+        elif not self._resting:  # nearly always
+            position = self._next % len(keys)
+            self._next = position + 1
+            return keys[position]
         for _ in keys:
             key = keys[self._next % len(keys)]
             self._next = (self._next + 1) % len(keys)
-            if not self._resting or self._awake(key, now):
+            if self._awake(key, now):
                 return key
         return None
 

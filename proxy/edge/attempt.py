@@ -183,14 +183,10 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         """Whether not one byte has come back: a reused connection may have been stale."""
         return self._fresh
 
-    def send(self, transport: asyncio.Transport, request: bytes, *, stream: bool) -> None:
+    def send(self, transport: asyncio.Transport, request: bytes) -> None:
         """Take over `transport` and write the whole request."""
         self.transport = transport
-        kept = None if stream else transport.get_protocol()
-        if isinstance(kept, Kept):
-            kept.holder = self
-        else:
-            transport.set_protocol(self)
+        transport.set_protocol(self)
         transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -377,6 +373,16 @@ class PlainAttempt(Attempt[EngineT_co]):
     """One whose answer is wanted whole: nothing of it passes by here, so all to see is its end."""
 
     __slots__ = ()
+
+    def send(self, transport: asyncio.Transport, request: bytes) -> None:
+        """Hold `transport` (see `Kept`) and write the whole request."""
+        self.transport = transport
+        kept = transport.get_protocol()
+        if isinstance(kept, Kept):
+            kept.holder = self
+        else:
+            transport.set_protocol(self)
+        transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         """Take one read, nearly always the only one."""

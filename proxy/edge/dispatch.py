@@ -77,13 +77,14 @@ _NOTICES = {
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """Why an attempt did not serve, for routing, the record and the caller."""
+    """Why an attempt did not serve, for routing, the record and the caller; or was not `tried`."""
 
     failure: AttemptFailure
     error: RelayError
     status: int | None = None
     retry_after: str | None = None
     outcome: Outcome = Outcome.FAILURE
+    tried: bool = True
 
 
 async def dispatch(call: AnyCall) -> Ended:
@@ -91,11 +92,10 @@ async def dispatch(call: AnyCall) -> Ended:
     world, offer = call.world, call.offer
     if call.gone:
         return _conclude(call, None)
-    channels, health, now = offer.channels, world.health, world.loop.time()
-    if len(channels) > 1:
+    channels = offer.channels
+    if len(channels) > 1:  # a lone one is looked at when it is tried
+        health, now = world.health, world.loop.time()
         channels = plan(channels, lambda channel: health.usable(channel, now), world.rng.random)
-    elif channels and not health.usable(channels[0], now):
-        channels = ()
     last: _Failed | None = None
     retries = 0
     for channel in channels:
@@ -116,7 +116,7 @@ async def dispatch(call: AnyCall) -> Ended:
             return _conclude(call, last)
         if not retryable(last.failure, offer.group, status=last.status, content_started=call.shown):
             break
-    if last is None:
+    if last is None or (not last.tried and len(offer.channels) == 1):
         return Ended(Verdict.UPSTREAM_ERROR, _nobody_usable(call))
     return _conclude(call, last)
 
@@ -163,9 +163,11 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
     """
     world, clock = call.world, call.world.loop.time
     known, ended = world.health.of(channel), clock()
-    permit = known.breaker.acquire(ended)
+    permit = known.breaker.acquire(ended) if known.keys.ready(ended) else None
     if permit is None:
-        return _Failed(AttemptFailure.CONNECT, refusals.unavailable(), outcome=_UNKNOWN)
+        return _Failed(
+            AttemptFailure.CONNECT, refusals.unavailable(), outcome=_UNKNOWN, tried=False
+        )
     outcome, failed = _UNKNOWN, None
     fresh = False
     try:
@@ -227,7 +229,7 @@ def _send(
         call.upload(transport, head)
     else:
         request = b"".join((head, request_length(len(body)), body))
-        attempt.send(transport, request, stream=call.flows)
+        attempt.send(transport, request)
 
 
 def _word(failed: _Failed) -> str:

@@ -54,6 +54,7 @@ _STATUS_LINES: Final = {
 }
 _OF_EVENTS: Final = "cache-control: no-cache\r\nx-accel-buffering: no"
 _CHUNKED: Final = "transfer-encoding: chunked"
+_JSON: Final = "content-type: application/json"
 
 _JOIN: Final = "\r\n".join
 _ANTHROPIC: Final = Dialect.ANTHROPIC
@@ -320,7 +321,7 @@ class Downstream:
 
     def begin_plain(self, body: bytes, content_type: str = "application/json") -> None:
         """Send a plain answer, head and all, but for its last byte: `complete` lets that out."""
-        self._begin_answer(body, content_type)
+        self._begin_answer(len(body), content_type)
         self.owes_last_byte = True
         self._last_byte = body[-1:]
         self._send(self._head(200) + body[:-1])
@@ -342,15 +343,16 @@ class Downstream:
 
     def answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
         """Send a whole plain response, in one write."""
-        self._begin_answer(body, content_type)
+        self._begin_answer(len(body), content_type)
         head = self._head(status)
         self._send(head if self.head.method == "HEAD" else head + body)
 
-    def _begin_answer(self, body: bytes, content_type: str) -> None:
+    def _begin_answer(self, length: int, content_type: str) -> None:
         if self.begun:
             raise AssertionError("a second status line")
         self.begun = True
-        self._lines.append(f"{_line('content-type', content_type)}\r\ncontent-length: {len(body)}")
+        kind = _JSON if content_type == "application/json" else _line("content-type", content_type)
+        self._lines.append(f"{kind}\r\ncontent-length: {length}")
 
     def empty(self, status: int) -> None:
         """Send a response that has no body by its status (204)."""

@@ -145,7 +145,7 @@ async def _ask(world: World, channel: Channel, origin: Origin, head: bytes) -> E
             if transport is None:
                 transport = await world.pool.connect(origin, channel.connect_seconds_max)
             async with asyncio.timeout(channel.first_byte_seconds_max):
-                attempt.send(transport, head, stream=False)
+                attempt.send(transport, head)
                 while (change := attempt.changed()) is not None:
                     await change
         except ConnectError:

@@ -39,7 +39,7 @@ class ServiceAttempt(Attempt[Delivery]):
         self._left = source.size
         transport.set_write_buffer_limits(high=UPLOAD_BUFFER_BYTES_MAX)
         first = source.take() if source.in_memory else b""
-        self.send(transport, head + first, stream=True)
+        self.send(transport, head + first)
         self._sent(first)
         self._pump()
 

@@ -176,7 +176,7 @@ def attempted(
     exchange = Exchange(expect, Meter(len), UsageTally(), tokens_allowed=allowed)
     attempt = Attempt(loop, owner or Owner(), exchange, low_water=low_water)
     transport = Transport()
-    attempt.send(transport, b"request", stream=True)
+    attempt.send(transport, b"request")
     loop.close()
     return attempt, transport
 
