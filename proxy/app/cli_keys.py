@@ -4,11 +4,13 @@ Rules: as cli.py. An option that is not given changes nothing; the word `none` c
 other way to say so. This module must not know how a command is done.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 import click
 
+from proxy.app.control import CommandError
 from proxy.app.target import Target, targeted
 from proxy.core.entities import BudgetPeriod
 
@@ -137,6 +139,8 @@ def rotate(target: Target, **options: Any) -> None:
 def remove(target: Target, *, yes: bool, **which: Any) -> None:
     """Delete a key for good; its open streams are cut."""
     if not yes:
+        if not sys.stdin.isatty():
+            raise CommandError("nobody is there to confirm", "add --yes")
         click.confirm(f"Delete the key {which['key']!r} for good?", abort=True, err=True)
     target.show(target.do("key remove", which))
 

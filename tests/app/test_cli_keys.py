@@ -34,11 +34,11 @@ def test_a_secret_is_announced_as_shown_once(data: Path) -> None:
         assert SHOWN_ONCE in result.stderr
 
 
-@pytest.mark.parametrize("answer", ["n\n", ""])
+@pytest.mark.parametrize("answer", ["n\n", "y\n", ""])
 def test_nothing_is_deleted_unconfirmed(data: Path, answer: str) -> None:
     done(data, "key", "add", "laptop", "--user", "ann")
     result = sluice(data, "key", "remove", "laptop", input=answer)
-    assert result.exit_code == 1
+    assert (result.exit_code, "add --yes" in result.stderr) == (1, True)
     assert len(done(data, "key", "list")) == 1
 
 
