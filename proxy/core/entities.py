@@ -81,6 +81,8 @@ class Verdict(StrEnum):
     REJECTED = "rejected"
     INTERNAL_ERROR = "internal_error"
 
+    __hash__ = str.__hash__
+
 
 class UsageSource(StrEnum):
     """Where a usage vector comes from, in falling order of truth."""
@@ -91,6 +93,8 @@ class UsageSource(StrEnum):
     NONE = "none"
     CACHED = "cached"
     """The vector of the call whose answer was kept and given again: no provider was asked."""
+
+    __hash__ = str.__hash__
 
 
 class CacheScope(StrEnum):

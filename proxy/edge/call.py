@@ -9,6 +9,7 @@ from proxy.core.answers import PlainReading
 from proxy.core.bill import Delivered, Statement
 from proxy.core.catalog import spoken
 from proxy.core.entities import (
+    NOTHING_USED,
     WIRE_ENDPOINTS,
     Channel,
     ChannelKey,
@@ -307,7 +308,7 @@ class Call(OpenCall[Exchange]):
         """Return what the provider reported in an attempt."""
         read = self.reading
         reported = settlement.tally(self, self._exchange) if read is None else read.tally
-        return reported.usage() if reported.seen else Usage(calls=0)
+        return reported.bare or (reported.usage() if reported.seen else NOTHING_USED)
 
     def _measured(self, unsent_bytes: int) -> Delivered:
         """Count what left this machine, but for the newest `unsent_bytes`."""

@@ -137,8 +137,10 @@ class Metrics:
             series.first_byte.observe(FIRST_BYTE_BOUNDS, call.first_byte)
         if (usage := call.usage) is not None:
             series.input += usage.input_uncached + usage.audio_input + usage.image_input
-            series.cache_read += usage.cache_read + usage.cache_read_audio + usage.cache_read_image
-            series.cache_write += usage.cache_write_5m + usage.cache_write_1h
+            if usage.cache_read or usage.cache_read_audio or usage.cache_read_image:
+                series.cache_read += usage.cached_total
+            if usage.cache_write_5m or usage.cache_write_1h:
+                series.cache_write += usage.cache_write_5m + usage.cache_write_1h
             series.output += usage.output + usage.audio_output + usage.image_output
             if usage.images or usage.audio_ms or usage.characters or usage.searches:
                 _add_units(counted.units, row.request[1], usage)

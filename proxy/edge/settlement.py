@@ -121,11 +121,11 @@ def _whole(call: "Call", exchange: Exchange, *, exact: bool) -> Delivered:
 def foresee(call: "Call", exchange: Exchange) -> Statement:
     """Return what a plain answer will be charged once it has left; kept for `closing`."""
     if call.made is None:
-        offer, tally = call.offer, reading(call, exchange).tally
+        offer, tally = call.offer, (call.reading or reading(call, exchange)).tally
         exact = offer.model.tokenizer is not _ESTIMATE
         if tally.final:  # as nearly always: nothing has to be counted
             left = _LEFT_WHOLE[exact]
-            call.made = state(offer.terms, tally, left, _uncounted, complete=True)
+            call.made = state(offer.terms, tally, left, _uncounted, True)  # noqa: FBT003 - hot
         else:
             delivered = _whole(call, exchange, exact=exact)
             call.made = statement(call, delivered, exchange, complete=True)
@@ -158,8 +158,8 @@ def statement(
         tally(call, exchange),
         delivered,
         prompt_tokens,
-        complete=complete,
-        delivered_only=call.notice is not None and not complete,
+        complete,
+        call.notice is not None and not complete,
     )
 
 
@@ -205,7 +205,6 @@ def end(
     call: "AnyCall",
     ended: Ended,
     made: Statement,
-    *,
     delivered_bytes: int = 0,
     delivered_events: int = 0,
     finish_reason: str | None = None,
@@ -258,10 +257,10 @@ def closing(call: "Call", ended: Ended) -> Closing:
         call,
         ended,
         made,
-        delivered_bytes=delivered_bytes,
-        delivered_events=0 if exchange is None else exchange.events,
-        finish_reason=finish_reason,
-        answer_id=None if call.offer.request.kept is None else _kept(call, ended),
+        delivered_bytes,
+        0 if exchange is None else exchange.events,
+        finish_reason,
+        None if call.offer.request.kept is None else _kept(call, ended),
     )
 
 

@@ -93,12 +93,12 @@ def foretell(call: "AnyCall", price: int) -> None:
     digits = f"{cost}"
     # As `cost_rows` has it, without the rows: every plain answer says it. And a format with a
     # width costs 1,500 instructions more.
-    usd = digits.zfill(9) if cost < NANO else f"{cost % NANO:09d}"
+    usd = f"0.{digits.zfill(9)}" if cost < NANO else f"{cost // NANO}.{cost % NANO:09d}"
     call.client.add_lines(
         (
             _COMPLETE_LINE,
             f"x-sluice-cost: {digits}",
-            f"x-sluice-cost-usd: {cost // NANO}.{usd}",
+            f"x-sluice-cost-usd: {usd}",
             f"x-sluice-balance: {balance}",
         )
     )

@@ -11,7 +11,6 @@ threads, futures or how amounts are decided.
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Final, TypeAlias
 
 from proxy.core.ledger import Transfer
@@ -99,7 +98,10 @@ class _Form:
         for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
             some = rows[start : start + ROWS_PER_STATEMENT_MAX]
             statement = self._statements.get(len(some)) or self._statement(len(some))
-            connection.execute(statement, tuple(chain.from_iterable(some)))
+            values: list[Cell] = []
+            for row in some:
+                values += row  # copies it whole; a chain would ask for each value
+            connection.execute(statement, values)
 
     def _statement(self, rows: int) -> str:
         said = [

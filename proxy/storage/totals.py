@@ -3,6 +3,7 @@
 Rules: sums only grow; labels are bounded. Nano-USD. This module must not change what it reads.
 """
 
+from proxy.core.entities import UsageSource, Verdict
 from proxy.core.ledger import Ledger
 from proxy.storage.ports import Closing, KeeperStatistics
 from proxy.storage.writer import Writer
@@ -17,7 +18,7 @@ class Totals:
     __slots__ = ("_counted", "_models", "expense")
 
     def __init__(self) -> None:
-        self._counted: dict[tuple[str, str, str], list[int]] = {}
+        self._counted: dict[tuple[str, Verdict, UsageSource], list[int]] = {}
         """Settlements and what they took from wallets, by model, verdict and usage source: one
         row is looked up a call, and sums are made when somebody asks."""
         self._models: set[str] = set()
@@ -26,14 +27,14 @@ class Totals:
 
     def count(self, closing: Closing, model: str, charged: int, overrun: int) -> None:
         """Add one settlement of a call of `model`."""
-        verdict, source = closing.verdict._value_, closing.source._value_
-        row = self._counted.get((model, verdict, source)) or self._row(model, verdict, source)
+        said = (model, closing.verdict, closing.source)
+        row = self._counted.get(said) or self._row(*said)
         row[0] += 1
         row[1] += charged
         if closing.forgiven or overrun:
             self.expense += closing.forgiven + overrun
 
-    def _row(self, model: str, verdict: str, source: str) -> list[int]:
+    def _row(self, model: str, verdict: Verdict, source: UsageSource) -> list[int]:
         if model not in self._models and len(self._models) >= MODELS_COUNTED_MAX:
             model = "other"
         self._models.add(model)
@@ -44,7 +45,8 @@ class Totals:
         """How many there were, by (verdict, usage source)."""
         sums: dict[tuple[str, str], int] = {}
         for (_, verdict, source), (calls, _) in self._counted.items():
-            sums[verdict, source] = sums.get((verdict, source), 0) + calls
+            ended = (verdict.value, source.value)
+            sums[ended] = sums.get(ended, 0) + calls
         return sums
 
     @property

@@ -232,5 +232,5 @@ def test_the_short_way_of_a_bare_report_says_what_the_long_one_would(
             tally.bare = None
         terms = Terms(PRICE, 1_500_000, 100, input_max)
         what = delivered(counted, content=content)
-        made.append(state(terms, tally, what, never, complete=complete, delivered_only=ours))
+        made.append(state(terms, tally, what, never, complete, ours))
     assert made[0] == made[1]
