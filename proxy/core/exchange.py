@@ -17,6 +17,7 @@ Phases, and what moves between them:
 from collections.abc import Callable
 
 from proxy.core import outcomes, passthrough
+from proxy.core.allowance import Allowance
 from proxy.core.deltas import (
     ANTHROPIC_GARBAGE,
     OPENAI_GARBAGE,
@@ -30,7 +31,7 @@ from proxy.core.deltas import (
 from proxy.core.entities import TerminalRule, Wire
 from proxy.core.http1 import FramingError, ResponseHead, ResponseParser
 from proxy.core.looks import LOOKS
-from proxy.core.metering import PENDING_BYTES_MAX, UNREAD_BYTES_PER_TOKEN, Meter
+from proxy.core.metering import UNREAD_BYTES_PER_TOKEN, Meter
 from proxy.core.outcomes import Expectation, Failure, FailureKind, Phase
 from proxy.core.sse import BYTE_ORDER_MARK, EventSplitter, fields
 from proxy.core.usage import UsageTally
@@ -40,14 +41,16 @@ __all__ = ["UNLIMITED", "Exchange", "Expectation", "Failure", "FailureKind", "Ph
 PREAMBLE_BYTES_MAX = 1 << 20
 BACKLOG_BYTES_MAX = 4 << 20
 FINISH_REASON_CHARACTERS_MAX = 64
-ACCOUNT_BYTES_MIN = 256
-"""At the edge of the hold every event is looked at closely instead, and counted once."""
+LESSON_BYTES_MAX = 2_048
+"""The longest event that is kept until the next one comes, which may be like it."""
 UNLIMITED = 1 << 62
 
 # What one byte of an event that is read with patience may become: bytes that are no UTF-8 are
 # three of U+FFFD each, and numbers inside of arguments may be written longer.
 _TEXT_PER_BYTE_MAX = 4
 
+# Where an event names a role, the ones after it mostly do not.
+_ROLE = b'"role"'
 # On Python 3.11 a member of an enum costs as much as ten globals.
 _HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase
 _CHAT, _FINISH_REASON = Wire.CHAT, TerminalRule.FINISH_REASON
@@ -62,11 +65,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_accounted", "_backlog", "_backlog_bytes", "_body", "_checkpoint", "_ended", "_events",
-        "_expect", "_finished", "_look", "_meter", "_parser", "_passage", "_splitter",
-        "_text_bytes_max", "_unsent", "_verbatim", "answer_id", "at_edge", "failure",
-        "finish_reason", "garbage", "has_id", "held", "phase", "plain_bytes", "shown", "tally",
-        "terminal", "tokens_allowed", "upper",
+        "_allowance", "_backlog", "_backlog_bytes", "_body", "_ended", "_events", "_expect",
+        "_finished", "_lesson", "_look", "_meter", "_parser", "_passage", "_splitter", "_verbatim",
+        "answer_id", "at_edge", "failure", "finish_reason", "garbage", "has_id", "held", "phase",
+        "plain_bytes", "shown", "tally", "terminal", "tokens_allowed", "upper",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +84,7 @@ class Exchange:
         self._meter = meter
         self.tally = tally
         self.failure: Failure | None = None
-        self.held = self.terminal = b""
+        self.held = self.terminal = self._lesson = b""
         self.finish_reason: str | None = None
         self.answer_id = ""
         self.at_edge = self.has_id = self.shown = self._verbatim = self._ended = False
@@ -96,10 +98,8 @@ class Exchange:
         self._finished: frozenset[int] = frozenset()
         self._body: list[bytes] = []
         self._backlog: list[tuple[bytes, bool]] = []
-        self._backlog_bytes = self._accounted = 0
-        self._checkpoint = PENDING_BYTES_MAX
-        self._text_bytes_max = meter.room(tokens_allowed)
-        self._unsent = unsent
+        self._backlog_bytes = 0
+        self._allowance = Allowance(meter, tokens_allowed, unsent)
 
     @property
     def head(self) -> ResponseHead | None:
@@ -165,18 +165,26 @@ class Exchange:
         hold. The rest, from that byte on, goes to `receive`.
         """
         self._drain()
-        meter, passage = self._meter, self._passage
+        meter, passage, allowance = self._meter, self._passage, self._allowance
         if not self._verbatim:
             return 0
-        if not self._passes_unexamined(len(data), len(data)):
-            if meter.text_bytes - self._accounted < ACCOUNT_BYTES_MIN:
+        if not allowance.covers(len(data), len(data)):
+            if not allowance.stale:
                 return 0
-            self._account()  # fewer tokens than they could have been: more may pass
-            if not self._passes_unexamined(len(data), len(data)):
+            # Fewer tokens than they could have been: more may pass.
+            self.upper = allowance.count(self.tokens_allowed)
+            if not allowance.covers(len(data), len(data)):
                 return 0
+        lesson, self._lesson = self._lesson, b""
+        if lesson:
+            # It was decoded already: learning from it saves decoding the event after it.
+            passage.learn(lesson, meter)
+            passage.grant(allowance.room)
+            if passage.passes(data):
+                return len(data)
         taken, events = passage.look(data, meter)
         self._events += events
-        passage.grant(self._text_bytes_max - meter.text_bytes)
+        passage.grant(allowance.room)
         return taken
 
     def _stop_passing(self) -> None:
@@ -229,7 +237,7 @@ class Exchange:
             return b""
         self.at_edge = False
         backlog, self._backlog, self._backlog_bytes = self._backlog, [], 0
-        self._account()
+        self.upper = self._allowance.count(tokens_allowed)
         out = self._receive_events(backlog)
         if not self._backlog:
             if self._ended:
@@ -305,13 +313,14 @@ class Exchange:
                 break
             size = len(event)
             if self.at_edge or (
-                not self._passes_unexamined(size, _TEXT_PER_BYTE_MAX * size)
+                not self._allowance.covers(size, _TEXT_PER_BYTE_MAX * size)
                 and not self._affords(event, whole=whole)
             ):
                 self._hold_back(spans[position:])
                 break
             if whole:
                 passed = see(event)
+                self._lesson = event if _ROLE not in event and size <= LESSON_BYTES_MAX else b""
             elif self._look.event_bytes_max:
                 passed = self._fail(outcomes.too_large("an event of its stream"))
             else:
@@ -333,27 +342,10 @@ class Exchange:
         if self._backlog_bytes > BACKLOG_BYTES_MAX:
             self._fail(outcomes.too_large("more output than the hold could ever cover"))
 
-    def _passes_unexamined(self, size: int, text_bytes: int) -> bool:
-        """Whether events of `size` bytes, at most `text_bytes` of it text, fit for certain."""
-        return (
-            self._meter.written + size <= self._checkpoint
-            and self._meter.text_bytes + text_bytes <= self._text_bytes_max
-        )
-
-    def _account(self) -> int:
-        """Count what was written and set how much more may pass unexamined."""
-        meter, unsent = self._meter, self._unsent()
-        sent = meter.advance(unsent)
-        self.upper = upper = meter.projected() if unsent else sent
-        self._checkpoint = self._meter.written + PENDING_BYTES_MAX
-        self._accounted = accounted = meter.text_bytes
-        self._text_bytes_max = accounted + meter.room(self.tokens_allowed - upper)
-        return upper
-
     def _affords(self, event: bytes, *, whole: bool) -> bool:
         """Whether the hold covers `event` too, looking closer than its length in bytes."""
-        upper = self._account()
-        if self._passes_unexamined(len(event), _TEXT_PER_BYTE_MAX * len(event)):
+        self.upper = upper = self._allowance.count(self.tokens_allowed)
+        if self._allowance.covers(len(event), _TEXT_PER_BYTE_MAX * len(event)):
             return True
         if not whole:
             return upper - (-len(event) // UNREAD_BYTES_PER_TOKEN) <= self.tokens_allowed

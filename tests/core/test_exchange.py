@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as replace_struct
 
+from proxy.core import deltas, looks, outcomes, passthrough
 from proxy.core import exchange as engine
-from proxy.core import looks, outcomes, passthrough
+from proxy.core.deltas import OpenAIChunk
 from proxy.core.entities import Tokenizer, Wire
 from proxy.core.exchange import Exchange, Expectation, FailureKind, Phase
 from proxy.core.looks import LOOKS
@@ -304,6 +305,48 @@ def test_named_cases(case: SseCase) -> None:
     check_case(case, expected)
     again = play(expectation_of(case), each_byte(head(framing="close") + case.body), eof=True)
     assert replace(again, reusable=expected.reusable) == expected
+
+
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The events that are decoded on the way to a pattern, from now on."""
+    decoded: list[bytes] = []
+    decode = deltas.openai_delta
+
+    def noted(data: bytes) -> OpenAIChunk:
+        decoded.append(data)
+        return decode(data)
+
+    monkeypatch.setattr(passthrough, "openai_delta", noted)
+    return decoded
+
+
+def test_the_first_content_is_the_pattern_of_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = begun(STREAM, ROLE, says("Hi"))
+    decoded = decodings(monkeypatch)
+    for text in (" there", " and", " more"):
+        connection.feed(chunk(says(text)))
+    assert [b"Hi~" in data for data in decoded] == [True]
+    assert connection.exchange.events == 5
+    assert connection.exchange.meter.advance() == len("Hi there and more")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        ROLE.replace(b'"content":""', b'"content":"Hi"'),
+        says("long" * engine.LESSON_BYTES_MAX),
+    ],
+    ids=["names a role", "is long"],
+)
+def test_a_first_content_that_is_no_good_example_is_not_learnt_from(
+    first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = begun(STREAM, first)
+    assert connection.at(Phase.CONTENT)
+    decoded = decodings(monkeypatch)
+    for text in (" there", " and"):
+        connection.feed(chunk(says(text)))
+    assert [b" there" in data for data in decoded] == [True, True]
 
 
 # The content point
