@@ -332,6 +332,7 @@ def test_what_is_remembered_of_a_price_is_of_that_object_and_bounded(
 ) -> None:
     monkeypatch.setattr(pricing, "PRICES_MAX", 2)
     monkeypatch.setattr(pricing, "_CEILINGS", {})
+    price = Price("m", 0)
     for amount in (3, 7, 3, 9):  # of one name and version: channels' costs have no versions
         price = Price("m", 0, output=amount * MULTIPLIER_ONE)
         assert quote(price, MULTIPLIER_ONE, 0, 1) == amount
