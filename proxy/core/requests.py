@@ -29,6 +29,7 @@ from proxy.core.bodies import (
     walk,
 )
 from proxy.core.entities import Dialect, Wire
+from proxy.core.errors import RelayError
 from proxy.core.prompts import Prompt
 
 MODEL_CHARS_MAX = 256
@@ -332,24 +333,31 @@ def _prompt(body: bytes, members: Mapping[str, Raw], form: _Form, model: str) ->
 
 
 def _model(members: Mapping[str, Raw]) -> str:
-    if "model" not in members:
-        raise invalid("model", "is required: send the name of a model (GET /v1/models lists them)")
     try:
         model = _STRING.decode(members["model"])
+    except KeyError:
+        raise invalid(
+            "model", "is required: send the name of a model (GET /v1/models lists them)"
+        ) from None
     except msgspec.ValidationError:
         model = ""
-    check_model(model)
+    if not model or len(model) > MODEL_CHARS_MAX or not model.isprintable():
+        raise _no_model()
     return model
 
 
 def check_model(model: str) -> None:
     """Refuse what can be no model's name. Raises RelayError INVALID_REQUEST."""
     if not model or len(model) > MODEL_CHARS_MAX or not model.isprintable():
-        raise invalid(
-            "model",
-            f"must be a string of 1 to {MODEL_CHARS_MAX} printable characters "
-            "(GET /v1/models lists the models)",
-        )
+        raise _no_model()
+
+
+def _no_model() -> RelayError:
+    return invalid(
+        "model",
+        f"must be a string of 1 to {MODEL_CHARS_MAX} printable characters "
+        "(GET /v1/models lists the models)",
+    )
 
 
 def _stream(members: Mapping[str, Raw]) -> bool:

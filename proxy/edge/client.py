@@ -10,7 +10,7 @@ written had not left by then. This module must not know what is being relayed.
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
@@ -343,24 +343,22 @@ class ClientConnection(asyncio.Protocol):
         if head.expects_continue and not request.complete and self.transport is not None:
             self.transport.write(_CONTINUE)
         # Not by the loop, which would number each: to write a name costs a fifth of a task.
-        self._task = asyncio.Task(self._serve(request), loop=self._loop, name="request")
+        handling = self._server.handler(request)
+        self._task = asyncio.Task(handling, loop=self._loop, name="request")
 
-    async def _serve(self, request: Request) -> None:
-        """Handle one request, then begin the next or close."""
-        try:
-            await self._server.handler(request)
-        finally:
-            self._task = None
-            # What a head has promised is kept also by who began to retire meanwhile.
-            alive = self._keep_alive and request.head.keep_alive and request.complete
-            self._request = None
-            self._since = self._loop.time()
-            if not alive or self._server.draining:
-                self._close(drop=not request.complete)
-            elif self._buffer and not self.lost:
-                self._loop.call_soon(self._begin_buffered)
-            else:
-                self._server.rested(self)
+    def answered(self, request: Request) -> None:
+        """Begin the next request or close: called by the handler, whatever came of this one."""
+        self._task = None
+        # What a head has promised is kept also by who began to retire meanwhile.
+        alive = self._keep_alive and request.head.keep_alive and request.complete
+        self._request = None
+        self._since = self._loop.time()
+        if not alive or self._server.draining:
+            self._close(drop=not request.complete)
+        elif self._buffer and not self.lost:
+            self._loop.call_soon(self._begin_buffered)
+        else:
+            self._server.rested(self)
 
     def _begin_buffered(self) -> None:
         if self._request is None and not self.closing and self._buffer:
@@ -410,11 +408,14 @@ class ClientConnection(asyncio.Protocol):
 
 
 class ClientServer:
-    """Accepts clients (an instance is a protocol factory) and knows all of them."""
+    """Accepts clients (an instance is a protocol factory) and knows all of them.
+
+    `handler` answers one request; its last step is `answered` of the request's connection.
+    """
 
     def __init__(
         self,
-        handler: Callable[[Request], Awaitable[None]],
+        handler: Callable[[Request], Coroutine[None, None, None]],
         *,
         connections_max: int = CONNECTIONS_MAX,
         send_buffer_bytes: int = SEND_BUFFER_BYTES,

@@ -6,7 +6,7 @@ searches included. Nano-USD, tokens of all choices together. This module must no
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -66,6 +66,13 @@ class Priced(Protocol):
 
     def remedy(self, available: int) -> str | None:
         """What would make the call fit `available`; None if nothing in it would."""
+
+
+Route: TypeAlias = tuple[Group, Model, Price, tuple[Channel, ...]]
+"""A model that a key may call: under which contract, at which price, and who serves it, in order.
+
+No class: its names would cost more to fill than all the look-ups.
+"""
 
 
 class Offer(Struct, frozen=True, gc=False):
@@ -129,15 +136,6 @@ class Offer(Struct, frozen=True, gc=False):
         return f"It would fit with `{limit_field(request)}` of at most {fit}."
 
 
-class Route(NamedTuple):
-    """What a key may call of a model: as it is priced, and who serves it, in order."""
-
-    group: Group
-    model: Model
-    price: Price
-    channels: tuple[Channel, ...]
-
-
 def route_of(catalog: Catalog, key: Key, request: CallRequest) -> Route:
     """Return the way to the model asked for. Raises RelayError when the key cannot call it so."""
     name = request.model
@@ -154,7 +152,7 @@ def route_of(catalog: Catalog, key: Key, request: CallRequest) -> Route:
             f"The model `{name}` has no price yet, so it cannot be called. Tell the operator.",
             param="model",
         )
-    return Route(catalog.groups[key.group], model, model.price, served)
+    return catalog.groups[key.group], model, model.price, served
 
 
 def mismatch(name: str, endpoint: Endpoint, usable: Sequence[Endpoint]) -> RelayError:

@@ -34,7 +34,7 @@ from proxy.edge.telling import as_asked, asked, cost_rows
 from proxy.edge.told_call import ToldCall
 from proxy.edge.translation import check, native
 from proxy.edge.world import World
-from proxy.storage.ports import Admission, KeeperUnavailableError, Opening, Refusal
+from proxy.storage.ports import Admission, KeeperUnavailableError, Opening
 
 _COMPLETE: Final = Verdict.COMPLETE
 
@@ -159,9 +159,10 @@ def decided(world: World, offer: Priced, opening: Opening) -> Admission | None:
         decision = world.billing.decide(opening)
     except KeeperUnavailableError:
         raise _starting() from None
-    if isinstance(decision, Refusal):
-        raise refused(decision, offer, world.bounds.insufficient_quota_status)
-    return decision
+    # Asked so because what a class is itself is seen at once; what it is not costs a search.
+    if decision is None or isinstance(decision, Admission):
+        return decision
+    raise refused(decision, offer, world.bounds.insufficient_quota_status)
 
 
 async def reserve(world: World, offer: Priced, opening: Opening) -> Admission:
@@ -173,9 +174,9 @@ async def reserve(world: World, offer: Priced, opening: Opening) -> Admission:
         decision = await world.billing.admit(opening)
     except KeeperUnavailableError:
         raise _starting() from None
-    if isinstance(decision, Refusal):
-        raise refused(decision, offer, world.bounds.insufficient_quota_status)
-    return decision
+    if isinstance(decision, Admission):
+        return decision
+    raise refused(decision, offer, world.bounds.insufficient_quota_status)
 
 
 def _starting() -> RelayError:

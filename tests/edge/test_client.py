@@ -118,14 +118,15 @@ def test_a_client_lost_before_its_call_began_reaches_no_upstream(
         Relay(tmp_path, channel(upstream.base_url)) as relay,
         relay.client() as client,
     ):
-        admit, left = relay.keeper.admit, asyncio.Event()
+        decide, left = relay.keeper.decide, asyncio.Event()
 
         async def late(opening: Any) -> Any:
             left.set()
             while not relay.handler.lost():
                 await asyncio.sleep(0)
-            return await admit(opening)
+            return decide(opening)
 
+        monkeypatch.setattr(relay.keeper, "decide", lambda _: None)  # as if it were elsewhere
         monkeypatch.setattr(relay.keeper, "admit", late)
         client.send(ASK)
         relay.run(left.wait())

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 import uvloop
@@ -87,10 +87,10 @@ def test_connections_have_the_options_whenever_they_came(loop: str) -> None:
         assert {peer_address(one) for one in transports} == {"127.0.0.1"}
         return [options(one.get_extra_info("socket")) for one in transports if one is not None]
 
-    async def run(handler: Callable[[Request], Awaitable[None]]) -> None:
+    async def run() -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         address = listener.getsockname()
-        server = ClientServer(handler, send_buffer_bytes=SEND_BUFFER_BYTES)
+        server = ClientServer(handle, send_buffer_bytes=SEND_BUFFER_BYTES)
         early = [socket.create_connection(address) for _ in range(3)]
         running = asyncio.get_running_loop()
         listening = await running.create_server(server.on(listener), sock=listener)
@@ -106,7 +106,7 @@ def test_connections_have_the_options_whenever_they_came(loop: str) -> None:
                 each.close()
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        runner.run(run(handle))
+        runner.run(run())
 
 
 def test_nobody_knows_the_address_of_who_has_gone() -> None:

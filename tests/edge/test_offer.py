@@ -85,12 +85,12 @@ def test_a_model_is_used_where_its_operator_says(
     assert remedy in raised.value.message
     chat = parse_call(body(), Dialect.OPENAI)
     if "chat" in endpoints:
-        assert route_of(known, KEY, chat).model.name == "m"
+        assert route_of(known, KEY, chat)[1].name == "m"
 
 
 def test_a_form_that_no_channel_serves_is_a_mismatch_and_a_wrong_name_is_not() -> None:
     request = parse_call(b'{"model":"m","prompt":"hi"}', Dialect.OPENAI, Wire.COMPLETIONS)
-    assert route_of(catalog(), KEY, request).model.name == "m"
+    assert route_of(catalog(), KEY, request)[1].name == "m"
     only_chat = catalog()
     (channel,) = only_chat.channels.values()
     known = build_catalog(

@@ -157,6 +157,7 @@ def test_a_slow_reader_gets_all_of_a_last_answer(tmp_path: Path) -> None:
         async def last(request: Any) -> None:
             request.protocol.last_response()
             request.protocol.transport.write(b"x" * size)
+            request.protocol.answered(request)
 
         relay.handler.handle = last
         client.send(LIST)
@@ -171,6 +172,7 @@ def test_a_reader_who_never_reads_a_last_answer_is_cut_in_the_end(tmp_path: Path
         async def last(request: Any) -> None:
             request.protocol.last_response()
             request.protocol.transport.write(b"x" * 8_000_000)
+            request.protocol.answered(request)
 
         relay.handler.handle = last
         client.send(LIST)
