@@ -176,7 +176,7 @@ class Exchange:
             if not allowance.covers(len(data), len(data)):
                 return 0
         lesson, self._lesson = self._lesson, b""
-        if lesson:
+        if lesson and lesson.find(_ROLE) < 0:
             # It was decoded already: learning from it saves decoding the event after it.
             passage.learn(lesson, meter)
             passage.grant(allowance.room)
@@ -320,7 +320,7 @@ class Exchange:
                 break
             if whole:
                 passed = see(event)
-                self._lesson = event if _ROLE not in event and size <= LESSON_BYTES_MAX else b""
+                self._lesson = event if size <= LESSON_BYTES_MAX else b""
             elif self._look.event_bytes_max:
                 passed = self._fail(outcomes.too_large("an event of its stream"))
             else:

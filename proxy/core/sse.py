@@ -50,7 +50,7 @@ class EventSplitter:
             and not self._partial
             and not self.oversized
             and _CR not in body
-            and b"\n\n\n" not in body
+            and body.find(b"\n\n\n") < 0
             and len(body) <= self._event_bytes_max
         ):
             return [(piece + b"\n\n", True) for piece in body[:-2].split(b"\n\n")]
