@@ -22,16 +22,16 @@ Found = TypeVar("Found")
 
 _VERSION = b"HTTP/1."
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*+)?\Z")
-# Possessive runs: a hostile head must not make the match backtrack.
-_HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([^\r\n\0]*+)\Z")
+_HEADER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 SIZE_MAX: Final = 8_192
 SIZES: Final = {b"%x" % size: size for size in range(SIZE_MAX + 1)}
 """Size by its chunk-size line, as nearly every server writes it: no padding, no extension."""
 SIZE_LINE_BYTES_MAX: Final = len(b"%x\r\n" % SIZE_MAX)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\Z")
+_CR, _LF, _NUL = b"\r\n\0"
 _NO_BODY_STATUSES = frozenset({204, 304})
 LINES_REMEMBERED_MAX: Final = 4_096
-"""Lines of heads that need no second look: a provider's are mostly the same every time."""
+"""Lines of heads, and names, that need no second look: a provider's are mostly the same."""
 LINE_REMEMBERED_BYTES_MAX: Final = 256
 _LENGTH_NAME: Final = "content-length"
 _CODING_NAME: Final = "transfer-encoding"
@@ -43,6 +43,8 @@ _NOTED: Final = frozenset({
 """Headers that most calls ask for; any other is looked for when somebody does."""
 _lines: Final[dict[bytes, tuple[str, bytes]]] = {}
 """Name and value of header lines seen before; `_UNNOTED` where nobody waits for them."""
+_names: Final[dict[bytes, str]] = {}
+"""Names of headers seen before, as they were written; of those nobody waits for empty."""
 _statuses: Final[dict[bytes, tuple[int, bool]]] = {}
 """Status, and whether it is HTTP/1.1, of status lines seen before."""
 _UNNOTED: Final = ("", b"")
@@ -233,16 +235,16 @@ class ResponseParser:
 
     def _receive_head(self, data: bytes) -> bytes:
         while True:
-            end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
-            if end < 0:
+            block, blank, rest = data.partition(b"\r\n\r\n")
+            if not blank or len(block) > HEAD_BYTES_MAX - len(blank):
                 if len(data) >= HEAD_BYTES_MAX:
                     raise FramingError(f"response head over {HEAD_BYTES_MAX} bytes")
                 if data[: len(_VERSION)] != _VERSION[: len(data)]:
                     raise FramingError("not an HTTP/1 response")
                 self._buffer = data
                 return b""
-            head = _parse_head(data[:end])
-            data = data[end + 4 :]
+            head = _parse_head(block)
+            data = rest
             if head.status >= 200:
                 break
             self._interim += 1
@@ -343,8 +345,10 @@ def _parse_head(block: bytes) -> ResponseHead:
         found = known(line) or _read_line(line)
         if found is not _UNNOTED:
             name, value = found
-            noted[name] = _again(name, noted[name], value) if name in noted else value
-    framing, length = _framing(status, noted.get(_CODING_NAME), noted.get(_LENGTH_NAME))
+            if name in noted:
+                value = _again(name, noted[name], value)
+            noted[name] = value
+    framing, length = _framing(status, noted)
     if framing is _CHUNKED and not persistent:
         raise FramingError("a transfer coding in HTTP/1.0")
     if _CONNECTION_NAME in noted:
@@ -375,13 +379,26 @@ def _read_status(line: bytes) -> tuple[int, bool]:
 
 def _read_line(line: bytes) -> tuple[str, bytes]:
     """Read a header line and remember it."""
-    match = _HEADER_LINE.match(line)
-    if match is None:
+    written, colon, value = line.partition(b":")
+    name = _names.get(written)
+    if name is None:
+        name = _read_name(written)
+    # Some lines are never the same again, so this is no match: a byte is found for a tenth of it.
+    if not colon or _CR in value or _LF in value or _NUL in value:
         raise FramingError("bad response header line")
-    name = match[1].decode("ascii").lower()
-    found = (name, match[2].strip(b" \t")) if name in _NOTED else _UNNOTED
+    found = (name, value.strip(b" \t")) if name else _UNNOTED
     _remember(_lines, line, found)
     return found
+
+
+def _read_name(written: bytes) -> str:
+    """Read a header's name and remember it."""
+    if _HEADER_NAME.match(written) is None:
+        raise FramingError("bad response header line")
+    name = written.decode("ascii").lower()
+    noted = name if name in _NOTED else ""
+    _remember(_names, written, noted)
+    return noted
 
 
 def _remember(known: dict[bytes, Found], line: bytes, found: Found) -> None:
@@ -392,18 +409,20 @@ def _remember(known: dict[bytes, Found], line: bytes, found: Found) -> None:
     known[line] = found
 
 
-def _framing(status: int, coding: bytes | None, size: bytes | None) -> tuple[Framing, int]:
+def _framing(status: int, noted: dict[str, bytes]) -> tuple[Framing, int]:
     """Decide what delimits the body (RFC 9112 section 6.3), refusing every ambiguity."""
-    if status < 200 or status in _NO_BODY_STATUSES:
+    if status != 200 and (status < 200 or status in _NO_BODY_STATUSES):
         return _LENGTH, 0
-    if coding is not None:
-        if size is not None:
+    if _CODING_NAME in noted:
+        coding = noted[_CODING_NAME]
+        if _LENGTH_NAME in noted:
             raise FramingError("both Transfer-Encoding and Content-Length")
         if coding.lower() != b"chunked":
             raise FramingError("unknown transfer coding")
         return _CHUNKED, 0
-    if size is None:
+    if _LENGTH_NAME not in noted:
         return _CLOSE, 0
+    size = noted[_LENGTH_NAME]
     if not size.isdigit() or len(size) > 15:
         raise FramingError("bad Content-Length")
     return _LENGTH, int(size)

@@ -7,6 +7,7 @@ same and every body kept is bounded. This module must not know how bytes are rea
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
 from proxy.core.entities import TerminalRule, Wire
@@ -80,8 +81,12 @@ def is_good(head: ResponseHead) -> bool:
 
 def is_event_stream(head: ResponseHead) -> bool:
     """Whether a response holds events, as far as its head tells; some name no type at all."""
-    kind = (head.header("content-type") or "").split(";")[0].strip().lower()
-    return kind in {"text/event-stream", ""}
+    return _names_events(head.noted.get("content-type", b""))
+
+
+@lru_cache(maxsize=256)
+def _names_events(content_type: bytes) -> bool:
+    return content_type.split(b";")[0].strip().lower() in {b"text/event-stream", b""}
 
 
 def is_plainly_whole(head: ResponseHead, body: bytes) -> bool:
