@@ -71,17 +71,26 @@ def state(
     `delivered_only`: it was we who ended the call, so that no output is charged that the client
     did not get, whatever the provider reported.
     """
-    bare = tally.bare
-    if bare is not None and delivered.content and not delivered_only:
-        # As nearly every call ends: what follows would find nothing to count nor to bound.
-        written, input_max = bare.output, terms.input_tokens_max
+    if delivered.content:
+        bare, source, counted = tally.bare, _REPORTED, delivered.output_tokens
+        if bare is not None:
+            settled = not delivered_only and (
+                bare.output >= counted or (complete and bare.output > 0)
+            )
+        elif tally.silent:
+            bare, settled = Usage(prompt_tokens(), 0, 0, 0, counted), True
+            source = _COUNTED if delivered.exact else _ESTIMATED
+        else:
+            settled = False
+        # As nearly every call ends, and is marked: what follows would find nothing to bound.
         if (
-            (written >= delivered.output_tokens or (complete and written))
-            and written <= terms.output_tokens_max + OUTPUT_SLACK_TOKENS
-            and (input_max is None or bare.input_uncached <= input_max)
+            settled
+            and bare is not None
+            and bare.output <= terms.output_tokens_max + OUTPUT_SLACK_TOKENS
+            and (terms.input_tokens_max is None or bare.input_uncached <= terms.input_tokens_max)
         ):
             amount = pricing.charge_bare(bare, terms.price, terms.multiplier)
-            return Statement(bare, _REPORTED, amount, 0)
+            return Statement(bare, source, amount, 0)
     if not delivered.content and not tally.final:
         return NOTHING
     made = tally.bill(

@@ -76,6 +76,11 @@ class UsageTally:
         return bool(self._fields)
 
     @property
+    def silent(self) -> bool:
+        """Whether nothing was reported at all, not even what cannot be true."""
+        return not self._fields and not self._anomalies
+
+    @property
     def input_seen(self) -> bool:
         """Whether the prompt's own figure was reported, not only what came from a cache."""
         return "input" in self._fields

@@ -276,7 +276,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
         """
         if now < self._quiet_until:
             return
-        if self._client_stalled(now):
+        if self._paused_at is not None and self._client_stalled(self._paused_at, now):
             self.client.abort()
             return
         if self._commit_waiter is not None:
@@ -296,23 +296,24 @@ class OpenCall(ABC, Generic[EngineT_co]):
             self._progress_at = now
         if self._paused_at is not None:
             return
-        self._check_silence(attempt, now)
+        flows = moved and attempt.flowing
+        if not flows:
+            self._check_silence(attempt, now)
         if now - self._marked_at >= MARK_SECONDS and progress != self._marked:
             self._marked_at, self._marked = now, progress
             self._mark()
-        if moved and attempt.flowing:
-            self._quiet_until = min(self._marked_at + MARK_SECONDS, now + self._quiet_seconds())
+        if flows:
+            self._be_quiet(now)
 
-    def _quiet_seconds(self) -> float:
-        """How long silence would be noticed in time if it began now and nobody looked."""
+    def _be_quiet(self, now: float) -> None:
+        """Wait for the next mark, unless silence that begins now would be noticed late."""
         if self.channel is None:
             raise AssertionError("an attempt without a channel")
-        noticed = min(self.world.bounds.heartbeat_ms / 1000, self.channel.idle_seconds_max)
-        return noticed * QUIET_SHARE
+        silence = min(self.world.bounds.heartbeat_ms / 1000, self.channel.idle_seconds_max)
+        self._quiet_until = min(self._marked_at + MARK_SECONDS, now + silence * QUIET_SHARE)
 
-    def _client_stalled(self, now: float) -> bool:
-        since = self._paused_at
-        return since is not None and now - since >= self.world.bounds.write_stall_seconds_max
+    def _client_stalled(self, since: float, now: float) -> bool:
+        return now - since >= self.world.bounds.write_stall_seconds_max
 
     def _check_silence(self, attempt: Attempt[EngineT_co], now: float) -> None:
         channel, bounds, client = self.channel, self.world.bounds, self.client
@@ -321,7 +322,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
         silent = now - self._progress_at
         recent = silent * 1000 < bounds.heartbeat_ms and silent < channel.idle_seconds_max
         if attempt.flowing and recent:
-            return  # nearly always; every stream is asked four times a second
+            return
         if attempt.exchange.phase is Phase.HEAD:
             if silent >= channel.first_byte_seconds_max:
                 attempt.stop(AttemptEnd.FIRST_BYTE_TIMEOUT)

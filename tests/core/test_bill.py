@@ -234,3 +234,47 @@ def test_the_short_way_of_a_bare_report_says_what_the_long_one_would(
         what = delivered(counted, content=content)
         made.append(state(terms, tally, what, never, complete, ours))
     assert made[0] == made[1]
+
+
+class Talking(UsageTally):
+    """One that goes the long way."""
+
+    silent = False
+
+
+@given(
+    prompt=st.integers(0, 60),
+    counted=st.integers(0, 300),
+    content=st.booleans(),
+    exact=st.booleans(),
+    complete=st.booleans(),
+    ours=st.booleans(),
+    input_max=st.sampled_from([None, 0, 30, 1_000]),
+)
+def test_the_short_way_without_a_report_says_what_the_long_one_would(
+    prompt: int,
+    counted: int,
+    *,
+    content: bool,
+    exact: bool,
+    complete: bool,
+    ours: bool,
+    input_max: int | None,
+) -> None:
+    terms = Terms(PRICE, 1_500_000, 100, input_max)
+    what = delivered(counted, content=content, exact=exact)
+    short, long = (
+        state(terms, tally, what, lambda: prompt, complete, ours)
+        for tally in (UsageTally(), Talking())
+    )
+    assert short == long
+    assert (short.source is UsageSource.NONE) is not content
+
+
+def test_who_reported_nonsense_is_not_silent() -> None:
+    tally = UsageTally()
+    assert tally.silent
+    tally.openai({"prompt_tokens": -1})
+    assert not tally.silent
+    assert bill(tally, delivered(3)).anomalies == ("negative",)
+    assert not reported().silent

@@ -385,6 +385,12 @@ def test_what_is_decisive_is_billed_whatever_was_counted(tally: UsageTally, deci
     assert len(bills) == 1 or not decisive
 
 
+def test_who_said_nothing_is_silent() -> None:
+    assert UsageTally().silent
+    for report in ("nothing", {"prompt_tokens": -1}, {"prompt_tokens": 0}):
+        assert not openai(report).silent
+
+
 def test_an_estimate_is_called_one() -> None:
     bill = UsageTally().bill(
         complete=False, input_tokens=1, output_tokens=2, counted=UsageSource.ESTIMATED

@@ -1,6 +1,7 @@
 """Any call while it is open: cuts, commits and reservations that wait, clients that do not."""
 
 import asyncio
+import inspect
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from proxy.edge.open_call import MARK_SECONDS, Notice, OpenCall
+from proxy.edge.attempt import Attempt
+from proxy.edge.open_call import MARK_SECONDS, Notice
 from proxy.storage.keys import set_key_enabled
 from proxy.storage.writer import Commit
 from tests.edge.harness import (
@@ -367,17 +369,24 @@ def test_a_stream_that_flows_is_not_looked_at_before_its_next_mark(
     ):
         client.send(ASK).read_until(CONTENT[-1])
         call = relay.call()
-        looks: list[float] = []
+        looked: list[bool] = []
+        over = inspect.getattr_static(Attempt, "over").fget
         monkeypatch.setattr(call.world.sweep, "_members", set[Any]())  # ticks are ours now
-        monkeypatch.setattr(
-            OpenCall, "_check_silence", lambda _call, _attempt, now: looks.append(now)
-        )
+
+        def noticed(attempt: Attempt[Any]) -> bool:
+            looked.append(True)
+            return bool(over(attempt))
+
+        monkeypatch.setattr(Attempt, "over", property(noticed))
 
         def ticked(*times: float) -> list[float]:
-            looks.clear()
+            """At which of the times the call was looked at."""
+            found = []
             for now in times:
+                looked.clear()
                 call.tick(now)
-            return looks[:]
+                found += [now] if looked else []
+            return found
 
         def flows() -> None:
             call._quiet_until, call._progress = 0.0, -1
