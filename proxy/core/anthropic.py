@@ -113,11 +113,13 @@ def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:
         pieces = [_raw_text(messages)]
     if "system" in members:
         fixed += _read_content(members["system"], pieces, image, 1)
-    for name in ("tools", "output_format", "output_config"):
-        if name in members:
-            pieces.append(_raw_text(members[name]))
     if "tools" in members:
+        pieces.append(_raw_text(members["tools"]))
         fixed += prompts.TOOLS_TOKENS
+    if "output_format" in members:
+        pieces.append(_raw_text(members["output_format"]))
+    if "output_config" in members:
+        pieces.append(_raw_text(members["output_config"]))
     return Prompt(tuple(pieces), fixed)
 
 

@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Raw
 
 from proxy.core.errors import ErrorCode, RelayError
-from proxy.core.unicode import check_text
+from proxy.core.unicode import BACKSLASH, check_text
 
 MEMBERS_MAX: Final = 512
 """Top-level members of a body; OpenAI documents about 40."""
@@ -98,7 +98,6 @@ _MEMBER: Final = re.compile(
 _ARRAY: Final = re.compile(rb"\[" + _WS + rb"[^\]]")
 _FIRST_TWO: Final = struct.Struct("2s").unpack_from
 _ARRAY_OF_OBJECTS: Final = (b"[{",)
-_BACKSLASH: Final = 0x5C
 _INTEGER_DIGITS_MAX: Final = 10
 _SHOWN_CHARS_MAX: Final = 64
 _TRUE: Final = Raw(b"true")
@@ -107,7 +106,7 @@ _UNTRUE: Final = (Raw(b"false"), Raw(b"null"))
 
 def read_members(body: bytes) -> dict[str, Raw]:
     """Validate the whole body and split its top level; later duplicates hide earlier ones."""
-    if not body.isascii() or body.find(_BACKSLASH) >= 0:  # nearly all of both are text
+    if not body.isascii() or BACKSLASH in body:  # else there is nothing to check
         check_text(body)
     try:
         if len(body) > NAMES_OUTSIDE_MAX and body.count(b":") > NAMES_OUTSIDE_MAX:

@@ -216,8 +216,7 @@ def parse_call(
     limits: tuple[Limit, ...] = ()
     largest: Limit | None = None
     if shape.limits:
-        limits = _limits(members, form, shape.limits)
-        largest = _largest(limits)
+        limits, largest = _limits(members, form, shape.limits)
     form.check(members)
     inner = None if form.limit is None else form.limit(members)
     report = shape.options and stream and _asks_for_usage(members["stream_options"])
@@ -287,7 +286,7 @@ def edit_body(
         return body if limit is None else gemini.lowered(body, call.layout, limit)
     rename = upstream_model != call.model
     strip = strip_stream_options and call.stream_options
-    ask = include_usage and not strip_stream_options and _may_ask(call)
+    ask = call.stream and include_usage and not strip_stream_options and _may_ask(call)
     if output_tokens_max is None and not (strip or (ask and call.stream_options)):
         # Nearly always: what changes is the model's name, or follows it (see `_usage_edit`).
         if not (rename or ask):
@@ -309,7 +308,8 @@ def edit_body(
 
 
 def _may_ask(call: CallRequest) -> bool:
-    return call.stream and not call.include_usage and _FORMS[call.wire].asks_usage
+    """Whether a stream can be asked for usage, and its caller has not done so."""
+    return not call.include_usage and _FORMS[call.wire].asks_usage
 
 
 def read_prompt(body: bytes, dialect: Dialect, wire: Wire | None = None) -> Prompt:
@@ -367,23 +367,19 @@ def _stream(members: Mapping[str, Raw]) -> bool:
     return value
 
 
-def _limits(members: Mapping[str, Raw], form: _Form, fields: tuple[str, ...]) -> tuple[Limit, ...]:
-    least = form.limit_least
-    return tuple(
-        [
-            Limit(field, integer(bytes(members[field]), field, OUTPUT_TOKENS_MAX, least))
-            for field in fields
-        ]
-    )
-
-
-def _largest(limits: tuple[Limit, ...]) -> Limit | None:
-    """Return the one of the highest number; of equal ones the first."""
-    largest: Limit | None = None
-    for limit in limits:
-        if limit.value is not None and (largest is None or limit.value > (largest.value or 0)):
-            largest = limit
-    return largest
+def _limits(
+    members: Mapping[str, Raw], form: _Form, fields: tuple[str, ...]
+) -> tuple[tuple[Limit, ...], Limit | None]:
+    """Read the limits of a body, and which is the largest: of equal ones the first."""
+    limits: list[Limit] = []
+    largest, most = None, -1
+    for field in fields:
+        value = integer(bytes(members[field]), field, OUTPUT_TOKENS_MAX, form.limit_least)
+        limit = Limit(field, value)
+        limits.append(limit)
+        if value is not None and value > most:
+            largest, most = limit, value
+    return tuple(limits), largest
 
 
 def _asks_for_usage(options: Raw) -> bool:

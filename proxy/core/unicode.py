@@ -8,6 +8,8 @@ import re
 
 from proxy.core.errors import ErrorCode, RelayError
 
+BACKSLASH = 0x5C
+"""As a number, which is looked for in bytes at a fourth of what bytes of it cost."""
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
@@ -21,7 +23,7 @@ def check_text(body: bytes) -> None:
     """Refuse a JSON body that is not plain text. Raises RelayError INVALID_JSON."""
     if not body.isascii():
         _check_utf8(body)
-    if body.find(b"\\") >= 0:  # `in` takes it for a number first
+    if BACKSLASH in body:
         _check_surrogates(body)
 
 
