@@ -8,7 +8,7 @@ the same order, same estimates. This module must not know calls, prices or walle
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
@@ -20,6 +20,9 @@ from proxy.core.metering import Meter
 COUNTED_CHARACTERS_MAX: Final = 262_144
 """Characters counted exactly in one go (5 to 10 ms); what lies beyond is extrapolated."""
 
+SHORT_CHARACTERS_MAX: Final = 16
+SHORT_MAX: Final = 4_096
+"""Counts of short texts kept for each table: what a stream has said last is mostly one word."""
 REMEMBERED_MAX: Final = 8_192
 """Counts of long texts kept for each table, some 150 bytes each."""
 REMEMBERED_CHARACTERS_MIN: Final = 64
@@ -81,11 +84,16 @@ def exact_count(tokenizer: Tokenizer) -> Callable[[str], int]:
     """Return the token counter of a published table; KeyError for `Tokenizer.ESTIMATE`."""
     table_count = _table(_ENCODINGS[tokenizer]).count
 
-    def count(text: str) -> int:
+    def whole(text: str) -> int:
         try:
             return table_count(text)
         except UnicodeEncodeError:
             return table_count(repair(text))
+
+    short = lru_cache(maxsize=SHORT_MAX)(whole)
+
+    def count(text: str) -> int:
+        return short(text) if len(text) <= SHORT_CHARACTERS_MAX else whole(text)
 
     return count
 

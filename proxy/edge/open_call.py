@@ -28,8 +28,8 @@ from proxy.edge.world import World
 from proxy.storage.ports import Admission, Closing, Durable, Opening, Receipt
 
 MARK_SECONDS = 1.0
-QUIET_SHARE = 0.25
-"""Of the shortest silence that means something: what may pass without a look at a stream."""
+QUIET_SILENCE_MS = 4_000
+"""Where a shorter silence means something, a second without a look would be too long."""
 
 
 class Notice(Enum):
@@ -303,14 +303,17 @@ class OpenCall(ABC, Generic[EngineT_co]):
             self._marked_at, self._marked = now, progress
             self._mark()
         if flows:
-            self._be_quiet(now)
+            self._be_quiet()
 
-    def _be_quiet(self, now: float) -> None:
-        """Wait for the next mark, unless silence that begins now would be noticed late."""
+    def _be_quiet(self) -> None:
+        """Wait for the next mark, unless a silence that begins now would be noticed late."""
         if self.channel is None:
             raise AssertionError("an attempt without a channel")
-        silence = min(self.world.bounds.heartbeat_ms / 1000, self.channel.idle_seconds_max)
-        self._quiet_until = min(self._marked_at + MARK_SECONDS, now + silence * QUIET_SHARE)
+        if (
+            self.world.bounds.heartbeat_ms >= QUIET_SILENCE_MS
+            and self.channel.idle_seconds_max * 1000 >= QUIET_SILENCE_MS
+        ):
+            self._quiet_until = self._marked_at + MARK_SECONDS
 
     def _client_stalled(self, since: float, now: float) -> bool:
         return now - since >= self.world.bounds.write_stall_seconds_max

@@ -1,6 +1,7 @@
 """Any call while it is open: cuts, commits and reservations that wait, clients that do not."""
 
 import asyncio
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable
@@ -364,7 +365,7 @@ def test_a_stream_that_flows_is_not_looked_at_before_its_next_mark(
     script = [Send(stream_head()), *[Send(chunk(event)) for event in CONTENT], AwaitGone()]
     with (
         ScriptedUpstream(script) as upstream,
-        Relay(tmp_path, channel(upstream.base_url), heartbeat_ms=3_000) as relay,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
         relay.client() as client,
     ):
         client.send(ASK).read_until(CONTENT[-1])
@@ -394,21 +395,26 @@ def test_a_stream_that_flows_is_not_looked_at_before_its_next_mark(
 
         def look() -> None:
             flows()
-            assert ticked(0.1) == [0.1]
-            assert call._quiet_until == 0.1 + 0.75  # a quarter of what a heartbeat comes after
-            assert ticked(0.2, 0.8) == []
-            # Nothing has come since: a silence may have begun, so now each tick looks.
-            assert ticked(0.9, 0.95) == [0.9, 0.95]
-            flows()
-            assert ticked(0.5) == [0.5]
-            assert call._quiet_until == MARK_SECONDS
-            assert call._marked == 0
+            assert ticked(0.1, 0.2, 0.8) == [0.1]
+            assert (call._quiet_until, call._marked) == (MARK_SECONDS, 0)
+            # Nothing has come since: a silence may have begun, so now each tick looks, and marks.
+            assert ticked(1.0, 1.1, 1.2) == [1.0, 1.1, 1.2]
+            assert (call._marked_at, call._marked > 0) == (1.0, True)
             call._progress = -1
-            assert ticked(0.9, 1.0) == [1.0]
-            assert call._marked > 0
-            assert call._quiet_until == 1.75
+            assert ticked(1.3, 1.9) == [1.3]
+            assert call._quiet_until == 1.0 + MARK_SECONDS
+
+        def look_where_silence_means_more() -> None:
+            flows()
+            assert ticked(0.1, 0.2, 0.8) == [0.1, 0.2, 0.8]
 
         relay.do(look)
+        relay.bound(heartbeat_ms=3_999)
+        relay.do(look_where_silence_means_more)
+        relay.bound(heartbeat_ms=10_000)
+        assert call.channel is not None
+        call.channel = dataclasses.replace(call.channel, idle_seconds_max=3.9)
+        relay.do(look_where_silence_means_more)
 
 
 def test_who_gets_another_deadline_is_looked_at_again(tmp_path: Path) -> None:
