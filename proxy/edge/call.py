@@ -5,7 +5,7 @@ asked to grow in time, and refused at its edge the call is cut. This module must
 HTTP heads.
 """
 
-from proxy.core.answers import PlainReading
+from proxy.core.answers import PlainReading, plain_usage
 from proxy.core.bill import Delivered, Statement
 from proxy.core.catalog import spoken
 from proxy.core.entities import (
@@ -293,7 +293,7 @@ class Call(OpenCall[Exchange]):
         if self.flows or attempt is None:
             return False
         exchange = attempt.exchange
-        answer = settlement.reading(self, exchange)
+        answer = self.reading = plain_usage(exchange.body, self.wire)
         if answer.readable and not answer.error:
             return False
         kind = FailureKind.ERROR_EVENT if answer.readable else FailureKind.UNEXPECTED_ANSWER
