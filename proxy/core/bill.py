@@ -64,7 +64,7 @@ def state(
     delivered: Delivered,
     prompt_tokens: Callable[[], int],
     complete: bool,  # noqa: FBT001 - names in a call cost a tenth of all this
-    delivered_only: bool = False,  # noqa: FBT001, FBT002
+    delivered_only: bool = False,  # noqa: FBT001, FBT002 - likewise
 ) -> Statement:
     """Return what to charge; `prompt_tokens` is asked only when no provider said.
 

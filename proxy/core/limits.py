@@ -87,6 +87,7 @@ class RateLimits:
         requests_rate, requests_burst = _bucket("requests per minute", self.requests_per_minute)
         tokens_rate, tokens_burst = _bucket("tokens per minute", self.tokens_per_minute)
         _bucket("concurrency", self.concurrency)
+        asked = {self.requests_per_minute, self.tokens_per_minute, self.concurrency}
         derived = {
             "requests_rate": requests_rate,
             "requests_burst": requests_burst,
@@ -96,10 +97,7 @@ class RateLimits:
             "tokens_slack": _ROUNDING * (1 + tokens_rate),
             "tokens_max": inf if self.tokens_per_minute is None else self.tokens_per_minute,
             "active_max": inf if self.concurrency is None else self.concurrency,
-            "unlimited": self.requests_per_minute
-            is self.tokens_per_minute
-            is self.concurrency
-            is None,
+            "unlimited": asked == {None},
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -112,10 +110,9 @@ class EffectiveLimits:
     key: RateLimits = field(default_factory=RateLimits)
     user: RateLimits = field(default_factory=RateLimits)
     unlimited: bool = field(init=False, compare=False, repr=False)
-    """Neither limits anything."""
 
     def __post_init__(self) -> None:
-        """Derive it once, when a catalog is built, and not per request."""
+        """Derive once, when a catalog is built, whether neither limits anything."""
         object.__setattr__(self, "unlimited", self.key.unlimited and self.user.unlimited)
 
 
@@ -266,12 +263,7 @@ class Limiter:
             tokens_left = int(level + _ROUNDING) if level > 0 else 0
             tokens_reset = (bound.tokens_burst - level) / bound.tokens_rate
         return LimitState(
-            requests_limit,
-            requests_left,
-            requests_reset,
-            tokens_limit,
-            tokens_left,
-            tokens_reset,
+            requests_limit, requests_left, requests_reset, tokens_limit, tokens_left, tokens_reset
         )
 
     def active(self, key_id: int) -> int:
