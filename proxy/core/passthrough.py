@@ -142,8 +142,10 @@ class Passage:
             if known is None:
                 return self._pass_several(data)
             start, size = known
-        # Nothing asks if the beginning was there: if not, `raw` has a line end, as no string has.
-        raw, _, tail = data.removeprefix(start).partition(b'"')
+        rest = data.removeprefix(start)
+        if rest is data:  # the beginning is another one
+            return self._pass_several(data)
+        raw, _, tail = rest.partition(b'"')
         middle = self._middle
         if middle:
             behind = tail.removeprefix(middle)

@@ -25,12 +25,11 @@ _TCP_INFO: Final = struct.Struct("24xI")
 def prepare(listener: socket.socket, send_buffer_bytes: int) -> int:
     """Set on a listening socket what its connections are to have.
 
-    Returns how many wait in its queue that came before, and need `equip`: they are accepted first.
+    Returns how many wait in its queue, which are accepted first and may need `equip`: also where
+    another process has set it all, for several may take from one queue, and one may have died
+    with some that came before still in it.
     """
-    before = _equipment(listener)
     equip(listener, send_buffer_bytes)
-    if _equipment(listener) == before:
-        return 0  # it has served before, maybe another process
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     return int(_TCP_INFO.unpack(info)[0])
 
@@ -40,14 +39,6 @@ def equip(peer: socket.socket, send_buffer_bytes: int) -> None:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-
-def _equipment(peer: socket.socket) -> tuple[int, int, int]:
-    return (
-        peer.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
-        peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
-        peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
-    )
 
 
 def unsent_bytes(peer: socket.socket) -> int:

@@ -229,6 +229,7 @@ def test_no_part_of_a_pattern_may_be_letters(shape: str) -> None:
     passage, meter = Passage(take), letters()
     read = made(shape, b" first")
     teach(passage, take, read, meter)
+    assert passage.passes(read), "from now on its length is known, and its beginning with it"
     passed = 0
     for start in range(len(read)):
         for stop in range(start + 1, len(read) + 1):
