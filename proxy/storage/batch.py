@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from proxy.core.ledger import Transfer
+from proxy.core.ledger import LINE_CHARGE, REVENUE, Transfer
 
 Cell: TypeAlias = str | int | float | None
 Row: TypeAlias = tuple[Cell, ...]
@@ -59,7 +59,14 @@ ORDINARY_CALL_SAYS: Final[Mapping[str, str | int]] = {
     "images": 0, "characters": 0, "calls": 1, "status": 200,
 }  # fmt: skip
 """What is not in an ordinary row of `call`; every other column is at the table's own default."""
-ORDINARY_ATTEMPT_COLUMNS = tuple(name for name in ATTEMPT_COLUMNS if name != "usage")
+ORDINARY_ATTEMPT_COLUMNS = (
+    "call_id", "channel_id", "channel_key_id", "started_at", "upstream_request_id",
+    "upstream_model", "cost", "duration_ms",
+)  # fmt: skip
+ORDINARY_ATTEMPT_SAYS: Final[Mapping[str, str | int]] = {
+    "number": 0, "status": 200, "outcome": "served",
+}  # fmt: skip
+"""The same of `attempt`: the first served, and its usage is the call's."""
 
 ROWS_PER_STATEMENT_MAX = 16
 """Some 750 variables at most, and as many statements in SQLite's cache for each of four tables."""
@@ -119,7 +126,15 @@ _CALLS: Final = (
     _Form("call", ORDINARY_CALL_COLUMNS, ORDINARY_CALL_SAYS),
     _Form("call", CALL_COLUMNS),
 )
-_ATTEMPTS: Final = (_Form("attempt", ORDINARY_ATTEMPT_COLUMNS), _Form("attempt", ATTEMPT_COLUMNS))
+_ATTEMPTS: Final = (
+    _Form("attempt", ORDINARY_ATTEMPT_COLUMNS, ORDINARY_ATTEMPT_SAYS),
+    _Form("attempt", ATTEMPT_COLUMNS),
+)
+_CHARGES: Final = _Form(
+    "transfer",
+    ("event_id", "debit", "amount", "at"),
+    {"line": LINE_CHARGE, "kind": "charge", "credit": REVENUE},
+)
 _TRANSFERS: Final = _Form("transfer", Transfer._fields)
 
 
@@ -205,12 +220,20 @@ def post(connection: sqlite3.Connection, transfers: list[Transfer]) -> None:
     One update per account, however many transfers name it. Raises sqlite3.IntegrityError if a
     wallet would go below zero or a charge exists already.
     """
-    _TRANSFERS.insert(connection, transfers)
+    charges: list[Row] = []
+    others: list[Row] = []
     deltas: dict[int, int] = {}
     get = deltas.get
-    for _, _, _, debit, credit, amount, _, _ in transfers:
+    for transfer in transfers:
+        event_id, line, kind, debit, credit, amount, at, refers_to = transfer
         deltas[debit] = get(debit, 0) - amount
         deltas[credit] = get(credit, 0) + amount
+        if kind == "charge" and credit == REVENUE and line == LINE_CHARGE and refers_to is None:
+            charges.append((event_id, debit, amount, at))
+        else:
+            others.append(transfer)
+    _CHARGES.insert(connection, charges)
+    _TRANSFERS.insert(connection, others)
     rows = [(delta, account) for account, delta in deltas.items()]
     _exactly(connection.executemany(_UPDATE_BALANCE, rows), len(rows))
 

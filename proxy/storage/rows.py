@@ -104,16 +104,17 @@ def ended_row(opened: Row, closing: Closing, settlement: Settlement, started_at:
 
 def attempt_row(call_id: int, number: int, attempt: Attempt, of_call: Usage) -> Row:
     """A row of `attempt`; its usage is left out where it is the call's own."""
-    if attempt.usage is of_call or attempt.usage == of_call:
+    same = attempt.usage is of_call or attempt.usage == of_call
+    if same and not number and attempt.status == 200 and attempt.outcome == "served":
         return (
-            call_id, number, attempt.channel_id, attempt.channel_key_id, attempt.started_at,
-            attempt.status, attempt.outcome, attempt.upstream_request_id, attempt.upstream_model,
-            attempt.cost, attempt.duration_ms,
+            call_id, attempt.channel_id, attempt.channel_key_id, attempt.started_at,
+            attempt.upstream_request_id, attempt.upstream_model, attempt.cost, attempt.duration_ms,
         )  # fmt: skip
     return (
         call_id, number, attempt.channel_id, attempt.channel_key_id, attempt.started_at,
         attempt.status, attempt.outcome, attempt.upstream_request_id, attempt.upstream_model,
-        _encode(attempt.usage).decode(), attempt.cost, attempt.duration_ms,
+        None if same else _encode(attempt.usage).decode(),
+        attempt.cost, attempt.duration_ms,
     )  # fmt: skip
 
 

@@ -59,6 +59,20 @@ def test_an_ordinary_row_of_a_log_stays_as_it_is() -> None:
     assert completed(row) is row
 
 
+def test_a_charge_is_in_the_file_as_any_other_transfer(connection: sqlite3.Connection) -> None:
+    transfers = [
+        charge(5, 30),
+        charge(6, 20),
+        Transfer(6, 2, "forgiven", 4, REVENUE, 7, 2.5),
+        Transfer(6, 3, "upstream_cost", 13, 14, 7, 2.5),
+        Transfer(8, 0, "refund", REVENUE, WALLET, 5, 3.0, 5),
+    ]
+    connection.execute("INSERT INTO account (id) VALUES (13), (14)")
+    post(connection, transfers)
+    rows = connection.execute("SELECT * FROM transfer WHERE event_id > 1 ORDER BY event_id, line")
+    assert rows.fetchall() == [tuple(transfer) for transfer in transfers]
+
+
 def test_rows_of_a_width_nobody_knows_fail_the_batch(connection: sqlite3.Connection) -> None:
     before = state(connection)
     batch = Batch()

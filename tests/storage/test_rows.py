@@ -147,7 +147,33 @@ def test_an_attempt_keeps_a_usage_of_its_own() -> None:
     assert isinstance(row["usage"], str)
     assert '"output":3' in row["usage"]
     alike = attempt_row(7, 1, replace(attempt, usage=Usage(output=3)), attempt.usage)
-    assert "usage" not in dict(zip(ORDINARY_ATTEMPT_COLUMNS, alike, strict=True))
+    assert dict(zip(ATTEMPT_COLUMNS, alike, strict=True))["usage"] is None
+
+
+@pytest.mark.parametrize(
+    ("number", "changes"),
+    [(1, {}), (0, {"status": 201}), (0, {"outcome": "other"}), (0, {"usage": Usage(output=1)})],
+)
+def test_only_a_first_attempt_that_served_is_ordinary(
+    number: int, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    attempt = Attempt(1, 2, NOW, 200, "served", None, "m-2", USAGE, 9, 1.0)
+    connection = open_writer(tmp_path / "a.db", Durability.PROCESS, 1.0)
+    batch = Batch()
+    batch.attempts.append(attempt_row(7, 0, attempt, USAGE))
+    batch.attempts.append(attempt_row(8, number, replace(attempt, **changes), USAGE))
+    batch.apply(connection)
+    assert [len(row) for row in batch.attempts] == [
+        len(ORDINARY_ATTEMPT_COLUMNS),
+        len(ATTEMPT_COLUMNS),
+    ]
+    first, second = connection.execute("SELECT * FROM attempt ORDER BY call_id").fetchall()
+    connection.close()
+    assert first == (7, 0, 1, 2, NOW, 200, "served", None, "m-2", None, 9, 1.0)
+    made = dict(zip(ATTEMPT_COLUMNS, second, strict=True))
+    status, outcome = changes.get("status", 200), changes.get("outcome", "served")
+    assert (made["number"], made["status"], made["outcome"]) == (number, status, outcome)
+    assert (made["usage"] is None) == ("usage" not in changes)
 
 
 def test_only_a_charge_moves_what_a_key_has_spent() -> None:
