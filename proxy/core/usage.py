@@ -93,6 +93,8 @@ class UsageTally:
     @property
     def decisive(self) -> bool:
         """Whether the `bill` of a complete call is the same whatever output was counted."""
+        if self.bare is not None:
+            return self.bare.output > 0
         return self.final and self.usage().completion_total > 0
 
     @property

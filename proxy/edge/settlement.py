@@ -296,11 +296,14 @@ def status(call: "AnyCall", ended: Ended) -> int:
 
 def figures(call: "AnyCall", closed: Closing) -> CallFigures:
     """Return the same end as metrics count it. Seconds."""
-    first = None if call.first_byte_at is None else call.first_byte_at - call.started
-    now, gap = call.world.loop.time(), None
-    if call.first_byte_at is not None and closed.delivered_events > 1:
-        # One mean per stream: a clock read per event would cost more than its metering.
-        gap = (now - call.first_byte_at) / (closed.delivered_events - 1)
+    now, began = call.world.loop.time(), call.first_byte_at
+    first = added = gap = None
+    if began is not None:
+        first = began - call.started
+        added = first - call.upstream_seconds if first > call.upstream_seconds else 0.0
+        if closed.delivered_events > 1:
+            # One mean per stream: a clock read per event would cost more than its metering.
+            gap = (now - began) / (closed.delivered_events - 1)
     return CallFigures(  # by position: see relay.open_call
         call.opening.endpoint,
         call.offer.model.name,
@@ -309,7 +312,7 @@ def figures(call: "AnyCall", closed: Closing) -> CallFigures:
         closed.error_code,
         now - call.started,
         first,
-        None if first is None else max(0.0, first - call.upstream_seconds),
+        added,
         gap,
         closed.usage,
         closed.attempts,

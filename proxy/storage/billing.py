@@ -60,7 +60,7 @@ from proxy.storage.totals import Totals
 from proxy.storage.upkeep import NO_CARE, Care, Upkeep
 from proxy.storage.wallet_changes import TopUp, add_top_up
 from proxy.storage.weighing import count, weigh
-from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, OpenRow, Writer
+from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, Writer
 
 OPEN_CALLS_MAX = 100_000
 EXPENSE_PER_KEY_AND_DAY = 5_000_000_000
@@ -228,11 +228,9 @@ class Keeper:
             )
         row = open_row(opening, amount)
         self._open[call_id] = _OpenCall(opening, row, hold)
-        writer, balance = self._writer, hold.wallet.balance
-        if opening.stream or writer.logging:
-            return Admission(amount, careful, state, writer.open(call_id, row), balance)
-        writer.open_lazily(call_id, row)
-        return Admission(amount, careful, state, OpenRow(writer, call_id), balance)
+        writer = self._writer
+        write = writer.open if opening.stream else writer.open_lazily
+        return Admission(amount, careful, state, write(call_id, row), hold.wallet.balance)
 
     async def weigh(self, opening: Opening) -> Weighed:
         """Say what `admit` would, and change nothing. See `ports.Billing`."""

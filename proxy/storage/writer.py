@@ -217,11 +217,15 @@ class Writer:
         self.flush()
         return self.commit
 
-    def open_lazily(self, call_id: int, row: Row) -> None:
-        """Write an open row within two ticks, unless `end` comes first."""
+    def open_lazily(self, call_id: int, row: Row) -> Commit | OpenRow:
+        """Write an open row within two ticks, unless `end` comes first; in a log at once."""
+        if self._log((OPENED, call_id, row)):
+            self.batch.opens[call_id] = row
+            return self.durable
         self._lazy[call_id] = row
         if self._tick_handle is None:
             self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
+        return OpenRow(self, call_id)
 
     def open_now(self, call_id: int) -> Commit | None:
         """Hurry a lazy open row; return the commit it waits for, None when it is durable."""
@@ -260,9 +264,8 @@ class Writer:
         batch.end(row, attempts, transfers, spend)
         if self._log((ENDED, call_id, row, attempts, transfers, spend)):
             return self.durable
-        commit = self.commit
         self.flush_together()
-        return commit
+        return self.commit
 
     def follow(self) -> Commit:
         """Return the commit with which the file has what was decided so far: within a tick.
@@ -305,8 +308,7 @@ class Writer:
 
     def _log(self, record: Logged) -> bool:
         """Make `record` durable at once; the database follows with the next tick."""
-        redo = self._redo
-        if redo is None or self.failed is not None or not redo.append(record):
+        if self._redo is None or self.failed is not None or not self._redo.append(record):
             return False
         if self._tick_handle is None:
             self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
@@ -495,5 +497,4 @@ class Writer:
 
 def imbalance(connection: sqlite3.Connection) -> int:
     """Return the sum of all stored balances: 0, since every transfer adds to it what it takes."""
-    row = connection.execute("SELECT coalesce(sum(balance), 0) FROM account").fetchone()
-    return int(row[0])
+    return int(connection.execute("SELECT coalesce(sum(balance), 0) FROM account").fetchone()[0])
