@@ -19,10 +19,11 @@ from tests.integration.realtime_stand_in import USAGE, RealtimeStandIn, Session
 def test_a_commit_is_waited_for_and_not_for_ever(tmp_path: Path) -> None:
     with (
         RealtimeStandIn() as upstream,
-        Relay(tmp_path, serving(upstream), commit_wait_ms_max=1) as relay,
+        Relay(tmp_path, serving(upstream)) as relay,
         open_session(relay) as session,
     ):
         event(session)
+        relay.bound(commit_wait_ms_max=1)
         account = the_session(relay).account
         assert isinstance(account, RealtimeAccount)
         never: asyncio.Future[None] = relay.do(relay.world.loop.create_future)
