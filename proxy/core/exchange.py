@@ -51,6 +51,7 @@ _TEXT_PER_BYTE_MAX = 4
 
 # Where an event names a role, the ones after it mostly do not.
 _ROLE = b'"role"'
+_REASON = b'"finish_reason":"'
 # On Python 3.11 a member of an enum costs as much as ten globals.
 _HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase
 _CHAT, _FINISH_REASON = Wire.CHAT, TerminalRule.FINISH_REASON
@@ -175,6 +176,8 @@ class Exchange:
             self.upper = allowance.count(self.tokens_allowed)
             if not allowance.covers(len(data), len(data)):
                 return 0
+        if 0 <= data.find(_REASON) < data.find(b"\n\n"):
+            return 0  # a stream's end: it would be decoded here and by `receive` once more
         lesson, self._lesson = self._lesson, b""
         if lesson and lesson.find(_ROLE) < 0:
             # It was decoded already: learning from it saves decoding the event after it.
@@ -383,7 +386,9 @@ class Exchange:
         if data.startswith(b"[DONE]"):
             return self._terminate(event)
         chunk = openai_delta(data)
-        if self.phase is _CONTENT and self._meter.add_openai(chunk, len(event)):
+        if self._meter.add_openai(chunk, len(event)):
+            if self.phase is _PREAMBLE and (self._meter.last or has_other_content(data)):
+                self._content_point()
             self._events += 1
             return event
         if chunk is OPENAI_GARBAGE:

@@ -65,25 +65,31 @@ ROOM_MAX: Final = 65_536
 
 TEXTS_MAX: Final = 8_192
 TEXT_BYTES_MAX: Final = 16
-_texts: dict[bytes, str] = {}
-"""What short strings say. Few tokens make up most of any answer, and a look-up costs a third of
-decoding. Shared by all streams, bounded, and nothing is told by it but time."""
+_texts: dict[bytes, tuple[str, int]] = {}
+"""What short strings say, and how long they are. Few tokens make up most of any answer, and a
+look-up costs a third of decoding. Shared by all streams, bounded, and tells nothing but time."""
 
 _NO_LENGTHS: Final[dict[int, tuple[bytes, int]]] = {}
 _decode_string: Final = msgspec.json.Decoder(str).decode
 
 
-def string_text(raw: bytes) -> str | None:
-    """Return what the JSON string of the bytes `raw` between its quotes says, None if invalid."""
+def string_text(raw: bytes) -> tuple[str, int] | None:
+    """Return what the JSON string of the bytes `raw` between its quotes says, and their number.
+
+    None if it is invalid, or empty. In UTF-8 a text has no more bytes than it has here.
+    """
     try:
         text = _decode_string(b'"%b"' % raw)
     except UNREADABLE:
         return None
+    if not text:
+        return None
+    found = text, len(raw)
     if len(raw) <= TEXT_BYTES_MAX:
         if len(_texts) >= TEXTS_MAX:
             _texts.clear()
-        _texts[raw] = text
-    return text
+        _texts[raw] = found
+    return found
 
 
 class Passage:
@@ -156,11 +162,12 @@ class Passage:
                 return self._pass_several(data)
         elif tail not in self._tails:
             return self._pass_several(data)
-        text = _texts.get(raw) or string_text(raw)
+        found = _texts.get(raw) or string_text(raw)
         # Without text nothing uses up the room, and the lists would grow without bound.
-        if not text:
+        if found is None:
             return False
-        room = self.room - len(raw)  # no less than what it says has in UTF-8
+        text, length = found
+        room = self.room - length
         if room < 0:
             return False
         self.room = room
