@@ -52,6 +52,7 @@ _TEXT_PER_BYTE_MAX = 4
 # Where an event names a role, the ones after it mostly do not.
 _ROLE = b'"role"'
 _REASON = b'"finish_reason":"'
+_QUOTE = 0x22
 # On Python 3.11 a member of an enum costs as much as ten globals.
 _HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase
 _CHAT, _FINISH_REASON = Wire.CHAT, TerminalRule.FINISH_REASON
@@ -176,7 +177,8 @@ class Exchange:
             self.upper = allowance.count(self.tokens_allowed)
             if not allowance.covers(len(data), len(data)):
                 return 0
-        if 0 <= data.find(_REASON) < data.find(b"\n\n"):
+        reason = data.find(_REASON)
+        if 0 <= reason < data.find(b"\n\n") and data[reason + len(_REASON)] != _QUOTE:
             return 0  # a stream's end: it would be decoded here and by `receive` once more
         lesson, self._lesson = self._lesson, b""
         if lesson and lesson.find(_ROLE) < 0:

@@ -444,6 +444,18 @@ def test_finished_choices_and_a_clean_end_are_enough_where_the_channel_says_so()
     assert play(two, [head(framing="close") + b"".join(events)], eof=True).phase is Phase.TERMINAL
 
 
+def test_an_empty_finish_reason_ends_nothing() -> None:
+    def said(text: str) -> bytes:
+        return chunk(
+            b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":""}]}\n\n' % text.encode()
+        )
+
+    exchange = begun(STREAM, says("a")).exchange
+    assert exchange.ordinary(said(" b")) == len(said(" b")), "some write it into every event"
+    assert exchange.passes(said(" c"))
+    assert not exchange.finishing
+
+
 def test_after_a_clean_end_nothing_is_ordinary() -> None:
     connection = begun(FINISH, says("a"), STOP, says("b"))
     assert connection.exchange.ordinary(chunk(says("c")))

@@ -68,9 +68,9 @@ OTHER = secrets.token_hex(32)
     [
         pytest.param(write("pepper", ""), "pepper is empty", "openssl rand -hex 32", id="empty"),
         pytest.param(
-            write("master", "changeme"), "master holds a placeholder", "openssl", id="placeholder"
+            write("master", "changeme"), "master holds a placeholder", "restore", id="placeholder"
         ),
-        pytest.param(write("master", "ab" * 32), "master is weak", "openssl", id="weak"),
+        pytest.param(write("master", "ab" * 32), "master is weak", "restore", id="weak"),
         pytest.param(open_to_all, "others may read", "chmod 600", id="readable"),
         pytest.param(lose, "pepper is missing", "restore it from the backup", id="missing"),
         pytest.param(the_same, "the same secret", "restore", id="same"),
