@@ -204,6 +204,7 @@ def test_a_client_that_takes_nothing_is_cut(tmp_path: Path) -> None:
         RawClient(relay.port, receive_buffer_bytes=65_536) as client,
     ):
         client.send(SPEAK)
+        upstream.wait_until(lambda seen: bool(seen.requests))
         (row,) = relay.calls()
         assert row["verdict"] == "client_gone"
         assert row["charge"] == 75_000, "it had begun to be spoken"
