@@ -13,7 +13,7 @@ from proxy.core.actions.action import Actor, Role, Via
 from proxy.core.entities import Verdict
 from proxy.core.ids import format_id
 from proxy.edge.console.render import usd
-from tests.edge.console.calls import USED, Calls
+from tests.edge.console.calls import USED, Calls, in_one_day
 from tests.edge.console.consoles import World, in_console
 
 NAMES = ("call list", "call sums", "call show")
@@ -29,6 +29,7 @@ def person(number: int) -> Actor:
 
 async def small_world(world: World) -> dict[str, int]:
     """Ann owns a wallet, mia belongs to it; bob has another. Each made calls."""
+    await in_one_day(world)
     ids = {
         "ann": await world.person("ann@example.com", wallet="ann"),
         "mia": await world.person("mia@example.com", wallet="ann", rank="member"),
@@ -39,11 +40,11 @@ async def small_world(world: World) -> dict[str, int]:
     of_mia = await made.key("ann", "of-mia", ids["mia"])
     of_bob = await made.key("bob", "of-bob", ids["bob"])
     found = {"key": of_ann}
-    found["first"] = await made.made(1, of_ann, ago=30.0)
+    found["first"] = await made.made(1, of_ann, ago=3.0)
     cut = {"verdict": Verdict.CLIENT_GONE, "status": 499}
-    found["cut"] = await made.made(1, of_ann, ago=20.0, closed=cut)
-    found["mias"] = await made.made(1, of_mia, ago=10.0)
-    found["bobs"] = await made.made(2, of_bob, ago=5.0)
+    found["cut"] = await made.made(1, of_ann, ago=2.5, closed=cut)
+    found["mias"] = await made.made(1, of_mia, ago=2.0)
+    found["bobs"] = await made.made(2, of_bob, ago=1.5)
     found["open"] = await made.begin(1, of_ann)
     return ids | found
 

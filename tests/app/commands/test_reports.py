@@ -120,7 +120,7 @@ def test_channels_do_as_their_page_says(tmp_path: Path) -> None:
 
 def test_traffic_and_errors_are_those_of_their_pages(tmp_path: Path) -> None:
     async def test(world: World) -> None:
-        good, bad = await with_calls(world)
+        good, bad = await with_calls(world, ago=90.0)
         found = await world.do("report traffic")
         assert found["total"] == {
             "calls": 2, "failed": 1, "output_tokens": found["total"]["output_tokens"],

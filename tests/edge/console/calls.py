@@ -1,5 +1,6 @@
 """Calls put into a console's ledger through its keeper, without a relay."""
 
+import asyncio
 from typing import Any
 
 from proxy.core.entities import Attempt, Usage
@@ -8,7 +9,17 @@ from proxy.core.pricing import charge
 from tests.edge.console.consoles import World
 from tests.storage.world import closing, opening
 
+DAY_SECONDS = 86_400.0
+AGO_SECONDS = 4.0
+"""So long ago calls may begin that are to be of today."""
+TEST_SECONDS_MAX = 15.0
 USED = Usage(input_uncached=100, output=50, reasoning=10, cache_read=7)
+
+
+async def in_one_day(world: World) -> None:
+    """Let midnight (UTC) pass if it is near: what was a moment ago would not be of today."""
+    while (world.office.clock() + TEST_SECONDS_MAX) % DAY_SECONDS < TEST_SECONDS_MAX + AGO_SECONDS:
+        await asyncio.sleep(0.1)
 
 
 class Calls:

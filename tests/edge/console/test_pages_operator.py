@@ -13,28 +13,30 @@ from proxy.edge.exposition import Picture
 from proxy.edge.merging import merge
 from proxy.edge.metrics import Live, Metrics
 from proxy.edge.state import StorageFigures
+from tests.edge.console.calls import in_one_day
 from tests.edge.console.consoles import World, in_console
 from tests.storage.reports.ledgers import attempt, call
 
 PAGES = tuple(route.path for route in ROUTES)
 
 
-def some_calls(connection: sqlite3.Connection, now: float) -> list[int]:
-    good = call(connection, now - 90, charge=2_500_000_000, ttft_ms=840.0)
-    attempt(connection, good, cost=1_250_000_000, started_at=now)
-    bad = call(connection, now - 90, error_code="upstream_error", status=502, charge=0)
+def some_calls(connection: sqlite3.Connection, began: float) -> list[int]:
+    good = call(connection, began, charge=2_500_000_000, ttft_ms=840.0)
+    attempt(connection, good, cost=1_250_000_000, started_at=began)
+    bad = call(connection, began, error_code="upstream_error", status=502, charge=0)
     attempt(connection, bad, outcome="upstream_error", status=500)
     return [good, bad]
 
 
-async def with_calls(world: World) -> list[int]:
+async def with_calls(world: World, ago: float = 3.0) -> list[int]:
     """Put two calls in, as the keeper does: on its own thread."""
+    await in_one_day(world)
     now = world.office.clock()
     await world.do("user add", name="ann", credit="1")
     await world.do("key add", user="ann", name="k")
     connection = sqlite3.connect(world.office.database, isolation_level=None)
     try:
-        return some_calls(connection, now)
+        return some_calls(connection, now - ago)
     finally:
         connection.close()
 
