@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 import msgspec
 from msgspec import Raw
 
+from proxy.core.deltas import UNREADABLE
+
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -19,7 +21,7 @@ def with_model(body: bytes, model: str) -> bytes:
     """Return a JSON object with `model` in it; as it is where it names one, or is no object."""
     try:
         members = _MEMBERS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return body  # whoever reads it says what is wrong with it
     if "model" in members:
         return body

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from proxy.core.deployments import azure_address, azure_deployment, with_model
 
 BODIES = st.dictionaries(st.text(max_size=5), st.none() | st.text() | st.integers(0, 9), max_size=4)
+TOO_DEEP = b'{"x":' + b"[" * 100_000
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,7 @@ BODIES = st.dictionaries(st.text(max_size=5), st.none() | st.text() | st.integer
         (b"{", b"{"),
         (b"", b""),
         (b'{"\xff":1}', b'{"\xff":1}'),
+        (TOO_DEEP, TOO_DEEP),
     ],
 )
 def test_a_body_without_a_model_gets_the_one_of_the_path(body: bytes, expected: bytes) -> None:

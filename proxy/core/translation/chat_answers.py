@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation.chat_calls import text_signature, written_calls
 from proxy.core.translation.chat_streams import FINISHES, REASONS, completion_id, usage_object
@@ -69,7 +70,7 @@ def read_answer(body: bytes) -> Answer:
     """Read a whole answer. Raises RelayError 502 for one that is not understood."""
     try:
         found = _read(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _not_understood(str(error)) from None
     if not found.choices:
         raise _not_understood("it has no choice")

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation.conversation import (
     Choice,
@@ -190,7 +191,7 @@ def read_request(body: bytes) -> Request:
     try:
         found = _read_body(body)
         names = _read_names(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise RelayError(
             ErrorCode.INVALID_REQUEST, f"The request is not understood: {error}."
         ) from None

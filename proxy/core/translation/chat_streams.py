@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.entities import Usage
 from proxy.core.translation.conversation import (
     Closed,
@@ -108,7 +109,7 @@ class ChunkReader:
             return self.end()
         try:
             chunk = _read(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return [Failed("api_error", "The provider's stream is not understood.")]
         if chunk.error:
             return [failure(chunk.error)]

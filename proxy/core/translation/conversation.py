@@ -16,6 +16,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.entities import Usage
 from proxy.core.entities import Wire as Wire  # noqa: PLC0414 - the hub speaks of it
 from proxy.core.errors import ErrorCode, RelayError
@@ -74,7 +75,7 @@ def object_arguments(call: ToolCall) -> bytes:
     """A call's arguments as JSON that is an object, for who demands one. Raises RelayError 400."""
     try:
         found = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError:
+    except UNREADABLE:
         found = None
     if not isinstance(found, dict):
         raise RelayError(

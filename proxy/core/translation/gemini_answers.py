@@ -9,8 +9,7 @@ Sources: `proxy/core/translation/gemini_parts.py`.
 
 from collections.abc import Iterable
 
-import msgspec
-
+from proxy.core.deltas import UNREADABLE
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation import gemini_parts
 from proxy.core.translation.conversation import (
@@ -32,7 +31,7 @@ def read_answer(body: bytes) -> Answer:
     """Read a whole answer. Raises RelayError 502 for one that is not understood."""
     try:
         found = gemini_parts.read_response(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _not_understood(str(error)) from None
     tally = UsageTally()
     if found.usage_metadata is not None:

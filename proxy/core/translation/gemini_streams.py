@@ -9,8 +9,7 @@ Sources: `proxy/core/translation/gemini_parts.py`; `models.py` of google-genai 3
 (`{model}:streamGenerateContent?alt=sse`), and its `_api_client.py` for errors inside a stream.
 """
 
-import msgspec
-
+from proxy.core.deltas import UNREADABLE
 from proxy.core.translation import gemini_parts
 from proxy.core.translation.conversation import (
     Closed,
@@ -44,7 +43,7 @@ class EventReader:
         """Return what one event's data says."""
         try:
             found = gemini_parts.read_response(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return [Failed("api_error", "The provider's stream is not understood.")]
         if found.error:
             return [gemini_parts.failure(found.error)]

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.entities import Usage
 from proxy.core.translation.conversation import (
     Answer,
@@ -109,7 +110,7 @@ def call_part(call: ToolCall, secret: str | None) -> _Object:
     """A call; arguments that are no object are shown as what was said, under a name."""
     try:
         given = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError:
+    except UNREADABLE:
         given = None
     arguments: object = Raw((call.arguments or "{}").encode())
     if not isinstance(given, dict):

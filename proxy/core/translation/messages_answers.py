@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Raw, Struct
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.entities import Usage
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation.conversation import (
@@ -55,7 +56,7 @@ def read_answer(body: bytes) -> Answer:
     """Read a whole answer. Raises RelayError 502 for one that is not understood."""
     try:
         found = _read(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise RelayError(
             ErrorCode.UPSTREAM_ERROR, f"The provider's answer is not understood: {error}."
         ) from None
@@ -121,6 +122,6 @@ def _arguments(text: str) -> object:
     """A call's arguments as the object they must be here; else what was said, under a name."""
     try:
         found = msgspec.json.decode(text or "{}")
-    except msgspec.DecodeError:
+    except UNREADABLE:
         found = None
     return Raw((text or "{}").encode()) if isinstance(found, dict) else {"arguments": text}

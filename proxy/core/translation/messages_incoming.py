@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from proxy.core import anthropic
+from proxy.core.deltas import UNREADABLE
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation.conversation import (
     Choice,
@@ -193,7 +194,7 @@ def read_request(body: bytes) -> Request:
     try:
         found = _read_body(body)
         names = _read_names(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         message = f"The request is not understood: {error}."
         raise RelayError(ErrorCode.INVALID_REQUEST, message) from None
     _refuse(names)

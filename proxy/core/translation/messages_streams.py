@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.entities import Usage
 from proxy.core.translation.conversation import (
     Closed,
@@ -105,7 +106,7 @@ class EventReader:
         """Return what one event's data says; types nobody knows yet say nothing."""
         try:
             event = _read(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return [Failed("api_error", "The provider's stream is not understood.")]
         if event.type == "content_block_delta":
             return self._delta(event.delta or _Delta())

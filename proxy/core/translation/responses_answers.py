@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation.conversation import (
     Answer,
@@ -71,7 +72,7 @@ def read_answer(body: bytes) -> Answer:
     """Read a whole answer. Raises RelayError 502 for one that failed or is not understood."""
     try:
         found = _read(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _not_understood(str(error)) from None
     if found.error is not None or found.status == "failed":
         said = found.error.get("message") if isinstance(found.error, dict) else None

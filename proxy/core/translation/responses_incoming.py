@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.translation.conversation import (
     Choice,
     Effort,
@@ -159,7 +160,7 @@ def read_request(body: bytes) -> Request:
     try:
         found = _read_body(body)
         names = _objects.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise not_understood(str(error)) from None
     left_out: set[str] = set()
     _judge(found, names, left_out)

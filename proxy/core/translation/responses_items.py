@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.entities import Usage
 from proxy.core.translation.conversation import (
     Choice,
@@ -183,7 +184,7 @@ def free_form_input(arguments: str) -> str:
     """The plain text in a free-form tool's arguments; they themselves if they are not such."""
     try:
         found = msgspec.json.decode(arguments, type=dict[str, object]).get("input")
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return arguments
     return found if isinstance(found, str) else arguments
 

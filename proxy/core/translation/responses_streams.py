@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.translation.conversation import (
     Closed,
     Event,
@@ -104,7 +105,7 @@ class EventReader:
         """Return what one event's data says; types nobody knows yet say nothing."""
         try:
             event = _read(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return [Failed("api_error", "The provider's stream is not understood.")]
         kind = event.type
         if kind in {"error", "response.failed"} or event.error:

@@ -12,10 +12,10 @@ WIRE.md section 3.
 from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias, TypeVar
 
-import msgspec
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
+from proxy.core.deltas import UNREADABLE
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.translation.conversation import (
     Document,
@@ -244,5 +244,5 @@ def decode(decoder: Decoder[_T], raw: Raw, param: str) -> _T:
     """Decode a part of the request, which stands at `param`."""
     try:
         return decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise not_understood(f"{error}, of `{param}`", param) from None

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from proxy.core.catalog import TRANSLATED
-from proxy.core.errors import RelayError
+from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.sse import EVENT_BYTES_MAX
 from proxy.core.translation.conversation import Failed, Wire
 from proxy.core.translation.translator import SIDES, Translator
@@ -146,3 +146,27 @@ def test_responses_answer_what_was_asked() -> None:
     answer = translator.answer(orjson.dumps({"choices": [{"message": message}]}))
     found = orjson.loads(answer)
     assert (found["model"], found["output"][0]["type"]) == ("real", "custom_tool_call")
+
+
+NO_TEXT = (
+    b'{"id":"\xff","type":"message_delta","usage":{"\xff":1},"usageMetadata":{"\xff":1},'
+    b'"response":{"usage":{"\xff":1}}}'
+)
+TOO_DEEP = b'{"x":' + b"[" * 100_000
+
+
+@pytest.mark.parametrize("data", [NO_TEXT, TOO_DEEP], ids=["no text", "too deep"])
+@pytest.mark.parametrize("wire", SIDES)
+def test_what_no_decoder_takes_is_the_providers_failure(wire: Wire, data: bytes) -> None:
+    (event,) = SIDES[wire].reader().read(data)
+    assert isinstance(event, Failed)
+    with pytest.raises(RelayError, match="not understood") as caught:
+        SIDES[wire].read_answer(data)
+    assert caught.value.code is ErrorCode.UPSTREAM_ERROR
+
+
+@pytest.mark.parametrize("wire", SIDES)
+def test_a_request_that_is_too_deep_is_refused(wire: Wire) -> None:
+    with pytest.raises(RelayError, match="not understood") as caught:
+        SIDES[wire].read_request(TOO_DEEP)
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
