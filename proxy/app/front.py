@@ -208,6 +208,7 @@ class _Housekeeping:
         self._world = world
         self._server = server
         self._ticks = 0
+        self.quiet_until = 0.0
 
     def tick(self, now: float) -> None:
         """Run what is due."""

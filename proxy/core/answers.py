@@ -8,13 +8,14 @@ Sources: WIRE.md sections 1, 3 and 5; `proxy/core/gemini_events.py`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 from msgspec.structs import replace
 
 from proxy.core.deltas import (
+    FINISH_REASON_CHARACTERS_MAX,
     UNREADABLE,
     OpenAIChoice,
     OpenAIChunk,
@@ -28,11 +29,12 @@ from proxy.core.deltas import (
     is_set,
     load_object,
     openai_runs,
+    well_formed,
 )
-from proxy.core.entities import Wire
+from proxy.core.entities import Usage, Wire
 from proxy.core.gemini_events import endings, event_runs, gemini_event, reported
 from proxy.core.response_events import ANSWER_ID_CHARS_MAX, output_runs, reason_of, with_searches
-from proxy.core.usage import UsageTally
+from proxy.core.usage import UsageTally, bare_of
 from proxy.core.usage_reports import AnthropicReport, OpenAIReport
 
 
@@ -43,7 +45,8 @@ class PlainReading(Struct, frozen=True):
     """False when the body is not a JSON object: nothing else is known then."""
     error: bool
     """A truthy `error` inside a 2xx."""
-    tally: UsageTally
+    reported: UsageTally | Usage
+    """What the provider said of its usage; nearly always but a prompt and a completion."""
     finish_reason: str | None
     """Of the last choice that gave one."""
     read_texts: Callable[[bytes], tuple[str, ...]]
@@ -56,9 +59,18 @@ class PlainReading(Struct, frozen=True):
         """All countable texts, to be tokenised apart and counted when usage is missing."""
         return self.read_texts(self.body)
 
+    @property
+    def tally(self) -> UsageTally:
+        """What was reported, as it is kept of any call."""
+        reported = self.reported
+        return UsageTally.of_bare(reported) if isinstance(reported, Usage) else reported
+
+
+_Reason: TypeAlias = Annotated[str, Meta(max_length=FINISH_REASON_CHARACTERS_MAX)]
+
 
 class _Ending(Struct, frozen=True, gc=False):
-    finish_reason: str | None = None
+    finish_reason: _Reason | None = None
 
 
 class _OpenAIFigures(Struct, frozen=True, gc=False):
@@ -68,7 +80,7 @@ class _OpenAIFigures(Struct, frozen=True, gc=False):
 
 
 class _AnthropicFigures(Struct, frozen=True, gc=False):
-    stop_reason: str | None = None
+    stop_reason: _Reason | None = None
     usage: AnthropicReport | None = None
     error: object = None
 
@@ -119,17 +131,20 @@ def plain_usage(body: bytes, wire: Wire) -> PlainReading:
 
 
 def _openai(body: bytes) -> PlainReading:
-    tally = UsageTally()
     try:
         figures = _decode_openai_figures(body)
     except UNREADABLE:
         return _openai_at_leisure(body)
-    if figures.usage is not None and not tally.openai_report(figures.usage):
-        return _openai_at_leisure(body)
-    reason = None
+    report, error, reason = figures.usage, figures.error, None
+    reported: UsageTally | Usage | None = None if report is None else bare_of(report)
+    if reported is None:
+        reported = UsageTally()
+        if report is not None and not reported.openai_report(report):
+            return _openai_at_leisure(body)
     for choice in figures.choices:
         reason = choice.finish_reason or reason
-    return PlainReading(True, is_set(figures.error), tally, reason, _openai_texts, body)  # noqa: FBT003 - hot
+    failed = error is not None and is_set(error)
+    return PlainReading(True, failed, reported, reason, _openai_texts, body)  # noqa: FBT003 - hot
 
 
 def _openai_at_leisure(body: bytes) -> PlainReading:
@@ -143,8 +158,8 @@ def _openai_at_leisure(body: bytes) -> PlainReading:
     return PlainReading(
         readable=True,
         error=is_set(answer.error),
-        tally=tally,
-        finish_reason=reasons[-1] if reasons else None,
+        reported=tally,
+        finish_reason=reasons[-1][:FINISH_REASON_CHARACTERS_MAX] if reasons else None,
         read_texts=_openai_texts,
         body=body,
     )
@@ -175,7 +190,7 @@ def _anthropic(body: bytes) -> PlainReading:
     return PlainReading(
         readable=True,
         error=is_set(figures.error),
-        tally=tally,
+        reported=tally.bare or tally,
         finish_reason=figures.stop_reason,
         read_texts=_anthropic_texts,
         body=body,
@@ -192,8 +207,8 @@ def _anthropic_at_leisure(body: bytes) -> PlainReading:
     return PlainReading(
         readable=True,
         error=is_set(message.error),
-        tally=tally,
-        finish_reason=message.stop_reason,
+        reported=tally,
+        finish_reason=message.stop_reason and message.stop_reason[:FINISH_REASON_CHARACTERS_MAX],
         read_texts=_anthropic_texts,
         body=body,
     )
@@ -232,13 +247,14 @@ def _responses(body: bytes) -> PlainReading:
         if value is None:
             return _unreadable(body)
         figures = _ResponsesFigures(
-            countable_text(value.get("id")),
+            well_formed(countable_text(value.get("id"))),
             countable_text(value.get("status")),
             value.get("incomplete_details"),
             value.get("usage"),
             value.get("error"),
         )
     tally, usage = UsageTally(), figures.usage
+    ended = reason_of(figures.status, figures.incomplete_details)
     if usage is not None:
         if b"web_search" in body:
             whole = as_dict(load_object(body))
@@ -247,8 +263,8 @@ def _responses(body: bytes) -> PlainReading:
     return PlainReading(
         readable=True,
         error=is_set(figures.error) or figures.status == "failed",
-        tally=tally,
-        finish_reason=reason_of(figures.status, figures.incomplete_details),
+        reported=tally,
+        finish_reason=ended[:FINISH_REASON_CHARACTERS_MAX],
         read_texts=_responses_texts,
         body=body,
         answer_id=figures.id[:ANSWER_ID_CHARS_MAX],
@@ -264,7 +280,7 @@ def _unreadable(body: bytes) -> PlainReading:
     return PlainReading(
         readable=False,
         error=False,
-        tally=UsageTally(),
+        reported=UsageTally(),
         finish_reason=None,
         read_texts=_no_texts,
         body=body,
@@ -316,8 +332,8 @@ def _gemini(body: bytes) -> PlainReading:
     return PlainReading(
         readable=True,
         error=is_set(event.error),
-        tally=tally,
-        finish_reason=ended[-1][1] if ended else None,
+        reported=tally,
+        finish_reason=ended[-1][1][:FINISH_REASON_CHARACTERS_MAX] if ended else None,
         read_texts=_gemini_texts,
         body=body,
     )

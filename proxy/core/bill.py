@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from proxy.core import pricing
 from proxy.core.entities import Price, Usage, UsageSource
+from proxy.core.money import ceil_div
 from proxy.core.searches import SEARCHES_MAX
 from proxy.core.usage import OUTPUT_SLACK_TOKENS, UsageTally, bounded
 
@@ -56,6 +57,46 @@ class Terms(Struct, frozen=True, gc=False):
     output_tokens_max: int
     input_tokens_max: int | None = None
     searches_max: int = SEARCHES_MAX
+
+
+def state_bare(
+    usage: Usage,
+    rates: pricing.Rates,
+    output_tokens_max: int,
+    input_tokens_max: int | None,
+    source: UsageSource = _REPORTED,
+) -> Statement | None:
+    """Return what `state` does, at these terms, of content that was delivered and used `usage`.
+
+    That has but a prompt and a completion, reported of a complete answer or, of one without a
+    report, counted or estimated. None: there is something to bound.
+    """
+    if usage.output > output_tokens_max + OUTPUT_SLACK_TOKENS:
+        return None
+    if input_tokens_max is not None and usage.input_uncached > input_tokens_max:
+        return None
+    given, made, divisor = rates
+    units = given * usage.input_uncached + made * usage.output
+    return Statement(usage, source, units if divisor == 1 else ceil_div(units, divisor), 0)
+
+
+def state_opened(
+    usage: Usage,
+    price: Price,
+    multiplier: int,
+    output_tokens_max: int,
+    input_tokens_max: int | None,
+    source: UsageSource,
+) -> Statement | None:
+    """The same of content of a call that is not complete and of whose prompt alone was a report.
+
+    `usage`: see `UsageTally.opened`.
+    """
+    if usage.output > output_tokens_max + OUTPUT_SLACK_TOKENS:
+        return None
+    if input_tokens_max is not None and usage.input_total > input_tokens_max:
+        return None
+    return Statement(usage, source, pricing.charge(usage, price, multiplier), 0)
 
 
 def state(

@@ -42,6 +42,8 @@ class Layout(msgspec.Struct, gc=False):
     members: dict[str, Raw]
     walked: dict[str, Span] | None
     """None for a body without white space between its members: their sizes say it all."""
+    model_start: int = 0
+    """Where the value of `model` begins in a body without white space that has one; else 0."""
 
     def spans(self) -> dict[str, Span]:
         """Return spans by name, in order."""
@@ -54,18 +56,6 @@ class Layout(msgspec.Struct, gc=False):
                 self.walked[name] = (start, end)
                 position = end + 1
         return self.walked
-
-    def span(self, name: str) -> Span:
-        """Return the span of one value that is there."""
-        if self.walked is not None:
-            return self.walked[name]
-        position = 1
-        for known, value in self.members.items():
-            start = position + len(known) + 3
-            if known == name:
-                return start, start + len(value)
-            position = start + len(value) + 1
-        raise AssertionError(f"no member {name}")
 
     def __repr__(self) -> str:
         """Show nothing of a prompt."""
@@ -95,6 +85,7 @@ _WS: Final = rb"[ \t\n\r]*+"
 _MEMBER: Final = re.compile(
     _WS + rb"[{,]" + _WS + rb'"([^"\\]*+(?:\\.[^"\\]*+|(?!))*+)"' + _WS + rb":" + _WS, re.DOTALL
 )
+_CLOSED: Final = re.compile(_WS + rb"\}")
 _ARRAY: Final = re.compile(rb"\[" + _WS + rb"[^\]]")
 _FIRST_TWO: Final = struct.Struct("2s").unpack_from
 _ARRAY_OF_OBJECTS: Final = (b"[{",)
@@ -146,13 +137,23 @@ def _too_many_members() -> RelayError:
     )
 
 
-def layout_of(body: bytes, members: dict[str, Raw], names: int) -> Layout:
+def layout_of(
+    body: bytes,
+    members: dict[str, Raw],
+    names: int,
+    model_at: int = 0,
+    model_after: tuple[str, ...] = (),
+) -> Layout:
     """Return where the members of `body` are; `names`: their `names_size`.
 
-    Raises RelayError for a name that comes twice.
+    `model_at`: where `model` has its value but for the lengths of those of `model_after`, which
+    come before it; 0 where nobody asks. Raises RelayError for a name that comes twice.
     """
-    dense = names + sum(map(len, members.values())) == len(body)
-    return Layout(members, None if dense else walk(body, members))
+    if names + sum(map(len, members.values())) != len(body):
+        return Layout(members, walk(body, members))
+    for name in model_after:
+        model_at += len(members[name])
+    return Layout(members, None, model_at)
 
 
 def names_size(members: Mapping[str, Raw]) -> int:
@@ -168,7 +169,7 @@ def is_dense(body: bytes, members: Mapping[str, Raw]) -> bool:
 def walk(body: bytes, members: Mapping[str, Raw]) -> dict[str, Span]:
     """Find the span of each top-level value; refuse a name that comes twice."""
     spans: dict[str, Span] = {}
-    position = 0
+    position, name = 0, ""
     match = _MEMBER.match
     while (found := match(body, position)) is not None:
         written = found[1]
@@ -178,10 +179,16 @@ def walk(body: bytes, members: Mapping[str, Raw]) -> dict[str, Span]:
         position = start + len(value)
         # The value decoded is the last of that name: other bytes here mean it comes again.
         if name in spans or body[start:position] != value:
-            shown = name[:_SHOWN_CHARS_MAX]
-            raise invalid(shown if shown.isprintable() else "?", "is there twice: send it once")
+            raise _twice(name)
         spans[name] = (start, position)
+    if spans and _CLOSED.match(body, position) is None:
+        raise _twice(name)  # whose last value, a number, is how this longer one begins
     return spans
+
+
+def _twice(name: str) -> RelayError:
+    shown = name[:_SHOWN_CHARS_MAX]
+    return invalid(shown if shown.isprintable() else "?", "is there twice: send it once")
 
 
 def apply(body: bytes, edits: list[Edit]) -> bytes:

@@ -10,14 +10,46 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from proxy.core.entities import WIRE_ENDPOINTS, Channel, Group, Key, Model, Plan, User, Wire
+from msgspec import Struct
+
+from proxy.core.entities import (
+    WIRE_ENDPOINTS,
+    Channel,
+    Group,
+    Key,
+    Model,
+    Plan,
+    Price,
+    User,
+    Wire,
+)
 from proxy.core.limits import EffectiveLimits, RateLimits
+from proxy.core.pricing import Line, Rates, quote_line, rates_of
 
 TRANSLATED = (Wire.CHAT, Wire.MESSAGES, Wire.RESPONSES, Wire.GEMINI)
 """Wire forms that are carried over into each other, in the order upstreams of them are asked."""
 
 Name = TypeVar("Name")
 Row = TypeVar("Row")
+
+
+class Route(Struct, frozen=True):
+    """A model that a group's keys may call in one form: its contract, its price, who serves it.
+
+    What every call of it needs, put together once for each snapshot.
+    """
+
+    group: Group
+    model: Model
+    price: Price
+    channels: tuple[Channel, ...]
+    """Highest priority first."""
+    native: bool
+    """Whether they serve the caller's own form, so that nothing is translated."""
+    line: Line | None
+    """What quotes a call, where that needs no tiers."""
+    rates: Rates | None
+    """What charges one that is but a prompt and a completion, where two rates do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +76,14 @@ class Catalog:
     limits_by_key: Mapping[int, EffectiveLimits]
     keys_changed: frozenset[int] | None = field(default=None, compare=False)
     """Ids of the keys that are not those of the version this one was made from; None: any."""
+    routes: dict[tuple[str, str, Wire], Route] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """By (group, model, wire) what callers have asked for: at most `channels_by_route` and those
+    translated, and gone with this snapshot. `remember_route` fills it."""
+    unbound: dict[bytes, Key] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """By digest the keys that were shown and count from everywhere until this snapshot is over,
+    whatever the time: at most all. Who recognises keys (edge/auth.py) fills it."""
 
     def key(self, digest: bytes) -> Key | None:
         """The key with this digest, enabled or not; None when there is none."""
@@ -63,6 +103,16 @@ class Catalog:
             return own or ()
         others = [self.channels_for(group, model, other) for other in TRANSLATED]
         return next((found for found in others if found), ())
+
+    def remember_route(self, group: Group, model: Model, price: Price, wire: Wire) -> Route:
+        """Make the route by which `group` calls `model`, which is served in `wire`, and keep it."""
+        served = self.channels_serving(group.name, model.name, wire)
+        native = WIRE_ENDPOINTS[wire] in served[0].endpoints
+        line = quote_line(price, group.multiplier)
+        rates = rates_of(price, group.multiplier)
+        route = Route(group, model, price, served, native, line, rates)
+        self.routes[group.name, model.name, wire] = route
+        return route
 
     def channels_for_endpoint(self, group: str, model: str, endpoint: str) -> tuple[Channel, ...]:
         """Enabled channels of `group` that serve `model` at `endpoint`, highest priority first."""

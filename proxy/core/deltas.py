@@ -68,6 +68,20 @@ class OpenAIChunk(Struct, frozen=True, gc=False):
     """Whatever stood under `error`; `is_set` says whether SDKs would raise on it."""
 
 
+class _FirstDelta(OpenAIDelta, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One that says no more than a role and what `OpenAIDelta` names."""
+
+    role: object = None
+
+
+class _FirstChoice(OpenAIChoice, frozen=True, gc=False):
+    delta: _FirstDelta | None = None
+
+
+class _FirstChunk(OpenAIChunk, frozen=True, gc=False):
+    choices: tuple[_FirstChoice, ...] = ()
+
+
 class _OpenDelta(Struct, frozen=True, gc=False):
     delta: dict[str, object] | None = None
 
@@ -114,9 +128,12 @@ class AnthropicEvent(Struct, frozen=True, gc=False):
 
 OPENAI_GARBAGE: Final = OpenAIChunk()
 ANTHROPIC_GARBAGE: Final = AnthropicEvent()
+FINISH_REASON_CHARACTERS_MAX: Final = 64
+"""Of a finish or stop reason no more is kept."""
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_chunk: Final = msgspec.json.Decoder(OpenAIChunk).decode
+_decode_first: Final = msgspec.json.Decoder(_FirstChunk).decode
 _decode_event: Final = msgspec.json.Decoder(AnthropicEvent).decode
 _decode_open: Final = msgspec.json.Decoder(_OpenChunk).decode
 
@@ -127,6 +144,17 @@ def openai_delta(payload: bytes) -> OpenAIChunk:
         return _decode_chunk(payload)
     except UNREADABLE:
         return _tolerant_chunk(payload)
+
+
+def openai_first(payload: bytes) -> tuple[OpenAIChunk, bool]:
+    """The same for an event before the first content, and whether all of its deltas was read.
+
+    False: they hold more than `OpenAIDelta` names, which may be content (`has_other_content`).
+    """
+    try:
+        return _decode_first(payload), True
+    except UNREADABLE:
+        return openai_delta(payload), False
 
 
 def anthropic_event(payload: bytes) -> AnthropicEvent:
@@ -267,7 +295,12 @@ def as_index(value: object) -> int:
 
 def as_reason(value: object) -> str | None:
     """Return a finish or stop reason as text; None while there is none."""
-    return None if value is None or value == "" else str(value)
+    return None if value is None or value == "" else well_formed(str(value))
+
+
+def well_formed(text: str) -> str:
+    """Return `text` as it can be kept: a lone surrogate has no UTF-8, so no database takes it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _tolerant_function(value: object) -> FunctionDelta:

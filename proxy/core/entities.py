@@ -119,6 +119,8 @@ class Tokenizer(StrEnum):
     CL100K = "cl100k"
     ESTIMATE = "estimate"
 
+    __hash__ = str.__hash__
+
 
 class BudgetPeriod(StrEnum):
     """When a key's budget starts anew (UTC)."""

@@ -18,31 +18,23 @@ from collections.abc import Callable
 
 from proxy.core import outcomes, passthrough
 from proxy.core.allowance import Allowance
-from proxy.core.deltas import (
-    ANTHROPIC_GARBAGE,
-    OPENAI_GARBAGE,
-    anthropic_event,
-    anthropic_runs,
-    has_other_content,
-    is_set,
-    openai_delta,
-    openai_runs,
-)
-from proxy.core.entities import TerminalRule, Wire
-from proxy.core.http1 import FramingError, ResponseHead, ResponseParser
-from proxy.core.looks import LOOKS
+from proxy.core.entities import TerminalRule
+from proxy.core.http1 import Framing, FramingError, ResponseHead, ResponseParser
 from proxy.core.metering import UNREAD_BYTES_PER_TOKEN, Meter
 from proxy.core.outcomes import Expectation, Failure, FailureKind, Phase
-from proxy.core.sse import BYTE_ORDER_MARK, EventSplitter, fields
+from proxy.core.sse import EventSplitter
+from proxy.core.stream_events import StreamEvents
 from proxy.core.usage import UsageTally
+from proxy.core.whole_chunks import events_in_chunks
 
 __all__ = ["UNLIMITED", "Exchange", "Expectation", "Failure", "FailureKind", "Phase"]
 
 PREAMBLE_BYTES_MAX = 1 << 20
 BACKLOG_BYTES_MAX = 4 << 20
-FINISH_REASON_CHARACTERS_MAX = 64
 LESSON_BYTES_MAX = 2_048
 """The longest event that is kept until the next one comes, which may be like it."""
+FOREIGN_READS_MAX = 4
+"""Reads that did not begin with a canonical chunk of one event, before no more is tried as such."""
 UNLIMITED = 1 << 62
 
 # What one byte of an event that is read with patience may become: bytes that are no UTF-8 are
@@ -55,10 +47,11 @@ _REASON = b'"finish_reason":"'
 _QUOTE = 0x22
 # On Python 3.11 a member of an enum costs as much as ten globals.
 _HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase
-_CHAT, _FINISH_REASON = Wire.CHAT, TerminalRule.FINISH_REASON
+_FINISH_REASON = TerminalRule.FINISH_REASON
+_CHUNKED = Framing.CHUNKED
 
 
-class Exchange:
+class Exchange(StreamEvents):
     """One attempt at one upstream; see the module docstring.
 
     `receive` returns body bytes to write (whole events, without chunk framing) and moves
@@ -67,10 +60,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_allowance", "_backlog", "_backlog_bytes", "_body", "_ended", "_events", "_expect",
-        "_finished", "_lesson", "_look", "_meter", "_parser", "_passage", "_splitter", "_verbatim",
-        "answer_id", "at_edge", "failure", "finish_reason", "garbage", "has_id", "held", "phase",
-        "plain_bytes", "shown", "tally", "terminal", "tokens_allowed", "upper",
+        "_aligned", "_allowance", "_backlog", "_backlog_bytes", "_body", "_ended", "_foreign",
+        "_lesson", "_parser", "_passage", "_splitter", "_verbatim", "at_edge", "held",
+        "plain_bytes", "tokens_allowed", "upper",
     )  # fmt: skip
 
     def __init__(
@@ -78,29 +70,20 @@ class Exchange:
         expect: Expectation,
         meter: Meter,
         tally: UsageTally,
-        *,
         tokens_allowed: int = UNLIMITED,
         unsent: Callable[[], int] = int,  # nothing
     ) -> None:
-        self.phase = _HEAD
-        self._meter = meter
-        self.tally = tally
-        self.failure: Failure | None = None
-        self.held = self.terminal = self._lesson = b""
-        self.finish_reason: str | None = None
-        self.answer_id = ""
-        self.at_edge = self.has_id = self.shown = self._verbatim = self._ended = False
-        self._events = self.garbage = self.upper = self.plain_bytes = 0
+        super().__init__(expect, meter, tally)
+        look = self._look
+        self.held = self._lesson = b""
+        self.at_edge = self._aligned = self._verbatim = self._ended = False
+        self.upper = self.plain_bytes = self._backlog_bytes = self._foreign = 0
         self.tokens_allowed = tokens_allowed
-        self._expect = expect
-        self._look = look = LOOKS[expect.wire](expect)
         self._passage = passthrough.Passage(look.take, look.lessons)
         self._parser = ResponseParser()
         self._splitter = EventSplitter(look.event_bytes_max or expect.event_bytes_max)
-        self._finished: frozenset[int] = frozenset()
         self._body: list[bytes] = []
         self._backlog: list[tuple[bytes, bool]] = []
-        self._backlog_bytes = 0
         self._allowance = Allowance(meter, tokens_allowed, unsent)
 
     @property
@@ -116,7 +99,8 @@ class Exchange:
     @property
     def meter(self) -> Meter:
         """What was delivered."""
-        self._drain()
+        if self._passage.sizes:
+            self._drain()
         return self._meter
 
     @property
@@ -129,9 +113,8 @@ class Exchange:
         """Events that were passed, without comments and garbage."""
         return self._events + len(self._passage.sizes)
 
-    @property
     def progress(self) -> int:
-        """A number that grows when anything was received, and only then; cheap to ask for."""
+        """Return a number that grows when anything was received, and only then; cheap."""
         return self._meter.taken + len(self._passage.sizes) + self.plain_bytes
 
     @property
@@ -140,19 +123,9 @@ class Exchange:
         return self._passage.passes
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will come of this exchange."""
-        return self.phase is _TERMINAL or self.phase is _FAILED
-
-    @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request."""
         return self._parser.reusable
-
-    @property
-    def finishing(self) -> bool:
-        """Whether a finish reason was seen: usage may follow within moments."""
-        return self.finish_reason is not None
 
     @property
     def in_event(self) -> bool:
@@ -166,10 +139,13 @@ class Exchange:
         each of whole ordinary events: no usage, error, finish reason or terminal, and within the
         hold. The rest, from that byte on, goes to `receive`.
         """
+        if not self._verbatim or len(self._finished) >= self._expect.choices:
+            return 0
+        reason = data.find(_REASON)
+        if 0 <= reason < data.find(b"\n\n") and data[reason + len(_REASON)] != _QUOTE:
+            return 0  # a stream's end: it would be decoded here and by `receive` once more
         self._drain()
         meter, passage, allowance = self._meter, self._passage, self._allowance
-        if not self._verbatim:
-            return 0
         if not allowance.covers(len(data), len(data)):
             if not allowance.stale:
                 return 0
@@ -177,20 +153,25 @@ class Exchange:
             self.upper = allowance.count(self.tokens_allowed)
             if not allowance.covers(len(data), len(data)):
                 return 0
-        reason = data.find(_REASON)
-        if 0 <= reason < data.find(b"\n\n") and data[reason + len(_REASON)] != _QUOTE:
-            return 0  # a stream's end: it would be decoded here and by `receive` once more
-        lesson, self._lesson = self._lesson, b""
-        if lesson and lesson.find(_ROLE) < 0:
-            # It was decoded already: learning from it saves decoding the event after it.
-            passage.learn(lesson, meter)
-            passage.grant(allowance.room)
-            if passage.passes(data):
-                return len(data)
+        if self._lesson and self.learn() and passage.passes(data):
+            return len(data)
         taken, events = passage.look(data, meter)
         self._events += events
         passage.grant(allowance.room)
         return taken
+
+    def learn(self) -> bool:
+        """Take the event that was looked at last for the pattern of those to come, if it may be.
+
+        It was decoded already, so that this saves decoding the one after it. Changes nothing of
+        what passes or is counted; best done when nobody waits for it.
+        """
+        lesson, self._lesson = self._lesson, b""
+        if not (self._verbatim and lesson and lesson.find(_ROLE) < 0):
+            return False
+        self._passage.learn(lesson, self._meter)
+        self._passage.grant(self._allowance.room)
+        return True
 
     def _stop_passing(self) -> None:
         self._passage.close()
@@ -202,33 +183,44 @@ class Exchange:
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes off the wire; return whole events to forward, b"" while there are none."""
-        self._stop_passing()
+        if self._verbatim:  # only then anything passes
+            self._stop_passing()
         if self.over:
             self.finish(data)
             return b""
+        parser, out = self._parser, b""
         fault: FramingError | None = None
         try:
-            body = self._parser.receive(data)
+            if self.phase is _HEAD:
+                data = parser.receive_head(data)
+                if parser.head is None:
+                    return b""
+                self._receive_head(parser.head)
+            if self._aligned and data:
+                out, taken = self._receive_chunks(data)
+                if taken == len(data):
+                    self._verbatim = self.phase is _CONTENT and self._expect.verbatim
+                    return out
+                data = data[taken:]
+            body = parser.receive(data)
         except FramingError as error:
             body, fault = error.body, error
-        if self.phase is _HEAD and self._parser.head is not None:
-            self._receive_head(self._parser.head)
-        out = b""
         if self.phase is _PLAIN:
             self._receive_plain(body)
         elif self.phase is not _HEAD and not self.over:
-            out = self._receive_events(self._splitter.receive(body)) if body else b""
-            if self._parser.complete and not self._backlog and not self.over:
+            if body:
+                out += self._receive_events(self._splitter.receive(body))
+            if parser.complete and not self._backlog and not self.over:
                 out += self._receive_end()
         if fault is not None and not self.over:
             self._fail(Failure(FailureKind.FRAMING, str(fault)))
-        self._set_verbatim()
+        self._align()
         return out
 
     def receive_eof(self) -> bytes:
         """Take the end of the connection; return what may still be forwarded."""
         self._stop_passing()
-        self._verbatim = False
+        self._verbatim = self._aligned = False
         if self.over:
             return b""
         self._ended = True
@@ -236,20 +228,24 @@ class Exchange:
 
     def allow(self, tokens_allowed: int) -> bytes:
         """Move the edge of the hold to `tokens_allowed` output tokens; return what now passes."""
-        self._stop_passing()
+        self._drain()
         self.tokens_allowed = tokens_allowed
         if self.over:
             return b""
+        self.upper = self._allowance.count(tokens_allowed)
+        if not self._backlog:  # in time, as nearly always: the pattern goes on with more room
+            self._passage.grant(self._allowance.room)
+            return b""
+        self._passage.close()
         self.at_edge = False
         backlog, self._backlog, self._backlog_bytes = self._backlog, [], 0
-        self.upper = self._allowance.count(tokens_allowed)
         out = self._receive_events(backlog)
         if not self._backlog:
             if self._ended:
                 out += self._receive_closed()
             elif self._parser.complete:
                 out += self._receive_end()
-        self._set_verbatim()
+        self._align()
         return out
 
     def _receive_closed(self) -> bytes:
@@ -264,11 +260,12 @@ class Exchange:
         return self._fail(outcomes.truncated("the upstream closed before its answer was complete"))
 
     def _receive_head(self, head: ResponseHead) -> None:
-        failure = outcomes.compressed(head)
+        failure = outcomes.compressed(head) if "content-encoding" in head.noted else None
         if failure is not None:
             self._fail(failure)
         elif self._expect.stream and outcomes.is_good(head) and outcomes.is_event_stream(head):
             self.phase = _PREAMBLE
+            self._aligned = head.framing is _CHUNKED
         else:
             self.phase = _PLAIN
 
@@ -285,7 +282,7 @@ class Exchange:
         self._body = [self.body]
         failure = outcomes.plain(head, self._body[0], stream=stream, whole=fits)
         if failure is None:
-            self.phase = _TERMINAL
+            self.phase, self.over = _TERMINAL, True
         else:
             self._fail(failure)
 
@@ -298,21 +295,50 @@ class Exchange:
         outlook = self._parser.outlook
         return outlook if self.phase is _TERMINAL else outlook is True
 
-    def _set_verbatim(self) -> None:
-        self._verbatim = (
-            self.phase is _CONTENT
-            and self._expect.verbatim
+    def _align(self) -> None:
+        """Find out whether what comes next may be taken by the chunk, or passed unopened."""
+        whole = (
+            self.phase is not _PLAIN
             and self._parser.between_chunks
             and self._splitter.idle
             and not self._backlog
         )
+        self._aligned = whole and self._foreign < FOREIGN_READS_MAX
+        self._verbatim = whole and self.phase is _CONTENT and self._expect.verbatim
+
+    def _receive_chunks(self, data: bytes) -> tuple[bytes, int]:
+        """Look at the whole events that `data` begins with, each in a chunk of its own.
+
+        As parser, splitter and `_receive_events` would, in one go, as far as the hold covers them
+        for certain. For a read that begins a chunk and an event. Returns what passes, and how many
+        bytes of `data` that was; the rest is theirs.
+        """
+        events = events_in_chunks(data, self._splitter.event_bytes_max)
+        if not events:
+            self._foreign += 1
+            return b"", 0
+        out: list[bytes] = []
+        see, taken, last = self._see, 0, b""
+        covers = self._allowance.covers
+        covered = covers(len(data), _TEXT_PER_BYTE_MAX * len(data))
+        for event, payload, end in events:
+            if not (covered or covers(len(event), _TEXT_PER_BYTE_MAX * len(event))):
+                break
+            name, said = "", payload
+            if said is None:
+                name, said = self._read(event)
+            out.append(see(event, name, said))
+            taken, last = end, event
+            if self.over:
+                break
+        if last:
+            self._lesson = last if len(last) <= LESSON_BYTES_MAX else b""
+        return self._passed(out), taken
 
     def _receive_events(self, spans: list[tuple[bytes, bool]]) -> bytes:
         """Look at each event in turn; a flat loop because a read may hold many."""
         out: list[bytes] = []
-        see = self._see_openai if self._expect.wire is _CHAT else self._see_anthropic
-        if self._look.see is not None:
-            see = self._see_any
+        see = self._see
         for position, (event, whole) in enumerate(spans):
             if self.over:
                 break
@@ -324,7 +350,8 @@ class Exchange:
                 self._hold_back(spans[position:])
                 break
             if whole:
-                passed = see(event)
+                name, data = self._read(event)
+                passed = see(event, name, data)
                 self._lesson = event if size <= LESSON_BYTES_MAX else b""
             elif self._look.event_bytes_max:
                 passed = self._fail(outcomes.too_large("an event of its stream"))
@@ -334,11 +361,16 @@ class Exchange:
                 self._meter.add_unread(size)
                 passed = event
             out.append(passed)
+        return self._passed(out)
+
+    def _passed(self, out: list[bytes]) -> bytes:
+        """Return what of the events that were looked at is to be shown now; keep the preamble."""
+        passed = out[0] if len(out) == 1 else b"".join(out)
         if self.phase is _PREAMBLE:
-            self.held += b"".join(out)
+            self.held += passed
             if len(self.held) > max(PREAMBLE_BYTES_MAX, 2 * self._look.event_bytes_max):
                 self._fail(outcomes.too_large("a preamble without content"))
-        return b"".join(out) if self.shown else b""
+        return passed if self.shown else b""
 
     def _hold_back(self, spans: list[tuple[bytes, bool]]) -> None:
         self.at_edge = True
@@ -356,122 +388,6 @@ class Exchange:
             return upper - (-len(event) // UNREAD_BYTES_PER_TOKEN) <= self.tokens_allowed
         runs = self._look.runs(self._read(event)[1] or b"")
         return not runs or self._meter.projected(runs) <= self.tokens_allowed
-
-    def _content_point(self) -> None:
-        if self.phase is _PREAMBLE:
-            self.phase = _CONTENT
-            self.shown = True
-
-    def _terminate(self, event: bytes) -> bytes:
-        self.phase = _TERMINAL
-        self.shown, self.terminal = True, event
-        return b""
-
-    def _finish(self, choice: int, reason: str) -> None:
-        if len(self._finished) < self._expect.choices:
-            self._finished |= {choice}
-        self.finish_reason = reason[:FINISH_REASON_CHARACTERS_MAX]
-
-    def _read(self, event: bytes) -> tuple[str, bytes | None]:
-        """Return an event's name and data; a byte order mark counts only before the first."""
-        if not self._meter.written:
-            event = event.removeprefix(BYTE_ORDER_MARK)
-        name, data, has_id = fields(event)
-        self.has_id |= has_id
-        return name, data
-
-    def _see_openai(self, event: bytes) -> bytes:
-        _, data = self._read(event)
-        if data is None:
-            self._meter.add("", len(event))
-            return event
-        if data.startswith(b"[DONE]"):
-            return self._terminate(event)
-        chunk = openai_delta(data)
-        if self._meter.add_openai(chunk, len(event)):
-            if self.phase is _PREAMBLE and (self._meter.last or has_other_content(data)):
-                self._content_point()
-            self._events += 1
-            return event
-        if chunk is OPENAI_GARBAGE:
-            self.garbage += 1
-            self._meter.add("", len(event))
-            return event
-        if is_set(chunk.error):
-            # Its bytes never pass: they may quote the operator's key. The caller is told by us.
-            return self._fail(outcomes.error_event(data))
-        if chunk.usage is not None:
-            self.tally.openai(chunk.usage)
-            if self._expect.strip_usage and not chunk.choices:
-                return b""
-        shown = self._meter.add_runs(list(openai_runs(chunk)), len(event))
-        for choice in chunk.choices:
-            if choice.finish_reason:
-                self._finish(choice.index, choice.finish_reason)
-                shown = True
-        if shown or (self.phase is _PREAMBLE and has_other_content(data)):
-            self._content_point()
-        self._events += 1
-        return event
-
-    def _see_anthropic(self, event: bytes) -> bytes:
-        name, data = self._read(event)
-        if name == "error":
-            return self._fail(outcomes.error_event(data or b""))
-        if data is None:
-            self._meter.add("", len(event))
-            return event
-        message = anthropic_event(data)
-        if self.phase is _CONTENT and self._meter.add_anthropic(message, len(event)):
-            self._events += 1
-            return event
-        if message is ANTHROPIC_GARBAGE:
-            self.garbage += 1
-            self._meter.add("", len(event))
-            return event
-        kind, delta = message.type or name, message.delta
-        if kind == "error" or (not message.type and is_set(message.error)):
-            return self._fail(outcomes.error_event(data))
-        if kind == "message_stop":
-            return self._terminate(event)
-        if message.message is not None and message.message.usage is not None:
-            self.tally.anthropic(message.message.usage, final=False)
-        elif message.usage is not None and kind != "content_block_delta":
-            self.tally.anthropic(message.usage, final=True)
-        shown = self._meter.add_runs(list(anthropic_runs(message)), len(event))
-        if kind == "message_delta" and delta is not None and delta.stop_reason:
-            self._finish(0, delta.stop_reason)
-            shown = True
-        if shown or kind == "content_block_delta":
-            self._content_point()
-        self._events += 1
-        return event
-
-    def _see_any(self, event: bytes) -> bytes:
-        """The same for a form whose look says itself what an event means."""
-        name, data = self._read(event)
-        if data is None or self._look.see is None:
-            self._meter.add("", len(event))
-            return event
-        sight = self._look.see(name, data)
-        if sight.failed:
-            return self._fail(outcomes.error_event(data))
-        self.garbage += sight.garbage
-        self.answer_id = self.answer_id or sight.answer_id
-        if sight.usage is not None:
-            self._look.report(self.tally, sight.usage)
-            if sight.only_usage and self._expect.strip_usage:
-                return b""
-        for choice, reason in sight.finished:
-            self._finish(choice, reason)
-        if sight.runs or not sight.terminal:
-            self._meter.add_runs(sight.runs, 0 if sight.terminal else len(event))
-        if sight.terminal:
-            return self._terminate(event)
-        if sight.runs or sight.content or sight.finished:
-            self._content_point()
-        self._events += not sight.garbage
-        return event
 
     def _receive_end(self) -> bytes:
         """The body ended by its own framing: complete if that is enough, else truncated."""
@@ -493,7 +409,3 @@ class Exchange:
     def reject(self, failure: Failure) -> None:
         """End in `failure`: what was read is of no use to the caller."""
         self._fail(failure)
-
-    def _fail(self, failure: Failure) -> bytes:
-        self.phase, self.failure = _FAILED, failure
-        return b""

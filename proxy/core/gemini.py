@@ -19,6 +19,7 @@ from msgspec import Raw, Struct, field
 
 from proxy.core import prompts
 from proxy.core.bodies import Edit, Layout, apply, integer, invalid, is_array, is_dense, walk
+from proxy.core.deltas import UNREADABLE
 from proxy.core.prompts import Prompt
 
 CONFIG_FIELDS: Final = ("generationConfig", "generation_config")
@@ -137,7 +138,7 @@ def lowered(body: bytes, layout: Layout, maximum: int) -> bytes:
         start = body.index(b"{") + 1
         insert = b'"%b":{"%b":%b},' % (CONFIG_FIELDS[0].encode(), LIMIT_FIELDS[0].encode(), limit)
         return apply(body, [(start, start, insert)])
-    start, end = layout.span(name)
+    start, end = layout.spans()[name]
     text = body[start:end]
     if text == b"null":
         return apply(body, [(start, end, b'{"%b":%b}' % (LIMIT_FIELDS[0].encode(), limit))])
@@ -196,7 +197,7 @@ def asked_inside(body: bytes) -> bytes:
     """The request whose tokens a count is asked of: the body itself, or one within it."""
     try:
         found = _MEMBERS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return body
     inner = next((found[name] for name in _WHOLE_FIELDS if name in found), None)
     return body if inner is None or not bytes(inner).startswith(b"{") else bytes(inner)

@@ -27,6 +27,7 @@ SIZE_MAX: Final = 8_192
 SIZES: Final = {b"%x" % size: size for size in range(SIZE_MAX + 1)}
 """Size by its chunk-size line, as nearly every server writes it: no padding, no extension."""
 SIZE_LINE_BYTES_MAX: Final = len(b"%x\r\n" % SIZE_MAX)
+LAST_CHUNK: Final = b"0\r\n\r\n"
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\Z")
 _CR, _LF, _NUL = b"\r\n\0"
 _NO_BODY_STATUSES = frozenset({204, 304})
@@ -47,7 +48,11 @@ _names: Final[dict[bytes, str]] = {}
 """Names of headers seen before, as they were written; of those nobody waits for empty."""
 _statuses: Final[dict[bytes, tuple[int, bool]]] = {}
 """Status, and whether it is HTTP/1.1, of status lines seen before."""
+_lengths: Final[dict[bytes, int]] = {}
+"""Lengths seen before, by how they were written."""
 _UNNOTED: Final = ("", b"")
+_UNIQUE: Final = frozenset({"x-request-id", "request-id"})
+"""Headers whose lines are never the same again: they would only push out those that are."""
 _CONTRADICTED: Final = b"two lengths"
 
 
@@ -91,6 +96,13 @@ class ResponseHead(Struct, frozen=True, gc=False):
     noted: dict[str, bytes]
     """Values of the headers in `_NOTED`; of one that is repeated what `_again` makes of it."""
 
+    @property
+    def request_id(self) -> str | None:
+        """Under which id the upstream knows the exchange; None where it does not say, or ""."""
+        noted = self.noted
+        found = noted.get("x-request-id") or noted.get("request-id")
+        return None if found is None else found.decode("latin-1")
+
     def header(self, name: str) -> str | None:
         """Return the first value of header `name` (lower case), or None."""
         if name in _NOTED:
@@ -127,9 +139,13 @@ def request_prefix(
     return ("\r\n".join(lines) + "\r\n").encode("latin-1", "replace")
 
 
+REQUEST_LENGTH: Final = b"content-length: %d\r\n\r\n"
+"""The end of a request head: the length of its body and the blank line."""
+
+
 def request_length(body_bytes: int) -> bytes:
-    """Return the end of a request head: the length of its body and the blank line."""
-    return b"content-length: %d\r\n\r\n" % body_bytes
+    """Return `REQUEST_LENGTH` of so many bytes."""
+    return REQUEST_LENGTH % body_bytes
 
 
 class _State(Enum):
@@ -214,18 +230,36 @@ class ResponseParser:
 
         Raises FramingError; the parser is useless afterwards.
         """
-        if self._buffer:
+        if self._state is _IN_HEAD:
+            data = self.receive_head(data)
+        elif self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        if self._state is _IN_HEAD:
-            data = self._receive_head(data)
         if self._state is _IN_CLOSE:
             return data
         if self._state is _IN_LENGTH:
             return self._receive_length(data)
         if self._state is _IN_HEAD:
             return b""
+        if data == LAST_CHUNK and self._state is _IN_CHUNK_LINE:
+            self._state = _COMPLETE
+            return b""
         return self._receive_chunks(data)
+
+    def receive_whole(self, data: bytes) -> bytes | None:
+        """Take a 200 that is all in the first read, with its length, and return its body.
+
+        None, and nothing taken, if it is anything else. Raises FramingError as `receive` does.
+        """
+        block, blank, body = data.partition(b"\r\n\r\n")
+        if not blank or len(block) > HEAD_BYTES_MAX - len(blank) or self._buffer:
+            return None
+        head = _parse_head(block)
+        if head.status != 200 or head.framing is not _LENGTH or head.length != len(body):
+            return None
+        self.head = head
+        self._state = _COMPLETE
+        return body
 
     def receive_eof(self) -> bool:
         """Take the end of the stream; return whether the response was complete."""
@@ -233,7 +267,14 @@ class ResponseParser:
             self._state = _COMPLETE
         return self._state is _COMPLETE
 
-    def _receive_head(self, data: bytes) -> bytes:
+    def receive_head(self, data: bytes) -> bytes:
+        """Take the first bytes off the wire; return what is behind the head once that is whole.
+
+        For `receive`, which may be given b"". Raises FramingError as that does.
+        """
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
         while True:
             block, blank, rest = data.partition(b"\r\n\r\n")
             if not blank or len(block) > HEAD_BYTES_MAX - len(blank):
@@ -348,7 +389,10 @@ def _parse_head(block: bytes) -> ResponseHead:
             if name in noted:
                 value = _again(name, noted[name], value)
             noted[name] = value
-    framing, length = _framing(status, noted)
+    if status == 200 and noted.get(_CODING_NAME) == b"chunked" and _LENGTH_NAME not in noted:
+        framing, length = _CHUNKED, 0  # nearly every stream
+    else:
+        framing, length = _framing(status, noted)
     if framing is _CHUNKED and not persistent:
         raise FramingError("a transfer coding in HTTP/1.0")
     if _CONNECTION_NAME in noted:
@@ -387,7 +431,8 @@ def _read_line(line: bytes) -> tuple[str, bytes]:
     if not colon or _CR in value or _LF in value or _NUL in value:
         raise FramingError("bad response header line")
     found = (name, value.strip(b" \t")) if name else _UNNOTED
-    _remember(_lines, line, found)
+    if name not in _UNIQUE:
+        _remember(_lines, line, found)
     return found
 
 
@@ -423,6 +468,10 @@ def _framing(status: int, noted: dict[str, bytes]) -> tuple[Framing, int]:
     if _LENGTH_NAME not in noted:
         return _CLOSE, 0
     size = noted[_LENGTH_NAME]
-    if not size.isdigit() or len(size) > 15:
-        raise FramingError("bad Content-Length")
-    return _LENGTH, int(size)
+    length = _lengths.get(size)
+    if length is None:
+        if not size.isdigit() or len(size) > 15:
+            raise FramingError("bad Content-Length")
+        length = int(size)
+        _remember(_lengths, size, length)
+    return _LENGTH, length

@@ -3,7 +3,8 @@
 Rules: what two servers in a row could read as two different requests is refused, never repaired
 (RFC 9112 sections 2 to 7; FAULTS.md, edge behaviour): other versions, absolute-form targets, bare
 LF, folded lines, control bytes, underscores in names, two lengths or framings, a body on a GET.
-Every part has a limit. A head seen before is not parsed again. This module must not know what is
+Every part has a limit. A head seen before is not parsed again, and one that comes again on its
+own connection is not even looked up. This module must not know what is
 asked for, nor sockets.
 """
 
@@ -25,6 +26,8 @@ HEADS_MEMO_MAX: Final = 4_096
 """Heads remembered; SDKs send the same one again and again but for its content-length."""
 HEADS_MEMO_BYTES_MAX: Final = 32 << 20
 """About what all remembered heads may take in memory, keys and rows together."""
+AGAIN_BYTES_MAX: Final = 16_384
+"""About what a head may take that a connection keeps for as long as it lives."""
 _ROW_BYTES: Final = 256
 """About what Python takes for one header row besides its text."""
 
@@ -49,6 +52,8 @@ class RequestHead:
     """One request's head; header names lower case, of repeated ones the first by `get`."""
 
     __slots__ = (
+        "after",
+        "before",
         "chunked",
         "expects_continue",
         "keep_alive",
@@ -85,6 +90,21 @@ class RequestHead:
         tokens = _tokens(value for name, value in rows if name == "connection")
         self.keep_alive = "close" not in tokens and (minor == 1 or "keep-alive" in tokens)
         self.expects_continue = False
+        self.before = self.after = b""
+        """What its bytes were before and behind its length; empty where `again` is not to ask."""
+
+    def again(self, data: bytes) -> tuple[int, bytes] | None:
+        """The length of the body and what follows the head, if `data` begins with this very head.
+
+        But for the digits of its length. None says nothing: the memo has to be asked.
+        """
+        rest = data.removeprefix(self.before)
+        if len(rest) == len(data):  # also where nothing is known
+            return None
+        digits, blank, rest = rest.partition(self.after)
+        if not blank or not digits.isdigit() or len(digits) > _LENGTH_CHARS_MAX:
+            return None
+        return int(digits), rest
 
     def get(self, name: str) -> str | None:
         """Return the first value of header `name` (lower case), or None."""
@@ -123,7 +143,7 @@ class HeadMemo:
 
         Length -1 means chunked. Raises RelayError INVALID_REQUEST, UNSUPPORTED expectations too.
         """
-        known, key, length = self._heads, block, -1
+        known, key, digits, length = self._heads, block, b"", -1
         before, _, after = block.rpartition(b"ength:")  # in no case but this
         if before.endswith(_LENGTH_BEGINS):
             value, line_end, more = after.partition(b"\r\n")
@@ -137,6 +157,9 @@ class HeadMemo:
         if head is None:
             head = parse_head(block)
             if _ONCE not in head.values:
+                if known is self._without_length:
+                    space, _, more = after.partition(digits)
+                    _expect_again(head, before + b"ength:" + space, more + b"\r\n\r\n")
                 self._remember(known, key, head)
         if head.chunked:
             return head, -1
@@ -147,7 +170,7 @@ class HeadMemo:
         return head, length
 
     def _remember(self, known: dict[bytes, RequestHead], key: bytes, head: RequestHead) -> None:
-        size = 2 * len(key) + _ROW_BYTES * len(head.rows)
+        size = 2 * len(key) + len(head.before) + len(head.after) + _ROW_BYTES * len(head.rows)
         if (
             len(self._heads) + len(self._without_length) >= HEADS_MEMO_MAX
             or self._bytes + size > HEADS_MEMO_BYTES_MAX
@@ -157,6 +180,13 @@ class HeadMemo:
             self._bytes = 0
         known[key] = head
         self._bytes += size
+
+
+def _expect_again(head: RequestHead, before: bytes, after: bytes) -> None:
+    """Let `head.again` know what stands around its length, unless that could hide a refusal."""
+    size = len(before) + len(after)
+    if head.method not in _BODYLESS and 3 * size + _ROW_BYTES * len(head.rows) <= AGAIN_BYTES_MAX:
+        head.before, head.after = before, after
 
 
 def parse_head(block: bytes) -> RequestHead:

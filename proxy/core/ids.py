@@ -6,8 +6,6 @@ section 2). Outward: `req_` and thirteen digits of Crockford's base 32, lower ca
 sorts as the integers do. Ids are unguessable by no promise: every look-up also checks the owner.
 """
 
-from functools import lru_cache
-
 EPOCH_MS = 1_577_836_800_000
 WORKERS_MAX = 64
 SEQUENCE_MAX = 1 << 16
@@ -18,6 +16,12 @@ _LENGTH = 13
 _PREFIX = "req_"
 _LOW_BITS = 30
 _LOW_MASK = (1 << _LOW_BITS) - 1
+_SPELL_MS = 256
+"""Ids of so many milliseconds differ in their lowest thirty bits alone."""
+_SPELL_END = float(_SPELL_MS)
+_STEPS = [millisecond << 22 for millisecond in range(_SPELL_MS)]
+_FOLLOWING = [float(millisecond + 1) for millisecond in range(_SPELL_MS)]
+"""The next millisecond, as what the clock says is compared with."""
 
 
 class IdSource:
@@ -30,21 +34,49 @@ class IdSource:
         if not 0 <= worker < WORKERS_MAX:
             raise AssertionError(f"worker {worker} does not fit six bits")
         self._worker_bits = worker << 16
-        self._millisecond = after >> 22
         self._sequence = SEQUENCE_MAX - 1
+        self._ends = [_low_digits(step | self._worker_bits) for step in _STEPS]
+        """How the first id of each millisecond of a spell ends."""
+        self._spell = self._passed = self._ids = 0
+        self._free_from = self._began = 0.0
+        self._beginning = ""
+        self._enter(after >> 22)
 
     def next(self, now: float) -> int:
         """Return a fresh id for `now` (Unix seconds)."""
+        return self.named(now)[0]
+
+    def named(self, now: float) -> tuple[int, str]:
+        """Return a fresh id for `now` (Unix seconds), and its outward form."""
+        passed = now * 1000.0 - self._began
+        if not self._free_from <= passed < _SPELL_END:
+            return self._named_anew(now)
+        # Another millisecond of the same spell, nearly always: bits of large numbers are dear.
+        self._passed = step = int(passed)
+        self._free_from = _FOLLOWING[step]
+        self._sequence = 0
+        return self._ids + _STEPS[step], self._beginning + self._ends[step]
+
+    def _named_anew(self, now: float) -> tuple[int, str]:
+        last = (self._spell * _SPELL_MS) + self._passed
         millisecond = int(now * 1000) - EPOCH_MS
-        if millisecond > self._millisecond:
-            self._millisecond = millisecond
+        self._sequence += 1
+        if millisecond > last:
             self._sequence = 0
-        else:
-            self._sequence += 1
-            if self._sequence == SEQUENCE_MAX:
-                self._millisecond += 1
-                self._sequence = 0
-        return self._millisecond << 22 | self._worker_bits | self._sequence
+            self._enter(millisecond)
+        elif self._sequence == SEQUENCE_MAX:
+            self._sequence = 0
+            self._enter(last + 1)
+        call_id = self._ids + _STEPS[self._passed] + self._sequence
+        return call_id, self._beginning + _low_digits(call_id & _LOW_MASK)
+
+    def _enter(self, millisecond: int) -> None:
+        """Take ids of `millisecond` from now on, and of its spell: what goes beyond thirty bits."""
+        self._spell, self._passed = divmod(millisecond, _SPELL_MS)
+        self._free_from = _FOLLOWING[self._passed]
+        self._began = float(self._spell * _SPELL_MS + EPOCH_MS)
+        self._ids = self._spell << _LOW_BITS | self._worker_bits
+        self._beginning = _high_digits(self._spell)
 
 
 def first_id_at(seconds: float) -> int:
@@ -64,15 +96,17 @@ def worker_of(call_id: int) -> int:
 
 def format_id(call_id: int) -> str:
     """Return the outward form of `call_id`."""
-    # What goes beyond thirty bits is dear, and the same for a quarter of a second.
-    low, pairs = call_id & _LOW_MASK, _PAIRS
-    high = _high(call_id >> _LOW_BITS)
-    return f"{high}{pairs[low >> 20]}{pairs[low >> 10 & 1023]}{pairs[low & 1023]}"
+    return _high_digits(call_id >> _LOW_BITS) + _low_digits(call_id & _LOW_MASK)
 
 
-@lru_cache(maxsize=8)
-def _high(high: int) -> str:
-    """The outward form of all but the lowest thirty bits."""
+def _low_digits(low: int) -> str:
+    """How the lowest thirty bits are written."""
+    pairs = _PAIRS
+    return pairs[low >> 20] + pairs[low >> 10 & 1023] + pairs[low & 1023]
+
+
+def _high_digits(high: int) -> str:
+    """How all the others are."""
     pairs = _PAIRS
     return (
         f"{_PREFIX}{_DIGITS[high >> 30]}{pairs[high >> 20 & 1023]}"

@@ -63,14 +63,16 @@ class _Run:
         text = self.tail + more
         # Nearly always as good as the last cut of all; one further back only makes a longer tail,
         # which begins with that very space: then it is looked for with care.
-        cut = text.rfind(" ")
-        if cut <= 0 or text[cut - 1].isspace():
+        before, space, word = text.rpartition(" ")
+        tail = space + word
+        if not before or before[-1].isspace():
             cut = safe_cut(text)
-        if not cut and len(text) > WINDOW_CHARACTERS_MAX:
-            cut = len(text)
-        if cut:
-            self.counted += measure(text[:cut])
-        self.tail = tail = text[cut:]
+            if not cut and len(text) > WINDOW_CHARACTERS_MAX:
+                cut = len(text)
+            before, tail = text[:cut], text[cut:]
+        if before:
+            self.counted += measure(before)
+        self.tail = tail
         self.measured = self.counted + measure(tail)
 
 
@@ -95,8 +97,8 @@ class Meter:
     """
 
     __slots__ = (
-        "_folded",
         "_measure",
+        "_now",
         "_pieces",
         "_reasoning_index",
         "_run",
@@ -109,6 +111,7 @@ class Meter:
         "delivered",
         "density",
         "exact",
+        "taken",
         "text_bytes",
         "written",
     )
@@ -132,7 +135,8 @@ class Meter:
         count."""
         self.written = 0
         """Bytes ever taken, as they stand on the wire."""
-        self._folded = 0
+        self.taken = 0
+        """Texts ever taken, empty ones too."""
         self._measure = measure
         self._tokens = tokens
         self._pieces: list[str] = []
@@ -141,6 +145,8 @@ class Meter:
         """From which piece on which run is meant; the run before the first is `_run`."""
         self._run = _MAIN_RUN
         self._runs: dict[RunKey, _Run] = {}
+        self._now: _Run | None = None
+        """The one of `_run`; None while nothing of that was counted, or nothing can be."""
         self._text_index = 0
         self._reasoning_index = -1
         self._unread_bytes = 0
@@ -176,6 +182,7 @@ class Meter:
         else:
             self._pieces.append("")
         self._sizes.append(size)
+        self.taken += 1
         self.written += size
         return True
 
@@ -190,6 +197,7 @@ class Meter:
         self.text_bytes += _bytes_max(text)
         self._pieces.append(text)
         self._sizes.append(size)
+        self.taken += 1
         self.written += size
         return True
 
@@ -204,14 +212,27 @@ class Meter:
         self.text_bytes += _bytes_max(text)
         self._pieces.append(text)
         self._sizes.append(size)
+        self.taken += 1
         self.written += size
 
-    def add_all(self, texts: list[str], sizes: list[int], text_bytes: int) -> None:
-        """Take texts of the run that is current, `text_bytes` at most, each written as a size."""
+    def add_all(
+        self, texts: list[str], sizes: list[int], text_bytes: int
+    ) -> tuple[list[str], list[int]]:
+        """Take texts of the run that is current, `text_bytes` at most, each written as a size.
+
+        Both lists become the meter's; returns two empty ones for the next texts and sizes.
+        """
         self.text_bytes += text_bytes
-        self._pieces += texts
-        self._sizes += sizes
+        self.taken += len(sizes)
         self.written += sum(sizes)
+        pieces = self._pieces
+        if not pieces:  # nearly always
+            spare = pieces, self._sizes
+            self._pieces, self._sizes = texts, sizes
+            return spare
+        pieces += texts
+        self._sizes += sizes
+        return [], []
 
     def add_run(self, run: RunKey, text: str, size: int) -> None:
         """Take text of any run. Of an event with several, only the last carries the size."""
@@ -220,6 +241,7 @@ class Meter:
         self.text_bytes += _bytes_max(text)
         self._pieces.append(text)
         self._sizes.append(size)
+        self.taken += 1
         self.written += size
 
     def add_runs(self, runs: Sequence[tuple[RunKey, str]], size: int) -> bool:
@@ -252,16 +274,21 @@ class Meter:
         An event not wholly sent is not delivered: it waits for a later call. The figure includes
         the tail of each run as it stands, so it may fall by a token when a word goes on.
         """
-        pieces, run = self._pieces, self._run
-        if unsent_bytes > 0 or self._switches or run == _UNREAD_RUN:
+        run, pieces = self._now, self._pieces
+        if unsent_bytes > 0 or self._switches or self._run is _UNREAD_RUN:
             self._fold(self._sent(unsent_bytes))
         elif pieces:  # all of one run, as nearly always
-            self._state(run).fold("".join(pieces), self._measure)
-            self._folded += len(pieces)
+            if run is None:
+                run = self._now = self._state(self._run)
+            run.fold("".join(pieces), self._measure)
             pieces.clear()
             self._sizes.clear()
-        self.delivered = self._tokens(self.measured()) + _unread_tokens(self._unread_bytes)
-        return self.delivered
+        measured = run.measured if run is not None and len(self._runs) == 1 else self.measured()
+        tokens = self._tokens(measured)
+        if self._unread_bytes:
+            tokens += _unread_tokens(self._unread_bytes)
+        self.delivered = tokens
+        return tokens
 
     def projected(self, runs: Iterable[tuple[RunKey, str]] = ()) -> int:
         """Count as `advance` would had all left that waits, and then `runs`; changes nothing.
@@ -308,11 +335,6 @@ class Meter:
         return self._switches[-1][1] if self._switches else self._run
 
     @property
-    def taken(self) -> int:
-        """How many texts were ever taken, empty ones too."""
-        return self._folded + len(self._sizes)
-
-    @property
     def last(self) -> str:
         """The text taken last, while it is still uncounted."""
         return self._pieces[-1] if self._pieces else ""
@@ -348,12 +370,12 @@ class Meter:
             start, run = position, following
         self._take(run, start, sent, touched)
         self._run = run
+        self._now = self._runs.get(run)
         self._switches = kept
         for state, parts in touched.items():
             state.fold("".join(parts), self._measure)
         del pieces[:sent]
         del self._sizes[:sent]
-        self._folded += sent
 
     def _take(self, run: RunKey, start: int, end: int, touched: dict[_Run, list[str]]) -> None:
         if start == end:

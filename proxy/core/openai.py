@@ -26,8 +26,17 @@ _TEXT_MEMBERS = ("tools", "functions", "response_format")
 """Top-level members that reach the model as prompt text."""
 _HIDING = ("reasoning_effort", "reasoning", "web_search_options", "prediction", "plugins")
 """Members that mean output nobody sees, unless they are empty."""
+PROMPT_MEMBERS = frozenset(_TEXT_MEMBERS)
+"""All members beside the messages that are part of a prompt."""
 WATCHED = frozenset({"n", *_HIDING, "thinking", "audio", "modalities", "tools"})
 """All members that `choices` and `hidden_output` look at."""
+
+
+class _Text(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A message of text and nothing else."""
+
+    content: str
+    role: str = ""
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -56,6 +65,7 @@ class _Typed(msgspec.Struct, gc=False):
     type: str | None = None
 
 
+_TEXTS = msgspec.json.Decoder(list[_Text])
 _MESSAGES = msgspec.json.Decoder(list[_Message])
 _DETAIL = msgspec.json.Decoder(_Detail)
 _TYPED = msgspec.json.Decoder(_Typed)
@@ -97,6 +107,28 @@ def read_prompt(members: Mapping[str, Raw], model: str) -> Prompt:
         if "tools" in members or "functions" in members:
             fixed += prompts.TOOLS_TOKENS
     return Prompt(tuple(pieces), fixed)
+
+
+def read_texts(members: Mapping[str, Raw]) -> tuple[Prompt, int] | None:
+    """Read a prompt of messages that are nothing but text, as most are, and what it weighs.
+
+    What `check`, `read_prompt` and `prompts.estimate` say of it, of a body with none of
+    `PROMPT_MEMBERS`. None: they are to be asked.
+    """
+    try:
+        messages = _TEXTS.decode(members.get("messages", _NULL))
+    except (msgspec.ValidationError, RecursionError):
+        return None
+    pieces: list[str] = []
+    tokens = prompts.MESSAGE_TOKENS
+    for message in messages:
+        text = message.content
+        pieces.append(text)
+        size = len(text) if text.isascii() else len(text.encode())
+        tokens += prompts.MESSAGE_TOKENS + ((size + 1) >> 1)
+    if not pieces:
+        return None
+    return Prompt(tuple(pieces), prompts.MESSAGE_TOKENS * (len(pieces) + 1)), tokens
 
 
 def hidden_output(members: Mapping[str, Raw]) -> bool:

@@ -11,10 +11,9 @@ from functools import lru_cache
 from typing import Final
 
 from proxy.core.entities import TerminalRule, Wire
-from proxy.core.http1 import Framing, ResponseHead
+from proxy.core.http1 import ResponseHead
 from proxy.core.sse import EVENT_BYTES_MAX
 
-_LENGTH: Final = Framing.LENGTH
 RESPONSE_BYTES_MAX: Final = 64 << 20
 ERROR_BODY_BYTES_MAX: Final = 65_536
 _RETRY_DELAY: Final = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
@@ -89,18 +88,12 @@ def _names_events(content_type: bytes) -> bool:
     return content_type.split(b";")[0].strip().lower() in {b"text/event-stream", b""}
 
 
-def is_plainly_whole(head: ResponseHead, body: bytes) -> bool:
-    """Whether the first bytes after a head are all of a good answer; if not, look closer.
+def is_plain(head: ResponseHead) -> bool:
+    """Whether what a good response holds, which came as a whole, can be taken as it is.
 
-    Says in one look what `compressed`, `plain_bytes_max` and `plain` say of such an answer.
+    Says in one look what `compressed` and `plain_bytes_max` say of it.
     """
-    return (
-        head.status == 200
-        and head.framing is _LENGTH
-        and head.length == len(body)
-        and "content-encoding" not in head.noted
-        and head.length <= RESPONSE_BYTES_MAX
-    )
+    return "content-encoding" not in head.noted and head.length <= RESPONSE_BYTES_MAX
 
 
 def compressed(head: ResponseHead) -> Failure | None:

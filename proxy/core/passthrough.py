@@ -69,6 +69,12 @@ _texts: dict[bytes, tuple[str, int]] = {}
 """What short strings say, and how long they are. Few tokens make up most of any answer, and a
 look-up costs a third of decoding. Shared by all streams, bounded, and tells nothing but time."""
 
+PROVEN_MAX: Final = 256
+_proven: Final[set[tuple[Take, RunKey, bytes, bytes, bytes, bytes, bytes]]] = set()
+"""What was found to be a pattern, but for the id and the time of its answer, in which the streams
+of a model differ: no decoder reads them, and to prove it once more costs half a lesson."""
+_STATELESS: Final = frozenset({take_openai, take_anthropic})
+
 _NO_LENGTHS: Final[dict[int, tuple[bytes, int]]] = {}
 _decode_string: Final = msgspec.json.Decoder(str).decode
 
@@ -223,15 +229,21 @@ class Passage:
         self._matches = 0
         self._lessons -= 1
         middle, hole, end = _hole(tail)
-        other_tail = middle + hole + b"0" + end if middle else tail
-        probe = opening + raw + b'~"' + other_tail
-        seen = Meter(len)
-        if not (
-            self._take(probe, 0, len(probe) - 2, seen)
-            and seen.last == text + "~"
-            and seen.run == run
-        ):
-            return
+        shape = (self._take, run, *_without_identity(opening), middle, end or tail)
+        if shape not in _proven:
+            other_tail = middle + hole + b"0" + end if middle else tail
+            probe = opening + raw + b'~"' + other_tail
+            seen = Meter(len)
+            if not (
+                self._take(probe, 0, len(probe) - 2, seen)
+                and seen.last == text + "~"
+                and seen.run == run
+            ):
+                return
+            if self._take in _STATELESS:
+                if len(_proven) >= PROVEN_MAX:
+                    _proven.clear()
+                _proven.add(shape)
         fresh = opening != self._opening or run != self._run
         if fresh:
             self._lengths = {}
@@ -246,11 +258,10 @@ class Passage:
         """Meter what has passed; return how many events it was."""
         events = len(self.sizes)
         if events:
-            meter.add_all(self.texts, self.sizes, self._granted - self.room)
-            self._granted = self.room
+            room = self.room
+            self.texts, self.sizes = meter.add_all(self.texts, self.sizes, self._granted - room)
+            self._granted = room
             self._matches += events
-            self.texts.clear()
-            self.sizes.clear()
         return events
 
     def _is_tail(self, tail: bytes) -> bool:
@@ -281,9 +292,12 @@ class Passage:
         lengths, length = self._unlocked, len(data)
         if lengths is _NO_LENGTHS:
             return None
-        size = SIZES.get(data.partition(b"\r\n")[0], 0)
-        start = b"%x\r\n%b" % (size, self._opening)
-        if length != len(b"%x" % size) + size + 4 or not data.startswith(start):
+        line = data.partition(b"\r\n")[0]
+        size = SIZES.get(line)
+        if size is None or length != len(line) + size + 4:  # more than one chunk
+            return None
+        start = b"%b\r\n%b" % (line, self._opening)
+        if not data.startswith(start):
             return None
         if len(lengths) >= LENGTHS_MAX:
             lengths.clear()
@@ -299,6 +313,23 @@ def _around(event: bytes, text: str) -> tuple[bytes, bytes, bytes] | None:
         if raw and found:
             return before + quote, raw, after + b"\r\n"
     return None
+
+
+def _without_identity(opening: bytes) -> tuple[bytes, bytes, bytes]:
+    """Take the answer's id and time out of what is before an event's text: the parts around them.
+
+    Both are values of what they are in, whatever that is: letters and digits leave the JSON what
+    it was, for as long as the event was decoded with them.
+    """
+    before, _, rest = opening.partition(b'"id":"')
+    value, quote, after = rest.partition(b'"')
+    if not quote or not value.translate(None, b"-_").isalnum():
+        return opening, b"", b""
+    between, _, rest = after.partition(b'"created":')
+    number, comma, end = rest.partition(b",")
+    if not comma or not number.isdigit():
+        return before, after, b""
+    return before, between, end
 
 
 @lru_cache(maxsize=64)  # hardly anything of a stream's own is in it

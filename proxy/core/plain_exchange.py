@@ -11,7 +11,7 @@ from typing import Final
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
 from proxy.core.http1 import FramingError, ResponseParser
 from proxy.core.metering import Meter
-from proxy.core.outcomes import Failure, FailureKind, compressed, is_plainly_whole
+from proxy.core.outcomes import Failure, FailureKind, compressed, is_plain
 from proxy.core.usage import UsageTally
 
 # On Python 3.11 a member of an enum costs as much as ten globals.
@@ -29,13 +29,9 @@ def _passes(_data: bytes) -> bool:
 
 
 class PlainExchange(Exchange):
-    """One attempt at one upstream whose answer is wanted whole; see `Exchange`.
+    """One attempt at one upstream whose answer is wanted whole; see `Exchange`."""
 
-    `over`: nothing more will come. An attribute, because a call asks for it half a dozen times.
-    """
-
-    __slots__ = ("over",)
-    over: bool
+    __slots__ = ()
 
     # What only a stream has; of the class, so that no instance has to be told.
     tally = _NO_TALLY
@@ -70,9 +66,8 @@ class PlainExchange(Exchange):
         """There are none."""
         return 0
 
-    @property
     def progress(self) -> int:
-        """A number that grows when anything was received, and only then."""
+        """Return a number that grows when anything was received, and only then."""
         return self.plain_bytes
 
     @property
@@ -94,17 +89,19 @@ class PlainExchange(Exchange):
         if self.over:
             self.finish(data)
             return b""
+        parser, first = self._parser, self.phase is _HEAD
         fault: FramingError | None = None
         try:
-            body = self._parser.receive(data)
+            whole = parser.receive_whole(data) if first else None
+            body = parser.receive(data) if whole is None else whole
         except FramingError as error:
-            body, fault = error.body, error
-        head, first = self._parser.head, self.phase is _HEAD
+            whole, body, fault = None, error.body, error
+        head = parser.head
         if head is None:
             pass
-        elif first and is_plainly_whole(head, body):  # nearly always
-            self._body.append(body)
-            self.plain_bytes = len(body)
+        elif whole is not None and is_plain(head):  # nearly always
+            self._body.append(whole)
+            self.plain_bytes = head.length
             self.phase, self.over = _TERMINAL, True
             return b""
         elif first and (failure := compressed(head)) is not None:
@@ -124,11 +121,3 @@ class PlainExchange(Exchange):
         """Nothing waits for the hold to grow."""
         self.tokens_allowed = tokens_allowed
         return b""
-
-    def _receive_plain(self, body: bytes) -> None:
-        super()._receive_plain(body)
-        self.over = self.phase is not _PLAIN
-
-    def _fail(self, failure: Failure) -> bytes:
-        self.over = True
-        return super()._fail(failure)

@@ -10,6 +10,7 @@ Source of the ratio formula: group x model x (prompt + completion x completion r
 being $2 per 1M tokens (DESIGN.md section 3).
 """
 
+from math import gcd
 from typing import Final, TypeAlias
 
 from proxy.core.entities import Formula, Price, Tier, Usage
@@ -39,6 +40,10 @@ BESIDE = {
 
 PRICES_MAX = 4_096
 """Price versions whose ceilings are remembered."""
+Line: TypeAlias = tuple[int, int, int, int]
+"""Base, input token, output token, divisor: see `quote_line`."""
+Rates: TypeAlias = tuple[int, int, int]
+"""Input token, output token, and of what part of a nano-USD: see `rates_of`."""
 _Ceiling: TypeAlias = tuple[int, int, int, int]
 _CEILINGS: Final[dict[int, tuple[Price, list[_Ceiling]]]] = {}
 """By the identity of a price, which is in it so that no other can have the same meanwhile."""
@@ -109,7 +114,22 @@ def charge_bare(usage: Usage, price: Price, multiplier: int) -> int:
     if price.formula is _RATIO or price.call or price.tiers:
         return charge(usage, price, multiplier)
     units = price.input * usage.input_uncached + price.output * usage.output
+    if multiplier == MILLION:  # as of most groups; the smaller numbers divide for a fifth
+        return ceil_div(units, MILLION)
     return ceil_div(multiplier * units, _TOKENS_SCALE)
+
+
+def rates_of(price: Price, multiplier: int) -> Rates | None:
+    """What says `charge_bare` of any usage; None where more than two rates are in it.
+
+    For who charges one price again and again: in numbers as small as they go, since long ones
+    divide for five times as much.
+    """
+    if price.formula is _RATIO or price.call or price.tiers:
+        return None
+    given, made = multiplier * price.input, multiplier * price.output
+    shared = gcd(_TOKENS_SCALE, given, made)
+    return given // shared, made // shared, _TOKENS_SCALE // shared
 
 
 def quote(
@@ -126,6 +146,22 @@ def quote(
     if searches:
         units += price.search * searches * (scale // MILLION)
     return ceil_div(multiplier * units, scale)
+
+
+def quote_line(price: Price, multiplier: int) -> Line | None:
+    """What says `quote` of a call without searches, as (base + input + output) // divisor.
+
+    For who quotes one price again and again: of numbers as small as they go, so that nothing has
+    to be looked up, and none is longer than the amount itself. None for a price with tiers.
+    """
+    if price.tiers:
+        return None
+    fixed, per_input, per_output, scale = _ceiling(price, 0)
+    each = [multiplier * one for one in (fixed, per_input, per_output)]
+    shared = gcd(scale, *each)
+    scale //= shared
+    fixed, per_input, per_output = [one // shared for one in each]
+    return fixed + scale - 1, per_input, per_output, scale  # rounded up, as `ceil_div` does
 
 
 def quote_usage(price: Price, multiplier: int, usage_max: Usage) -> int:
@@ -164,6 +200,17 @@ def output_affordable(
     if step == 0:
         return OUTPUT_AFFORDABLE_MAX
     return min(left // step, OUTPUT_AFFORDABLE_MAX)
+
+
+def line_affordable(line: Line, input_tokens: int, amount: int) -> int:
+    """What `output_affordable` says of the price and multiplier of a `quote_line`."""
+    base, per_input, per_output, divisor = line
+    left = (amount + 1) * divisor - 1 - base - per_input * input_tokens
+    if left < 0:
+        return 0
+    if not per_output:
+        return OUTPUT_AFFORDABLE_MAX
+    return min(left // per_output, OUTPUT_AFFORDABLE_MAX)
 
 
 def image_variant(price: Price, size: str, quality: str) -> str:

@@ -103,6 +103,9 @@ class _Shape(msgspec.Struct, frozen=True, gc=False):
 
     names: int
     """Their `names_size`."""
+    model_at: int
+    """What stands before the model in a dense body but for the values of `model_after`; else 0."""
+    model_after: tuple[str, ...]
     streams: bool
     """Whether it says whether to stream."""
     options: bool
@@ -110,6 +113,8 @@ class _Shape(msgspec.Struct, frozen=True, gc=False):
     limits: tuple[str, ...]
     ordinary: bool
     """Whether it has no member that could ask for more answers, or for hidden output."""
+    texts: bool
+    """Whether its prompt, too, can be all in its messages, and those nothing but text."""
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -132,6 +137,10 @@ class _Form(msgspec.Struct, frozen=True):
     """Whether the path names the model and says whether to stream."""
     watched: frozenset[str] | None = None
     """All that `hidden_output` and `choices` look at; None: they are asked of every body."""
+    read_texts: Callable[[Mapping[str, Raw]], tuple[Prompt, int] | None] | None = None
+    """Reads what is nothing but text, and weighs it, in place of `check` and `read_prompt`."""
+    prompt_members: frozenset[str] = frozenset()
+    """With one of these `read_texts` is not to be asked."""
     shapes: dict[tuple[str, ...], _Shape] = msgspec.field(default_factory=dict)
 
 
@@ -144,6 +153,8 @@ _CHAT: Final = _Form(
     choices=openai.choices,
     asks_usage=True,
     watched=openai.WATCHED,
+    read_texts=openai.read_texts,
+    prompt_members=openai.PROMPT_MEMBERS,
 )
 _MESSAGES: Final = _Form(
     Wire.MESSAGES,
@@ -195,9 +206,8 @@ def parse_call(
     body: bytes,
     dialect: Dialect,
     wire: Wire | None = None,
-    *,
     model: str = "",
-    stream: bool = False,
+    stream: bool = False,  # noqa: FBT001, FBT002 - by position, as all that each call gives
 ) -> CallRequest:
     """Read the body of a conversation in the form `wire`; without, in its dialect's first.
 
@@ -208,31 +218,41 @@ def parse_call(
     members = read_members(body)
     form = _form(dialect) if wire is None else _FORMS[wire]
     shape = form.shapes.get(tuple(members)) or _shape(form, members)
-    layout = layout_of(body, members, shape.names)
+    layout = layout_of(body, members, shape.names, shape.model_at, shape.model_after)
     if form.in_path:
         check_model(model)
     else:
         model, stream = _model(members), shape.streams and _stream(members)
     limits: tuple[Limit, ...] = ()
-    largest: Limit | None = None
+    limit, field = None, None
     if shape.limits:
         limits, largest = _limits(members, form, shape.limits)
+        if largest is not None:
+            limit, field = largest.value, largest.field
+    kept = len(body) <= PROMPT_KEPT_BYTES_MAX
+    if shape.texts and form.read_texts is not None and len(body) <= prompts.OBJECTS_MAX:
+        read = form.read_texts(members)
+        if read is not None:  # nearly always
+            report = shape.options and stream and _asks_for_usage(members["stream_options"])
+            return CallRequest(  # by position: names would cost five times as much
+                dialect, form.wire, model, stream, limit, field, report, 1, read[1],
+                False,  # noqa: FBT003 - likewise
+                layout, limits, shape.options, None, (), read[0] if kept else None,
+            )  # fmt: skip
     form.check(members)
-    inner = None if form.limit is None else form.limit(members)
+    if form.limit is not None:
+        limit = form.limit(members)
     report = shape.options and stream and _asks_for_usage(members["stream_options"])
     ordinary = shape.ordinary
     choices = 1 if ordinary or form.choices is None else form.choices(members)
-    if len(body) > prompts.OBJECTS_MAX:
-        prompt = _prompt(body, members, form, model)
-    else:
-        prompt = form.read_prompt(members, model)
-    return CallRequest(  # by position: names would cost five times as much
+    prompt = _prompt(body, members, form, model)
+    return CallRequest(
         dialect,
         form.wire,
         model,
         stream,
-        inner if largest is None else largest.value,
-        None if largest is None else largest.field,
+        limit,
+        field,
         report,
         choices,
         prompts.estimate(prompt),
@@ -242,19 +262,27 @@ def parse_call(
         shape.options,
         responses.kept(members) if form.wire is _RESPONSES else None,
         completions.echoed(members) if form.wire is _COMPLETIONS else (),
-        prompt if len(body) <= PROMPT_KEPT_BYTES_MAX else None,
+        prompt if kept else None,
     )
 
 
 def _shape(form: _Form, members: Mapping[str, Raw]) -> _Shape:
     """Work out what the names of `members` mean in `form`, and remember it."""
     names = tuple(members)
+    model_at, before = 0, names[:0]
+    if "model" in members and not form.in_path:
+        before = names[: names.index("model")]
+        model_at = sum(map(len, before)) + 4 * len(before) + len('{"model":')
+    ordinary = form.watched is not None and form.watched.isdisjoint(members)
     shape = _Shape(
         names_size(members),
+        model_at,
+        before,
         "stream" in members,
         form.asks_usage and "stream_options" in members,
         tuple([field for field in form.limit_fields if field in members]),
-        form.watched is not None and form.watched.isdisjoint(members),
+        ordinary,
+        ordinary and form.read_texts is not None and form.prompt_members.isdisjoint(members),
     )
     if len(names) <= SHAPE_NAMES_MAX and shape.names <= SHAPE_BYTES_MAX:
         if len(form.shapes) >= SHAPES_MAX:
@@ -287,13 +315,6 @@ def edit_body(
     rename = upstream_model != call.model
     strip = strip_stream_options and call.stream_options
     ask = call.stream and include_usage and not strip_stream_options and _may_ask(call)
-    if output_tokens_max is None and not (strip or (ask and call.stream_options)):
-        # Nearly always: what changes is the model's name, or follows it (see `_usage_edit`).
-        if not (rename or ask):
-            return body
-        start, end = call.layout.span("model")
-        name = msgspec.json.encode(upstream_model) if rename else body[start:end]
-        return b"".join((body[:start], name, _ASKING if ask else b"", body[end:]))
     spans = call.layout.spans()
     edits: list[Edit] = []
     if rename:
@@ -305,6 +326,30 @@ def edit_body(
     if output_tokens_max is not None:
         edits.extend(_limit_edits(call, spans, output_tokens_max, limit_field))
     return apply(body, edits) if edits else body
+
+
+def renamed(
+    body: bytes,
+    call: CallRequest,
+    upstream_model: str,
+    name: bytes,
+    include_usage: bool,  # noqa: FBT001 - by position, as all arguments of what each call asks
+) -> tuple[bytes, bytes, bytes] | None:
+    """Return `body` in three parts with `name`, which is `upstream_model` as JSON, for its model.
+
+    What `edit_body` would make of it without a limit, nearly always, for who joins it with more.
+    None where it is not so simple.
+    """
+    layout = call.layout
+    start = layout.model_start
+    if not start or call.stream_options:
+        return None
+    end = start + len(layout.members["model"])
+    if upstream_model == call.model:
+        name = body[start:end]
+    if call.stream and include_usage and _FORMS[call.wire].asks_usage:
+        name += _ASKING
+    return body[:start], name, body[end:]
 
 
 def _may_ask(call: CallRequest) -> bool:
@@ -340,7 +385,7 @@ def _model(members: Mapping[str, Raw]) -> str:
             "model", "is required: send the name of a model (GET /v1/models lists them)"
         ) from None
     except msgspec.ValidationError:
-        model = ""
+        raise _no_model() from None
     if not model or len(model) > MODEL_CHARS_MAX or not model.isprintable():
         raise _no_model()
     return model

@@ -22,6 +22,7 @@ from proxy.core.deltas import (
     as_list,
     countable_text,
     load_object,
+    well_formed,
 )
 from proxy.core.metering import Meter
 from proxy.core.sights import FAILED, GARBAGE, Sight
@@ -214,7 +215,7 @@ def item_runs(item: dict[str, object], index: int) -> tuple[tuple[RunKey, str], 
 def reason_of(status: object, incomplete_details: object) -> str:
     """How an answer ended: why it is incomplete, else its status."""
     why = as_dict(incomplete_details).get("reason")
-    return str(why or status or "completed")
+    return well_formed(str(why or status or "completed"))
 
 
 def with_searches(usage: object, tool_usage: object, output: object) -> object:
@@ -262,7 +263,7 @@ def _tolerant(data: bytes) -> ResponseEvent | None:
         delta=value.get("delta"),
         item=value.get("item"),
         response=_Response(
-            countable_text(answer.get("id")),
+            well_formed(countable_text(answer.get("id"))),
             countable_text(answer.get("status")),
             answer.get("incomplete_details"),
             answer.get("error"),

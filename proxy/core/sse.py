@@ -29,10 +29,10 @@ class EventSplitter:
     `oversized` is True while the parts of an event larger than `event_bytes_max` pass through.
     """
 
-    __slots__ = ("_event_bytes_max", "_partial", "oversized")
+    __slots__ = ("_partial", "event_bytes_max", "oversized")
 
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
-        self._event_bytes_max = event_bytes_max
+        self.event_bytes_max = event_bytes_max
         self._partial = bytearray()
         self.oversized = False
 
@@ -50,7 +50,7 @@ class EventSplitter:
             not self._partial
             and not self.oversized
             and _CR not in body
-            and len(body) <= self._event_bytes_max
+            and len(body) <= self.event_bytes_max
         ):
             pieces = body.split(b"\n\n")
             if pieces.pop():  # something behind the last blank line
@@ -74,7 +74,7 @@ class EventSplitter:
     def _receive_any(self, body: bytes) -> list[tuple[bytes, bool]]:
         """Cut anywhere. The search starts before the seam, where a blank line may straddle it."""
         spans: list[tuple[bytes, bool]] = []
-        partial, limit = self._partial, self._event_bytes_max
+        partial, limit = self._partial, self.event_bytes_max
         tail = bytes(partial[-_SEAM_BYTES:])
         start = 0
         for match in _BLANK_LINE.finditer(tail + body):

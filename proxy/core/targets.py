@@ -70,11 +70,6 @@ def target(
     return path.replace("{model}", quote(name, safe="/")) + query
 
 
-def names_model(channel: Channel) -> bool:
-    """Whether `target` can depend on the upstream model."""
-    return channel.api_version is not None or channel.dialect == "gemini"
-
-
 def credential(channel: Channel, secret: str) -> tuple[str, str]:
     """Return the header (name, value) that shows one of the channel's keys to its upstream."""
     if channel.api_version is not None:

@@ -56,7 +56,9 @@ class Bill(Struct, frozen=True, gc=False):
 class UsageTally:
     """Merges every usage object of one call; see the module docstring."""
 
-    __slots__ = ("_anomalies", "_anthropic", "_clean", "_fields", "_final", "_usage", "bare")
+    __slots__ = (
+        "_anomalies", "_anthropic", "_clean", "_fields", "_final", "_usage", "bare", "silent",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._fields: dict[str, int] = {}
@@ -69,16 +71,13 @@ class UsageTally:
         """One typed report with both sides and nothing odd: all there is."""
         self.bare: Usage | None = None
         """The vector of such a report, where it has but a prompt and a completion."""
+        self.silent = True
+        """Whether there was no report at all, not even one that cannot be true."""
 
     @property
     def seen(self) -> bool:
         """Whether any figure was reported."""
         return bool(self._fields)
-
-    @property
-    def silent(self) -> bool:
-        """Whether nothing was reported at all, not even what cannot be true."""
-        return not self._fields and not self._anomalies
 
     @property
     def input_seen(self) -> bool:
@@ -138,13 +137,33 @@ class UsageTally:
         elif total is not None:
             fields["output"] = max(0, total - given)
 
+    @classmethod
+    def of_bare(cls, bare: Usage) -> "UsageTally":
+        """Return one that has taken a single report of but a prompt and a completion."""
+        tally = cls()
+        tally._take_bare(bare)
+        return tally
+
+    def _take_bare(self, bare: Usage) -> None:
+        self._fields = {"input": bare.input_uncached, "output": bare.output}
+        self._usage = self.bare = bare
+        self._clean = self._final = True
+        self.silent = False
+
     def openai_report(self, report: OpenAIReport) -> bool:
         """Take the only report of a plain answer; False, nothing taken, if it is not that plain."""
+        if self._fields:
+            return False
+        bare = bare_of(report)
+        if bare is not None:
+            self._take_bare(bare)
+            return True
         prompt, completion = report.prompt_tokens, report.completion_tokens
-        if prompt is None or completion is None or self._fields or not report.plain:
+        if prompt is None or completion is None or not report.plain:
             return False
         # Of the parts a zero is as good as nothing: only prompt and completion can be missed.
         fields = self._fields = {"input": prompt, "output": completion}
+        self.silent = False
         self._usage = None  # somebody may have asked before there was a report
         given, made = report.prompt_tokens_details, report.completion_tokens_details
         parts = 0
@@ -160,8 +179,6 @@ class UsageTally:
             fields["audio_output"] = made.audio_tokens or 0
             if report.total_tokens is not None:
                 fields["total"] = report.total_tokens
-        elif not parts:
-            self._usage = self.bare = Usage(prompt, 0, 0, 0, completion)
         self._clean = parts <= prompt
         self._final = True
         return True
@@ -173,7 +190,7 @@ class UsageTally:
         """
         try:
             report = convert(usage, OpenAIReport)
-        except ValidationError:
+        except (ValidationError, UnicodeEncodeError):  # the latter of names with half a surrogate
             return False
         if self._anomalies or not self.openai_report(report):
             return False
@@ -188,7 +205,7 @@ class UsageTally:
             return False
         fields = self._fields = {"input": given, "output": made}
         self._anthropic = self._final = self._clean = True
-        self._usage = None
+        self._usage, self.silent = None, False
         read, write = report.cache_read_input_tokens, report.cache_creation_input_tokens
         creation, details = report.cache_creation, report.output_tokens_details
         if read:
@@ -211,7 +228,27 @@ class UsageTally:
     def searched(self, searches: int) -> None:
         """Take how often the provider has searched by now, where its usage does not say so."""
         self._set("searches", searches)
-        self._usage = self.bare = None
+        self._usage, self.bare, self.silent = None, None, False
+
+    def opened(self, output_tokens: int) -> Usage | None:
+        """Return the vector of a call of which there is no report but of its prompt, nothing odd.
+
+        That, and so much output of our own count: as `bill` has it before the call is complete.
+        Streams in the Anthropic dialect begin with such a report. None: ask `bill`.
+        """
+        fields = self._fields
+        if not self._anthropic or self._final or self._anomalies or "input" not in fields:
+            return None
+        given = self._usage or self.usage()
+        if given.searches:
+            return None
+        return Usage(
+            given.input_uncached,
+            given.cache_read,
+            given.cache_write_5m,
+            given.cache_write_1h,
+            output_tokens,
+        )
 
     def usage(self) -> Usage:
         """Return what was reported as a vector; kinds nobody reported are 0."""
@@ -316,7 +353,7 @@ class UsageTally:
         return fields.get("cache_read", 0) + fields.get("cache_write", 0) + sum(uncached)
 
     def _take(self, usage: object, names: Names, aliases: Names) -> None:
-        self._usage, self._clean, self.bare = None, False, None
+        self._usage, self._clean, self.bare, self.silent = None, False, None, False
         if not isinstance(usage, dict):
             self._anomalies |= {"malformed"}
             return
@@ -375,6 +412,25 @@ class UsageTally:
         if anomaly:
             self._anomalies |= {anomaly}
         return number
+
+
+def bare_of(report: OpenAIReport) -> Usage | None:
+    """Return the vector of a report that has but a prompt and a completion; None: look closer."""
+    prompt, completion = report.prompt_tokens, report.completion_tokens
+    if prompt is None or completion is None:
+        return None
+    given, made = report.prompt_tokens_details, report.completion_tokens_details
+    if given is not None and (
+        given.cached_tokens
+        or given.cache_write_tokens
+        or given.audio_tokens
+        or given.image_tokens
+        or given.cached_tokens_details
+    ):
+        return None
+    if made is not None and (made.reasoning_tokens or made.audio_tokens or made.image_tokens):
+        return None
+    return Usage(prompt, 0, 0, 0, completion)
 
 
 def _by_modality(usage: object) -> object:

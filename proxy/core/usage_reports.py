@@ -100,7 +100,8 @@ class _CompletionDetails(Struct, frozen=True, gc=False):
 class OpenAIReport(Struct, frozen=True, gc=False):
     """A usage object as OpenAI documents it, for a typed decode of whole answers.
 
-    A decoder refuses every figure that cannot be a token count; the aliases are only told apart.
+    A decoder refuses every figure that cannot be a token count, and every member that has to be
+    weighed against one of these.
     """
 
     prompt_tokens: _Tokens | None = None
@@ -108,30 +109,21 @@ class OpenAIReport(Struct, frozen=True, gc=False):
     total_tokens: _Tokens | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
-    input_tokens: object = None
-    output_tokens: object = None
-    input_tokens_details: object = None
-    output_tokens_details: object = None
-    prompt_cache_hit_tokens: object = None
-    cached_tokens: object = None
-    server_tool_use: object = None
-    num_search_queries: object = None
+    input_tokens: None = None
+    output_tokens: None = None
+    input_tokens_details: None = None
+    output_tokens_details: None = None
+    prompt_cache_hit_tokens: None = None
+    cached_tokens: None = None
+    server_tool_use: None = None
+    num_search_queries: None = None
 
     @property
     def plain(self) -> bool:
-        """Whether all there is stands under the first names, and is of text and audio alone."""
+        """Whether all there is is of text and audio alone."""
         given, made = self.prompt_tokens_details, self.completion_tokens_details
-        return (
-            self.input_tokens is None
-            and self.output_tokens is None
-            and self.input_tokens_details is None
-            and self.output_tokens_details is None
-            and self.prompt_cache_hit_tokens is None
-            and self.cached_tokens is None
-            and self.server_tool_use is None
-            and self.num_search_queries is None
-            and (given is None or not (given.image_tokens or given.cached_tokens_details))
-            and (made is None or not made.image_tokens)
+        return (given is None or not (given.image_tokens or given.cached_tokens_details)) and (
+            made is None or not made.image_tokens
         )
 
 

@@ -79,17 +79,17 @@ class ArrayCall(Call):
     tells = True
     _array: Array | None = None
 
-    def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt[Exchange]:
+    def begin_attempt(self, channel: Channel, now: float) -> Attempt[Exchange]:
         """Make the attempt for `channel`, with its events going round here."""
         self.client.stream_type = CONTENT_TYPE
-        attempt = super().begin_attempt(channel, omit_usage=omit_usage)
+        attempt = super().begin_attempt(channel, now)
         attempt.translation = self._array = Array(self.client, attempt.translation)
         return attempt
 
-    def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes:
+    def upstream_body(self, channel: Channel) -> bytes:
         """Return what the attempt in flight sends. Raises RelayError 400."""
         inner = None if self._array is None else self._array.inner
-        return request_body(self.offer, self.body, channel, inner, omit_usage=omit_usage)
+        return request_body(self.offer, self.body, channel, inner, omit_usage=self.omits_usage)
 
     def in_band(self, error: RelayError) -> bytes | None:
         """Return the last element of an array that fails."""

@@ -49,9 +49,8 @@ class Engine(Protocol):
     def head(self) -> ResponseHead | None:
         """The response head, once it is whole."""
 
-    @property
     def progress(self) -> int:
-        """A number that grows when anything was received, and only then."""
+        """Return a number that grows when anything was received, and only then."""
 
     @property
     def over(self) -> bool:
@@ -92,6 +91,9 @@ class AttemptOwner(Protocol):
 
     def credit_needed(self, *, at_edge: bool) -> None:
         """The hold is running out; `at_edge`: nothing more passes until it grows."""
+
+
+_BY_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 def _never(data: bytes) -> bool:
@@ -160,7 +162,7 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         self._waiter: asyncio.Future[None] | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._paused: frozenset[str] = frozenset()
+        self._paused = _BY_NOBODY
         self._passes: Callable[[bytes], bool] = _never
         self._write: Callable[[bytes], object] = _discard
         self._chunked = True

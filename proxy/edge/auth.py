@@ -120,6 +120,8 @@ def recognise(digest: bytes, catalog: Catalog, now: float, caller: Caller) -> Ke
             "This API key may not be used from your network address. Use it from an address in "
             "its allowed ranges, or change them.",
         )
+    if key.expires_at is None and key.networks is None:
+        catalog.unbound[digest] = key
     return key
 
 

@@ -88,6 +88,8 @@ def as_priced(offer: Offer, asks: Asks, ticket: Ticket | None) -> Offer:
     return replace(
         offer,
         group=dataclasses.replace(offer.group, multiplier=multiplier),
+        rates=None,
+        line=None,
         hold=cost,
         ceiling=cost,
         tokens=entry.usage.input_total + entry.usage.output,

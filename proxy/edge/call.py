@@ -20,12 +20,15 @@ from proxy.core.entities import (
 )
 from proxy.core.errors import RelayError
 from proxy.core.exchange import UNLIMITED, Exchange
+from proxy.core.http1 import REQUEST_LENGTH
 from proxy.core.outcomes import Failure, FailureKind
+from proxy.core.plain_exchange import PlainExchange
+from proxy.core.requests import renamed
 from proxy.core.urls import Endpoint
 from proxy.edge import settlement
 from proxy.edge.attempt import Attempt, PlainAttempt
 from proxy.edge.downstream import Downstream
-from proxy.edge.engines import plain_exchange, request_body, stream_exchange
+from proxy.edge.engines import PLAIN, request_body, stream_exchange
 from proxy.edge.heads import known_head
 from proxy.edge.offer import Offer
 from proxy.edge.open_call import Notice, OpenCall
@@ -34,11 +37,12 @@ from proxy.edge.telling import foretell
 from proxy.edge.translation import Translation, failed_natively
 from proxy.edge.upstream import Origin
 from proxy.edge.world import World
-from proxy.storage.ports import Admission, Closing, Opening, Progress
+from proxy.storage.ports import Admission, Closing, Opening
 
 ERROR_WORDS_BYTES_MAX = 65_536
 """What is read of an error inside a plain 200."""
 _ENDPOINTS = {wire: Endpoint(name) for wire, name in WIRE_ENDPOINTS.items()}
+_JSON = "application/json"
 LOW_WATER_DIVISOR = 2
 """The next slice is asked for when half of one is left."""
 
@@ -59,7 +63,8 @@ class Call(OpenCall[Exchange]):
         admission: Admission,
         body: bytes,
     ) -> None:
-        super().__init__(world, client, offer, opening, admission, offer.request.stream)
+        # `super` would cost every call more than the ten lines below it.
+        OpenCall.__init__(self, world, client, offer, opening, admission, offer.request.stream)
         self.offer: Offer = offer
         self.body = body
         self.wire = offer.request.wire
@@ -75,50 +80,64 @@ class Call(OpenCall[Exchange]):
 
     # The attempt in flight
 
-    def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt[Exchange]:
+    def begin_attempt(self, channel: Channel, now: float) -> Attempt[Exchange]:
         """Make the attempt for `channel`; the caller connects it."""
-        world, request = self.world, self.offer.request
-        wire = self.wire = spoken(channel, request.wire)
+        world, wire = self.world, self.wire
         translation = None
-        if wire is not request.wire:
-            translation = Translation(self.offer, channel, int(world.now()))
+        if not self.offer.native:
+            asked = self.offer.request.wire
+            wire = self.wire = spoken(channel, asked)
+            if wire is not asked:
+                translation = Translation(self.offer, channel, int(world.now()))
         if not self.flows:
-            plain = PlainAttempt(world.loop, self, plain_exchange(wire), 0, translation)
-            return self._begun(plain, channel)
+            exchange: Exchange = PlainExchange(PLAIN[wire])
+            plain = PlainAttempt(world.loop, self, exchange, 0, translation)
+            return self._begun(plain, channel, now)
         exchange = stream_exchange(
             self.offer,
             channel,
             wire,
             world.calibration,
-            held=self._held,
-            omit_usage=omit_usage,
-            verbatim=self.client.chunked and not self.tells,
-            event_bytes_max=world.bounds.event_bytes_max,
-            unsent=self.unsent_bytes,
+            self._held,
+            self.omits_usage,
+            self.client.chunked and not self.tells,
+            world.bounds.event_bytes_max,
+            self.unsent_bytes,
         )
         low_water = world.bounds.slice_tokens // LOW_WATER_DIVISOR
         attempt = Attempt(world.loop, self, exchange, low_water, translation)
         attempt.on_content = self.show_at_once
-        return self._begun(attempt, channel)
+        return self._begun(attempt, channel, now)
 
-    def upstream_head(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
-        """Return where the attempt in flight goes and its head but for the length."""
-        offer, wire = self.offer, self.wire
-        return known_head(
+    def upstream_request(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
+        """Return where the attempt in flight goes and all it sends. Raises RelayError 400."""
+        offer, wire, attempt = self.offer, self.wire, self.attempt
+        request = offer.request
+        model = channel.models[request.model]
+        _, origin, head, name = known_head(
             self.world,
             channel,
             key,
             _ENDPOINTS[wire],
-            channel.models[offer.model.name],
+            model,
             # Versions and betas are of the caller's own wire form.
-            self.client.visit.forwarded if wire is offer.request.wire else (),
-            stream=self.flows,
+            self.client.visit.forwarded if wire is request.wire else (),
+            self.flows,
         )
+        parts = None
+        if offer.output_limit is None and attempt is not None and attempt.translation is None:
+            parts = renamed(self.body, request, model, name, not self.omits_usage)
+        if parts is None:
+            body = self.upstream_body(channel)
+            return origin, b"".join((head, REQUEST_LENGTH % len(body), body))
+        before, name, after = parts
+        length = REQUEST_LENGTH % (len(before) + len(name) + len(after))
+        return origin, b"".join((head, length, before, name, after))
 
-    def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes:
-        """Return what the attempt in flight sends. Raises RelayError 400."""
-        translation = None if self.attempt is None else self.attempt.translation
-        return request_body(self.offer, self.body, channel, translation, omit_usage=omit_usage)
+    def upstream_body(self, channel: Channel) -> bytes:
+        """Return the body of what the attempt in flight sends. Raises RelayError 400."""
+        inner = None if self.attempt is None else self.attempt.translation
+        return request_body(self.offer, self.body, channel, inner, omit_usage=self.omits_usage)
 
     def unsent_bytes(self) -> int:
         """How many of the upstream's bytes have not left for the client yet."""
@@ -158,6 +177,7 @@ class Call(OpenCall[Exchange]):
         transport = client.connection.transport
         if transport is not None and not self.gone:
             attempt.flow(transport.write, chunked=client.chunked)
+            attempt.exchange.learn()  # now that nobody waits for the first event
 
     def _drain_seconds(self) -> float:
         """How long to read on for the provider's figure (DESIGN.md section 3)."""
@@ -237,21 +257,9 @@ class Call(OpenCall[Exchange]):
 
     def _mark(self) -> None:
         """Tell the keeper what this call costs if every process dies now."""
-        if not self.shown:
-            return
-        exchange = self._exchange
-        delivered = settlement.measure(self, exchange, None)
-        made = settlement.statement(self, delivered, exchange, complete=False)
-        self.world.billing.mark(
-            Progress(
-                self.opening.call_id,
-                made.usage,
-                made.source,
-                made.charge,
-                exchange.wire_bytes,
-                None if self.channel is None else self.channel.id,
-            )
-        )
+        attempt = self.attempt
+        if self.shown and attempt is not None:
+            self.world.billing.mark(settlement.progress(self, attempt.exchange))
 
     # The end
 
@@ -271,7 +279,7 @@ class Call(OpenCall[Exchange]):
         if not self.flows and not self.gone:
             self.name_channel()
             foretell(self, settlement.foresee(self, attempt.exchange).charge)
-            client.begin_plain(self.last())
+            client.begin_plain(self.last(), _JSON, self.world.charges_at_once)
         return settlement.CLIENT_GONE if self.gone else ended
 
     def in_band(self, error: RelayError) -> bytes | None:
@@ -307,7 +315,9 @@ class Call(OpenCall[Exchange]):
     def _reported(self) -> Usage:
         """Return what the provider reported in an attempt."""
         read = self.reading
-        reported = settlement.tally(self, self._exchange) if read is None else read.tally
+        if read is not None and isinstance(read.reported, Usage):
+            return read.reported  # nearly every plain answer
+        reported = settlement.tally(self, self._exchange)
         return reported.bare or (reported.usage() if reported.seen else NOTHING_USED)
 
     def _measured(self, unsent_bytes: int) -> Delivered:

@@ -55,7 +55,7 @@ class Request:
     )  # fmt: skip
 
     def __init__(
-        self, protocol: "ClientConnection", head: RequestHead, length: int, body: bytes
+        self, protocol: "ClientConnection", head: RequestHead, length: int, body: bytes | None
     ) -> None:
         self.protocol = protocol
         self.head = head
@@ -63,11 +63,11 @@ class Request:
         """What is wrong with the body's framing, once it is."""
         self._pieces = [body] if body else []
         self._length = length
-        self._remaining = length - len(body)
+        self._remaining = length
         self._chunked = ChunkedBody() if length < 0 else None
         self._waiter: asyncio.Future[None] | None = None
-        self.complete = self._remaining == 0
-        """Whether the whole body has arrived."""
+        self.complete = body is not None
+        """Whether the whole body has arrived; else `feed` has still to take all of it."""
 
     @property
     def content_length(self) -> int | None:
@@ -130,8 +130,8 @@ class ClientConnection(asyncio.Protocol):
     """One client connection; `listener` is the call it carries now, if any."""
 
     __slots__ = (
-        "_bare", "_buffer", "_drained", "_keep_alive", "_loop", "_request", "_server", "_since",
-        "_socket", "_task", "_tunnel", "closing", "listener", "lost", "transport",
+        "_bare", "_buffer", "_drained", "_head", "_keep_alive", "_loop", "_request", "_server",
+        "_since", "_socket", "_tunnel", "closing", "cork", "listener", "lost", "task", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -151,7 +151,12 @@ class ClientConnection(asyncio.Protocol):
         """Once it was asked for: most connections never need it."""
         self._buffer = b""
         self._request: Request | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._head: RequestHead | None = None
+        """That of the request before, which nearly always comes again."""
+        self.task: asyncio.Task[None] | None = None
+        """The handler in progress, if any."""
+        self.cork: client_socket.Cork | None = None
+        """Once a plain answer was written (edge/downstream.py)."""
         self._tunnel: Callable[[bytes], None] | None = None
         """Who takes what comes when it is no HTTP any more."""
         self._keep_alive = True
@@ -203,6 +208,8 @@ class ClientConnection(asyncio.Protocol):
         del exc
         self._leave()
         self.transport = None
+        if self.cork is not None:
+            self.cork.release()
         self._server.closed(self)
 
     def pause_writing(self) -> None:
@@ -265,11 +272,6 @@ class ClientConnection(asyncio.Protocol):
             peer = self._socket = transport.get_extra_info("socket")
         return waiting if peer is None else waiting + client_socket.unsent_bytes(peer)
 
-    @property
-    def task(self) -> "asyncio.Task[None] | None":
-        """The handler in progress, if any."""
-        return self._task
-
     def tunnel(self, receiver: Callable[[bytes], None]) -> None:
         """Give all that comes from now on to `receiver`, with what came ahead of its turn."""
         self._tunnel = receiver
@@ -319,22 +321,31 @@ class ClientConnection(asyncio.Protocol):
     # One request after the other
 
     def _begin(self, data: bytes) -> None:
-        block, end, rest = data.partition(b"\r\n\r\n")
-        if not end or len(block) > HEAD_BYTES_MAX:
-            if not self._buffer:
-                self._since = self._loop.time()
-            self._buffer = data
-            if len(data) >= HEAD_BYTES_MAX + 4 or (b"\n" in data and b"\r\n" not in data):
-                self._refuse("its head is too long or its lines do not end in CRLF")
-            return
+        head = self._head
+        again = None if head is None else head.again(data)
+        if head is None or again is None:
+            block, end, rest = data.partition(b"\r\n\r\n")
+            if not end or len(block) > HEAD_BYTES_MAX:
+                if not self._buffer:
+                    self._since = self._loop.time()
+                self._buffer = data
+                if len(data) >= HEAD_BYTES_MAX + 4 or (b"\n" in data and b"\r\n" not in data):
+                    what = "its head is too long or its lines do not end in CRLF"
+                    message = f"The HTTP request is malformed: {what}."
+                    self._answer_malformed(RelayError(ErrorCode.INVALID_REQUEST, message), b"")
+                return
+            try:
+                head, length = self._server.heads.parse(block.removeprefix(b"\r\n"))
+            except RelayError as error:
+                self._buffer = b""
+                self._answer_malformed(error, block)
+                return
+            self._head = head if head.before else None
+        else:
+            length, rest = again
         self._buffer = b""
-        try:
-            head, length = self._server.heads.parse(block.removeprefix(b"\r\n"))
-        except RelayError as error:
-            self._answer_malformed(error, block)
-            return
         whole = len(rest) == length  # nearly always
-        request = self._request = Request(self, head, length, rest if whole else b"")
+        request = self._request = Request(self, head, length, rest if whole else None)
         if rest and not whole:
             self._buffer = request.feed(rest)
             if len(self._buffer) > AHEAD_BYTES_MAX:
@@ -344,11 +355,11 @@ class ClientConnection(asyncio.Protocol):
             self.transport.write(_CONTINUE)
         # Not by the loop, which would number each: to write a name costs a fifth of a task.
         handling = self._server.handler(request)
-        self._task = asyncio.Task(handling, loop=self._loop, name="request")
+        self.task = asyncio.Task(handling, loop=self._loop, name="request")
 
     def answered(self, request: Request) -> None:
         """Begin the next request or close: called by the handler, whatever came of this one."""
-        self._task = None
+        self.task = None
         # What a head has promised is kept also by who began to retire meanwhile.
         alive = self._keep_alive and request.head.keep_alive and request.complete
         self._request = None
@@ -387,14 +398,9 @@ class ClientConnection(asyncio.Protocol):
             self._request.wake()
         self._wake_drained()
 
-    def _refuse(self, what: str) -> None:
-        self._answer_malformed(
-            RelayError(ErrorCode.INVALID_REQUEST, f"The HTTP request is malformed: {what}."), b""
-        )
-
     def _answer_malformed(self, error: RelayError, block: bytes) -> None:
         """Answer what is no request, and close: nothing after it can be believed."""
-        self._server.refused(error)
+        self._server.on_refused(error)
         if self.transport is not None:
             # The dialect is a courtesy: what can be read of the first line decides.
             body = error_body(error, dialect_of_line(block.partition(b"\r\n")[0]), "")
@@ -426,6 +432,7 @@ class ClientServer:
         self.heads = HeadMemo()
         self.retiring = self.draining = False  # see retire, close_idle
         self.on_refused: Callable[[RelayError], object] = lambda _: None
+        """Told of what was answered though it is no request."""
         self._connections: set[ClientConnection] = set()
         self._rested: set[ClientConnection] = set()
 
@@ -461,10 +468,6 @@ class ClientServer:
     def served(self, connection: ClientConnection) -> bool:
         """Whether a connection has been served before."""
         return connection in self._rested
-
-    def refused(self, error: RelayError) -> None:
-        """Something that is no request was answered."""
-        self.on_refused(error)
 
     def sweep(self, now: float, head_seconds_max: float) -> None:
         """Close what has idled or lingered too long; `now` is loop time."""

@@ -6,7 +6,7 @@ tried once more on a fresh one, and is nobody's fault. Every attempt is recorded
 too. This module must not know money, nor how bytes are framed.
 """
 
-import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,6 @@ from proxy.core.breaker import Outcome
 from proxy.core.entities import Channel, ChannelKey, UsageOption, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import FailureKind, Phase
-from proxy.core.http1 import request_length
 from proxy.core.routing import (
     AttemptFailure,
     parse_retry_after,
@@ -76,7 +75,7 @@ _NOTICES = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Failed:
+class Failed:
     """Why an attempt did not serve, for routing, the record and the caller; or was not `tried`."""
 
     failure: AttemptFailure
@@ -87,16 +86,19 @@ class _Failed:
     tried: bool = True
 
 
-async def dispatch(call: AnyCall) -> Ended:
-    """Try channels until one serves the call or none may be tried; return how it ended."""
+def dispatch(call: AnyCall) -> Coroutine[None, None, Failed | None]:
+    """Try channels until one serves the call or none may be tried; `conclude` reads the outcome."""
+    channels = call.offer.channels
+    if len(channels) == 1:  # one coroutine less; it is looked at when it is tried
+        return _try_channel(call, channels[0], call.started)  # which is now
+    return _try_channels(call, channels)
+
+
+async def _try_channels(call: AnyCall, channels: tuple[Channel, ...]) -> Failed | None:
     world, offer = call.world, call.offer
-    if call.gone:
-        return _conclude(call, None)
-    channels = offer.channels
-    if len(channels) > 1:  # a lone one is looked at when it is tried
-        health, now = world.health, world.loop.time()
-        channels = plan(channels, lambda channel: health.usable(channel, now), world.rng.random)
-    last: _Failed | None = None
+    health, now = world.health, world.loop.time()
+    channels = plan(channels, lambda channel: health.usable(channel, now), world.rng.random)
+    last: Failed | None = None
     retries = 0
     for channel in channels:
         again = last is not None
@@ -108,17 +110,15 @@ async def dispatch(call: AnyCall) -> Ended:
                 break
             retries += 1
         try:
-            last = await _try_channel(call, channel)
+            last = await _try_channel(call, channel, world.loop.time())
         finally:
             if again:
                 world.retries.release()
         if last is None or call.abandoned:
-            return _conclude(call, last)
+            return last
         if not retryable(last.failure, offer.group, status=last.status, content_started=call.shown):
             break
-    if last is None or (not last.tried and len(offer.channels) == 1):
-        return Ended(Verdict.UPSTREAM_ERROR, _nobody_usable(call))
-    return _conclude(call, last)
+    return _untried(_nobody_usable(call)) if last is None else last
 
 
 def _nobody_usable(call: AnyCall) -> RelayError:
@@ -137,7 +137,8 @@ def cut_for(notice: Notice) -> Ended:
     return Ended(verdict, RelayError(code, message, should_retry=False))
 
 
-def _conclude(call: AnyCall, failed: _Failed | None) -> Ended:
+def conclude(call: AnyCall, failed: Failed | None) -> Ended:
+    """Return how a call ended that `dispatch` is done with; `failed`: what it said."""
     if call.notice is not None:
         return cut_for(call.notice)
     if failed is None and not call.gone:
@@ -146,6 +147,8 @@ def _conclude(call: AnyCall, failed: _Failed | None) -> Ended:
         return settlement.CLIENT_GONE
     if failed is None:
         raise AssertionError("a call ended without an end")
+    if not failed.tried and len(call.offer.channels) == 1:
+        return Ended(Verdict.UPSTREAM_ERROR, _nobody_usable(call))
     if failed.failure is AttemptFailure.TIMEOUT:
         verdict = Verdict.TIMEOUT
     elif failed.error.code is ErrorCode.UPSTREAM_TRUNCATED:
@@ -155,19 +158,21 @@ def _conclude(call: AnyCall, failed: _Failed | None) -> Ended:
     return Ended(verdict, failed.error)
 
 
-async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
+def _untried(error: RelayError) -> Failed:
+    return Failed(AttemptFailure.CONNECT, error, outcome=_UNKNOWN, tried=False)
+
+
+async def _try_channel(call: AnyCall, channel: Channel, now: float) -> Failed | None:
     """Use up to a few connections to one channel; None when it served (or the client left).
 
     Permit, connection, request, wait and record in one coroutine: each more would cost every call
     more than any of these steps.
     """
     world, clock = call.world, call.world.loop.time
-    known, ended = world.health.of(channel), clock()
+    known, ended = world.health.of(channel), now
     permit = known.breaker.acquire(ended) if known.keys.ready(ended) else None
     if permit is None:
-        return _Failed(
-            AttemptFailure.CONNECT, refusals.unavailable(), outcome=_UNKNOWN, tried=False
-        )
+        return _untried(refusals.unavailable())
     outcome, failed = _UNKNOWN, None
     fresh = False
     try:
@@ -175,11 +180,10 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
             began = ended
             key = known.keys.acquire(began, call.pinned)
             if key is None:
-                return _Failed(AttemptFailure.CONNECT, refusals.unavailable())
-            omit = known.omits_usage or channel.usage_option is _OMIT
-            attempt = call.begin_attempt(channel, omit_usage=omit)
-            origin, head = call.upstream_head(channel, key)
-            body = call.upstream_body(channel, omit_usage=omit)
+                return Failed(AttemptFailure.CONNECT, refusals.unavailable())
+            call.omits_usage = known.omits_usage or channel.usage_option is _OMIT
+            attempt = call.begin_attempt(channel, began)
+            origin, request = call.upstream_request(channel, key)
             transport = None if fresh else world.pool.take(origin, began)
             reused, said = transport is not None, INTERRUPTED
             try:
@@ -187,7 +191,8 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
                     connect = world.pool.connect(origin, channel.connect_seconds_max)
                     transport = await call.connecting(connect)
                 if transport is not None:
-                    _send(call, attempt, transport, head, body)
+                    send = call.upload if call.uploads else attempt.send
+                    send(transport, request)
                     if call.flows:
                         await _watch(call, attempt)
                     else:
@@ -200,7 +205,7 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
                 said = _word(failed)
             finally:
                 ended = clock()
-                call.end_attempt(key, said, began)
+                call.end_attempt(key, said, began, ended)
                 attempt.release(world.pool, origin, ended)
             if failed is None:
                 outcome = _SUCCESS
@@ -218,36 +223,22 @@ async def _try_channel(call: AnyCall, channel: Channel) -> _Failed | None:
         known.breaker.report(permit, outcome, ended)
 
 
-def _send(
-    call: AnyCall,
-    attempt: Attempt[Engine],
-    transport: asyncio.Transport,
-    head: bytes,
-    body: bytes | None,
-) -> None:
-    if body is None:
-        call.upload(transport, head)
-    else:
-        request = b"".join((head, request_length(len(body)), body))
-        attempt.send(transport, request)
-
-
-def _word(failed: _Failed) -> str:
+def _word(failed: Failed) -> str:
     """What the record of an attempt says of how it failed; nothing where it was we who left."""
     return INTERRUPTED if failed.outcome is _UNKNOWN else failed.error.code.code
 
 
-def _unreachable(call: AnyCall, channel: Channel, error: ConnectError) -> _Failed:
+def _unreachable(call: AnyCall, channel: Channel, error: ConnectError) -> Failed:
     log.get().warning(
         "cannot connect",
         channel=channel.name,
         request_id=call.client.request_id,
         reason=str(error),
     )
-    return _Failed(AttemptFailure.CONNECT, refusals.unavailable())
+    return Failed(AttemptFailure.CONNECT, refusals.unavailable())
 
 
-def _cooled(call: AnyCall, channel: Channel, key: ChannelKey, failed: _Failed) -> bool:
+def _cooled(call: AnyCall, channel: Channel, key: ChannelKey, failed: Failed) -> bool:
     """Let a key rest that was refused; says whether another of the channel may be tried."""
     if failed.status is None:
         return False
@@ -302,19 +293,19 @@ async def _watch(call: AnyCall, attempt: Attempt[Engine]) -> None:
             return
 
 
-def _failure_of(call: AnyCall, attempt: Attempt[Engine], channel: Channel) -> _Failed | None:
+def _failure_of(call: AnyCall, attempt: Attempt[Engine], channel: Channel) -> Failed | None:
     """Return why the attempt did not serve, None if it did."""
     exchange = attempt.exchange
     if exchange.phase is _TERMINAL and not call.refuses():
         return None
     if attempt.transport is None:
         left = refusals.ended(AttemptEnd.CLIENT_GONE)
-        return _Failed(AttemptFailure.CONNECT, left, outcome=_UNKNOWN)
+        return Failed(AttemptFailure.CONNECT, left, outcome=_UNKNOWN)
     failure = exchange.failure
     if failure is not None:
         error = refusals.failed(failure, channel, channel.dialect, call.world.now())
         blameless = failure.status is not None and failure.status < 500
-        return _Failed(
+        return Failed(
             _FAILURES[failure.kind],
             error,
             failure.status,
@@ -325,8 +316,6 @@ def _failure_of(call: AnyCall, attempt: Attempt[Engine], channel: Channel) -> _F
     if end is None:
         raise AssertionError("an attempt ended without an end")
     if end is AttemptEnd.CLIENT_GONE or end is AttemptEnd.CUT:
-        return _Failed(AttemptFailure.BROKEN, refusals.ended(end), outcome=Outcome.UNKNOWN)
+        return Failed(AttemptFailure.BROKEN, refusals.ended(end), outcome=Outcome.UNKNOWN)
     timeout = end is not AttemptEnd.LOST
-    return _Failed(
-        AttemptFailure.TIMEOUT if timeout else AttemptFailure.BROKEN, refusals.ended(end)
-    )
+    return Failed(AttemptFailure.TIMEOUT if timeout else AttemptFailure.BROKEN, refusals.ended(end))

@@ -19,7 +19,7 @@ from proxy.core.services.endpoints import SERVICES
 from proxy.core.urls import Endpoint, deployment_name, dialect_of, model_name, resolve
 from proxy.edge.auth import Headers, QueryKey
 from proxy.edge.client import Request
-from proxy.edge.client_socket import peer_address
+from proxy.edge.client_socket import Cork, peer_address
 from proxy.edge.metrics import CallFigures
 
 EXPOSED_HEADERS: Final = (
@@ -52,8 +52,11 @@ _REASONS: Final = {
 _STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {reason}" for status, reason in _REASONS.items()
 }
+_OK: Final = _STATUS_LINES[200]
 _OF_EVENTS: Final = "cache-control: no-cache\r\nx-accel-buffering: no"
 _CHUNKED: Final = "transfer-encoding: chunked"
+_OF_A_STREAM: Final = f"{_OF_EVENTS}\r\n{_CHUNKED}\r\n\r\n"
+"""How the head of a stream ends where nothing is said of the connection."""
 _JSON: Final = "content-type: application/json"
 
 _JOIN: Final = "\r\n".join
@@ -84,7 +87,8 @@ class Visit:
 
     __slots__ = (
         "asking", "deployment", "dialect", "digest", "endpoint", "endpoint_name", "forwarded",
-        "id_line", "is_call", "is_service", "model", "reference", "streams", "wire",
+        "id_line", "is_browsers", "is_call", "is_passed_on", "is_service", "model", "reference",
+        "streams", "wire",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead) -> None:
@@ -92,6 +96,9 @@ class Visit:
         self.wire = None if self.endpoint is None else _CALLS.get(self.endpoint)
         self.is_call = head.method == "POST" and self.wire is not None
         self.is_service = head.method == "POST" and self.endpoint in SERVICES
+        self.is_browsers = "origin" in head.values
+        self.is_passed_on = "x-forwarded-for" in head.values
+        """Whether it says who asked somebody in front of us."""
         self.endpoint_name = "other" if self.endpoint is None else self.endpoint.value
         self.dialect = dialect_of(
             head.path,
@@ -108,7 +115,7 @@ class Visit:
         """The caller's own id for this call, stored and never trusted."""
         self.id_line = "request-id: " if self.dialect is _ANTHROPIC else "x-request-id: "
         """The line of the answer's head that says ours, but for the id."""
-        self.digest: bytes | None = None
+        self.digest = b""
         """Of the key it carries, once that was found well-formed."""
         self.asking = asks_anything(head.values)
         """Whether it asks something of the relay itself (core/asks.py)."""
@@ -202,13 +209,15 @@ class Downstream:
         """
         self._lines.extend([_line(name, value) for name, value in rows])
 
-    def add_lines(self, lines: Iterable[str]) -> None:
-        """The same for lines that are ready and hold nothing of others: `name: value`."""
-        self._lines.extend(lines)
+    def add_lines(self, lines: str) -> None:
+        """The same for lines that are ready and hold nothing of others, as they go on the wire."""
+        self._lines.append(lines)
 
     def name_upstream(self, channel: str, model: str) -> None:
         """Say which upstream and which of its models answers."""
-        self._lines.extend(_names(channel, model))
+        names = _names(channel, model)
+        if names:
+            self._lines.append(names)
 
     def whole_body(self, bytes_max: int) -> bytes | None:
         """Return a body that came with its head, or None. Raises RelayError 413."""
@@ -267,10 +276,17 @@ class Downstream:
     def begin(self, first: bytes) -> None:
         """Send the 200 of a stream with its first bytes, in one write."""
         self.begun = True
-        self._lines.append(f"content-type: {self.stream_type}")
-        self._lines.append(_OF_EVENTS)
+        lines = self._lines
+        if first and self.chunked and self.connection.keeps_alive:
+            lines[0] = _OK  # nearly always, and somebody waits: as below, in fewer pieces
+            lines.append(f"content-type: {self.stream_type}\r\n{_OF_A_STREAM}")
+            head = _JOIN(lines).encode("latin-1", "replace")
+            self._send(b"%b%x\r\n%b\r\n" % (head, len(first), first))
+            return
+        lines.append(f"content-type: {self.stream_type}")
+        lines.append(_OF_EVENTS)
         if self.chunked:
-            self._lines.append(_CHUNKED)
+            lines.append(_CHUNKED)
             # An empty chunk would end the body before it began.
             chunk = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
             self._send(self._head(200) + chunk)
@@ -319,12 +335,37 @@ class Downstream:
         """Return this dialect's keep-alive event."""
         return HEARTBEATS[self.dialect]
 
-    def begin_plain(self, body: bytes, content_type: str = "application/json") -> None:
-        """Send a plain answer, head and all, but for its last byte: `complete` lets that out."""
-        self._begin_answer(len(body), content_type)
+    def begin_plain(
+        self,
+        body: bytes,
+        content_type: str = "application/json",
+        at_once: bool = False,  # noqa: FBT001, FBT002 - by position, as it is on the hot path
+    ) -> None:
+        """Send a plain answer, head and all, but for its last byte: `complete` lets that out.
+
+        `at_once`: that is expected in this very turn of the loop, so one packet can have both; who
+        has to wait after all says so (`push`).
+        """
+        head, connection = self._answer_head(200, len(body), content_type), self.connection
         self.owes_last_byte = True
         self._last_byte = body[-1:]
-        self._send(self._head(200) + body[:-1])
+        data = head + body[:-1]
+        transport = connection.transport
+        if transport is None:
+            return
+        if at_once:
+            cork = connection.cork
+            if cork is None:
+                cork = connection.cork = Cork(transport)
+            cork.write(transport, data)
+        else:
+            transport.write(data)
+
+    def push(self) -> None:
+        """Let the beginning of a plain answer leave: its last byte has to be waited for."""
+        cork = self.connection.cork
+        if cork is not None and self.owes_last_byte and self.connection.transport is not None:
+            cork.push()
 
     def complete(self) -> None:
         """Let out the last byte of a plain answer, which was held for the commit."""
@@ -343,16 +384,21 @@ class Downstream:
 
     def answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
         """Send a whole plain response, in one write."""
-        self._begin_answer(len(body), content_type)
-        head = self._head(status)
+        head = self._answer_head(status, len(body), content_type)
         self._send(head if self.head.method == "HEAD" else head + body)
 
-    def _begin_answer(self, length: int, content_type: str) -> None:
+    def _answer_head(self, status: int, length: int, content_type: str) -> bytes:
         if self.begun:
             raise AssertionError("a second status line")
         self.begun = True
+        lines = self._lines
         kind = _JSON if content_type == "application/json" else _line("content-type", content_type)
-        self._lines.append(f"{kind}\r\ncontent-length: {length}")
+        if status != 200 or not self.head.minor or not self.connection.keeps_alive:
+            lines.append(f"{kind}\r\ncontent-length: {length}")
+            return self._head(status)
+        lines[0] = _OK  # nearly always: as `_head` has it, in one piece less
+        lines.append(f"{kind}\r\ncontent-length: {length}\r\n\r\n")
+        return _JOIN(lines).encode("latin-1", "replace")
 
     def empty(self, status: int) -> None:
         """Send a response that has no body by its status (204)."""
@@ -410,10 +456,10 @@ def _line(name: str, value: str) -> str:
 
 
 @lru_cache(maxsize=1_024)
-def _names(channel: str, model: str) -> tuple[str, ...]:
+def _names(channel: str, model: str) -> str:
     """Header lines that name who answers, as far as a header can hold the names."""
     rows = (("x-sluice-channel", channel), ("x-sluice-model", model))
-    return tuple([f"{name}: {value}" for name, value in rows if value.isprintable()])
+    return _JOIN([f"{name}: {value}" for name, value in rows if value.isprintable()])
 
 
 def body_too_slow(seconds_max: float) -> RelayError:

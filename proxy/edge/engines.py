@@ -11,19 +11,14 @@ from typing import Final
 from proxy.core.entities import Channel, TerminalRule, Wire
 from proxy.core.exchange import Exchange, Expectation
 from proxy.core.looks import LOOKS
-from proxy.core.plain_exchange import PlainExchange
 from proxy.core.requests import edit_body
 from proxy.core.tokenizers import Calibration, new_meter
 from proxy.core.usage import UsageTally
 from proxy.edge.offer import Offer
 from proxy.edge.translation import Carrier
 
-_PLAIN: Final = {wire: Expectation(wire, stream=False) for wire in LOOKS}
-
-
-def plain_exchange(wire: Wire) -> Exchange:
-    """Return what reads one plain answer in the form `wire`."""
-    return PlainExchange(_PLAIN[wire])
+PLAIN: Final = {wire: Expectation(wire, stream=False) for wire in LOOKS}
+"""What a plain answer is expected to be, for a `PlainExchange`, by its form."""
 
 
 def stream_exchange(
@@ -31,10 +26,9 @@ def stream_exchange(
     channel: Channel,
     wire: Wire,
     calibration: Calibration,
-    *,
     held: int,
-    omit_usage: bool,
-    verbatim: bool,
+    omit_usage: bool,  # noqa: FBT001 - by position, as all arguments of what each call makes
+    verbatim: bool,  # noqa: FBT001 - likewise
     event_bytes_max: int,
     unsent: Callable[[], int],
 ) -> Exchange:
@@ -56,8 +50,8 @@ def stream_exchange(
         ),
         new_meter(offer.model, calibration),
         UsageTally(),
-        tokens_allowed=offer.tokens_affordable(request.input_tokens_estimate, held),
-        unsent=unsent,
+        offer.tokens_affordable(request.input_tokens_estimate, held),
+        unsent,
     )
 
 

@@ -6,15 +6,19 @@ are made once. This module must not know what is asked.
 
 from typing import Final
 
+import msgspec
+
 from proxy.core.entities import Channel, ChannelKey
 from proxy.core.http1 import request_head, request_prefix
-from proxy.core.targets import credential, names_model, target
+from proxy.core.targets import credential, target
 from proxy.core.urls import Endpoint
 from proxy.edge.upstream import Origin
-from proxy.edge.world import World
+from proxy.edge.world import Ready, World
 
-HEADS_MAX: Final = 1_024
-"""Upstream request heads kept ready; each is a few hundred bytes."""
+HEADS_MAX: Final = 4_096
+"""Upstream request heads kept ready, one for each model; each is a few hundred bytes."""
+HEAD_KEPT_BYTES_MAX: Final = 2_048
+"""A longer one is made anew each time: what is let through is the callers' to choose."""
 ANTHROPIC_VERSION_DEFAULT: Final = "2023-06-01"
 _ANTHROPIC: Final = (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS)
 
@@ -28,19 +32,17 @@ def known_head(
     endpoint: Endpoint,
     upstream_model: str,
     forwarded: Forwarded,
-    *,
-    stream: bool,
-) -> tuple[Origin, bytes]:
-    """Return where a conversation goes and its head but for the length."""
-    model = upstream_model if names_model(channel) else ""
-    alike = (channel.id, key.id, stream, forwarded, model, endpoint)
+    stream: bool,  # noqa: FBT001 - by position, as all arguments of what each call asks
+) -> Ready:
+    """Return where a conversation goes, its head but for the length, and its model as JSON."""
+    alike = (channel.id, key.id, stream, forwarded, upstream_model, endpoint)
     known = world.heads.get(alike)
     if known is not None and known[0] is channel:
-        return known[1]
+        return known
     origin, prefix = world.origin(channel)
     head = request_prefix(
         "POST",
-        prefix + target(channel, endpoint, model, stream=stream),
+        prefix + target(channel, endpoint, upstream_model, stream=stream),
         origin.host_header,
         _headers(
             channel,
@@ -51,10 +53,11 @@ def known_head(
             accept="text/event-stream" if stream else "application/json",
         ),
     )
-    if len(world.heads) >= HEADS_MAX:
-        world.heads.clear()
-    made = (origin, head)
-    world.heads[alike] = (channel, made)
+    made = (channel, origin, head, msgspec.json.encode(upstream_model))
+    if len(head) <= HEAD_KEPT_BYTES_MAX:
+        if len(world.heads) >= HEADS_MAX:
+            world.heads.clear()
+        world.heads[alike] = made
     return made
 
 

@@ -17,13 +17,14 @@ from proxy.core.catalog import Catalog
 from proxy.core.entities import Channel, ChannelKey, Key, Wire
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import Exchange, Phase
+from proxy.core.plain_exchange import PlainExchange
 from proxy.core.requests import CallRequest
 from proxy.core.routing import ANONYMOUS_KEY
 from proxy.core.urls import Endpoint, answer_id
 from proxy.edge import refusals
 from proxy.edge.attempt import Attempt, AttemptEnd, PlainAttempt
 from proxy.edge.downstream import Downstream
-from proxy.edge.engines import plain_exchange
+from proxy.edge.engines import PLAIN
 from proxy.edge.heads import item_head
 from proxy.edge.metrics import CallFigures
 from proxy.edge.upstream import ConnectError, Origin
@@ -140,7 +141,8 @@ async def _ask(world: World, channel: Channel, origin: Origin, head: bytes) -> E
     transport = world.pool.take(origin, world.loop.time())
     while True:
         reused = transport is not None
-        attempt = PlainAttempt(world.loop, _Owner(), plain_exchange(Wire.RESPONSES), low_water=0)
+        exchange = PlainExchange(PLAIN[Wire.RESPONSES])
+        attempt = PlainAttempt(world.loop, _Owner(), exchange, low_water=0)
         try:
             if transport is None:
                 transport = await world.pool.connect(origin, channel.connect_seconds_max)

@@ -69,9 +69,9 @@ class KeptServiceCall(ServiceCall):
         self._closed: Closing | None = None
         self._entry: Entry | None = None
 
-    def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> ServiceAttempt:
+    def begin_attempt(self, channel: Channel, now: float) -> ServiceAttempt:
         """Make the attempt for `channel`, with its answer going round here."""
-        attempt = super().begin_attempt(channel, omit_usage=omit_usage)
+        attempt = super().begin_attempt(channel, now)
         room = self.world.bounds.cache_entry_bytes_max
         attempt.translation = self._retelling = Retelling(None, None, room)
         return attempt

@@ -1,8 +1,8 @@
 """How a call's figures become counters without costing the stream.
 
-Rules: a call keeps plain ints in its own `CallFigures` and hands them over once, at its end, by
-`Metrics.observe_call`; nothing here runs per event. Labels are bounded: a model or channel that
-is not in the catalog is `other`, and `LABEL_SETS_MAX` bounds what catalogs come to over time.
+Rules: a call keeps plain ints and hands them over once, at its end, by `Metrics.observe`, or as
+`CallFigures`; nothing here runs per event. Labels are bounded: a model or channel that is not in
+the catalog is `other`, and `LABEL_SETS_MAX` bounds what catalogs come to over time.
 Live gauges are asked at scrape time. This module must not know how the text is served, nor touch
 the event loop.
 """
@@ -10,12 +10,14 @@ the event loop.
 import os
 import platform
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import time_ns
 from typing import Final, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 import proxy
 from proxy.core.cache import ResponseCache
@@ -33,6 +35,7 @@ from proxy.edge.merging import nothing_counted
 from proxy.edge.state import (
     STATE_VERSION,
     Buckets,
+    Counted,
     ProcessFigures,
     Series,
     State,
@@ -96,6 +99,8 @@ class _Row(Struct, gc=False):
 
     request: tuple[str, str, str, str]
     series: Series
+    calls: int = 0
+    """Those that are not in `Counted.requests` yet."""
     added: Buckets | None = None
     gaps: Buckets | None = None
 
@@ -109,7 +114,10 @@ class Metrics:
     def __init__(self, live: Live | None = None, role: str = "relay") -> None:
         self.live = Live() if live is None else live
         self.role = role
-        self.counted = nothing_counted()
+        self._counted = nothing_counted()
+        self.commits_at_once = 0
+        """Calls, since `counted` was asked for, whose commit nobody waited for: with a redo log
+        nearly all."""
         self._identity = f"{os.getpid()}-{time_ns()}"
         self._models: frozenset[str] = frozenset()
         self._channels: Mapping[int, str] = {}
@@ -118,24 +126,65 @@ class Metrics:
 
     def use_catalog(self, models: Iterable[str], channels: Mapping[int, str]) -> None:
         """From now on these model names and channel ids may be labels; the rest is `other`."""
+        self._add_calls()
         self._models = frozenset(models)
         self._channels = dict(channels)
         self._rows.clear()
 
+    @property
+    def counted(self) -> Counted:
+        """All there is until now; it goes on growing, but for calls, which are added when asked."""
+        self._add_calls()
+        return self._counted
+
+    def _add_calls(self) -> None:
+        requests, waits = self._counted.requests, self._counted.commit_wait.counts
+        waits[0] += self.commits_at_once
+        self.commits_at_once = 0
+        for row in self._rows.values():
+            requests[row.request] += row.calls
+            row.calls = 0
+
     def observe_call(self, call: CallFigures) -> None:
-        """Add one ended call: a few dictionary look-ups and int additions, no strings built."""
-        said = (call.endpoint, call.model, call.channel_id, call.code)
+        """Add one ended call."""
+        self.observe(*astuple(call))
+
+    def observe(
+        self,
+        endpoint: str,
+        model: str,
+        channel_id: int | None,
+        code: int,
+        error: str | None,
+        seconds: float,
+        first_byte: float | None,
+        added: float | None,
+        gap: float | None,
+        usage: Usage | None,
+        attempts: tuple[Attempt, ...],
+        retry_refused: bool,  # noqa: FBT001 - by position, as all arguments of every call's objects
+        anomalies: tuple[str, ...],
+    ) -> None:
+        """Do so of one whose figures need no record, which are those of `CallFigures`.
+
+        A few dictionary look-ups and int additions, no strings built.
+        """
+        said = (endpoint, model, channel_id, code)
         row = self._rows.get(said)
         if row is None:
-            row = self._row(call)
-            if len(self._rows) < LABEL_SETS_MAX:
-                self._rows[said] = row
-        counted, series = self.counted, row.series
-        counted.requests[row.request] += 1
-        series.duration.observe(DURATION_BOUNDS, call.duration)
-        if call.first_byte is not None:
-            series.first_byte.observe(FIRST_BYTE_BOUNDS, call.first_byte)
-        if (usage := call.usage) is not None:
+            row = self._row(endpoint, model, channel_id, code)
+            if len(self._rows) >= LABEL_SETS_MAX:
+                self._add_calls()
+                self._rows.clear()
+            self._rows[said] = row
+        row.calls += 1
+        series = row.series
+        durations = series.duration
+        durations.counts[bisect_left(DURATION_BOUNDS, seconds)] += 1  # as `observe` does
+        durations.total += seconds
+        if first_byte is not None:
+            series.first_byte.observe(FIRST_BYTE_BOUNDS, first_byte)
+        if usage is not None:
             series.input += usage.input_uncached + usage.audio_input + usage.image_input
             if usage.cache_read or usage.cache_read_audio or usage.cache_read_image:
                 series.cache_read += usage.cached_total
@@ -143,47 +192,44 @@ class Metrics:
                 series.cache_write += usage.cache_write_5m + usage.cache_write_1h
             series.output += usage.output + usage.audio_output + usage.image_output
             if usage.images or usage.audio_ms or usage.characters or usage.searches:
-                _add_units(counted.units, row.request[1], usage)
-        if call.added is not None:
+                _add_units(self._counted.units, row.request[1], usage)
+        if added is not None:
             if row.added is None:
-                row.added = _buckets(counted.added, call.endpoint, SHORT_BOUNDS)
-            row.added.observe(SHORT_BOUNDS, call.added)
-        if call.gap is not None:
+                row.added = _buckets(self._counted.added, endpoint, SHORT_BOUNDS)
+            row.added.observe(SHORT_BOUNDS, added)
+        if gap is not None:
             if row.gaps is None:
-                row.gaps = _buckets(counted.gaps, call.endpoint, GAP_BOUNDS)
-            row.gaps.observe(GAP_BOUNDS, call.gap)
-        attempts = call.attempts
+                row.gaps = _buckets(self._counted.gaps, endpoint, GAP_BOUNDS)
+            row.gaps.observe(GAP_BOUNDS, gap)
         if attempts and (len(attempts) > 1 or attempts[0].cost or attempts[0].outcome != _SERVED):
             self._observe_attempts(attempts)
-        if call.error is not None or call.anomalies or call.retry_refused:
-            self._observe_trouble(call)
+        if error is not None or anomalies or retry_refused:
+            self._observe_trouble(endpoint, error, anomalies, retry_refused=retry_refused)
 
-    def _row(self, call: CallFigures) -> _Row:
+    def _row(self, endpoint: str, model: str, channel_id: int | None, code: int) -> _Row:
         """Make the row of calls like this one, its label sets within their bound."""
-        counted, requests = self.counted, self.counted.requests
-        model = call.model if call.model in self._models else OTHER
-        request = (call.endpoint, model, self._channel(call.channel_id), str(call.code))
+        counted, requests = self._counted, self._counted.requests
+        if model not in self._models:
+            model = OTHER
+        request = (endpoint, model, self._channel(channel_id), str(code))
         if request not in requests and len(requests) >= LABEL_SETS_MAX:
             model = OTHER
-            request = (call.endpoint, model, OTHER, str(call.code))
+            request = (endpoint, model, OTHER, str(code))
         requests.setdefault(request, 0)
-        series = counted.series.get((call.endpoint, model))
+        series = counted.series.get((endpoint, model))
         if series is None:
-            series = counted.series[call.endpoint, model] = Series(
+            series = counted.series[endpoint, model] = Series(
                 buckets(DURATION_BOUNDS), buckets(FIRST_BYTE_BOUNDS)
             )
         return _Row(request, series)
 
     def observe_commit_wait(self, seconds: float) -> None:
         """One terminal frame waited `seconds` for its commit, after its call was settled."""
-        if seconds:
-            self.counted.commit_wait.observe(SHORT_BOUNDS, seconds)
-        else:
-            self.counted.commit_wait.counts[0] += 1  # with a redo log every call
+        self._counted.commit_wait.observe(SHORT_BOUNDS, seconds)
 
     def observe_loop_lag(self, seconds: float) -> None:
         """One timer fired `seconds` late."""
-        self.counted.loop_lag.observe(SHORT_BOUNDS, seconds)
+        self._counted.loop_lag.observe(SHORT_BOUNDS, seconds)
 
     def state(self) -> bytes:
         """Everything counted and asked, for a page made by another process (edge/state.py)."""
@@ -194,7 +240,7 @@ class Metrics:
         cache = self.live.cache()
         if cache is not None:
             counts = cache.counts
-            self.counted.cache = {
+            self._counted.cache = {
                 "hit": counts.hits,
                 "miss": counts.misses,
                 "stored": counts.stored,
@@ -222,7 +268,7 @@ class Metrics:
         return self._channels.get(channel_id, OTHER)
 
     def _observe_attempts(self, attempts: tuple[Attempt, ...]) -> None:
-        counted = self.counted
+        counted = self._counted
         for attempt in attempts:
             channel = self._channel(attempt.channel_id)
             if attempt.cost:
@@ -232,13 +278,15 @@ class Metrics:
         if len(attempts) > 1:
             counted.retries[_SERVED if attempts[-1].outcome == _SERVED else "failed"] += 1
 
-    def _observe_trouble(self, call: CallFigures) -> None:
-        counted = self.counted
-        if call.error is not None:
-            _bump(counted.errors, (call.endpoint, call.error))
-        for kind in call.anomalies:
+    def _observe_trouble(
+        self, endpoint: str, error: str | None, anomalies: tuple[str, ...], *, retry_refused: bool
+    ) -> None:
+        counted = self._counted
+        if error is not None:
+            _bump(counted.errors, (endpoint, error))
+        for kind in anomalies:
             _bump(counted.anomalies, kind)
-        if call.retry_refused:
+        if retry_refused:
             counted.retries["refused"] += 1
 
 

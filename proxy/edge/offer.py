@@ -6,14 +6,14 @@ searches included. Nano-USD, tokens of all choices together. This module must no
 """
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from proxy.core import pricing
 from proxy.core.bill import Terms
-from proxy.core.catalog import Catalog
+from proxy.core.catalog import Catalog, Route
 from proxy.core.entities import WIRE_ENDPOINTS, Channel, Group, Key, Model, Price
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.money import format_usd
@@ -68,13 +68,6 @@ class Priced(Protocol):
         """What would make the call fit `available`; None if nothing in it would."""
 
 
-Route: TypeAlias = tuple[Group, Model, Price, tuple[Channel, ...]]
-"""A model that a key may call: under which contract, at which price, and who serves it, in order.
-
-No class: its names would cost more to fill than all the look-ups.
-"""
-
-
 class Offer(Struct, frozen=True, gc=False):
     """One call, priced. `output_limit`: a lowered limit to write into the request, or None."""
 
@@ -99,23 +92,37 @@ class Offer(Struct, frozen=True, gc=False):
     """What the caller will pay at most (`x-max-cost`); a stream is cut there."""
     previous: KeptAnswer | None = None
     """The kept answer that the call goes on from, where it must go."""
+    native: bool = False
+    """Whether every channel is known to serve the caller's own form; else each is looked at."""
+    rates: pricing.Rates | None = None
+    """What charges a prompt and a completion at this price and multiplier, where two rates do."""
+    line: pricing.Line | None = None
+    """What quotes at this price and multiplier, where that needs no tiers."""
+
+    @property
+    def input_tokens_max(self) -> int | None:
+        """What the prompt can have come to; None where nothing bounds it.
+
+        Providers add to one (templates, files and pages behind an id or URL), but not beyond the
+        window, unless their own tools read on in several turns.
+        """
+        return None if self.strict else self.model.context_window
 
     @property
     def terms(self) -> Terms:
         """What prices the call at its end."""
-        # Providers add to a prompt (templates, files and pages behind an id or URL), but not
-        # beyond the window, unless their own tools read on in several turns.
-        input_max = None if self.strict else self.model.context_window
         return Terms(
             self.price,
             self.group.multiplier,
             self.output_tokens_max,
-            input_max,
+            self.input_tokens_max,
             self.searches_max,
         )
 
     def tokens_affordable(self, input_tokens: int, held: int) -> int:
         """How many output tokens a hold of `held` covers."""
+        if self.line is not None and not self.searches:
+            return pricing.line_affordable(self.line, input_tokens, held)
         return pricing.output_affordable(
             self.price, self.group.multiplier, input_tokens, held, self.searches
         )
@@ -139,6 +146,9 @@ class Offer(Struct, frozen=True, gc=False):
 def route_of(catalog: Catalog, key: Key, request: CallRequest) -> Route:
     """Return the way to the model asked for. Raises RelayError when the key cannot call it so."""
     name = request.model
+    route = catalog.routes.get((key.group, name, request.wire))
+    if route is not None and (key.models is None or name in key.models):
+        return route
     model = catalog.models.get(name)
     served = catalog.channels_serving(key.group, name, request.wire)
     if model is None or (key.models is not None and name not in key.models) or not served:
@@ -152,7 +162,7 @@ def route_of(catalog: Catalog, key: Key, request: CallRequest) -> Route:
             f"The model `{name}` has no price yet, so it cannot be called. Tell the operator.",
             param="model",
         )
-    return catalog.groups[key.group], model, model.price, served
+    return catalog.remember_route(catalog.groups[key.group], model, model.price, request.wire)
 
 
 def mismatch(name: str, endpoint: Endpoint, usable: Sequence[Endpoint]) -> RelayError:
@@ -186,7 +196,7 @@ def make_offer(
     `previous`: the kept answer that it goes on from. Raises RelayError 400 for one that the model
     cannot go on from.
     """
-    group, model, price, channels = route
+    group, model, price, channels = route.group, route.model, route.price, route.channels
     estimate = request.input_tokens_estimate
     each = request.output_tokens_max or model.output_tokens_max
     limit: int | None = None
@@ -202,13 +212,19 @@ def make_offer(
     if request.kept is not None:
         strict |= request.kept.server_tools and _is_native(request, channels)
     first = most if strict or not request.stream else min(most, slice_tokens)
-    ceiling = pricing.quote(price, group.multiplier, estimate, most, searches)
-    hold = ceiling
-    if first != most:
+    if route.line is not None and not searches:  # nearly always
+        base, per_input, per_output, divisor = route.line
+        base += per_input * estimate
+        ceiling = hold = (base + per_output * most) // divisor
+        if first != most:
+            hold = (base + per_output * first) // divisor
+    else:
+        ceiling = pricing.quote(price, group.multiplier, estimate, most, searches)
         hold = pricing.quote(price, group.multiplier, estimate, first, searches)
     return Offer(  # by position: see relay.open_call
         key, group, model, price, request, channels, most, limit, hold, ceiling,
-        estimate + first, strict, searches, most_searches, None, previous,
+        estimate + first, strict, searches, most_searches, None, previous, route.native,
+        route.rates, route.line,
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from proxy.edge.world import World
 from proxy.storage.ports import Admission, Closing, Durable, Opening, Receipt
 
 MARK_SECONDS = 1.0
+_CONTENT = Phase.CONTENT  # a member of an enum costs ten globals on Python 3.11
 QUIET_SILENCE_MS = 4_000
 """Where a shorter silence means something, a second without a look would be too long."""
 
@@ -48,10 +49,11 @@ class OpenCall(ABC, Generic[EngineT_co]):
     # More than the thirty names that instances of a class can share a dictionary's keys for.
     __slots__ = (
         "_commit_since", "_commit_waiter", "_connecting", "_drain_until", "_heartbeat_at",
-        "_marked", "_marked_at", "_paused_at", "_progress", "_progress_at", "_quiet_until",
+        "_marked", "_marked_at", "_paused_at", "_progress", "_progress_at",
         "admission", "attempt", "channel", "client", "delivered", "first_byte_at", "flows", "gone",
-        "heartbeat_due", "notice", "offer", "opening", "pinned", "receipt", "records",
-        "retry_refused", "shown", "started", "upstream_seconds", "world",
+        "heartbeat_due", "notice", "offer", "omits_usage", "opening", "pinned", "quiet_until",
+        "receipt", "records", "retry_refused", "shown", "started", "upstream_model",
+        "upstream_seconds", "world",
     )  # fmt: skip
 
     def __init__(
@@ -70,10 +72,14 @@ class OpenCall(ABC, Generic[EngineT_co]):
         self.opening = opening
         self.admission = admission
         self.flows = flows
+        self.omits_usage = False
+        """Whether the channel in use is not to be asked for a stream's usage."""
         self.pinned: int | None = None
         """The one key of its channel that can serve the call; None: any."""
         self.attempt: Attempt[EngineT_co] | None = None
         self.channel: Channel | None = None
+        self.upstream_model: str | None = None
+        """The name by which the channel knows the model."""
         self.notice: Notice | None = None
         self.gone = False
         self.shown = False
@@ -88,7 +94,9 @@ class OpenCall(ABC, Generic[EngineT_co]):
         self._connecting: asyncio.Task[asyncio.Transport] | None = None
         self._progress = -1
         self._progress_at = now
-        self._quiet_until = 0.0
+        self.quiet_until = 0.0
+        """A stream that flows is not looked at before this; 0.0: it was not seen to flow since
+        something happened that may have given the call another deadline."""
         self._marked = 0
         self._marked_at = now
         self._paused_at: float | None = None
@@ -127,16 +135,18 @@ class OpenCall(ABC, Generic[EngineT_co]):
     # What differs from one kind of call to the other
 
     @abstractmethod
-    def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt[EngineT_co]:
+    def begin_attempt(self, channel: Channel, now: float) -> Attempt[EngineT_co]:
         """Make the attempt for `channel`; the caller connects it."""
 
     @abstractmethod
-    def upstream_head(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
-        """Return where the attempt in flight goes and its head but for the length."""
+    def upstream_request(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
+        """Return where the attempt in flight goes and what it sends. Raises RelayError 400.
 
-    @abstractmethod
-    def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes | None:
-        """Return what the attempt in flight sends; None: `upload` does. Raises RelayError 400."""
+        Of a call that uploads only the head, but for its length: `upload` sends it.
+        """
+
+    uploads = False
+    """Whether the body may be too large for one write."""
 
     def upload(self, transport: asyncio.Transport, head: bytes) -> None:  # noqa: ARG002 - for those that do
         """Send the request with a body that may be too large for one write."""
@@ -185,13 +195,16 @@ class OpenCall(ABC, Generic[EngineT_co]):
 
     # The attempt in flight
 
-    def _begun(self, attempt: Attempt[EngineT_co], channel: Channel) -> Attempt[EngineT_co]:
+    def _begun(
+        self, attempt: Attempt[EngineT_co], channel: Channel, now: float
+    ) -> Attempt[EngineT_co]:
         """Take `attempt` for the one in flight."""
         self.attempt = attempt
         self.channel = channel
+        self.upstream_model = channel.models[self.offer.model.name]
         self._progress = -1
-        self._progress_at = self.world.loop.time()
-        self._quiet_until = 0.0
+        self._progress_at = now
+        self.quiet_until = 0.0
         return attempt
 
     async def connecting(
@@ -214,28 +227,28 @@ class OpenCall(ABC, Generic[EngineT_co]):
 
         And what of the request a translation could not say.
         """
-        channel, attempt = self.channel, self.attempt
-        if channel is None or attempt is None:
+        channel, model, attempt = self.channel, self.upstream_model, self.attempt
+        if channel is None or model is None or attempt is None:
             raise AssertionError("an answer without an attempt")
-        self.client.name_upstream(channel.name, channel.models[self.offer.model.name])
+        self.client.name_upstream(channel.name, model)
         if attempt.translation is not None:
             self.client.add_headers(attempt.translation.header())
 
-    def end_attempt(self, key: ChannelKey, outcome: str, began: float) -> None:
+    def end_attempt(self, key: ChannelKey, outcome: str, began: float, ended: float) -> None:
         """Record the attempt in flight, served or failed: what an invoice is reconciled with."""
-        attempt = self.attempt
+        attempt, seconds = self.attempt, ended - began
         if attempt is None:
             raise AssertionError("no attempt to end")
         if attempt.first_byte_at is not None:
             self.upstream_seconds += attempt.first_byte_at - began
         self.records.append(
-            settlement.record(self, attempt.exchange, self._reported(), key, outcome, began)
+            settlement.record(self, attempt.exchange, self._reported(), key, outcome, seconds)
         )
 
     def client_paused(self) -> None:
         """Stop reading the upstream until the client has read."""
         self._paused_at = self.world.loop.time()
-        self._quiet_until = 0.0
+        self.quiet_until = 0.0
         if self.attempt is not None:
             self.attempt.pause("client")
 
@@ -262,48 +275,76 @@ class OpenCall(ABC, Generic[EngineT_co]):
             attempt.stop(AttemptEnd.CLIENT_GONE)
             return
         self._drain_until = self.world.loop.time() + seconds
-        self._quiet_until = 0.0
+        self.quiet_until = 0.0
         attempt.detach()
         attempt.allow(UNLIMITED)
 
     # Time
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float) -> bool:
         """Look at every deadline of this call, and mark its progress once a second.
 
         A stream that flows has neither before its next mark, so it is not looked at till then;
-        whatever gives it another deadline ends that (`_quiet_until`).
+        whatever gives it another deadline ends that (`quiet_until`). True: it was marked.
         """
-        if now < self._quiet_until:
-            return
+        if self.quiet_until and self._flows_on(now):
+            return True
+        self.quiet_until = 0.0
+        return self._look(now)
+
+    def _flows_on(self, now: float) -> bool:
+        """Mark a stream that was seen to flow, if it still does; False, and nothing, if not.
+
+        As at nearly every mark: nothing has happened since that gives the call a deadline, so that
+        a silence and an end are all there is to look for.
+        """
+        attempt = self.attempt
+        if attempt is None or attempt.transport is None or attempt.end is not None:
+            return False
+        exchange = attempt.exchange
+        progress = exchange.progress()
+        if progress == self._progress or exchange.phase is not _CONTENT:
+            return False
+        self._progress = self._marked = progress
+        self._progress_at = self._marked_at = now
+        self._mark()
+        # The bounds may be others since a reload; the channel is still the attempt's.
+        heard = self.world.bounds.heartbeat_ms >= QUIET_SILENCE_MS
+        self.quiet_until = now + MARK_SECONDS if heard else 0.0
+        return True
+
+    def _look(self, now: float) -> bool:
+        """Look at every deadline, whatever the call is doing; say whether it was marked."""
         if self._paused_at is not None and self._client_stalled(self._paused_at, now):
             self.client.abort()
-            return
+            return False
         if self._commit_waiter is not None:
             self._tick_commit(now)
-            return
+            return False
         attempt = self.attempt
         if attempt is None or attempt.transport is None or attempt.over:
-            return
+            return False
         if self._drain_until is not None:
             if now >= self._drain_until:
                 attempt.stop(AttemptEnd.CLIENT_GONE)
-            return
-        progress = attempt.exchange.progress
+            return False
+        progress = attempt.exchange.progress()
         moved = progress != self._progress
         if moved:
             self._progress = progress
             self._progress_at = now
         if self._paused_at is not None:
-            return
+            return False
         flows = moved and attempt.flowing
         if not flows:
             self._check_silence(attempt, now)
-        if now - self._marked_at >= MARK_SECONDS and progress != self._marked:
+        marks = now - self._marked_at >= MARK_SECONDS and progress != self._marked
+        if marks:
             self._marked_at, self._marked = now, progress
             self._mark()
         if flows:
             self._be_quiet()
+        return marks
 
     def _be_quiet(self) -> None:
         """Wait for the next mark, unless a silence that begins now would be noticed late."""
@@ -313,7 +354,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
             self.world.bounds.heartbeat_ms >= QUIET_SILENCE_MS
             and self.channel.idle_seconds_max * 1000 >= QUIET_SILENCE_MS
         ):
-            self._quiet_until = self._marked_at + MARK_SECONDS
+            self.quiet_until = self._marked_at + MARK_SECONDS
 
     def _client_stalled(self, since: float, now: float) -> bool:
         return now - since >= self.world.bounds.write_stall_seconds_max
@@ -383,7 +424,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
         if self.receipt is None:
             closing = self._closing(ended)
             self.receipt = self.world.billing.settle(closing)
-            self.world.metrics.observe_call(settlement.figures(self, closing))
+            settlement.observe(self, closing)
         return self.receipt
 
     def is_committed(self) -> bool:
@@ -393,7 +434,9 @@ class OpenCall(ABC, Generic[EngineT_co]):
         commit = self.receipt.committed
         if not commit.done() or commit.exception() is not None:
             return False
-        self.world.metrics.observe_commit_wait(0.0)
+        world = self.world
+        world.charges_at_once = True
+        world.metrics.commits_at_once += 1
         return True
 
     async def committed(self, ended: Ended) -> Ended:
@@ -407,6 +450,8 @@ class OpenCall(ABC, Generic[EngineT_co]):
         began = perf_counter()
         try:
             if not receipt.committed.done():
+                self.world.charges_at_once = False
+                self.client.push()
                 await self._wait(receipt.committed)
         finally:
             # The loop's clock ticks in milliseconds; this wait is tens of microseconds.
@@ -423,7 +468,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
         """Wait for a commit, at most `commit_wait_ms_max`, which `tick` looks after."""
         waiter = self._commit_waiter = self.world.loop.create_future()
         self._commit_since = self.world.loop.time()
-        self._quiet_until = 0.0
+        self.quiet_until = 0.0
         commit.add_done_callback(lambda _: None if waiter.done() else waiter.set_result(None))
         try:
             await waiter

@@ -59,6 +59,8 @@ class RealtimeSession:
         self.line: UpstreamLine | None = None
         self.opening_line: asyncio.Task[UpstreamLine] | None = None
         """The upstream's session being opened: nobody waits for it once this one has ended."""
+        self.quiet_until = 0.0
+        """Its deadlines are looked at in every round."""
         self._meter = account.meter
         self._sent = FrameScanner(masked=True, message_bytes_max=MESSAGE_BYTES_MAX)
         self._came = FrameScanner(

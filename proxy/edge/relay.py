@@ -21,7 +21,7 @@ from proxy.edge.array_call import ArrayCall
 from proxy.edge.auth import identify, recognise
 from proxy.edge.cache import Ticket, as_priced, look_up
 from proxy.edge.call import Call
-from proxy.edge.dispatch import dispatch
+from proxy.edge.dispatch import conclude, dispatch
 from proxy.edge.downstream import Downstream
 from proxy.edge.dry_run import dry_run
 from proxy.edge.kept import trace
@@ -39,40 +39,41 @@ from proxy.storage.ports import Admission, KeeperUnavailableError, Opening
 _COMPLETE: Final = Verdict.COMPLETE
 
 
-async def relay(world: World, client: Downstream, call_id: int) -> None:
-    """Answer one POST that is a call. Raises nothing a caller could cause."""
+async def relay(world: World, client: Downstream, call_id: int, now: float) -> None:
+    """Answer one POST that is a call, come at `now` (Unix seconds).
+
+    Raises nothing a caller could cause.
+    """
     key: Key | None = None
     try:
         catalog = world.source.catalog
-        key = authenticate(world, client, catalog)
         visit, bounds = client.visit, world.bounds
+        key = catalog.unbound.get(visit.digest) or authenticate(world, client, catalog)
         body = client.whole_body(bounds.body_bytes_max)
         if body is None:
             body = await client.read_body(bounds.body_bytes_max, bounds.body_seconds_max)
+            now = world.now()
         if visit.deployment:
             body = with_model(body, visit.deployment)
-        request = parse_call(
-            body, client.dialect, visit.wire, model=visit.model, stream=visit.streams
-        )
+        request = parse_call(body, client.dialect, visit.wire, visit.model, visit.streams)
         asks, ticket = NOTHING, None
         if visit.asking or key.cache_seconds is not None or "usage" in request.layout.members:
             asks = asked(client, key, request)
             if asks is not NOTHING:
                 body, request = as_asked(body, request, asks)
         route = route_of(catalog, key, request)
-        previous = None if request.kept is None else await trace(world, catalog, key, request)
+        previous = None
+        if request.kept is not None:
+            previous = await trace(world, catalog, key, request)
+            now = world.now()
         offer = make_offer(key, route, request, bounds.slice_tokens, previous)
         if asks is not NOTHING:
             ticket = look_up(world, client, key, offer.group, asks, (body,))
             offer = as_priced(offer, asks, ticket)
-        check(offer, body)
+        if not offer.native:
+            check(offer, body)
         opening = open_call(
-            world,
-            client,
-            offer,
-            call_id,
-            stream=request.stream,
-            input_estimate=request.input_tokens_estimate,
+            client, offer, call_id, request.stream, request.input_tokens_estimate, now
         )
         if asks.dry_run:
             await rehearse(world, client, offer, opening, ticket)
@@ -102,27 +103,26 @@ async def relay(world: World, client: Downstream, call_id: int) -> None:
 def authenticate(world: World, client: Downstream, catalog: Catalog) -> Key:
     """Say whose call this is. Raises RelayError 401, 403."""
     visit = client.visit
-    if visit.digest is None:
+    if not visit.digest:
         visit.digest = identify(client.credentials, world.pepper)
     return recognise(visit.digest, catalog, world.now(), client)
 
 
 def open_call(
-    world: World,
     client: Downstream,
     offer: Priced,
     call_id: int,
-    *,
-    stream: bool,
+    stream: bool,  # noqa: FBT001 - by position, as all arguments of what each call asks
     input_estimate: int,
+    now: float,
 ) -> Opening:
-    """Make the record that asks the keeper for admission."""
+    """Make the record that asks the keeper for admission, at `now` (Unix seconds)."""
     key, group = offer.key, offer.group
     # By position, as all long records of a call: names would cost five times as much.
     return Opening(
         call_id, key.id, key.user_id, client.endpoint, client.dialect, offer.model.name,
         group.name, stream, offer.price.version, group.multiplier, offer.hold, offer.ceiling,
-        offer.tokens, input_estimate, world.now(), client.visit.reference, offer.cost_max,
+        offer.tokens, input_estimate, now, client.visit.reference, offer.cost_max,
     )  # fmt: skip
 
 
@@ -200,7 +200,7 @@ async def serve(call: AnyCall) -> None:
     call.enter()
     try:
         try:
-            ended = await dispatch(call)
+            ended = conclude(call, None if call.gone else await dispatch(call))
             if ended.verdict is _COMPLETE:
                 if not call.is_reserved():
                     await call.reserved()

@@ -93,7 +93,7 @@ class Replay:
         else:
             client.add_headers(cost_rows(Verdict.COMPLETE, cost, told.balance))
             last = entry.body if wire is None else tell_plain(entry.body, wire, told)
-            client.begin_plain(last, entry.content_type)
+            client.begin_plain(last, entry.content_type, self._world.charges_at_once)
         taken = await self._handed_over()
         if self._broken_off():
             return
@@ -201,6 +201,7 @@ class Replay:
     async def _durable(self, commit: Durable) -> bool:
         """Wait for a commit, at most `commit_wait_ms_max`; whether it happened."""
         if not commit.done():
+            self.client.push()
             waiter = self._world.loop.create_future()
             commit.add_done_callback(lambda _: None if waiter.done() else waiter.set_result(None))
             try:

@@ -15,7 +15,6 @@ from proxy.core.catalog import Catalog
 from proxy.core.entities import Dialect, Key
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.http1_request import RequestHead
-from proxy.core.ids import format_id
 from proxy.core.openapi.document import document
 from proxy.core.urls import CANONICAL, METHODS, Endpoint, hint, model_name
 from proxy.edge import google_models, log, models
@@ -63,21 +62,21 @@ class Server:
         """Answer one request: the handler given to ClientServer."""
         try:
             world, head = self._world, request.head
-            call_id = world.ids.next(world.now())
+            now = world.now()
+            call_id, request_id = world.ids.named(now)
             visit = head.memo
             if not isinstance(visit, Visit):
                 visit = head.memo = Visit(head)
-            forwarded = "x-forwarded-for" in head.values
             client = Downstream(
                 request,
                 visit,
-                format_id(call_id),
-                self._cors_origin(head) if "origin" in head.values else "",
-                self._peer_address(request) if forwarded else None,
+                request_id,
+                self._cors_origin(head) if visit.is_browsers else "",
+                self._peer_address(request) if visit.is_passed_on else None,
             )
             try:
                 if visit.is_call:
-                    await relay(world, client, call_id)
+                    await relay(world, client, call_id, now)
                 elif visit.is_service:
                     await serve_service(world, client, call_id)
                 else:

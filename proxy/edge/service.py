@@ -54,14 +54,8 @@ async def _serve(world: World, client: Downstream, call_id: int, body: Upload) -
         asks = asked_in_head(client, key)
         ticket = look_up_service(world, client, offer, asks, body, content_type)
         offer = as_priced_service(offer, asks, ticket)
-        opening = open_call(
-            world,
-            client,
-            offer,
-            call_id,
-            stream=request.stream,
-            input_estimate=request.usage_max.prompt_total,
-        )
+        estimate = request.usage_max.prompt_total
+        opening = open_call(client, offer, call_id, request.stream, estimate, world.now())
         if asks.dry_run:
             status = world.bounds.insufficient_quota_status
             await dry_run(

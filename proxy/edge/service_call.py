@@ -40,6 +40,8 @@ _COMPLETE, _GONE = Verdict.COMPLETE, Verdict.CLIENT_GONE
 class ServiceCall(OpenCall[Delivery]):
     """See the module docstring. `content_type`: the caller's, multipart boundary and all."""
 
+    uploads = True
+
     def __init__(
         self,
         world: World,
@@ -58,13 +60,13 @@ class ServiceCall(OpenCall[Delivery]):
 
     # The attempt in flight
 
-    def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> ServiceAttempt:  # noqa: ARG002 - of streams
+    def begin_attempt(self, channel: Channel, now: float) -> ServiceAttempt:
         """Make the attempt for `channel`; the caller connects it."""
         attempt = ServiceAttempt(self.world.loop, self, Delivery(self._endpoint))
-        self._begun(attempt, channel)
+        self._begun(attempt, channel, now)
         return attempt
 
-    def upstream_head(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
+    def upstream_request(self, channel: Channel, key: ChannelKey) -> tuple[Origin, bytes]:
         """Return where the attempt in flight goes and its head but for the length."""
         return new_head(
             self.world,
@@ -76,10 +78,6 @@ class ServiceCall(OpenCall[Delivery]):
             content_type=self._content_type,
             accept="text/event-stream" if self.offer.request.stream else "*/*",
         )
-
-    def upstream_body(self, channel: Channel, *, omit_usage: bool) -> None:  # noqa: ARG002 - of streams
-        """Return nothing: `upload` sends it."""
-        return
 
     def upload(self, transport: asyncio.Transport, head: bytes) -> None:
         """Send the caller's bytes with the model's name changed where it stands."""

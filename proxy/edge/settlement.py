@@ -1,7 +1,7 @@
 """A call's end in figures: what was delivered, what it costs, what the ledger and metrics hear.
 
-Rules: reads the call, changes nothing but its memo of a plain answer; total, because it runs in
-a `finally`. This module must not know the keeper, nor await anything.
+Rules: reads the call, changes nothing of it but its memo of a plain answer; total, because it runs
+in a `finally`. This module must not know the keeper, nor await anything.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from proxy.core import pricing
 from proxy.core.answers import PlainReading, plain_usage
-from proxy.core.bill import NOTHING, Delivered, Statement, state
+from proxy.core.bill import NOTHING, Delivered, Statement, state, state_bare, state_opened
 from proxy.core.completions import without_echo
 from proxy.core.entities import (
     MULTIPLIER_ONE,
@@ -27,8 +27,7 @@ from proxy.core.redact import redact
 from proxy.core.requests import read_prompt
 from proxy.core.tokenizers import count_texts, unpack_characters
 from proxy.core.usage import UsageTally
-from proxy.edge.metrics import CallFigures
-from proxy.storage.ports import Closing
+from proxy.storage.ports import Closing, Progress
 
 if TYPE_CHECKING:
     from proxy.edge.attempt import Engine
@@ -53,6 +52,8 @@ INTERNAL_ERROR: Final = Ended(Verdict.INTERNAL_ERROR, None)
 _COMPLETE: Final = Verdict.COMPLETE
 _ESTIMATE: Final = Tokenizer.ESTIMATE
 _REPORTED: Final = UsageSource.REPORTED
+_COUNTED: Final = UsageSource.COUNTED
+_ESTIMATED: Final = UsageSource.ESTIMATED
 _TERMINAL: Final = Phase.TERMINAL
 _LEFT_WHOLE: Final = (
     Delivered(content=True, output_tokens=0, exact=False),
@@ -106,61 +107,116 @@ def _all(call: "Call", exchange: Exchange) -> Delivered:
     return Delivered(content=meter.written > 0, output_tokens=0, exact=True)
 
 
+def _as_reported(call: "Call", exchange: Exchange) -> Statement | None:
+    """State a stream that left whole, as nearly all do: its provider's figure makes a count idle.
+
+    None: it has to be counted or bounded, or the figure is of more than prompt and completion.
+    """
+    offer, bare = call.offer, exchange.tally.bare
+    if offer.rates is None or bare is None or not bare.output or not call.shown:
+        return None
+    if call.delivered is not None:  # the client left, and this much it had
+        return None
+    meter = exchange.meter
+    if not meter.exact or not meter.written:  # else its characters are learnt from
+        return None
+    return state_bare(bare, offer.rates, offer.output_tokens_max, offer.input_tokens_max)
+
+
 def _whole(call: "Call", exchange: Exchange, *, exact: bool) -> Delivered:
     """Count a plain answer that left, or will."""
     answer = call.reading or reading(call, exchange)
-    if answer.tally.final:
+    if isinstance(answer.reported, Usage) or answer.reported.final:
         return _LEFT_WHOLE[exact]
     texts, echoed = answer.texts, call.offer.request.echoed
     if echoed:
         texts = without_echo(texts, echoed)
-    counted = count_texts(texts, call.offer.model, call.world.calibration)
-    return Delivered(content=True, output_tokens=counted.tokens, exact=counted.exact)
+    left = count_texts(texts, call.offer.model, call.world.calibration)
+    return Delivered(content=True, output_tokens=left.tokens, exact=left.exact)
 
 
 def foresee(call: "Call", exchange: Exchange) -> Statement:
     """Return what a plain answer will be charged once it has left; kept for `closing`."""
-    if call.made is None:
-        offer, tally = call.offer, (call.reading or reading(call, exchange)).tally
-        exact = offer.model.tokenizer is not _ESTIMATE
-        if tally.final:  # as nearly always: nothing has to be counted
-            left = _LEFT_WHOLE[exact]
-            call.made = state(offer.terms, tally, left, _uncounted, True)  # noqa: FBT003 - hot
-        else:
+    made = call.made
+    if made is None:
+        offer, reported = call.offer, (call.reading or reading(call, exchange)).reported
+        rates = offer.rates
+        if rates is not None and isinstance(reported, Usage):  # nearly always
+            made = state_bare(reported, rates, offer.output_tokens_max, offer.input_tokens_max)
+        if made is None:
+            exact = offer.model.tokenizer is not _ESTIMATE
             delivered = _whole(call, exchange, exact=exact)
-            call.made = statement(call, delivered, exchange, complete=True)
-    return call.made
-
-
-def _uncounted() -> int:
-    raise AssertionError("the prompt of a final report is never counted")
+            made = statement(call, delivered, exchange, complete=True)
+        call.made = made
+    return made
 
 
 def statement(
     call: "Call", delivered: Delivered, exchange: Exchange, *, complete: bool
 ) -> Statement:
     """Apply the disconnect contract (core/bill.py)."""
-
-    def prompt_tokens() -> int:
-        if call.prompt_tokens is None:
-            request = call.offer.request
-            prompt = request.prompt
-            if prompt is None:
-                prompt = read_prompt(call.body, request.dialect, request.wire)
-            counted = count_texts(prompt.pieces, call.offer.model, call.world.calibration)
-            call.prompt_tokens = prompt.fixed_tokens + counted.tokens
-            if call.offer.previous is not None:
-                call.prompt_tokens += call.offer.previous.tokens
-        return call.prompt_tokens
-
     return state(
         call.offer.terms,
         tally(call, exchange),
         delivered,
-        prompt_tokens,
+        lambda: prompt_tokens(call),
         complete,
         call.notice is not None and not complete,
     )
+
+
+def prompt_tokens(call: "Call") -> int:
+    """Count the prompt, where no provider says what it was; once a call."""
+    if call.prompt_tokens is None:
+        request = call.offer.request
+        prompt = request.prompt
+        if prompt is None:
+            prompt = read_prompt(call.body, request.dialect, request.wire)
+        pieces = count_texts(prompt.pieces, call.offer.model, call.world.calibration)
+        call.prompt_tokens = prompt.fixed_tokens + pieces.tokens
+        if call.offer.previous is not None:
+            call.prompt_tokens += call.offer.previous.tokens
+    return call.prompt_tokens
+
+
+def progress(call: "Call", exchange: Exchange) -> Progress:
+    """Return what a stream that is shown has delivered, and would cost if every process died."""
+    meter, channel = exchange.meter, call.channel
+    unsent = call.client.connection.unsent_bytes()
+    if unsent:
+        unsent = call.upstream_bytes(unsent)
+    tokens, written = meter.advance(unsent), meter.written
+    content, made = written > unsent, None
+    if content:
+        made = _state_early(call, exchange.tally, tokens, _COUNTED if meter.exact else _ESTIMATED)
+    if made is None:
+        made = statement(call, Delivered(content, tokens, meter.exact), exchange, complete=False)
+    return Progress(  # by position: see relay.open_call
+        call.opening.call_id,
+        made.usage,
+        made.source,
+        made.charge,
+        written,
+        None if channel is None else channel.id,
+    )
+
+
+def _state_early(
+    call: "Call", tally: UsageTally, tokens: int, source: UsageSource
+) -> Statement | None:
+    """Say what `statement` does while no provider has said what its output was; None: ask it."""
+    offer = call.offer
+    output_max, rates = offer.output_tokens_max, offer.rates
+    if tally.silent:
+        if rates is None:
+            return None
+        usage = Usage(call.prompt_tokens or prompt_tokens(call), 0, 0, 0, tokens)
+        return state_bare(usage, rates, output_max, offer.input_tokens_max, source)
+    opened = tally.opened(tokens)
+    if opened is None:
+        return None
+    multiplier = offer.group.multiplier
+    return state_opened(opened, offer.price, multiplier, output_max, offer.input_tokens_max, source)
 
 
 def record(
@@ -169,22 +225,21 @@ def record(
     usage: Usage,
     key: ChannelKey,
     outcome: str,
-    began: float,
+    seconds: float,
 ) -> Attempt:
-    """Return what is kept of an attempt that has just ended; `began` is loop time.
+    """Return what is kept of an attempt that has just ended, after `seconds`.
 
     `usage`: what the provider reported.
     """
-    channel = call.channel
-    if channel is None:
+    channel, model, head = call.channel, call.upstream_model, engine.head
+    if channel is None or model is None:
         raise AssertionError("an attempt without a channel")
-    head, seconds = engine.head, call.world.loop.time() - began
-    basis = channel.costs.get(call.offer.model.name)
+    basis = channel.costs.get(call.offer.model.name) if channel.costs else None
     upstream_id = None
     if head is not None:
         if channel.api_version is not None:  # what Azure's own logs and support know a call by
             upstream_id = head.header("apim-request-id")
-        upstream_id = upstream_id or head.header("x-request-id") or head.header("request-id")
+        upstream_id = upstream_id or head.request_id
         if upstream_id is not None and key.secret in upstream_id:
             upstream_id = redact(upstream_id, (key.secret,))  # it goes into the database
     return Attempt(  # by position: see relay.open_call
@@ -194,7 +249,7 @@ def record(
         None if head is None else head.status,
         outcome,
         upstream_id,
-        channel.models[call.offer.model.name],
+        model,
         usage,
         0 if basis is None else pricing.charge(usage, basis, MULTIPLIER_ONE),
         seconds * 1000,
@@ -211,21 +266,21 @@ def end(
     answer_id: str | None = None,
 ) -> Closing:
     """Return what the ledger records of any call that has just ended and costs what was `made`."""
-    channel, first = call.channel, call.first_byte_at
+    channel, first, verdict, error = call.channel, call.first_byte_at, ended.verdict, ended.error
     return Closing(  # by position: see relay.open_call
         call.opening.call_id,
-        ended.verdict,
+        verdict,
         made.usage,
         made.source,
         made.charge,
         made.forgiven,
         delivered_bytes if made.charge else 0,
         delivered_events,
-        200 if ended.verdict is _COMPLETE else status(call, ended),
-        None if ended.error is None else ended.error.code.code,
+        200 if verdict is _COMPLETE else status(call, ended),
+        None if error is None else error.code.code,
         finish_reason,
         None if channel is None else channel.id,
-        None if channel is None else channel.models[call.offer.model.name],
+        call.upstream_model,
         tuple(call.records),
         call.world.now(),
         None if first is None else (first - call.started) * 1000,
@@ -237,31 +292,28 @@ def end(
 def closing(call: "Call", ended: Ended) -> Closing:
     """Return everything the ledger records of a call that has just ended."""
     exchange = None if call.attempt is None else call.attempt.exchange
-    made, delivered_bytes, finish_reason = NOTHING, 0, None
+    made: Statement | None = None
+    delivered_bytes, events, finish_reason = 0, 0, None
     if exchange is not None:
         complete = ended.verdict is _COMPLETE
-        if complete and call.made is not None:
-            made = call.made  # its price is in the head that went out
-        else:
+        if complete:
+            # Of a plain answer the price is in the head that went out.
+            made = call.made if call.made is not None else _as_reported(call, exchange)
+        if made is None:
             delivered = call.delivered or (
                 _all(call, exchange) if complete else measure(call, exchange, None)
             )
             made = statement(call, delivered, exchange, complete=complete)
             if complete and not delivered.exact and made.source is _REPORTED:
                 _learn(call, exchange, made.usage)
-        stream = call.offer.request.stream
-        delivered_bytes = exchange.wire_bytes if stream else exchange.plain_bytes
         plain = call.reading
         finish_reason = exchange.finish_reason if plain is None else plain.finish_reason
-    return end(
-        call,
-        ended,
-        made,
-        delivered_bytes,
-        0 if exchange is None else exchange.events,
-        finish_reason,
-        None if call.offer.request.kept is None else _kept(call, ended),
-    )
+        if call.flows:
+            delivered_bytes, events = exchange.wire_bytes, exchange.events
+        else:
+            delivered_bytes = exchange.plain_bytes
+    answer_id = None if call.offer.request.kept is None else _kept(call, ended)
+    return end(call, ended, made or NOTHING, delivered_bytes, events, finish_reason, answer_id)
 
 
 def _kept(call: "Call", ended: Ended) -> str | None:
@@ -294,8 +346,8 @@ def status(call: "AnyCall", ended: Ended) -> int:
     return 500 if ended.error is None else ended.error.status
 
 
-def figures(call: "AnyCall", closed: Closing) -> CallFigures:
-    """Return the same end as metrics count it. Seconds."""
+def observe(call: "AnyCall", closed: Closing) -> None:
+    """Tell the metrics of the same end. Seconds."""
     now, began = call.world.loop.time(), call.first_byte_at
     first = added = gap = None
     if began is not None:
@@ -304,7 +356,7 @@ def figures(call: "AnyCall", closed: Closing) -> CallFigures:
         if closed.delivered_events > 1:
             # One mean per stream: a clock read per event would cost more than its metering.
             gap = (now - began) / (closed.delivered_events - 1)
-    return CallFigures(  # by position: see relay.open_call
+    call.world.metrics.observe(  # by position: see relay.open_call
         call.opening.endpoint,
         call.offer.model.name,
         closed.channel_id,

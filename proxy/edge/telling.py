@@ -64,7 +64,7 @@ def as_asked(body: bytes, request: CallRequest, asks: Asks) -> tuple[bytes, Call
 
 
 def _read(body: bytes, before: CallRequest) -> CallRequest:
-    return parse_call(body, before.dialect, before.wire, model=before.model, stream=before.stream)
+    return parse_call(body, before.dialect, before.wire, before.model, before.stream)
 
 
 def cost_rows(verdict: str, cost: int, balance: int | None = None) -> _Rows:
@@ -90,15 +90,11 @@ def price_told(call: "AnyCall", price: int) -> tuple[int, int]:
 def foretell(call: "AnyCall", price: int) -> None:
     """Put the price of a whole plain answer into its head."""
     cost, balance = price_told(call, price)
-    digits = f"{cost}"
-    # As `cost_rows` has it, without the rows: every plain answer says it. And a format with a
+    digits = str(cost)
+    # As `cost_rows` has it, in one piece: every plain answer says it. And a format with a
     # width costs 1,500 instructions more.
     usd = f"0.{digits.zfill(9)}" if cost < NANO else f"{cost // NANO}.{cost % NANO:09d}"
     call.client.add_lines(
-        (
-            _COMPLETE_LINE,
-            f"x-sluice-cost: {digits}",
-            f"x-sluice-cost-usd: {usd}",
-            f"x-sluice-balance: {balance}",
-        )
+        f"{_COMPLETE_LINE}\r\nx-sluice-cost: {digits}\r\nx-sluice-cost-usd: {usd}\r\n"
+        f"x-sluice-balance: {balance}"
     )

@@ -124,19 +124,19 @@ class ToldCall(Call):
         """The last event or the plain answer, as they were before they were told."""
         self._plain: bytes | None = None
 
-    def begin_attempt(self, channel: Channel, *, omit_usage: bool) -> Attempt[Exchange]:
+    def begin_attempt(self, channel: Channel, now: float) -> Attempt[Exchange]:
         """Make the attempt for `channel`, with its events going round here."""
-        attempt = super().begin_attempt(channel, omit_usage=omit_usage)
+        attempt = super().begin_attempt(channel, now)
         usage = UsageEvents(self.offer.request.wire) if self.told else None
         room = 0 if self._ticket is None else self.world.bounds.cache_entry_bytes_max
         attempt.translation = self._retelling = Retelling(attempt.translation, usage, room)
         self._end = self._plain = None
         return attempt
 
-    def upstream_body(self, channel: Channel, *, omit_usage: bool) -> bytes:
+    def upstream_body(self, channel: Channel) -> bytes:
         """Return what the attempt in flight sends. Raises RelayError 400."""
         inner = None if self._retelling is None else self._retelling.inner
-        return request_body(self.offer, self.body, channel, inner, omit_usage=omit_usage)
+        return request_body(self.offer, self.body, channel, inner, omit_usage=self.omits_usage)
 
     def name_channel(self) -> None:
         """Say who answers, and whether the answer will be kept."""

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from proxy.core.cache import ResponseCache
 from proxy.core.catalog import Catalog
@@ -67,6 +67,10 @@ class CatalogSource(Protocol):
         ...
 
 
+Ready: TypeAlias = tuple[Channel, Origin, bytes, bytes]
+"""A version of a channel, where it is, a head for it but for the length, its model as JSON."""
+
+
 @dataclass(slots=True)
 class World:
     """See the module docstring. `now` is Unix time, `loop.time()` is for deadlines."""
@@ -90,12 +94,12 @@ class World:
     replays: "set[Replay]" = field(default_factory=set)
     sessions: "set[RealtimeSession]" = field(default_factory=set)
     draining: bool = False
+    charges_at_once: bool = False
+    """Whether the last charge was in the ledger when it was made, so that the next will be too."""
     now: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
-    heads: dict[tuple[object, ...], tuple[Channel, tuple[Origin, bytes]]] = field(
-        default_factory=dict, repr=False
-    )
-    """Upstream request heads ready to send, and where, by what they depend on (edge/heads.py)."""
+    heads: dict[tuple[object, ...], Ready] = field(default_factory=dict, repr=False)
+    """Upstream request heads ready to send by what they depend on (edge/heads.py)."""
     _origins: dict[int, tuple[Channel, Origin, str]] = field(default_factory=dict)
 
     @property

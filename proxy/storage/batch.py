@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from proxy.core.ledger import LINE_CHARGE, REVENUE, Transfer
+from proxy.core.ledger import LINE_CHARGE, REVENUE, Charge, Posting, Transfer
 
 Cell: TypeAlias = str | int | float | None
 Row: TypeAlias = tuple[Cell, ...]
@@ -54,6 +54,8 @@ ORDINARY_CALL_COLUMNS = (
     "delivered_bytes", "delivered_events", "finish_reason", "channel_id", "upstream_model",
     "ttft_ms", "duration_ms",
 )  # fmt: skip
+SHARED_COLUMNS: Final = OPEN_COLUMNS.index("client_reference")
+"""How many columns an open row and the row of its call, of either width, begin with alike."""
 ORDINARY_CALL_SAYS: Final[Mapping[str, str | int]] = {
     "verdict": "complete", "overrun": 0, "forgiven": 0, "audio_input": 0, "audio_output": 0,
     "images": 0, "characters": 0, "calls": 1, "status": 200,
@@ -68,8 +70,11 @@ ORDINARY_ATTEMPT_SAYS: Final[Mapping[str, str | int]] = {
 }  # fmt: skip
 """The same of `attempt`: the first served, and its usage is the call's."""
 
-ROWS_PER_STATEMENT_MAX = 16
-"""Some 750 variables at most, and as many statements in SQLite's cache for each of four tables."""
+ROWS_PER_STATEMENT_MAX = 32
+"""Some 1,500 variables at most; SQLite's own bound is 32,766."""
+FEW_ROWS: Final = 8
+"""Above it the rows of a statement are a power of two, so that statements stay few in SQLite's
+cache: each is as large as its rows."""
 
 _UPDATE_MARK = (
     "UPDATE open_call SET hold = ?, charge = ?, source = ?, usage = ?, delivered_bytes = ?, "
@@ -98,12 +103,16 @@ class _Form:
         self._columns = columns
         self._said = said or {}
         self._statements: dict[int, str] = {}
-        """By how many rows they insert, `ROWS_PER_STATEMENT_MAX` at most."""
+        """By how many rows they insert."""
 
     def insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         """Insert rows of this width."""
-        for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
-            some = rows[start : start + ROWS_PER_STATEMENT_MAX]
+        start, left, size = 0, len(rows), ROWS_PER_STATEMENT_MAX
+        while left:
+            while size > left and size > FEW_ROWS:
+                size >>= 1
+            some = rows[start : start + size]
+            start, left = start + size, left - len(some)
             statement = self._statements.get(len(some)) or self._statement(len(some))
             values: list[Cell] = []
             for row in some:
@@ -149,7 +158,9 @@ def completed(row: Row) -> Row:
 class Batch:
     """Rows on their way to one commit."""
 
-    __slots__ = ("attempts", "calls", "closes", "marks", "opens", "serial", "spends", "transfers")
+    __slots__ = (
+        "attempts", "calls", "charges", "closes", "marks", "opens", "serial", "spends", "transfers",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.opens: dict[int, Row] = {}
@@ -157,7 +168,8 @@ class Batch:
         self.closes: list[tuple[int]] = []
         self.calls: list[Row] = []
         self.attempts: list[Row] = []
-        self.transfers: list[Transfer] = []
+        self.charges: list[Charge] = []
+        self.transfers: list[Posting] = []
         self.spends: dict[Cell, Row] = {}
         """By key: only the last one of each counts."""
         self.serial: int | None = None
@@ -167,13 +179,17 @@ class Batch:
         self,
         row: Row,
         attempts: Sequence[Row],
-        transfers: Sequence[Transfer],
+        transfers: Sequence[Posting],
         spend: Row | None,
+        charge: Charge | None = None,
     ) -> None:
         """Add an ended call and all that was posted with it; `spend` is of `key_spend`."""
         self.calls.append(row)
         self.attempts.extend(attempts)
-        self.transfers.extend(transfers)
+        if charge is not None:
+            self.charges.append(charge)
+        if transfers:
+            self.transfers.extend(transfers)
         if spend is not None:
             self.spends[spend[0]] = spend
 
@@ -181,7 +197,7 @@ class Batch:
         """Rows that grow with traffic; balances and spends are bounded by accounts."""
         return (
             len(self.opens) + len(self.marks) + len(self.closes)
-            + len(self.calls) + len(self.attempts) + len(self.transfers)
+            + len(self.calls) + len(self.attempts) + len(self.charges) + len(self.transfers)
         )  # fmt: skip
 
     def apply(self, connection: sqlite3.Connection) -> None:
@@ -206,36 +222,49 @@ class Batch:
             _insert(connection, _CALLS, self.calls)
         if self.attempts:
             _insert(connection, _ATTEMPTS, self.attempts)
-        if self.transfers:
-            post(connection, self.transfers)
+        if self.charges or self.transfers:
+            post(connection, self.transfers, self.charges)
         if self.spends:
             connection.executemany(_UPSERT_SPEND, self.spends.values())
         if self.serial is not None:
             connection.execute(_UPDATE_REDO, (self.serial,))
 
 
-def post(connection: sqlite3.Connection, transfers: list[Transfer]) -> None:
-    """Add `transfers` and move the balances they name, inside the caller's transaction.
+def post(
+    connection: sqlite3.Connection, transfers: Sequence[Posting], charges: Sequence[Charge] = ()
+) -> None:
+    """Add transfers and move the balances they name, inside the caller's transaction.
 
     One update per account, however many transfers name it. Raises sqlite3.IntegrityError if a
     wallet would go below zero or a charge exists already.
     """
-    charges: list[Row] = []
+    short: list[Row] = [*charges]
     others: list[Row] = []
     deltas: dict[int, int] = {}
     get = deltas.get
+    charged = 0
+    for _, debit, amount, _ in charges:
+        deltas[debit] = get(debit, 0) - amount
+        charged += amount
+    if charged:
+        deltas[REVENUE] = get(REVENUE, 0) + charged
     for transfer in transfers:
         event_id, line, kind, debit, credit, amount, at, refers_to = transfer
         deltas[debit] = get(debit, 0) - amount
         deltas[credit] = get(credit, 0) + amount
         if kind == "charge" and credit == REVENUE and line == LINE_CHARGE and refers_to is None:
-            charges.append((event_id, debit, amount, at))
+            short.append((event_id, debit, amount, at))
         else:
             others.append(transfer)
-    _CHARGES.insert(connection, charges)
+    _CHARGES.insert(connection, short)
     _TRANSFERS.insert(connection, others)
     rows = [(delta, account) for account, delta in deltas.items()]
     _exactly(connection.executemany(_UPDATE_BALANCE, rows), len(rows))
+
+
+def imbalance(connection: sqlite3.Connection) -> int:
+    """Return the sum of all stored balances: 0, since every transfer adds to it what it takes."""
+    return int(connection.execute("SELECT coalesce(sum(balance), 0) FROM account").fetchone()[0])
 
 
 def _insert(connection: sqlite3.Connection, forms: Sequence[_Form], rows: Sequence[Row]) -> None:

@@ -22,7 +22,7 @@ import msgspec
 from proxy.core.catalog import Catalog
 from proxy.core.entities import NOTHING_USED
 from proxy.core.ids import worker_of
-from proxy.core.ledger import Denial, Hold, Ledger
+from proxy.core.ledger import Hold, Ledger
 from proxy.core.limits import UNLIMITED, EffectiveLimits, Limiter, LimitState
 from proxy.storage.batch import Row
 from proxy.storage.fingerprints import check_pepper
@@ -211,7 +211,7 @@ class Keeper:
         hold = ledger.reserve(call_id, user_id, key_id, amount, opening.started_at)
         now = self._monotonic()
         limiter = self._limiter
-        if isinstance(hold, Denial):
+        if not isinstance(hold, Hold):  # seen at once where it is one
             state = limiter.state(key_id, user_id, limits, now)
             return Refusal(RefusalReason(hold.shortage.value), state, available=hold.available)
         decision = limiter.decide(key_id, user_id, limits, opening.tokens, now)
@@ -259,11 +259,12 @@ class Keeper:
 
     def mark(self, progress: Progress) -> None:
         """Record what an open call has delivered. See `ports.Billing`."""
-        opened = self._open.get(progress.call_id)
+        call_id = progress.call_id
+        opened = self._open.get(call_id)
         if opened is None:
-            raise AssertionError(f"call {progress.call_id} is not open")
+            raise AssertionError(f"call {call_id} is not open")
         opened.progress = progress
-        self._writer.mark(progress.call_id, mark_row(progress, opened.hold.amount))
+        self._writer.mark(call_id, mark_row(progress, opened.hold.amount))
 
     def settle(self, closing: Closing) -> Receipt:
         """Close the call exactly once. See `ports.Billing`."""
@@ -289,7 +290,9 @@ class Keeper:
         )
         row = ended_row(opened.row, closing, settlement, opening.started_at)
         spend = spend_row(settlement)
-        commit = self._writer.end(call_id, row, tries, settlement.transfers, spend)
+        commit = self._writer.end(
+            call_id, row, tries, settlement.transfers, spend, settlement.charge
+        )
         self._totals.count(closing, opening.model, settlement.charged, settlement.overrun)
         return Receipt(
             call_id, settlement.charged, settlement.overrun, settlement.balance_after, commit

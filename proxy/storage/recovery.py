@@ -120,7 +120,7 @@ def recover(connection: sqlite3.Connection, ledger: Ledger, now: float) -> Recov
         charged += settlement.charged
         batch.closes.append((call_id,))
         row = ended_row(open_row(opening, 0), closing, settlement, opening.started_at)
-        batch.end(row, (), settlement.transfers, spend_row(settlement))
+        batch.end(row, (), settlement.transfers, spend_row(settlement), settlement.charge)
     if found:
         batch.apply(connection)
     return Recovery(len(found), charged)

@@ -6,7 +6,10 @@ the kernel's. So an opened or ended call is durable (durability `process`) once 
 here, and the database follows within moments, many calls to a transaction.
 
 Rules: one owner, the keeper's event loop, which appends; records are numbered without gaps, each
-has a checksum, and the database stores, in the same transaction as the rows, how far it has come.
+has a checksum that goes on from the one before it, and the database stores, in the same transaction
+as the rows, how far it has come. A file begins with a preface, which says of which epoch and turn
+it is; in the form of the release before, whose every record said so, it is one that fits no
+database, so that this release's files are refused there and not passed over.
 The two files take turns: one belongs to the batch that the writer thread works on, the other to
 the batch that forms, so neither outgrows a batch. When one is full nothing more is logged, and
 everybody waits for the database again, until that has caught up: what is logged is always a prefix
@@ -19,7 +22,7 @@ This module must not know threads, futures or how amounts are decided.
 import mmap
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 from typing import Final, TypeAlias
@@ -27,9 +30,19 @@ from zlib import crc32
 
 import msgspec
 
-from proxy.core.ledger import Transfer
-from proxy.storage.batch import OPEN_COLUMNS, ORDINARY_OPEN_COLUMNS, Batch, Row, completed
+from proxy.core.ledger import Charge, Posting, Transfer
+from proxy.storage.batch import (
+    OPEN_COLUMNS,
+    ORDINARY_CALL_COLUMNS,
+    ORDINARY_OPEN_COLUMNS,
+    SHARED_COLUMNS,
+    Batch,
+    Row,
+    completed,
+)
 from proxy.storage.sqlite import Durability, open_writer
+
+REST_OF_CALL_COLUMNS: Final = len(ORDINARY_CALL_COLUMNS) - SHARED_COLUMNS
 
 OPENED: Final = 0
 ENDED: Final = 1
@@ -44,13 +57,19 @@ class Opened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=OPENED)
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=ENDED):
-    """A call has ended: its row of `call`, and everything posted with it."""
+    """A call has ended: its row of `call`, and everything posted with it.
+
+    An ordinary row is without the columns that begin it (`SHARED_COLUMNS`), where the file has its
+    open row too.
+    """
 
     call_id: int
     row: Row
     attempts: Sequence[Row]
     transfers: Sequence[Transfer]
     spend: Row | None
+    charge: Charge | None = None
+    """Which the release before had among the transfers."""
 
 
 class Undone(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=UNDONE):
@@ -64,7 +83,8 @@ Record: TypeAlias = Opened | Ended | Undone
 costs a fifth of a Struct to make."""
 Logged: TypeAlias = (
     tuple[int, int, Row]
-    | tuple[int, int, Row, Sequence[Row], Sequence[Transfer], Row | None]
+    | tuple[int, int, Row, Sequence[Row], Sequence[Posting], Row | None]
+    | tuple[int, int, Row, Sequence[Row], Sequence[Posting], Row | None, Charge | None]
     | tuple[int, int]
 )
 
@@ -72,22 +92,25 @@ SUFFIXES: Final = ("-redo0", "-redo1")
 LOG_BYTES_MAX: Final = 8 << 20
 """One file: some eight thousand calls, and a second's worth at the highest rate measured."""
 
-_HEAD: Final = Struct("<QQI")
-"""Epoch, serial, and the length of the body that follows; a checksum of all that comes last."""
-_SUM: Final = Struct("<I")
+_HEAD: Final = Struct("<II")
+"""Of a record: the length of the body that follows, and the sum of all bodies up to it."""
+_PREFACE: Final = Struct("<QQI")
+"""Epoch, the serial of the first record, and the length of the body that follows; a checksum of
+all that comes last, with which the sums begin. A record of the release before had the same form."""
 _SUM_BYTES: Final = 4
 _EPOCH_BYTES: Final = 7
 """Fits SQLite's signed integers; the zeroes of a new file are no epoch."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Record).decode
 _pack_head: Final = _HEAD.pack
-_pack_sum: Final = _SUM.pack
+_NOTHING_ENDED: Final = _encode((ENDED, 0, (), (), (), None))
+"""The body of a preface."""
 
 
 class RedoLog:
     """The log of one keeper; `append` until it is False, `turn` with every batch handed over."""
 
-    __slots__ = ("_epoch", "_files", "_maps", "_now", "_write", "serial", "suspended")
+    __slots__ = ("_epoch", "_files", "_maps", "_now", "_sum", "_write", "serial", "suspended")
 
     def __init__(self, files: tuple[Path, Path], epoch: int) -> None:
         self.serial = 0
@@ -96,9 +119,9 @@ class RedoLog:
         """Something decided is not in here: nothing may be that was decided after it."""
         self._epoch = epoch
         self._files = files
+        self._sum = 0
         self._maps = [_map(file) for file in files]
-        self._now = self._maps[0]
-        self._write = self._now.write
+        self._begin(self._maps[0])
 
     @classmethod
     def begin(cls, connection: sqlite3.Connection, path: Path) -> "RedoLog":
@@ -118,22 +141,27 @@ class RedoLog:
         if self.suspended:
             return False
         body = _encode(record)
-        serial = self.serial + 1
-        entry = _pack_head(self._epoch, serial, len(body)) + body
+        checksum = crc32(body, self._sum)
         try:
-            self._write(entry + _pack_sum(crc32(entry)))
+            self._write(_pack_head(len(body), checksum) + body)
         except ValueError:  # it does not fit: nothing of it was written
             self.suspended = True
             return False
-        self.serial = serial
+        self._sum = checksum
+        self.serial += 1
         return True
 
     def turn(self) -> int:
         """Begin the other file, whose batch is in the database; return the last serial of this."""
-        self._now = self._maps[0] if self._now is self._maps[1] else self._maps[1]
-        self._now.seek(0)
-        self._write = self._now.write
+        self._begin(self._maps[0] if self._now is self._maps[1] else self._maps[1])
         return self.serial
+
+    def _begin(self, file: mmap.mmap) -> None:
+        self._now, self._write = file, file.write
+        preface = _PREFACE.pack(self._epoch, self.serial + 1, len(_NOTHING_ENDED)) + _NOTHING_ENDED
+        self._sum = crc32(preface)
+        file.seek(0)
+        file.write(preface + self._sum.to_bytes(_SUM_BYTES, "little"))
 
     def close(self, *, delete: bool) -> None:
         """Let go of the files; `delete` them when the database has all they hold."""
@@ -175,13 +203,13 @@ def replay(connection: sqlite3.Connection, path: Path) -> int:
         found.update(_read(file, epoch))
     opened = {call_id for (call_id,) in connection.execute("SELECT id FROM open_call")}
     batch, serial = Batch(), int(applied)
-    while (record := found.get(serial + 1)) is not None:
-        serial += 1
-        _take(batch, record, opened)
-    if serial == applied:
-        return 0
-    batch.serial = serial
     try:
+        while (record := found.get(serial + 1)) is not None:
+            serial += 1
+            _take(batch, record, opened)
+        if serial == applied:
+            return 0
+        batch.serial = serial
         batch.apply(connection)
     except (sqlite3.IntegrityError, AssertionError) as error:
         names = " and ".join(file.name for file in log_files(path))
@@ -202,10 +230,16 @@ def _take(batch: Batch, record: Record, opened: set[int]) -> None:
         batch.opens[record.call_id] = row
         return
     # A row that was never logged, because nobody waited for it, may have been written or not.
-    if batch.opens.pop(record.call_id, None) is None and record.call_id in opened:
+    begun = batch.opens.pop(record.call_id, None)
+    if begun is None and record.call_id in opened:
         batch.closes.append((record.call_id,))
     if isinstance(record, Ended):
-        batch.end(completed(record.row), record.attempts, record.transfers, record.spend)
+        row = record.row
+        if len(row) == REST_OF_CALL_COLUMNS:
+            if begun is None:
+                raise AssertionError(f"call {record.call_id} ended and had not begun")
+            row = (*begun[:SHARED_COLUMNS], *row)
+        batch.end(completed(row), record.attempts, record.transfers, record.spend, record.charge)
 
 
 def _map(file: Path) -> mmap.mmap:
@@ -227,15 +261,41 @@ def _read(file: Path, epoch: int) -> dict[int, Record]:
     except OSError as error:
         raise sqlite3.OperationalError(f"{file.name} cannot be read: {error}") from error
     found: dict[int, Record] = {}
+    for serial, record, end in _of_the_release_before(data, epoch):
+        if isinstance(record, Ended) and not record.row:
+            return _following(data, serial, end)
+        found[serial] = record
+    return found
+
+
+def _following(data: bytes, serial: int, position: int) -> dict[int, Record]:
+    """Records behind the preface that ends at `position`; the first of them is number `serial`."""
+    found: dict[int, Record] = {}
+    checksum = int.from_bytes(data[position - _SUM_BYTES : position], "little")
+    while position + _HEAD.size <= len(data):
+        size, claimed = _HEAD.unpack_from(data, position)
+        position += _HEAD.size
+        body = data[position : position + size]
+        checksum = crc32(body, checksum)
+        # Behind the newest record lie those of an earlier turn, whose sums began otherwise.
+        if checksum != claimed or len(body) != size or not size:
+            break
+        found[serial] = _decode(body)
+        serial, position = serial + 1, position + size
+    return found
+
+
+def _of_the_release_before(data: bytes, epoch: int) -> Iterator[tuple[int, Record, int]]:
+    """Serial, record and end of what is in the form of a preface, which it once all was."""
     position, last = 0, 0
-    while position + _HEAD.size + _SUM_BYTES <= len(data):
-        of, serial, size = _HEAD.unpack_from(data, position)
-        end = position + _HEAD.size + size
+    while position + _PREFACE.size + _SUM_BYTES <= len(data):
+        of, serial, size = _PREFACE.unpack_from(data, position)
+        end = position + _PREFACE.size + size
         # Behind the newest record lie those of an earlier turn.
         if of != epoch or (last and serial != last + 1) or end + _SUM_BYTES > len(data):
             break
         if crc32(data[position:end]).to_bytes(_SUM_BYTES, "little") != data[end : end + _SUM_BYTES]:
             break
-        found[serial] = _decode(data[position + _HEAD.size : end])
+        record = _decode(data[position + _PREFACE.size : end])
         position, last = end + _SUM_BYTES, serial
-    return found
+        yield serial, record, position

@@ -13,18 +13,13 @@ from msgspec.structs import astuple
 
 from proxy.core.entities import Attempt, Usage, Verdict
 from proxy.core.ledger import Settlement
-from proxy.storage.batch import OPEN_COLUMNS, ORDINARY_OPEN_COLUMNS, Row
+from proxy.storage.batch import ORDINARY_OPEN_COLUMNS, SHARED_COLUMNS, Row
 from proxy.storage.ports import Closing, Opening, Progress
 
 _encode = msgspec.json.Encoder().encode
 _FIRST_USAGE = 11
 """Fields of a usage vector that were there from the first schema on; later ones stand last."""
-_TEXT_USAGE = 6
-"""Those of text alone, which are the first."""
-_NOTHING_ELSE = astuple(Usage())[_TEXT_USAGE:]
 _ORDINARY_OPEN = len(ORDINARY_OPEN_COLUMNS)
-_HEAD = OPEN_COLUMNS.index("client_reference")
-"""Columns that an open row, of either width, and an ended row begin with."""
 _COMPLETE: Final = Verdict.COMPLETE
 
 
@@ -68,18 +63,25 @@ def ended_row(opened: Row, closing: Closing, settlement: Settlement, started_at:
     """
     duration = closing.ended_at - started_at
     used = astuple(closing.usage)
+    # Unpacked by name, as is the open row: to take tuples apart and together costs twice as much.
+    (
+        read, cached, written_5m, written_1h, output, reasoning, heard, spoken, images, characters,
+        calls, audio_ms, searches, variant, seen, drawn, heard_again, seen_again,
+    ) = used  # fmt: skip
     if (
         closing.verdict is _COMPLETE
         and len(opened) == _ORDINARY_OPEN
         and closing.error_code is closing.answer_id is None
         and settlement.budget_after is None
-        and not (closing.anomalies or closing.forgiven or settlement.overrun)
-        and used[_TEXT_USAGE:] == _NOTHING_ELSE
+        and not (
+            closing.anomalies or closing.forgiven or settlement.overrun
+            or heard or spoken or images or characters or audio_ms or searches or variant
+            or seen or drawn or heard_again or seen_again
+        )
+        and calls == 1
         and closing.status == 200
-    ):
-        # Unpacked by name: to put tuples together costs twice as much.
+    ):  # fmt: skip
         call_id, key, user, endpoint, dialect, model, group, stream, price, times, at, _, _ = opened
-        read, cached, written_5m, written_1h, output, reasoning = used[:_TEXT_USAGE]
         return (
             call_id, key, user, endpoint, dialect, model, group, stream, price, times, at,
             closing.source._value_, settlement.charged, settlement.balance_after,
@@ -89,7 +91,8 @@ def ended_row(opened: Row, closing: Closing, settlement: Settlement, started_at:
             duration * 1000.0 if duration > 0 else 0.0,
         )  # fmt: skip
     return (
-        *opened[:_HEAD], None if len(opened) == _ORDINARY_OPEN else opened[_HEAD],
+        *opened[:SHARED_COLUMNS],
+        None if len(opened) == _ORDINARY_OPEN else opened[SHARED_COLUMNS],
         closing.verdict._value_, closing.source._value_,
         settlement.charged, settlement.overrun, closing.forgiven,
         settlement.balance_after, settlement.budget_after,

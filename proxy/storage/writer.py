@@ -23,8 +23,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
-from proxy.core.ledger import Transfer
-from proxy.storage.batch import Batch, Row
+from proxy.core.ledger import Charge, Posting
+from proxy.storage.batch import ORDINARY_CALL_COLUMNS, SHARED_COLUMNS, Batch, Row, imbalance
 from proxy.storage.checkpoints import CheckpointMark
 from proxy.storage.ports import KeeperUnavailableError
 from proxy.storage.redo import ENDED, OPENED, UNDONE, Logged, RedoLog
@@ -51,6 +51,7 @@ AUDIT_COMMITS = 4_096
 QUEUE_CALLS_MAX = 30_000
 """Above this many ended calls waiting the disk is not keeping up: admit nothing."""
 
+_ORDINARY = len(ORDINARY_CALL_COLUMNS)
 Result = TypeVar("Result")
 
 
@@ -229,16 +230,19 @@ class Writer:
 
     def open_now(self, call_id: int) -> Commit | None:
         """Hurry a lazy open row; return the commit it waits for, None when it is durable."""
-        row = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
-        if row is not None:
-            self.batch.opens[call_id] = row
-            self._log((OPENED, call_id, row))
+        self._hurry(call_id)
         if self.logging:
             return None
         if call_id in self.batch.opens:
             self.flush_together()
             return self.commit
         return self._in_flight if call_id in self._opening else None
+
+    def _hurry(self, call_id: int) -> None:
+        row = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
+        if row is not None:
+            self.batch.opens[call_id] = row
+            self._log((OPENED, call_id, row))
 
     def is_opening(self, call_id: int) -> bool:
         """Whether the open row may not be durable yet."""
@@ -254,15 +258,19 @@ class Writer:
         call_id: int,
         row: Row,
         attempts: Sequence[Row],
-        transfers: Sequence[Transfer],
+        transfers: Sequence[Posting],
         spend: Row | None,
+        charge: Charge | None = None,
     ) -> Commit:
         """Write an ended call and what it cost; returns the commit that makes it so, or has."""
         batch = self.batch
-        if batch.marks or not batch.opens.pop(call_id, None):
+        batch.end(row, attempts, transfers, spend, charge)
+        batch.marks.pop(call_id, None)
+        if batch.opens.pop(call_id, None) is None:
             self._close(call_id)
-        batch.end(row, attempts, transfers, spend)
-        if self._log((ENDED, call_id, row, attempts, transfers, spend)):
+        elif len(row) == _ORDINARY:
+            row = row[SHARED_COLUMNS:]  # the log's file of this batch has them: it was opened there
+        if self._log((ENDED, call_id, row, attempts, transfers, spend, charge)):
             return self.durable
         self.flush_together()
         return self.commit
@@ -290,10 +298,8 @@ class Writer:
 
     def mark(self, call_id: int, row: Row) -> None:
         """Update an open row within a tick; of several marks the last one counts."""
-        late = self._lazy.pop(call_id, None) or self._lazy_older.pop(call_id, None)
-        if late is not None:
-            self.batch.opens[call_id] = late
-            self._log((OPENED, call_id, late))
+        if self._lazy or self._lazy_older:
+            self._hurry(call_id)
         self.batch.marks[call_id] = row
         if self._tick_handle is None:
             self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
@@ -381,9 +387,8 @@ class Writer:
             self._tick_handle = self._loop.call_later(self._tick_seconds, self._tick)
 
     def _take_lazy(self) -> None:
-        for call_id, row in self._lazy_older.items():
-            self.batch.opens[call_id] = row
-            self._log((OPENED, call_id, row))
+        for call_id in tuple(self._lazy_older):
+            self._hurry(call_id)
         self._lazy_older = self._lazy
         self._lazy = {}
 
@@ -493,8 +498,3 @@ class Writer:
             self.checkpoint_seconds += perf_counter() - started
         if self.commits % AUDIT_COMMITS == 1:
             self.imbalance = imbalance(self._connection)
-
-
-def imbalance(connection: sqlite3.Connection) -> int:
-    """Return the sum of all stored balances: 0, since every transfer adds to it what it takes."""
-    return int(connection.execute("SELECT coalesce(sum(balance), 0) FROM account").fetchone()[0])

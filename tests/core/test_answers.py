@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from proxy.core import answers
 from proxy.core.answers import plain_usage
+from proxy.core.deltas import FINISH_REASON_CHARACTERS_MAX
 from proxy.core.entities import Usage, Wire
 from proxy.core.usage import UsageTally
 from proxy.core.usage_reports import AnthropicReport, OpenAIReport
@@ -166,6 +167,22 @@ def test_errors_inside_a_success(wire: Wire) -> None:
     assert not plain_usage(b'{"error":null}', wire).error
 
 
+@pytest.mark.parametrize(
+    ("wire", "body"),
+    [
+        (Wire.CHAT, b'{"choices":[{"finish_reason":"%b"}]}'),
+        (Wire.COMPLETIONS, b'{"choices":[{"finish_reason":"%b"}]}'),
+        (Wire.MESSAGES, b'{"stop_reason":"%b"}'),
+        (Wire.RESPONSES, b'{"status":"%b"}'),
+        (Wire.GEMINI, b'{"candidates":[{"finishReason":"%b"}]}'),
+    ],
+)
+@pytest.mark.parametrize("size", [FINISH_REASON_CHARACTERS_MAX, 1 << 20])
+def test_how_an_answer_ended_is_kept_bounded(wire: Wire, body: bytes, size: int) -> None:
+    read = plain_usage(body % (b"r" * size), wire)
+    assert (read.readable, read.finish_reason) == (True, "r" * FINISH_REASON_CHARACTERS_MAX)
+
+
 def test_unexpected_types_are_read_tolerantly() -> None:
     body = {
         "choices": [{"message": {"content": [{"type": "text", "text": "a"}]}}],
@@ -183,6 +200,8 @@ def test_unexpected_types_are_read_tolerantly() -> None:
     assert read.texts == ("ab", 'f{"x":1}')
     assert (read.error, read.finish_reason, read.tally.final) == (True, "end_turn", True)
     assert plain_usage(b'{"content":"hi"}', Wire.MESSAGES).texts == ("hi",)
+    half = plain_usage(rb'{"id":"r\ud83d","status":"\ude00"}', Wire.RESPONSES)
+    assert (half.answer_id, half.finish_reason) == ("r?", "?")
 
 
 KEYS = st.sampled_from(["choices", "message", "content", "usage", "text", "input"])

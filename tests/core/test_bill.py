@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import pricing
-from proxy.core.bill import NOTHING, Delivered, Statement, Terms, state
+from proxy.core.bill import NOTHING, Delivered, Statement, Terms, state, state_bare, state_opened
 from proxy.core.entities import MULTIPLIER_ONE, Price, Usage, UsageSource
 from proxy.core.usage import OUTPUT_SLACK_TOKENS, UsageTally
 
@@ -236,10 +236,72 @@ def test_the_short_way_of_a_bare_report_says_what_the_long_one_would(
     assert made[0] == made[1]
 
 
-class Talking(UsageTally):
-    """One that goes the long way."""
+@given(
+    prompt=st.integers(0, 300),
+    completion=st.integers(0, 300),
+    multiplier=st.sampled_from([0, 1, MULTIPLIER_ONE, 1_500_000]),
+    call=st.sampled_from([0, 5]),
+    input_max=st.sampled_from([None, 100]),
+)
+def test_a_whole_answer_with_a_bare_report_is_stated_as_any_other(
+    prompt: int, completion: int, multiplier: int, call: int, input_max: int | None
+) -> None:
+    terms = Terms(replace(PRICE, call=call), multiplier, 100, input_max)
+    usage = Usage(input_uncached=prompt, output=completion)
+    rates = pricing.rates_of(terms.price, multiplier)
+    assert (rates is None) is bool(call)
+    if rates is None:
+        return
+    short = state_bare(usage, rates, 100, input_max)
+    bounded = completion > 100 + OUTPUT_SLACK_TOKENS or (input_max or prompt) < prompt
+    assert (short is None) is bounded
+    if short is None:
+        return
+    assert short == state(terms, UsageTally.of_bare(usage), delivered(0), never, complete=True)
+    for exact, source in ((True, UsageSource.COUNTED), (False, UsageSource.ESTIMATED)):
+        marked = state_bare(usage, rates, 100, input_max, source)
+        what = delivered(completion, exact=exact)
+        for tally in (UsageTally(), talking()):
+            assert marked == state(terms, tally, what, lambda: prompt, complete=False)
 
-    silent = False
+
+@given(
+    given=st.integers(0, 150),
+    read=st.integers(0, 150),
+    written=st.integers(0, 20),
+    counted=st.integers(0, 200),
+    exact=st.booleans(),
+    ours=st.booleans(),
+    input_max=st.sampled_from([None, 100]),
+)
+def test_a_call_of_which_the_prompt_is_known_is_stated_in_short_as_at_length(
+    given: int,
+    read: int,
+    written: int,
+    counted: int,
+    *,
+    exact: bool,
+    ours: bool,
+    input_max: int | None,
+) -> None:
+    terms = Terms(PRICE, 1_500_000, 100, input_max)
+    tally = UsageTally()
+    report = {"cache_read_input_tokens": read, "cache_creation_input_tokens": written}
+    tally.anthropic({"input_tokens": given, "output_tokens": 1} | report, final=False)
+    opened = tally.opened(counted)
+    assert opened is not None
+    source = UsageSource.COUNTED if exact else UsageSource.ESTIMATED
+    short = state_opened(opened, PRICE, 1_500_000, 100, input_max, source)
+    long = state(terms, tally, delivered(counted, exact=exact), never, False, ours)
+    assert (short is None) is bool(long.anomalies)
+    assert short is None or short == long
+
+
+def talking() -> UsageTally:
+    """One without a report, that goes the long way."""
+    tally = UsageTally()
+    tally.silent = False
+    return tally
 
 
 @given(
@@ -265,7 +327,7 @@ def test_the_short_way_without_a_report_says_what_the_long_one_would(
     what = delivered(counted, content=content, exact=exact)
     short, long = (
         state(terms, tally, what, lambda: prompt, complete, ours)
-        for tally in (UsageTally(), Talking())
+        for tally in (UsageTally(), talking())
     )
     assert short == long
     assert (short.source is UsageSource.NONE) is not content

@@ -4,7 +4,18 @@ from dataclasses import replace
 import pytest
 
 from proxy.core.catalog import Catalog, build_catalog, renew_catalog, spoken
-from proxy.core.entities import Channel, ChannelKey, Dialect, Group, Key, Model, Plan, User, Wire
+from proxy.core.entities import (
+    Channel,
+    ChannelKey,
+    Dialect,
+    Group,
+    Key,
+    Model,
+    Plan,
+    Price,
+    User,
+    Wire,
+)
 from proxy.core.limits import EffectiveLimits, RateLimits
 
 
@@ -179,6 +190,35 @@ def test_a_key_is_known_by_every_secret_of_its_own() -> None:
     assert (made.key(ours.digest), made.key(b"old")) == (ours, other)
     assert made.keys_by_id == {1: ours}
     assert made.limits_of(other) == made.limits_of(ours)
+
+
+PRICE = Price("gpt-4o", 1, input=10**9, output=2 * 10**9)
+
+
+def test_a_route_has_what_every_call_on_it_needs_and_is_remembered() -> None:
+    chat = channel(1, models="gpt-4o")
+    made = catalog((chat,))
+    group, model = made.groups["default"], made.models["gpt-4o"]
+    own = made.remember_route(group, model, PRICE, Wire.CHAT)
+    assert (own.group, own.model, own.price, own.channels) == (group, model, PRICE, (chat,))
+    assert own.native
+    assert own.line == (0, 1_000, 2_000, 1)
+    other = made.remember_route(group, model, PRICE, Wire.MESSAGES)
+    assert (other.native, other.channels) == (False, (chat,))
+    assert made.routes == {
+        ("default", "gpt-4o", Wire.CHAT): own,
+        ("default", "gpt-4o", Wire.MESSAGES): other,
+    }
+
+
+def test_what_a_snapshot_remembers_ends_with_it() -> None:
+    made = catalog((channel(1, models="gpt-4o"),), (key(1),))
+    made.remember_route(made.groups["default"], made.models["gpt-4o"], PRICE, Wire.CHAT)
+    made.unbound[bytes([1])] = key(1)
+    for after in (renew_catalog(made, 8), replace(made, version=8)):
+        assert after.routes == {}
+        assert after.unbound == {}
+    assert made == replace(made), "what was asked of it makes it no other"
 
 
 def test_some_keys_and_users_anew_make_the_catalog_that_all_of_them_would() -> None:

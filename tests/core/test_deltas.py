@@ -182,6 +182,15 @@ def test_the_tolerant_reading_keeps_reports_and_ends() -> None:
     assert (read.usage, read.error) == ({"prompt_tokens": 1}, "no")
 
 
+def test_what_is_kept_of_an_event_has_no_half_of_a_surrogate_pair() -> None:
+    read = openai_delta(rb'{"choices":[{"delta":{"content":"\ud83d"},"finish_reason":"a\ud83d"}]}')
+    assert [one.finish_reason for one in read.choices] == ["a?"]
+    assert delta_text(read) == "\ud83d"  # the other half may come, and is counted with it
+    last = anthropic_event(rb'{"type":"message_delta","delta":{"stop_reason":"\ude00"}}').delta
+    assert last is not None
+    assert last.stop_reason == "?"
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -373,3 +382,52 @@ def test_the_structs_are_frozen() -> None:
 )
 def test_content_that_is_no_text_is_noticed(payload: bytes, other: bool) -> None:
     assert deltas.has_other_content(payload) is other
+
+
+MEMBERS: st.SearchStrategy[dict[str, object]] = st.dictionaries(
+    st.sampled_from(
+        ["role", "content", "refusal", "reasoning", "tool_calls", "function_call", "x"]
+    ),
+    st.sampled_from([None, "", "a", [], [{}], {}, {"name": "f"}, 1, ["a"]]),
+)
+CHOICES = st.lists(
+    st.one_of(
+        st.just({}),
+        st.builds(
+            lambda delta, index, reason: {"delta": delta, "index": index, "finish_reason": reason},
+            st.one_of(MEMBERS, st.none()),
+            st.sampled_from([0, 1, "0", None]),
+            st.sampled_from([None, "", "stop", 1]),
+        ),
+    ),
+    max_size=3,
+)
+NAMES = ("content", "refusal", "reasoning_content", "reasoning", "thinking")
+
+
+@given(choices=CHOICES, usage=st.sampled_from([None, {"x": 1}]), error=st.sampled_from([None, "e"]))
+def test_a_first_event_is_decoded_as_any_other(
+    choices: list[object], usage: object, error: object
+) -> None:
+    payload = orjson.dumps({"id": "x", "choices": choices, "usage": usage, "error": error})
+    chunk, read = deltas.openai_first(payload)
+    expected = deltas.openai_delta(payload)
+    assert list(deltas.openai_runs(chunk)) == list(deltas.openai_runs(expected))
+    assert (chunk.usage, chunk.error) == (expected.usage, expected.error)
+    assert [(choice.index, choice.finish_reason) for choice in chunk.choices] == [
+        (choice.index, choice.finish_reason) for choice in expected.choices
+    ]
+    meters = Meter(len), Meter(len)
+    assert meters[0].add_openai(chunk, 9) is meters[1].add_openai(expected, 9)
+    assert meters[0].last == meters[1].last
+    if read and meters[0].written and not meters[0].last:
+        assert not deltas.has_other_content(payload)
+
+
+def test_whether_a_first_event_was_read_whole_depends_on_its_deltas_alone() -> None:
+    plain = b'{"x":[1],"choices":[{"y":1,"delta":{"role":"assistant","content":""}}]}'
+    assert deltas.openai_first(plain)[1]
+    more = b'{"choices":[{"delta":{"role":"assistant","audio":{}}}]}'
+    assert not deltas.openai_first(more)[1]
+    assert deltas.openai_first(b"[]") == (deltas.OPENAI_GARBAGE, False)
+    assert deltas.openai_first(b"{")[0] is deltas.OPENAI_GARBAGE

@@ -5,7 +5,6 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace as replace_struct
 
 from proxy.core import deltas, looks, outcomes, passthrough
 from proxy.core import exchange as engine
@@ -14,9 +13,10 @@ from proxy.core.entities import Tokenizer, Wire
 from proxy.core.exchange import Exchange, Expectation, FailureKind, Phase
 from proxy.core.looks import LOOKS
 from proxy.core.metering import PENDING_BYTES_MAX, Meter
-from proxy.core.sights import Sight
+from proxy.core.sse import EVENT_BYTES_MAX
 from proxy.core.tokenizers import exact_count
 from proxy.core.usage import UsageTally
+from proxy.core.whole_chunks import events_in_chunks
 from tests.core.playbook import (
     END,
     FINISH,
@@ -251,16 +251,6 @@ def test_what_such_a_form_asked_back_may_be_large(monkeypatch: pytest.MonkeyPatc
     assert connection.at(Phase.FAILED)
 
 
-def test_a_report_alone_is_left_out_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = Sight(usage={"prompt_tokens": 3, "completion_tokens": 2}, only_usage=True)
-    own = replace_struct(looks.LOOKS[Wire.RESPONSES](RESPONSES), see=lambda _name, _data: seen)
-    monkeypatch.setattr(engine, "LOOKS", {Wire.RESPONSES: lambda _: own})
-    for strip in (True, False):
-        exchange = begun(replace(RESPONSES, strip_usage=strip), b"data: {}\n\n").exchange
-        assert exchange.held == (b"" if strip else b"data: {}\n\n")
-        assert exchange.tally.usage().output == 2
-
-
 @pytest.mark.parametrize(
     "stream", [s for s in STREAMS if len(s.body) < 20_000], ids=lambda s: s.name
 )
@@ -309,6 +299,7 @@ def test_named_cases(case: SseCase) -> None:
 
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The events that are decoded on the way to a pattern, from now on."""
+    monkeypatch.setattr(passthrough, "_proven", set())
     decoded: list[bytes] = []
     decode = deltas.openai_delta
 
@@ -347,6 +338,19 @@ def test_a_first_content_that_is_no_good_example_is_not_learnt_from(
     for text in (" there", " and"):
         connection.feed(chunk(says(text)))
     assert [b" there" in data for data in decoded] == [True, True]
+
+
+def test_a_pattern_may_be_learnt_before_the_next_event_is_there() -> None:
+    connection = begun(STREAM, ROLE)
+    exchange = connection.exchange
+    assert not exchange.learn()
+    connection.feed(chunk(says("Hi")))
+    assert not exchange.passes(chunk(says(" there")))
+    assert exchange.learn()
+    assert not exchange.learn(), "once is enough"
+    assert exchange.passes(chunk(says(" there")))
+    assert exchange.meter.advance() == len("Hi there")
+    assert not begun(replace(STREAM, verbatim=False), says("Hi")).exchange.learn()
 
 
 # The content point
@@ -457,8 +461,9 @@ def test_an_empty_finish_reason_ends_nothing() -> None:
 
 
 def test_after_a_clean_end_nothing_is_ordinary() -> None:
-    connection = begun(FINISH, says("a"), STOP, says("b"))
+    connection = begun(FINISH, says("a"), says("b"))
     assert connection.exchange.ordinary(chunk(says("c")))
+    connection.feed(chunk(STOP))
     connection.feed(END)
     assert connection.at(Phase.TERMINAL)
     assert connection.exchange.reusable
@@ -467,15 +472,6 @@ def test_after_a_clean_end_nothing_is_ordinary() -> None:
     connection.feed(chunk(says("of another tenant")))
     assert connection.wire == wire
     assert not connection.exchange.reusable
-
-
-def test_choices_and_reasons_from_the_wire_are_bounded() -> None:
-    connection = begun(FINISH, says("a"))
-    for index in range(50):
-        data = {"choices": [{"index": index, "delta": {}, "finish_reason": "r" * 5_000}]}
-        connection.feed(chunk(b"data: " + orjson.dumps(data) + b"\n\n"))
-    assert len(connection.exchange._finished) == 1
-    assert connection.exchange.finish_reason == "r" * engine.FINISH_REASON_CHARACTERS_MAX
 
 
 @pytest.mark.parametrize(
@@ -1024,20 +1020,20 @@ def test_the_meter_is_advanced_often_enough(
 def test_what_passed_by_a_pattern_is_in_every_figure() -> None:
     connection = begun(STREAM, says("a"), says("b"))
     exchange = connection.exchange
-    before = exchange.progress
+    before = exchange.progress()
     for number in range(1, 4):
         assert exchange.passes(chunk(says("cd")))
-        assert exchange.progress == before + number
+        assert exchange.progress() == before + number
     assert exchange.wire_bytes == len(says("a") + says("b") + 3 * says("cd"))
-    assert exchange.progress == before + 3
+    assert exchange.progress() == before + 3
     assert exchange.events == 5
     assert exchange.passes(chunk(says("e")))
     assert exchange.events == 6
     assert exchange.passes(chunk(says("f")))
     assert exchange.meter.advance() == len("abcdcdcdef")
-    assert exchange.progress == before + 5
+    assert exchange.progress() == before + 5
     connection.feed(chunk(ROLE))
-    assert exchange.progress > before + 5
+    assert exchange.progress() > before + 5
     # After anything else at least one event is looked at again.
     connection.feed(chunk(STOP))
     assert not exchange.passes(chunk(says("g")))
@@ -1062,9 +1058,33 @@ def test_nothing_passes_beyond_the_hold_by_a_pattern() -> None:
         passed += 2
     assert passed == 400 * 3 // 4 - 2
     connection.allow(800)
-    assert not exchange.passes(chunk(says("cd")))
-    connection.feed(chunk(says("cd")))
-    assert exchange.passes(chunk(says("cd")))
+    said, more = passed + 2, 0
+    while exchange.passes(chunk(says("cd"))):
+        more += 2
+    assert more == (800 - said) * 3 // 4 - 1, "the pattern goes on, with the room that there is now"
+    assert exchange.meter.advance() == said + more
+
+
+def test_what_is_never_one_event_to_a_chunk_is_not_looked_at_as_such_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def noted(data: bytes, event_bytes_max: int) -> list[tuple[bytes, bytes | None, int]]:
+        nonlocal looks
+        looks += 1
+        return events_in_chunks(data, event_bytes_max)
+
+    monkeypatch.setattr(engine, "events_in_chunks", noted)
+    connection = begun(STREAM)
+    for _ in range(20):
+        connection.feed(chunk(says("two ") + says("words ")))
+    connection.feed(chunk(STOP))
+    connection.feed(chunk(DONE) + END)
+    assert looks == engine.FOREIGN_READS_MAX
+    assert connection.at(Phase.TERMINAL)
+    assert connection.exchange.reusable
+    assert connection.exchange.meter.advance() == 20 * len("two words ")
 
 
 WORDS = st.lists(
@@ -1154,7 +1174,8 @@ PIECES = st.one_of(
         ]
     ),
 )
-STEPS = st.lists(st.one_of(PIECES, st.none(), st.integers(0, 50)), max_size=30)
+READS = st.one_of(PIECES, st.lists(PIECES, min_size=2, max_size=4).map(b"".join))
+STEPS = st.lists(st.one_of(READS, st.none(), st.integers(0, 50)), max_size=30)
 
 
 @given(
@@ -1190,6 +1211,50 @@ def test_no_bytes_ever_raise(
     exchange.allow(engine.UNLIMITED)
     assert exchange.over
     assert len(out) <= len(given_bytes)
+
+
+def state(connection: Connection) -> tuple[object, ...]:
+    """All that anybody could tell of an exchange now."""
+    exchange = connection.exchange
+    meter = exchange.meter
+    return (
+        *(connection.wire, exchange.held, exchange.terminal, exchange.phase, exchange.failure),
+        *(exchange.over, exchange.shown, exchange.finish_reason, exchange.answer_id),
+        *(exchange.events, exchange.garbage, exchange.has_id, exchange.in_event),
+        *(exchange.at_edge, exchange.upper, exchange.progress(), exchange.wire_bytes),
+        *(exchange.reusable, exchange.tally.usage(), exchange.tally.anomalies),
+        *(meter.written, meter.text_bytes, meter.run, meter.projected()),
+    )
+
+
+@given(
+    steps=STEPS,
+    first=st.booleans(),
+    wire=st.sampled_from(list(LOOKS)),
+    event_bytes_max=st.sampled_from([60, EVENT_BYTES_MAX]),
+    allowed=st.sampled_from([20, engine.UNLIMITED]),
+)
+def test_it_makes_no_difference_that_whole_chunks_are_taken_at_once(
+    steps: list[bytes | int | None], first: bool, wire: Wire, event_bytes_max: int, allowed: int
+) -> None:
+    expect = Expectation(wire, stream=True, strip_usage=True, event_bytes_max=event_bytes_max)
+    short, long = (Connection(new(expect, allowed=allowed)) for _ in range(2))
+    for step in [head() if first else None, *steps]:
+        for connection in (short, long):
+            with pytest.MonkeyPatch.context() as patch:
+                if connection is long:
+                    patch.setattr(engine, "events_in_chunks", lambda *_: [])
+                if step is None:
+                    connection.allow(engine.UNLIMITED)
+                elif isinstance(step, int):
+                    connection.allow(step)
+                else:
+                    connection.feed(step)
+        assert state(short) == state(long)
+    for connection in (short, long):
+        connection.eof()
+        connection.allow(engine.UNLIMITED)
+    assert state(short) == state(long)
 
 
 @given(

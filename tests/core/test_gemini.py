@@ -195,6 +195,7 @@ def test_a_limit_is_lowered_and_nothing_else_changed(body: bytes, wanted: bytes 
         (b'{"generate_content_request":{"contents":[1]}}', b'{"contents":[1]}'),
         (b'{"generateContentRequest":7}', None),
         (b"nonsense", None),
+        (b'{"x":' + b"[" * 100_000, None),
     ],
 )
 def test_a_count_may_be_asked_of_a_whole_request(body: bytes, inside: bytes | None) -> None:

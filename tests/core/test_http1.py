@@ -65,6 +65,7 @@ REFERENCE = [
     (CHUNKED + b"005;a=b\r\nhello\r\nA \r\n0123456789\r\n0\r\n\r\n", b"hello0123456789", Framing.CHUNKED, True),
     (CHUNKED + b'1;q="a b";r\r\nx\r\n0;end\r\nTrailer: a\r\nX: b\r\n\r\n', b"x", Framing.CHUNKED, True),
     (CHUNKED + b"0\r\n\r\n", b"", Framing.CHUNKED, True),
+    (CHUNKED.replace(b"chunked", b"Chunked") + b"0\r\n\r\n", b"", Framing.CHUNKED, True),
     (LENGTH % 5 + b"hello", b"hello", Framing.LENGTH, True),
     (LENGTH % 0, b"", Framing.LENGTH, True),
     (head(b"content-length: 2", b"Content-Length:2") + b"ab", b"ab", Framing.LENGTH, True),
@@ -125,6 +126,53 @@ def test_responses_cut_short(wire: bytes, body: bytes, framing: Framing, reusabl
         assert not parser.receive_eof()
 
 
+@pytest.mark.parametrize(("wire", "body", "framing", "reusable"), REFERENCE)
+def test_a_whole_answer_is_taken_in_one_go_or_not_at_all(
+    wire: bytes, body: bytes, framing: Framing, reusable: bool
+) -> None:
+    quick, slow = ResponseParser(), ResponseParser()
+    found = quick.receive_whole(wire)
+    assert slow.receive(wire) == body
+    assert slow.head is not None
+    at_once = slow.head.status == 200 and not wire.startswith(b"HTTP/1.1 1")
+    assert (found is not None) is (framing is Framing.LENGTH and at_once)
+    if found is None:
+        assert quick.head is None
+        assert quick.receive(wire) == body
+    else:
+        assert found == body
+        assert (quick.complete, quick.reusable, quick.outlook) == (True, reusable, reusable)
+    assert quick.head == slow.head
+    quick.receive_rest(b"x")
+    slow.receive_rest(b"x")
+    assert (quick.excess, quick.outlook) == (slow.excess, slow.outlook)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        LENGTH % 5 + b"hell",
+        LENGTH % 5 + b"hello!",
+        (LENGTH % 5)[:-2],
+        LENGTH.replace(b"200", b"500") % 5 + b"hello",
+        head(b"x: " + b"y" * HEAD_BYTES_MAX, b"content-length: 2") + b"ab",
+    ],
+)
+def test_what_is_not_whole_is_left_as_it_was(wire: bytes) -> None:
+    parser = ResponseParser()
+    assert parser.receive_whole(wire) is None
+    assert (parser.head, parser.complete, parser.excess) == (None, False, False)
+
+
+def test_the_rest_of_a_head_is_no_whole_answer() -> None:
+    parser, wire = ResponseParser(), LENGTH % 2 + b"ab"
+    assert parser.receive(wire[:9]) == b""
+    assert parser.receive_whole(wire) is None
+    assert parser.receive(wire[9:]) == b"ab"
+    with pytest.raises(FramingError):
+        ResponseParser().receive_whole(head(b"content-length: x") + b"ab")
+
+
 def test_a_body_that_ends_with_the_connection() -> None:
     parser, body = read(CLOSE + b"all", b" of it")
     assert body == b"all of it"
@@ -145,6 +193,24 @@ def test_the_head_is_read_as_it_was_sent() -> None:
     assert asked == ["1", "", "\xe9", "2", "0"]
     assert made.header("d") is None
     assert made.header("nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("", None),
+        ("X-Request-Id: ", None),
+        ("request-id: msg_1\r\n", "msg_1"),
+        ("X-Request-Id: req_1\r\nRequest-Id: msg_1\r\n", "req_1"),
+        ("x-request-id:\r\nrequest-id: a\xe9\r\n", "a\xe9"),
+    ],
+)
+def test_the_upstreams_own_id(lines: str, said: str | None) -> None:
+    parser = ResponseParser()
+    block = f"HTTP/1.1 200 OK\r\n{lines}".rstrip("\r\n")
+    parser.receive(f"{block}\r\n\r\n".encode("latin-1"))
+    assert parser.head is not None
+    assert parser.head.request_id == said
 
 
 def test_where_a_whole_chunk_may_pass_unopened() -> None:
@@ -411,10 +477,15 @@ def test_what_may_still_become_of_a_connection(
 def test_lines_of_heads_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, and however long: what is remembered changes nothing of a head."""
     monkeypatch.setattr(http1, "LINES_REMEMBERED_MAX", 8)
+    monkeypatch.setattr(http1, "_lengths", {})
     long = b"x" * (http1.LINE_REMEMBERED_BYTES_MAX + 1)
     for number in range(40):
         parser, body = read(
-            head(b"X-Request-Id:  %d\t" % number, b"x-long: " + long, b"Content-Length: 2") + b"ok"
+            head(
+                *(b"X-Request-Id:  %d\t" % number, b"x-long: " + long, b"Content-Length: 2"),
+                b"x-number: %d" % number,
+            )
+            + b"ok"
         )
         assert body == b"ok"
         assert parser.head is not None
@@ -423,3 +494,9 @@ def test_lines_of_heads_are_remembered_within_bounds(monkeypatch: pytest.MonkeyP
         assert parser.head.header("x-longer") is None
         assert len(http1._lines) <= 8
         assert b"x-long: " + long not in http1._lines
+        assert b"x-number: %d" % number in http1._lines
+        assert b"X-Request-Id:  %d\t" % number not in http1._lines, "it never comes again"
+    for length in (*range(40), 3, 39):
+        parser, body = read(LENGTH % length + b"x" * length)
+        assert (parser.complete, len(body)) == (True, length)
+        assert len(http1._lengths) <= 8

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from proxy.core import http1_request
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.http1_request import (
+    AGAIN_BYTES_MAX,
     CHUNK_LINE_BYTES_MAX,
     HEAD_BYTES_MAX,
     HEADERS_MAX,
@@ -510,6 +511,77 @@ def test_nothing_done_to_a_remembered_head_is_hidden(
         lines.insert(place % (len(lines) + 1), line)
     changed = before + b"\r\n".join(lines)
     assert through(memo, changed) == fresh(changed)
+
+
+# A head that comes again on its connection
+
+
+def known(block: bytes) -> RequestHead:
+    return HeadMemo().parse(block)[0]
+
+
+@pytest.mark.parametrize(
+    "line", [b"Content-Length: 5", b"content-length:5", b"Content-Length:\t5 "]
+)
+@pytest.mark.parametrize("after", [(), (b"x: v",)])
+def test_a_head_knows_itself_whatever_its_length(line: bytes, after: tuple[bytes, ...]) -> None:
+    one = known(head(line, *after))
+    for digits in (b"5", b"0", b"0012", b"123456789012345"):
+        block = head(line.replace(b"5", digits), *after)
+        assert one.again(block + b"\r\n\r\n") == (int(digits), b"")
+        assert one.again(block + b"\r\n\r\n12345" + block) == (int(digits), b"12345" + block)
+        assert one.again(block) is one.again(block + b"\r\n\r") is None
+    for digits in (b"", b"-5", b"5,5", b"5 5", b"5_5", b"\xb2", b"1234567890123456"):
+        assert one.again(head(line.replace(b"5", digits), *after) + b"\r\n\r\n") is None
+
+
+def test_what_is_left_of_a_head_is_not_that_head() -> None:
+    block = head(b"Content-Length: 5", b"x: v")
+    one = known(block)
+    assert one.again(b"5" + one.after) is None
+    assert one.again(b"\r\n" + block + b"\r\n\r\n") is None
+    assert one.again(block[1:] + b"\r\n\r\n") is None
+
+
+def test_heads_that_a_length_could_make_wrong_or_large_are_not_looked_for() -> None:
+    for block in (
+        head(),
+        head(b"CONTENT-LENGTH: 5"),
+        head(b"Transfer-Encoding: chunked"),
+        head(b"Content-Length: 0", first=b"GET / HTTP/1.1"),
+        head(b"Content-Length: 5", b"Sec-WebSocket-Key: x"),
+        head(b"Content-Length: 5", b"x: " + b"v" * (AGAIN_BYTES_MAX // 3)),
+        head(b"Content-Length: 5", *[b"x: v"] * 64),
+    ):
+        one = known(block)
+        assert one.before == one.after == b""
+        assert one.again(block + b"\r\n\r\n") is None
+
+
+@given(
+    GOOD,
+    st.none() | HEADER_LINES.map(str.encode),
+    st.integers(0, 8),
+    st.booleans(),
+    st.sampled_from([b"", b"", b"", b"\n", b"\r\n", b"5", b"\0"]),
+    st.sampled_from([b"", b"12345", b"\r\n\r\n", b"5\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n"]),
+)
+def test_a_head_that_came_again_means_what_it_means_alone(
+    good: list[bytes], line: bytes | None, place: int, other: bool, before: bytes, rest: bytes
+) -> None:
+    one = known(head(*good))
+    lines = head(*good).split(b"\r\n")
+    if other:
+        lines = [b"Content-Length: 77" if b"Length" in each else each for each in lines]
+    if line is not None:
+        lines.insert(place % (len(lines) + 1), line)
+    data = before + b"\r\n".join(lines) + b"\r\n\r\n" + rest
+    found = one.again(data)
+    if found is not None:
+        block, _, follows = data.partition(b"\r\n\r\n")
+        assert (facts((one, found[0])), found[1]) == (fresh(block), follows)
+    elif line is None and not before:
+        assert not any(b"Length" in each for each in good)
 
 
 # Anything at all

@@ -1,6 +1,8 @@
 """Call ids sort by time, never repeat and survive the trip to text and back."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.ids import (
     EPOCH_MS,
@@ -46,6 +48,26 @@ def test_workers_do_not_meet() -> None:
 def test_a_worker_number_must_fit(worker: int) -> None:
     with pytest.raises(AssertionError, match="six bits"):
         IdSource(worker)
+
+
+@given(
+    st.integers(0, 63),
+    st.integers(0, 1 << 62),
+    st.lists(st.sampled_from([0.0, 0.001, 0.1, 0.25, -1.0, 3_600.0, 10**8]), max_size=9),
+)
+def test_an_id_is_named_as_it_is_formatted(worker: int, after: int, steps: list[float]) -> None:
+    source, now, last = IdSource(worker, after), NOW, after
+    for step in [*steps, *[0.0007] * 500, *[0.0] * 1_030]:
+        now += step
+        call_id, name = source.named(now)
+        assert name == format_id(call_id)
+        assert parse_id(name) == call_id
+        assert call_id > last
+        assert worker_of(call_id) == worker
+        said = int(now * 1000) - EPOCH_MS
+        if said > last >> 22:
+            assert (call_id >> 22, call_id & SEQUENCE_MAX - 1) == (said, 0)
+        last = call_id
 
 
 def test_text_round_trip_and_order() -> None:

@@ -59,7 +59,7 @@ def test_a_hold_takes_from_what_is_free_and_settling_posts_the_charge() -> None:
     settled = ledger.settle(1, 50, 0, [(3, 20), (4, 5)], NOW)
     assert (settled.charged, settled.overrun, settled.balance_after) == (50, 0, 50)
     assert settled.budget_after is None
-    assert [tuple(transfer) for transfer in settled.transfers] == [
+    assert settled.postings == [
         (1, 0, "charge", WALLET, REVENUE, 50, NOW, None),
         (1, 3, "upstream_cost", 3 << 3 | 5, 3 << 3 | 6, 20, NOW, None),
         (1, 4, "upstream_cost", 4 << 3 | 5, 4 << 3 | 6, 5, NOW, None),
@@ -74,7 +74,7 @@ def test_what_exceeds_the_hold_is_taken_from_what_is_free_and_the_rest_is_overru
     ledger.reserve(2, USER, KEY, 50, NOW)
     settled = ledger.settle(1, 70, 0, [], NOW)
     assert (settled.charged, settled.overrun, settled.balance_after) == (50, 20, 50)
-    assert [(t.line, t.kind, t.debit, t.amount) for t in settled.transfers] == [
+    assert [(t.line, t.kind, t.debit, t.amount) for t in map(Transfer._make, settled.postings)] == [
         (0, "charge", WALLET, 50),
         (1, "overrun", OVERRUN, 20),
     ]
@@ -144,9 +144,9 @@ def test_nothing_delivered_is_forgiven_at_the_operators_expense() -> None:
     ledger.reserve(1, USER, KEY, 60, NOW)
     settled = ledger.settle(1, 0, 45, [], NOW)
     assert (settled.charged, settled.balance_after) == (0, 100)
-    assert [(t.line, t.kind, t.debit, t.credit, t.amount) for t in settled.transfers] == [
-        (2, "forgiven", FORGIVEN, REVENUE, 45)
-    ]
+    assert [
+        (t.line, t.kind, t.debit, t.credit, t.amount) for t in map(Transfer._make, settled.postings)
+    ] == [(2, "forgiven", FORGIVEN, REVENUE, 45)]
     assert ledger.expense(KEY, NOW) == 45
     assert ledger.expense(KEY, NOW + DAY_SECONDS) == 0
 
@@ -394,7 +394,7 @@ class Books(RuleBasedStateMachine):
         if charged <= min(held, free):
             assert outcome.overrun == 0, "the hold covered it"
         self.spent[key] += outcome.charged
-        for transfer in outcome.transfers:
+        for transfer in map(Transfer._make, outcome.postings):
             assert transfer.amount > 0
             self.balances[transfer.debit] = self.balances.get(transfer.debit, 0) - transfer.amount
             self.balances[transfer.credit] = self.balances.get(transfer.credit, 0) + transfer.amount

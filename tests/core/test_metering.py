@@ -380,3 +380,43 @@ def test_many_texts_at_once_are_as_many_one_by_one() -> None:
         assert each.taken == 4
         assert each.advance() == 3
         assert (each.last, each.taken) == ("", 4)
+
+
+@given(
+    counted=st.lists(st.booleans(), min_size=1, max_size=8),
+    unsent=st.integers(0, 12),
+    batches=st.lists(st.lists(st.sampled_from(["on", "e", " two", " "]), max_size=4), max_size=8),
+)
+def test_lists_that_were_taken_are_the_meters_own(
+    counted: list[bool], unsent: int, batches: list[list[str]]
+) -> None:
+    """Whoever gives them goes on with the ones that were returned, which hold nothing."""
+    meter, single = Meter(words), Meter(words)
+    texts: list[str] = []
+    sizes: list[int] = []
+    for turn, batch in enumerate(batches):
+        texts += batch
+        sizes += [3] * len(batch)
+        for text in batch:
+            single.add(text, 3)
+        texts, sizes = meter.add_all(texts, sizes, len("".join(batch)))
+        assert (texts, sizes) == ([], [])
+        if counted[turn % len(counted)]:
+            assert meter.advance(unsent) == single.advance(unsent)
+        assert (meter.taken, meter.written, meter.last) == (
+            single.taken, single.written, single.last
+        )  # fmt: skip
+    assert meter.final() == single.final()
+    assert meter.text_bytes == single.text_bytes
+
+
+def test_runs_that_share_one_are_counted_there_by_every_way() -> None:
+    meter = Meter(words)
+    for index in range(metering.RUNS_MAX + 2):
+        meter.add_run((index, "text", 0), " word", 1)
+        meter.advance()
+    for _ in range(3):
+        meter.add_run((metering.RUNS_MAX + 1, "text", 0), " more", 1)
+        meter.advance()
+    meter.add_run((metering.RUNS_MAX + 5, "text", 0), " end", 1)
+    assert meter.advance() == metering.RUNS_MAX + 2 + 3 + 1

@@ -4,6 +4,8 @@ import json
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from proxy.core import openai, prompts
@@ -29,6 +31,39 @@ def test_a_body_without_messages_is_refused(body: str) -> None:
         openai.check(MEMBERS.decode(body))
     assert caught.value.param == "messages"
     openai.check(MEMBERS.decode('{"messages":[{}]}'))
+
+
+WEIGHED = st.text(max_size=9) | st.sampled_from(["plain", "\\ü", "\n"])
+MESSAGE = st.fixed_dictionaries(
+    {"content": WEIGHED},
+    optional={"role": st.sampled_from(["user", "assistant", "tool", ""])},
+) | st.dictionaries(
+    st.sampled_from(["content", "role", "name", "tool_calls", "refusal"]),
+    st.none() | WEIGHED | st.just([]) | st.just([{"type": "text", "text": "x"}]) | st.just(5),
+    max_size=3,
+)
+
+
+@given(st.lists(MESSAGE, max_size=4) | st.sampled_from(["text", None, {}, 7, [None], ["a"]]))
+def test_messages_of_text_alone_are_read_as_all_others_are(messages: object) -> None:
+    members = MEMBERS.decode(json.dumps({"messages": messages}))
+    found = openai.read_texts(members)
+    alone = isinstance(messages, list) and all(
+        isinstance(one, dict)
+        and isinstance(one.get("content"), str)
+        and isinstance(one.get("role", ""), str)
+        and one.keys() <= {"content", "role"}
+        for one in messages
+    )
+    assert (found is not None) == (alone and bool(messages))
+    if found is not None:
+        openai.check(members)
+        prompt = openai.read_prompt(members, "gpt-4o")
+        assert found == (prompt, prompts.estimate(prompt))
+
+
+def test_a_body_without_messages_has_no_texts() -> None:
+    assert openai.read_texts({}) is None
 
 
 def test_how_many_answers_are_asked_for() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core import passthrough
-from proxy.core.deltas import RunKey
+from proxy.core.deltas import OpenAIChunk, RunKey, openai_delta
 from proxy.core.http1 import SIZE_MAX, SIZES
 from proxy.core.metering import Meter
 from proxy.core.passthrough import (
@@ -280,6 +280,136 @@ def test_no_read_passes_that_decoding_would_not_pass(
                 assert seen_all(take, several) == [(text, meter.run, size) for text, size in pairs]
             before = len(passage.texts)
         last = read
+
+
+IDENTITIES = [
+    *(
+        b"chatcmpl-7",
+        b"gen_1-2",
+        b"",
+        b"a.b",
+        b"a b",
+        b"\\",
+        b'\\"',
+        b"\xc3\xa9",
+        b"\xff",
+        b"choices",
+    ),
+    *(b'x","choices":[{"index":1}],"y":"z', b'x","created":18,"y":"', b'x"},"z":{"id":"y'),
+]
+TIMES = [
+    *(b"17", b"1741570283", b"0", b"017", b"-1", b"1.5", b"1e9", b'"17"', b"null", b"", b"9" * 400),
+    *(
+        b'1,"choices":[{"index":1}]',
+        b'1,"usage":{}',
+        b'1,"error":"e"',
+        b"1,}",
+        b'{"created":1,"x":2}',
+    ),
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    streams=st.lists(
+        st.tuples(
+            st.sampled_from(["OpenAI", "without obfuscation"]),
+            st.sampled_from(IDENTITIES),
+            st.sampled_from(TIMES),
+            st.none() | MUTATIONS,
+        ),
+        max_size=8,
+    )
+)
+def test_what_was_proven_of_one_stream_holds_for_another(
+    streams: list[tuple[str, bytes, bytes, tuple[float, int, bytes] | None]],
+) -> None:
+    for shape, identity, time, mutation in streams:
+        passage, meter = Passage(take_openai), letters()
+        read = made(shape, b" first")
+        event = read[read.index(b"\r\n") + 2 : -2]
+        event = event.replace(b"chatcmpl-7", identity).replace(b":17,", b":" + time + b",")
+        if mutation is not None:
+            place, dropped, inserted = mutation
+            at = int(place * len(event))
+            event = event[:at] + inserted + event[at + dropped :]
+        read = framed(event)
+        if seen(take_openai, read) is None:
+            continue
+        teach(passage, take_openai, read, meter)
+        for text in [b" first", b" the", *HOSTILE]:
+            other = framed(event.replace(b" first", text))
+            before = len(passage.texts)
+            if passage.passes(other):
+                found = (passage.texts[before], meter.run, passage.sizes[before])
+                assert seen(take_openai, other) == found
+
+
+def known_to_be_good(read: bytes, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a stream that begins with `read` learns from it without decoding a copy."""
+    passage, meter, decoded = Passage(take_openai), letters(), 0
+    event = read[read.index(b"\r\n") + 2 : -2]
+    assert take_openai(event, 0, len(event), meter)
+
+    def counted(payload: bytes) -> OpenAIChunk:
+        nonlocal decoded
+        decoded += 1
+        return openai_delta(payload)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(passthrough, "openai_delta", counted)
+        passage.learn(event, meter)
+    passage.grant(ROOM_MAX)
+    assert passage.passes(read)
+    return not decoded
+
+
+def test_a_pattern_is_proven_once_for_all_streams_of_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(passthrough, "_proven", set())
+    read = made("OpenAI", b" first")
+    assert not known_to_be_good(read, monkeypatch)
+    other = read.replace(b"chatcmpl-7", b"gen_77-xY").replace(b":17,", b":18,")
+    event = other[other.index(b"\r\n") + 2 : -2]
+    assert known_to_be_good(framed(event), monkeypatch)
+    assert known_to_be_good(framed(event.replace(b" first", b"word")), monkeypatch)
+    for old, new in (
+        *(
+            (b"m-1", b"m-2"),
+            (b"gen_77-xY", b"gen.77"),
+            (b":18,", b":1.5,"),
+            (b'"usage":null,', b""),
+        ),
+        *((b'"id":', b'"xd":'), (b'"created":', b'"made":'), (b'"index":0', b'"index":1')),
+    ):
+        changed = framed(event.replace(old, new))
+        assert not known_to_be_good(changed, monkeypatch), new
+        assert known_to_be_good(changed, monkeypatch), new
+
+
+def test_what_is_proven_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    proven: set[object] = set()
+    monkeypatch.setattr(passthrough, "_proven", proven)
+    monkeypatch.setattr(passthrough, "PROVEN_MAX", 3)
+    for number in range(20):
+        event = PLAIN.replace(b"null}]", b'null}],"at":%d' % number)
+        assert not known_to_be_good(framed(event), monkeypatch)
+        assert 1 <= len(proven) <= 3
+
+
+def test_what_a_stream_knows_of_itself_is_proven_for_it_alone() -> None:
+    taken = 0
+
+    def own(data: bytes, start: int, stop: int, meter: Meter) -> bool:
+        nonlocal taken
+        taken += 1
+        return take_openai(data, start, stop, meter)
+
+    for number in range(1, 4):
+        teach(Passage(own), own, made("OpenAI", b" first"), letters())
+        assert taken == 2 * number
+    assert not {key for key in passthrough._proven if key[0] is own}
 
 
 def test_nothing_passes_beyond_the_room_nor_without_text() -> None:

@@ -42,7 +42,7 @@ def state(exchange: Exchange) -> tuple[object, ...]:
     """Everything the relay asks of an exchange whose answer is plain."""
     return (
         exchange.phase, exchange.failure, exchange.over, exchange.body, exchange.plain_bytes,
-        exchange.reusable, exchange.progress, exchange.head, exchange.events, exchange.shown,
+        exchange.reusable, exchange.progress(), exchange.head, exchange.events, exchange.shown,
         exchange.held, exchange.terminal, exchange.finish_reason, exchange.answer_id,
         exchange.at_edge, exchange.has_id, exchange.in_event, exchange.upper, exchange.finishing,
         exchange.tokens_allowed, exchange.tally.seen, exchange.meter.written, exchange.wire_bytes,

@@ -17,9 +17,12 @@ from proxy.core.pricing import (
     charge,
     charge_bare,
     image_variant,
+    line_affordable,
     output_affordable,
     quote,
+    quote_line,
     quote_usage,
+    rates_of,
 )
 
 TOKENS = st.integers(0, 10**7)
@@ -214,6 +217,42 @@ def test_affordable_output_is_the_largest_that_fits(
         assert quote(price, multiplier, input_tokens, most + 1, searches) > amount
 
 
+@given(ANY_PRICE, MULTIPLIERS, TOKENS, TOKENS)
+def test_the_line_of_a_price_says_its_quotes(
+    price: Price, multiplier: int, given_tokens: int, made: int
+) -> None:
+    line = quote_line(price, multiplier)
+    assert (line is None) == bool(price.tiers)
+    if line is not None:
+        base, per_input, per_output, divisor = line
+        said = (base + per_input * given_tokens + per_output * made) // divisor
+        assert said == quote(price, multiplier, given_tokens, made)
+
+
+@given(BY_TOKENS | BY_RATIO, MULTIPLIERS, TOKENS, st.integers(0, 10**18))
+def test_the_line_of_a_price_says_what_is_affordable(
+    price: Price, multiplier: int, given_tokens: int, amount: int
+) -> None:
+    line = quote_line(price, multiplier)
+    assert line is not None
+    said = line_affordable(line, given_tokens, amount)
+    assert said == output_affordable(price, multiplier, given_tokens, amount)
+
+
+def test_what_a_line_affords_at_its_edges() -> None:
+    line = (9, 1, 10, 10)
+    assert [line_affordable(line, 30, amount) for amount in (0, 2, 3, 4)] == [0, 0, 0, 1]
+    assert line_affordable((0, 1, 0, 1), 5, 5) == OUTPUT_AFFORDABLE_MAX
+    assert line_affordable((0, 1, 1, 1), 0, 10**18) == OUTPUT_AFFORDABLE_MAX
+    assert line_affordable((0, 1, 0, 1), 5, 4) == 0
+
+
+def test_the_line_of_an_ordinary_price_is_of_small_numbers() -> None:
+    price = Price("m", 1, input=2_500_000_000, output=10_000_000_000)
+    assert quote_line(price, MULTIPLIER_ONE) == (0, 2_500, 10_000, 1)
+    assert quote_line(replace_fields(price, input=150), 0) == (0, 0, 0, 1)
+
+
 def test_a_quote_below_a_tier_does_not_hold_for_it() -> None:
     price = Price("m", 1, input=10**9, tiers=(Tier(200_000, input=2 * 10**9),))
     assert quote(price, MULTIPLIER_ONE, 200_000, 0) == 200_000_000
@@ -325,6 +364,24 @@ def test_a_bare_usage_is_charged_the_same_by_itself(
 ) -> None:
     usage = Usage(input_uncached=read, output=written)
     assert charge_bare(usage, price, multiplier) == charge(usage, price, multiplier)
+    rates = rates_of(price, multiplier)
+    assert (rates is None) is (price.formula is Formula.RATIO or bool(price.call or price.tiers))
+
+
+@given(st.integers(0, 10**12), TOKENS, TOKENS, st.sampled_from([0, 1, MULTIPLIER_ONE, 1_500_000]))
+def test_a_bare_usage_of_a_plain_price_is_charged_the_same_at_any_multiplier(
+    nano: int, read: int, written: int, multiplier: int
+) -> None:
+    price = Price("m", 1, input=nano, output=nano // 3)
+    usage = Usage(input_uncached=read, output=written)
+    assert charge_bare(usage, price, multiplier) == charge(usage, price, multiplier)
+    rates = rates_of(price, multiplier)
+    assert rates is not None
+    units = rates[0] * read + rates[1] * written
+    assert -(-units // rates[2]) == charge(usage, price, multiplier)
+    assert rates_of(Price("m", 1, input=2_500_000_000, output=10**10), MULTIPLIER_ONE) == (
+        2_500, 10_000, 1
+    )  # fmt: skip
 
 
 def test_what_is_remembered_of_a_price_is_of_that_object_and_bounded(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxy.core import anthropic, bodies, openai, prompts, requests
 from proxy.core.entities import Dialect
 from proxy.core.errors import ErrorCode, RelayError
-from proxy.core.requests import CallRequest, edit_body, parse_call
+from proxy.core.requests import CallRequest, edit_body, parse_call, renamed
 from proxy.core.translation.conversation import Wire
 from tests import corpora
 
@@ -219,9 +219,59 @@ def test_a_model_alone_is_replaced_wherever_it_stands(before: str, after: str) -
         assert made == after.encode()
 
 
-def test_a_value_that_is_not_there_has_no_span() -> None:
-    with pytest.raises(AssertionError, match="no member stop"):
-        parse_call(chat(""), Dialect.OPENAI).layout.span("stop")
+BEFORE = st.lists(
+    st.sampled_from(
+        ['"x":0', '"user":"\\"model\\":\\"m\\""', '"k":{"model":"m"}', '"temperature":1', '"ö":1']
+    ),
+    unique=True,
+)
+
+
+@given(
+    BEFORE,
+    BEFORE,
+    st.sampled_from(['"m"', '"\\u006d"', '"other"']),
+    st.sampled_from(["", ',"stream":true', ',"stream":false']),
+    st.sampled_from(["", ',"stream_options":{"include_usage":false}', ',"stream_options":null']),
+    st.sampled_from(["{%s}", "{ %s}"]),
+    st.sampled_from([Wire.CHAT, Wire.MESSAGES, Wire.COMPLETIONS, Wire.RESPONSES]),
+    st.booleans(),
+)
+def test_a_body_in_parts_is_the_edited_one(
+    before: list[str], after: list[str], model: str, stream: str, options: str, frame: str,
+    wire: Wire, usage: bool,
+) -> None:  # fmt: skip
+    asked = f'"messages":[{{}}],"prompt":"hi","input":"hi","max_tokens":5{stream}{options}'
+    pieces = [*before, f'"model":{model}', *(one for one in after if one not in before), asked]
+    body = (frame % ",".join(pieces)).encode()
+    dialect = Dialect.ANTHROPIC if wire is Wire.MESSAGES else Dialect.OPENAI
+    call = parse_call(body, dialect, wire)
+    for name in ("m", 'n"ö'):
+        parts = renamed(body, call, name, msgspec.json.encode(name), usage)
+        made = edit_body(
+            body, call, upstream_model=name, include_usage=usage, output_tokens_max=None
+        )
+        if parts is not None:
+            assert b"".join(parts) == made
+        else:
+            assert frame != "{%s}" or options or '"ö":1' in body.decode()
+
+
+def test_a_stream_in_parts_asks_for_its_usage_behind_the_model() -> None:
+    body = chat(',"stream":true')
+    parts = renamed(body, parse_call(body, Dialect.OPENAI), "n", b'"n"', True)
+    assert parts is not None
+    assert parts[1] == b'"n","stream_options":{"include_usage":true}'
+    messages = parse_call(chat(',"stream":true,"max_tokens":5'), Dialect.ANTHROPIC)
+    plain = renamed(body, messages, "n", b'"n"', True)
+    assert plain is not None
+    assert plain[1] == b'"n"'
+
+
+def test_a_body_whose_path_names_the_model_is_never_in_parts() -> None:
+    body = b'{"contents":[{}],"model":"m"}'
+    call = parse_call(body, Dialect.GEMINI, Wire.GEMINI, model="m")
+    assert renamed(body, call, "n", b'"n"', True) is None
 
 
 def test_the_model_is_written_as_json() -> None:
@@ -352,6 +402,32 @@ def test_a_short_prompt_is_kept_as_it_would_be_read_again() -> None:
     assert parse_call(body, Dialect.OPENAI).prompt == requests.read_prompt(body, Dialect.OPENAI)
     longer = chat(',"user":"%s"' % ("x" * (filler + 1)))
     assert parse_call(longer, Dialect.OPENAI).prompt is None
+
+
+def test_texts_are_read_as_any_prompt_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(body: bytes) -> CallRequest | str:
+        try:
+            return parse_call(body, Dialect.OPENAI)
+        except RelayError as error:
+            return f"{error.code} {error.param} {error.message}"
+
+    extras = (
+        "", ',"stream":true', ',"stream":1', ',"max_tokens":5', ',"max_tokens":0', ',"n":2',
+        ',"functions":[{}]', ',"response_format":{}', ',"reasoning_effort":"low"',
+        ',"stream":true,"stream_options":7', ',"stream":true,"stream_options":{"include_usage":true}',
+    )  # fmt: skip
+    prompts_ = ('"hi"', "7", "[]", "[7]", "[{}]", '[{"content":"hi ü","role":"user"}]', "null")
+    bodies_ = [case.body for case in (*ACCEPTED, *REFUSED) if case.dialect is Dialect.OPENAI]
+    bodies_ += [
+        f'{{"model":"m","messages":{prompt}{extra}}}'.encode()
+        for prompt in prompts_
+        for extra in extras
+    ]
+    fast = [said(body) for body in bodies_]
+    slow = msgspec.structs.replace(requests._CHAT, read_texts=lambda _: None, shapes={})
+    monkeypatch.setattr(requests, "_CHAT", slow)
+    assert fast == [said(body) for body in bodies_]
+    assert sum(isinstance(one, CallRequest) for one in fast) > 50
 
 
 def test_prompt_is_read_again_for_counting() -> None:

@@ -210,6 +210,13 @@ def test_odd_types_are_read_tolerantly() -> None:
     bare = response_event(b'{"type":5,"response":[]}')
     assert bare is not None
     assert (bare.type, bare.response) == ("", None)
+    half = response_event(
+        rb'{"response":{"id":"r\ud83d","incomplete_details":{"reason":"\ude00"}}}'
+    )
+    assert half is not None
+    assert half.response is not None
+    assert half.response.id == "r?"
+    assert reason_of("", half.response.incomplete_details) == "?"
     assert see("response.mcp_call_arguments.delta", delta={"a": 1}).runs == (
         ((0, "tool", 0), '{"a":1}'),
     )

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from proxy.core.entities import Channel, Dialect
-from proxy.core.targets import credential, names_model, target
+from proxy.core.targets import credential, target
 from proxy.core.urls import Endpoint
 
 OPENAI = Channel(
@@ -92,11 +92,6 @@ def test_azure_items() -> None:
     assert path(AZURE, "response", item="r1") == "/openai/responses/r1?api-version=2024-10-21"
     preview = replace(AZURE, api_version="preview")
     assert path(preview, "response", item="r1") == "/openai/v1/responses/r1?api-version=preview"
-
-
-def test_which_targets_depend_on_the_model() -> None:
-    channels = (OPENAI, ANTHROPIC, GEMINI, AZURE)
-    assert [names_model(each) for each in channels] == [False, False, True, True]
 
 
 def test_each_shows_its_key_in_its_own_header() -> None:

@@ -32,14 +32,6 @@ def test_a_plain_report_says_all_under_its_first_names(more: dict[str, object]) 
 @pytest.mark.parametrize(
     "more",
     [
-        {"input_tokens": 1},
-        {"output_tokens": 1},
-        {"prompt_cache_hit_tokens": 1},
-        {"input_tokens_details": {}},
-        {"output_tokens_details": {}},
-        {"cached_tokens": 1},
-        {"server_tool_use": {"web_search_requests": 1}},
-        {"num_search_queries": 1},
         {"prompt_tokens_details": {"image_tokens": 1}},
         {"prompt_tokens_details": {"cached_tokens_details": {"audio_tokens": 1}}},
         {"completion_tokens_details": {"image_tokens": 1}},
@@ -47,6 +39,26 @@ def test_a_plain_report_says_all_under_its_first_names(more: dict[str, object]) 
 )
 def test_what_needs_weighing_is_not_plain(more: dict[str, object]) -> None:
     assert not msgspec.convert(BOTH | more, OpenAIReport).plain
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"input_tokens": 0},
+        {"output_tokens": 1},
+        {"prompt_cache_hit_tokens": 1},
+        {"input_tokens_details": {}},
+        {"output_tokens_details": {}},
+        {"cached_tokens": 1},
+        {"server_tool_use": {"web_search_requests": 1}},
+        {"num_search_queries": 1},
+    ],
+)
+def test_what_is_said_twice_is_no_typed_report(more: dict[str, object]) -> None:
+    nothing = dict.fromkeys(more)
+    assert msgspec.convert(BOTH | nothing, OpenAIReport).plain
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(BOTH | more, OpenAIReport)
 
 
 @pytest.mark.parametrize("figure", [-1, 1.5, "7", True, TOKENS_MAX + 1])

@@ -156,6 +156,8 @@ class _Complaints(logging.Handler):
 
 
 class _Watch:
+    quiet_until = 0.0
+
     def __init__(self, reached: Callable[[], bool]) -> None:
         self.seen = asyncio.Event()
         self._reached = reached

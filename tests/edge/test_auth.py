@@ -1,5 +1,6 @@
 """Every way a key arrives, right or wrong, ends as one principal or one clear error."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -114,6 +115,15 @@ def test_a_key_whose_user_is_missing_is_our_fault() -> None:
     with pytest.raises(RelayError) as caught:
         caller(("x-api-key", KEYS["key"]), catalog=catalog)
     assert caught.value.code is ErrorCode.SERVICE_UNAVAILABLE
+
+
+def test_only_a_key_that_counts_at_any_time_from_everywhere_is_remembered() -> None:
+    catalog = catalog_of()
+    for one in ROWS:
+        with contextlib.suppress(RelayError):
+            caller(("x-api-key", KEYS[one.name]), catalog=catalog)
+    plain = [row("key"), row("other")]
+    assert catalog.unbound == {one.digest: one for one in plain}
 
 
 def test_unreadable_networks_are_our_fault() -> None:

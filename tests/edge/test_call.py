@@ -272,6 +272,29 @@ def test_an_open_call_leaves_a_mark_to_settle_at(tmp_path: Path) -> None:
         assert row["charge"] == price_of(11, len(WORDS))
 
 
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (rb'"choices":[{"index":0,"delta":{},"finish_reason":"\ud83d"}],"usage":{', "?"),
+        (rb'"choices":[],"usage":{"\ud83d":1,', None),
+    ],
+)
+def test_half_a_character_from_an_upstream_harms_no_book(
+    tmp_path: Path, last: bytes, reason: str | None
+) -> None:
+    # It cannot be stored: a commit would fail that has the charges of others in it.
+    end = b"data: {%b" % last + b'"prompt_tokens":3,"completion_tokens":4}}\n\n'
+    script = [Send(stream_head()), *map(Send, map(chunk, [*CONTENT, end, DONE])), Send(LAST_CHUNK)]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        assert client.send(ASK).read_response().body.endswith(DONE)
+        (call,) = relay.calls()
+        assert (call["verdict"], call["finish_reason"], call["output"]) == ("complete", reason, 4)
+
+
 def test_a_stream_carries_one_status_line(tmp_path: Path) -> None:
     with (
         ScriptedUpstream(stream_script([data({"x": 1}), *answer()])) as upstream,
@@ -310,6 +333,19 @@ def test_content_is_shown_by_whoever_need_not_wait(
             assert not client.received
             held.set()
         client.read_until(CONTENT[-1])
+
+
+def test_the_first_content_is_learnt_from_when_it_is_on_its_way(tmp_path: Path) -> None:
+    script = [Send(stream_head()), Send(chunk(ROLE)), Send(chunk(CONTENT[0])), AwaitGone()]
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), redo=True) as relay,
+        relay.client() as client,
+    ):
+        client.send(ASK).read_until(CONTENT[0])
+        attempt = relay.call().attempt
+        assert attempt is not None
+        relay.until(lambda: attempt.exchange.passes(chunk(CONTENT[1])))
 
 
 def test_a_fault_of_ours_at_the_content_point_cuts_the_client(

@@ -1,6 +1,7 @@
 """Clients that leave, stall or never finish asking: seen at once, and the upstream cancelled."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,30 @@ def test_forty_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
         client.read_until(lambda data: data.count(plain_answer()) == 40)
         assert [each.status for each in responses(bytes(client.received))] == [200] * 40
         assert len(relay.calls()) == 40
+
+
+@pytest.mark.parametrize("write_bytes", [None, 7, 100])
+def test_heads_alike_but_for_length_key_or_path_are_each_taken_for_what_they_are(
+    tmp_path: Path, write_bytes: int | None
+) -> None:
+    sizes = (1, 5, 900, 5, 12, 9_000, 5)
+    asked = [
+        request_bytes(CHAT, body(stream=False, max_tokens=5, user="u" * size), key=ANN)
+        for size in sizes
+    ]
+    stranger = request_bytes(CHAT, body(stream=False, max_tokens=5), key=ANN[:-1] + "!")
+    elsewhere = asked[1].replace(b"/completions", b"/nowhere", 1)
+    with (
+        ScriptedUpstream(plain_script(plain_answer())) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        client.send(b"".join([*asked[:3], stranger, elsewhere, *asked[3:]]), write_bytes)
+        client.read_until(lambda data: data.count(plain_answer()) == len(sizes))
+        statuses = [each.status for each in responses(bytes(client.received))]
+        assert statuses == [200] * 3 + [401, 404] + [200] * 4
+        sent = [len(json.loads(each.body)["user"]) for each in upstream.requests]
+        assert sent == list(sizes)
 
 
 def test_an_unfinished_head_is_closed_in_time(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from tests.edge.harness import (
     body,
     channel,
     error_of,
+    plain_answer,
 )
 from tests.integration.raw_client import request_bytes, responses
 from tests.integration.scripted import ScriptedUpstream
-from tests.integration.scripts import stream_script
+from tests.integration.scripts import Pause, plain_script, stream_script
 
 
 def chunked(payload: bytes, size: int, target: str = CHAT) -> bytes:
@@ -130,3 +131,76 @@ def test_a_line_break_never_reaches_a_head(value: str) -> None:
     with pytest.raises(AssertionError, match="line break"):
         client.add_headers([("x-good", "good"), ("x-bad", value)])
     assert client._lines == [""]
+
+
+def test_what_was_expected_to_be_charged_at_once_leaves_before_a_commit_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One packet would do for a whole answer; where its end is not free yet, it takes two."""
+    whole = plain_answer()
+    with (
+        ScriptedUpstream([Pause("rest"), *plain_script(whole)]) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        client.send(request_bytes(CHAT, body(stream=False, max_tokens=50), key=ANN))
+        call = relay.call()
+        relay.until(call.admission.committed.done)
+        held = relay.hold_commits(monkeypatch)
+        relay.world.charges_at_once = True
+        upstream.release("rest")
+        relay.until(lambda: call._commit_waiter is not None)
+        connection = call.client.connection
+        assert connection.cork is not None
+        assert relay.do(connection.unsent_bytes) == 0
+        client.read_until(whole[:-1])
+        assert not client.received.endswith(whole)
+        assert not relay.world.charges_at_once
+        held.set()
+        assert client.read_response().body == whole
+
+
+@pytest.mark.parametrize("redo", [True, False], ids=["logged", "waited for"])
+def test_plain_answers_are_one_packet_where_nothing_has_to_be_waited_for(
+    tmp_path: Path, redo: bool
+) -> None:
+    whole = plain_answer()
+    with (
+        ScriptedUpstream(plain_script(whole)) as upstream,
+        Relay(tmp_path, channel(upstream.base_url), redo=redo) as relay,
+        relay.client() as client,
+    ):
+        for _ in range(3):
+            client.send(request_bytes(CHAT, body(stream=False, max_tokens=50), key=ANN))
+            assert client.read_response().body == whole
+            client.received.clear()
+        (connection,) = relay.server._connections
+        assert (connection.cork is not None) is redo
+        assert relay.world.charges_at_once is redo
+        assert [row["verdict"] for row in relay.calls()] == ["complete"] * 3
+
+
+def test_a_stream_that_keeps_its_connection_has_the_head_of_one_that_does_not(
+    tmp_path: Path,
+) -> None:
+    with (
+        ScriptedUpstream(stream_script(answer())) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        heads = []
+        for headers in ({}, {"Connection": "close"}):
+            with relay.client() as client:
+                client.send(request_bytes(CHAT, body(), key=ANN, headers=headers))
+                response = client.read_response()
+            assert (response.version, response.status, response.reason) == ("1.1", 200, "OK")
+            assert response.whole
+            heads.append(
+                [
+                    (name, value)
+                    for name, value in response.headers
+                    if name != "x-request-id" and "ratelimit" not in name
+                ]
+            )
+        kept, closed = heads
+        assert closed == [*kept, ("connection", "close")]
+        assert ("transfer-encoding", "chunked") in kept

@@ -7,8 +7,9 @@ import pytest
 from proxy.core.catalog import spoken
 from proxy.core.entities import Dialect, Wire
 from proxy.core.exchange import Exchange, Phase
+from proxy.core.plain_exchange import PlainExchange
 from proxy.core.tokenizers import Calibration
-from proxy.edge.engines import plain_exchange, request_body, stream_exchange
+from proxy.edge.engines import PLAIN, request_body, stream_exchange
 from proxy.edge.translation import Translation
 from tests.edge.harness import CONTENT, ROLE, body, usage
 from tests.edge.test_translation import offer
@@ -22,11 +23,11 @@ def streaming(upstream: Dialect, *, omit_usage: bool = False) -> Exchange:
         channel,
         spoken(channel, made.request.wire),
         Calibration(),
-        held=made.ceiling,
-        omit_usage=omit_usage,
-        verbatim=True,
-        event_bytes_max=1_000,
-        unsent=int,
+        made.ceiling,
+        omit_usage,
+        True,
+        1_000,
+        int,
     )
 
 
@@ -54,7 +55,7 @@ def test_a_stream_to_be_translated_is_never_passed_as_it_is() -> None:
 
 
 def test_a_plain_answer_is_read_whole() -> None:
-    exchange = plain_exchange(Wire.CHAT)
+    exchange = PlainExchange(PLAIN[Wire.CHAT])
     for step in plain_script(b'{"choices":[]}'):
         assert isinstance(step, Send)
         exchange.receive(step.data)

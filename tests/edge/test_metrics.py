@@ -134,8 +134,9 @@ def test_a_gap_is_counted_where_its_bucket_ends(seconds: float, slot: int) -> No
 def test_an_ended_call_that_waited_for_nothing_is_counted_too() -> None:
     found = known()
     found.observe_commit_wait(0.0)
-    found.observe_commit_wait(0.0)
-    assert found.counted.commit_wait.counts[0] == sum(found.counted.commit_wait.counts) == 2
+    found.commits_at_once += 1
+    for _ in range(2):  # added once, however often somebody asks
+        assert found.counted.commit_wait.counts[0] == sum(found.counted.commit_wait.counts) == 2
     assert found.counted.commit_wait.total == 0.0
 
 

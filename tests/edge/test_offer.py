@@ -1,10 +1,14 @@
 """What a call may cost before it starts."""
 
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
 
 from proxy.core.catalog import Catalog, build_catalog
 from proxy.core.entities import (
@@ -85,12 +89,12 @@ def test_a_model_is_used_where_its_operator_says(
     assert remedy in raised.value.message
     chat = parse_call(body(), Dialect.OPENAI)
     if "chat" in endpoints:
-        assert route_of(known, KEY, chat)[1].name == "m"
+        assert route_of(known, KEY, chat).model.name == "m"
 
 
 def test_a_form_that_no_channel_serves_is_a_mismatch_and_a_wrong_name_is_not() -> None:
     request = parse_call(b'{"model":"m","prompt":"hi"}', Dialect.OPENAI, Wire.COMPLETIONS)
-    assert route_of(catalog(), KEY, request)[1].name == "m"
+    assert route_of(catalog(), KEY, request).model.name == "m"
     only_chat = catalog()
     (channel,) = only_chat.channels.values()
     known = build_catalog(
@@ -188,6 +192,51 @@ def test_a_model_that_cannot_be_called_says_why() -> None:
     request = parse_call(body(model="nothing"), Dialect.OPENAI)
     with pytest.raises(RelayError, match="nothing"):
         route_of(catalog(), KEY, request)
+
+
+def test_a_route_is_found_once_and_is_no_way_round_what_a_key_may_call() -> None:
+    known, request = catalog(), parse_call(body(), Dialect.OPENAI)
+    found = route_of(known, KEY, request)
+    assert route_of(known, KEY, request) is found
+    assert route_of(known, replace(KEY, id=2, models=frozenset({"m"})), request) is found
+    with pytest.raises(RelayError) as raised:
+        route_of(known, replace(KEY, models=frozenset({"other"})), request)
+    assert raised.value.code is ErrorCode.MODEL_NOT_ALLOWED
+    assert route_of(catalog(), KEY, request) is not found, "a snapshot of its own"
+    for name, dialect in (("nothing", Dialect.OPENAI), ("m", Dialect.ANTHROPIC)):
+        other = parse_call(body(model=name, max_tokens=5), dialect)
+        with contextlib.suppress(RelayError):
+            assert not route_of(known, KEY, other).native
+    assert list(known.routes) == [("default", "m", Wire.CHAT), ("default", "m", Wire.MESSAGES)]
+
+
+@given(
+    st.integers(0, 10**12),
+    st.integers(0, 10**12),
+    st.integers(0, 10**7),
+    st.integers(0, 10**9),
+    st.none() | st.integers(1, 10**6),
+    st.integers(1, 9_999),
+    st.booleans(),
+)
+def test_an_offer_is_the_same_however_it_is_quoted(
+    given_price: int, made_price: int, call: int, multiplier: int, limit: int | None,
+    slice_tokens: int, stream: bool,
+) -> None:  # fmt: skip
+    price = Price("m", 1, input=given_price, output=made_price, call=call)
+    known = catalog(Group("default", multiplier=multiplier), price=price)
+    more: dict[str, Any] = {} if limit is None else {"max_tokens": limit}
+    request = parse_call(body(stream=stream, **more), Dialect.OPENAI)
+    route = route_of(known, KEY, request)
+    offers = [
+        make_offer(KEY, one, request, slice_tokens)
+        for one in (route, structs.replace(route, line=None))
+    ]
+    assert structs.replace(offers[0], line=None) == offers[1]
+    for held in (0, offers[0].hold, offers[0].ceiling):
+        estimate = request.input_tokens_estimate
+        assert len({one.tokens_affordable(estimate, held) for one in offers}) == 1
+    assert offers[0].hold <= offers[0].ceiling
 
 
 def test_channels_of_the_other_dialect_serve_where_there_are_none_of_the_callers() -> None:

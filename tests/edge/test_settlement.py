@@ -11,6 +11,7 @@ from proxy.core.exchange import Exchange
 from proxy.core.tokenizers import Characters
 from proxy.edge import settlement
 from proxy.edge.call import Call
+from proxy.edge.client import ClientConnection
 from proxy.edge.settlement import Ended
 from tests.edge.harness import (
     ANN,
@@ -368,3 +369,44 @@ def test_complete_streams_teach_the_estimate_of_their_model(tmp_path: Path) -> N
         (call,) = relay.calls()
         assert (call["source"], call["output"]) == ("reported", characters)
         assert 250 < relay.do(weight) < 1_000
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "estimated"])
+def test_a_mark_says_what_the_call_would_cost_if_it_ended_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: str
+) -> None:
+    """In short where no report has come yet, for what has left this machine and nothing else."""
+    opened = [MESSAGE_START, BLOCK_START] if dialect == "anthropic" else [ROLE]
+    said = SAID if dialect == "anthropic" else CONTENT
+    target = MESSAGES if dialect == "anthropic" else CHAT
+    made_for = anthropic_channel if dialect == "anthropic" else channel
+    with (
+        ScriptedUpstream(stream(*opened, *said, then=[AwaitGone()])) as upstream,
+        Relay(tmp_path, made_for(upstream.base_url)) as relay,
+        relay.client() as client,
+    ):
+        asked = body(model="guess") if dialect == "estimated" else body(max_tokens=50)
+        client.send(request_bytes(target, asked, key=ANN)).read_until(said[-1])
+        call = relay.call()
+
+        def compare() -> list[int]:
+            charges = []
+            attempt = call.attempt
+            assert attempt is not None
+            exchange = attempt.exchange
+            for unsent in (10**6, len(said[-1]), 0):
+                monkeypatch.setattr(ClientConnection, "unsent_bytes", lambda _, n=unsent: n)
+                marked = settlement.progress(call, exchange)
+                delivered = settlement.measure(call, exchange, unsent)
+                whole = settlement.statement(call, delivered, exchange, complete=False)
+                assert (marked.usage, marked.source) == (whole.usage, whole.source)
+                assert (marked.charge, marked.delivered_bytes) == (
+                    whole.charge,
+                    exchange.wire_bytes,
+                )
+                assert (marked.call_id, marked.channel_id) == (call.opening.call_id, 1)
+                charges.append(marked.charge)
+            return charges
+
+        nothing, some, everything = relay.do(compare)
+        assert nothing == 0 < some <= everything

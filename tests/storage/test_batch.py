@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.core.ledger import Transfer
+from proxy.core.ledger import Transfer, in_full
 from proxy.storage import batch
 from proxy.storage.batch import (
     CALL_ADDED,
@@ -14,6 +14,7 @@ from proxy.storage.batch import (
     Batch,
     Row,
     completed,
+    imbalance,
     post,
 )
 from proxy.storage.sqlite import Durability, open_writer
@@ -68,9 +69,15 @@ def test_a_charge_is_in_the_file_as_any_other_transfer(connection: sqlite3.Conne
         Transfer(8, 0, "refund", REVENUE, WALLET, 5, 3.0, 5),
     ]
     connection.execute("INSERT INTO account (id) VALUES (13), (14)")
-    post(connection, transfers)
+    short = [(9, WALLET, 4, 4.0), (10, WALLET, 3, 4.5)]
+    post(connection, transfers, short)
     rows = connection.execute("SELECT * FROM transfer WHERE event_id > 1 ORDER BY event_id, line")
-    assert rows.fetchall() == [tuple(transfer) for transfer in transfers]
+    assert rows.fetchall() == [*map(tuple, transfers), *map(in_full, short)]
+    balances = connection.execute(
+        "SELECT id, balance FROM account WHERE id IN (?, ?) ORDER BY id", (WALLET, REVENUE)
+    )
+    assert balances.fetchall() == [(REVENUE, 30 + 20 + 7 - 5 + 4 + 3), (WALLET, 100 - 50 + 5 - 7)]
+    assert imbalance(connection) == 0
 
 
 def test_rows_of_a_width_nobody_knows_fail_the_batch(connection: sqlite3.Connection) -> None:

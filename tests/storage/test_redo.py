@@ -3,16 +3,26 @@ import contextlib
 import random
 import shutil
 import sqlite3
+import struct
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.core.ledger import Transfer
+from proxy.core.ledger import Transfer, in_full
 from proxy.storage import redo as module
 from proxy.storage import rows
-from proxy.storage.batch import CALL_ADDED, CALL_COLUMNS, ORDINARY_CALL_COLUMNS
+from proxy.storage.batch import (
+    CALL_ADDED,
+    CALL_COLUMNS,
+    OPEN_COLUMNS,
+    ORDINARY_CALL_COLUMNS,
+    SHARED_COLUMNS,
+    Batch,
+    completed,
+)
 from proxy.storage.billing import Keeper
 from proxy.storage.ports import Admission
 from proxy.storage.redo import (
@@ -267,7 +277,15 @@ def test_an_opened_call_ends_or_goes_whether_its_row_was_written_or_not(desk: De
 
 def test_what_is_written_is_what_is_read() -> None:
     transfer = Transfer(1, 0, "charge", 9, 2, 3, 1.0)
-    ended = (ENDED, 1, call_row(1), [(1, 2.5, None)], [transfer], (1, "total", 0, 5))
+    ended = (
+        ENDED,
+        1,
+        call_row(1),
+        [(1, 2.5, None)],
+        [transfer],
+        (1, "total", 0, 5),
+        (1, 9, 3, 1.0),
+    )
     opened = (OPENED, 1, open_row(1))
     for written, read_as in ((opened, Opened), (ended, Ended), ((UNDONE, 1), Undone)):
         record = module._decode(module._encode(written))
@@ -286,6 +304,108 @@ def test_ordinary_rows_are_taken_as_they_are(desk: Desk) -> None:
     assert desk.connection.execute("SELECT id, verdict FROM call").fetchall() == [(1, "complete")]
     found = desk.connection.execute("SELECT id, hold, client_reference FROM open_call").fetchall()
     assert found == [(2, 9, None)]
+
+
+def old_record(epoch: int, serial: int, record: object) -> bytes:
+    """As the release before wrote it: each record with its epoch, serial and own checksum."""
+    body = module._encode(record)
+    entry = struct.pack("<QQI", epoch, serial, len(body)) + body
+    return entry + struct.pack("<I", zlib.crc32(entry))
+
+
+def test_a_log_in_the_form_of_the_release_before_is_taken(desk: Desk) -> None:
+    epoch, transfer = desk.log._epoch, Transfer(2, 0, "charge", 9, 2, 30, 1.0)
+    desk.connection.execute("UPDATE account SET balance = 100 WHERE id = 9")
+    ended = (ENDED, 2, call_row(2), [(2, 0, 1, 1, 1.0, 200, "served", None, "m", None, 0, 1.0)])
+    written = [
+        old_record(epoch, 1, (ENDED, 1, call_row(1), (), (), None)),
+        old_record(epoch, 2, (OPENED, 2, open_row(2))),
+        old_record(epoch, 3, (*ended, [transfer], (1, "total", 0, 30))),
+        old_record(epoch, 2, (ENDED, 8, call_row(8), (), (), None)),
+    ]
+    first, second = log_files(desk.path)
+    first.write_bytes(b"".join(written) + b"\0" * 100)
+    second.write_bytes(old_record(epoch, 4, (ENDED, 3, call_row(3), (), (), None))[:-1])
+    assert desk.replay() == 3
+    assert desk.calls() == [1, 2]
+    assert desk.connection.execute("SELECT balance FROM account WHERE id = 9").fetchone() == (70,)
+
+
+def test_the_release_before_refuses_a_log_of_this_one(desk: Desk) -> None:
+    """It read every record so, and took what it found for the row of a call."""
+    desk.end(1)
+    data = log_files(desk.path)[0].read_bytes()
+    epoch, serial, size = struct.unpack_from("<QQI", data)
+    body, checksum = data[20 : 20 + size], data[20 + size : 24 + size]
+    assert (epoch, serial) == (desk.log._epoch, 1)
+    assert checksum == struct.pack("<I", zlib.crc32(data[: 20 + size]))
+    record = module._decode(body)
+    assert isinstance(record, Ended)
+    found = Batch()
+    found.end(completed(record.row), record.attempts, record.transfers, record.spend)
+    with pytest.raises(AssertionError, match="of no form that is known"):
+        found.apply(desk.connection)
+
+
+@pytest.mark.parametrize("where", ["by itself", "among the transfers"])
+def test_a_charge_is_taken_wherever_the_log_has_it(desk: Desk, where: str) -> None:
+    desk.connection.execute("UPDATE account SET balance = 100 WHERE id = 9")
+    charge = (1, 9, 30, 1.0)
+    ended = (ENDED, 1, call_row(1), ())
+    alone = where == "by itself"
+    assert desk.log.append(
+        (*ended, (), None, charge) if alone else (*ended, (in_full(charge),), None)
+    )
+    assert desk.replay() == 1
+    found = desk.connection.execute("SELECT * FROM transfer WHERE event_id = 1").fetchall()
+    assert found == [in_full(charge)]
+    assert desk.connection.execute("SELECT balance FROM account WHERE id = 9").fetchone() == (70,)
+
+
+def test_an_ended_call_says_what_its_open_row_does_not(desk: Desk) -> None:
+    opened = rows.open_row(opening(1), 9)
+    call = dict(zip(CALL_COLUMNS, call_row(1), strict=True))
+    rest = tuple([call[name] for name in ORDINARY_CALL_COLUMNS])[SHARED_COLUMNS:]
+    assert desk.log.append((OPENED, 1, opened))
+    assert desk.log.append((ENDED, 1, rest, (), (), None))
+    assert desk.replay() == 2
+    names = ", ".join(OPEN_COLUMNS[:SHARED_COLUMNS])
+    found = desk.connection.execute(f"SELECT {names}, source FROM call").fetchall()
+    assert found == [(*opened[:SHARED_COLUMNS], "x")]
+    assert desk.log.append((ENDED, 2, rest, (), (), None))
+    with pytest.raises(sqlite3.DatabaseError, match=r"call 2 ended and had not begun"):
+        desk.replay()
+    assert desk.calls() == [1]
+
+
+def test_no_row_of_a_call_is_as_wide_as_another() -> None:
+    older = range(len(CALL_COLUMNS) - len(CALL_ADDED), len(CALL_COLUMNS) + 1)
+    widths = [module.REST_OF_CALL_COLUMNS, len(ORDINARY_CALL_COLUMNS), *older]
+    assert len(set(widths)) == len(widths)
+    assert ORDINARY_CALL_COLUMNS[:SHARED_COLUMNS] == OPEN_COLUMNS[:SHARED_COLUMNS]
+    assert CALL_COLUMNS[:SHARED_COLUMNS] == OPEN_COLUMNS[:SHARED_COLUMNS]
+
+
+@pytest.mark.parametrize("ended_at", ["at once", "in a later batch"])
+def test_a_call_in_the_log_is_whole_whenever_it_ended(tmp_path: Path, ended_at: str) -> None:
+    path = tmp_path / "a.db"
+
+    async def play(office: Keeper) -> None:
+        for call_id, stream in ((1, False), (2, True)):
+            await office.admit(opening(call_id, stream=stream))
+        if ended_at == "in a later batch":
+            await office.catch_up()
+        for call_id in (1, 2):
+            office.settle(closing(call_id))
+        left = died(path, tmp_path / "left")
+        await restart(left)
+        assert verify(left, quiet=True).clean
+        await office.catch_up()
+        names = ", ".join(name for name in CALL_COLUMNS if name != "duration_ms")
+        assert read(left, f"SELECT {names} FROM call") == read(path, f"SELECT {names} FROM call")
+        assert read(path, "SELECT count(*) FROM call") == [(2,)]
+
+    scene(path, play)
 
 
 def test_a_log_of_the_release_before_is_taken_with_what_its_rows_lacked(desk: Desk) -> None:

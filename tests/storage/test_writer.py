@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from proxy.storage import writer as module
-from proxy.storage.batch import Row
+from proxy.storage.batch import Row, imbalance
 from proxy.storage.ports import KeeperUnavailableError
 from proxy.storage.sqlite import Durability, open_writer
-from proxy.storage.writer import Commit, OpenRow, Writer, imbalance
+from proxy.storage.writer import Commit, OpenRow, Writer
 from tests.storage.test_batch import call_row, open_row
 
 

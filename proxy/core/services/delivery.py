@@ -71,9 +71,8 @@ class Delivery:
         """The response head, once it is whole."""
         return self._parser.head
 
-    @property
     def progress(self) -> int:
-        """A number that grows when anything was received or sent, and only then."""
+        """Return a number that grows when anything was received or sent, and only then."""
         return self._received + self.uploaded
 
     @property

@@ -54,7 +54,7 @@ def test_a_small_answer_passes_whole_but_for_its_last_byte(chunked: bool, way: i
     assert out + delivery.terminal == BODY
     assert len(delivery.terminal) == 1
     assert delivery.passed_bytes == len(BODY) - 1
-    assert delivery.progress == len(BODY)
+    assert delivery.progress() == len(BODY)
     usage = delivery.measured.usage
     assert usage is not None
     assert usage.input_uncached == 3
