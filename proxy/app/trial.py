@@ -14,8 +14,9 @@ from typing import Final
 import orjson
 
 from proxy.core.entities import WIRE_ENDPOINTS, Channel, Wire
-from proxy.core.http1 import FramingError, ResponseParser, request_head
+from proxy.core.http1 import ResponseParser, request_head
 from proxy.core.redact import redact
+from proxy.core.response_head import FramingError
 from proxy.core.targets import credential, target
 from proxy.core.urls import Endpoint
 from proxy.edge.upstream import ConnectError, UpstreamPool, origin_of

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from proxy.core import outcomes, passthrough
 from proxy.core.allowance import Allowance
 from proxy.core.entities import TerminalRule
-from proxy.core.http1 import Framing, FramingError, ResponseHead, ResponseParser
+from proxy.core.http1 import ResponseParser
 from proxy.core.metering import UNREAD_BYTES_PER_TOKEN, Meter
 from proxy.core.outcomes import Expectation, Failure, FailureKind, Phase
+from proxy.core.response_head import Framing, FramingError, ResponseHead
 from proxy.core.sse import EventSplitter
 from proxy.core.stream_events import StreamEvents
 from proxy.core.usage import UsageTally

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from proxy.core.entities import TerminalRule, Wire
-from proxy.core.http1 import ResponseHead
+from proxy.core.response_head import ResponseHead
 from proxy.core.sse import EVENT_BYTES_MAX
 
 RESPONSE_BYTES_MAX: Final = 64 << 20

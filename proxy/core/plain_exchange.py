@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
-from proxy.core.http1 import FramingError, ResponseParser
+from proxy.core.http1 import ResponseParser
 from proxy.core.metering import Meter
 from proxy.core.outcomes import Failure, FailureKind, compressed, is_plain
+from proxy.core.response_head import FramingError
 from proxy.core.usage import UsageTally
 
 # On Python 3.11 a member of an enum costs as much as ten globals.

@@ -12,8 +12,8 @@ from enum import Enum, auto
 from typing import Final, Generic, Protocol, TypeVar
 
 from proxy.core.exchange import Phase
-from proxy.core.http1 import ResponseHead
 from proxy.core.outcomes import Failure, FailureKind
+from proxy.core.response_head import ResponseHead
 from proxy.edge.translation import Carrier
 from proxy.edge.upstream import Kept, Origin, UpstreamPool
 

@@ -18,8 +18,9 @@ from proxy.core import websocket
 from proxy.core.breaker import Outcome
 from proxy.core.entities import Attempt, Channel, ChannelKey, Usage
 from proxy.core.errors import RelayError
-from proxy.core.http1 import FramingError, ResponseParser, request_prefix
+from proxy.core.http1 import ResponseParser, request_prefix
 from proxy.core.outcomes import Failure, FailureKind
+from proxy.core.response_head import FramingError
 from proxy.core.routing import AttemptFailure, parse_retry_after, plan, retryable
 from proxy.core.targets import credential, target
 from proxy.core.urls import Endpoint

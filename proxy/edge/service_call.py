@@ -12,8 +12,9 @@ from typing import Final
 from proxy.core import pricing
 from proxy.core.bill import NOTHING, Delivered, Statement
 from proxy.core.entities import Channel, ChannelKey, DisconnectMode, Usage, Verdict
-from proxy.core.http1 import Framing, ResponseHead, request_length
+from proxy.core.http1 import request_length
 from proxy.core.outcomes import Phase
+from proxy.core.response_head import Framing, ResponseHead
 from proxy.core.services.delivery import Delivery
 from proxy.core.services.service import bill
 from proxy.core.urls import Endpoint

@@ -2,18 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core import http1
 from proxy.core.http1 import (
     CHUNK_LINE_BYTES_MAX,
     HEAD_BYTES_MAX,
-    HEADERS_MAX,
     INTERIM_RESPONSES_MAX,
     TRAILER_BYTES_MAX,
-    Framing,
-    FramingError,
     ResponseParser,
     request_head,
 )
+from proxy.core.response_head import HEADERS_MAX, Framing, FramingError
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
@@ -180,37 +177,6 @@ def test_a_body_that_ends_with_the_connection() -> None:
     assert parser.receive_eof()
     assert parser.complete
     assert not parser.reusable
-
-
-def test_the_head_is_read_as_it_was_sent() -> None:
-    parser, _ = read(
-        head(b"X-A: 1", b"x-a:  two  words\t", b"B:", b"C: \xe9", b"my-d: 2", b"content-length: 0")
-    )
-    made = parser.head
-    assert made is not None
-    assert made.status == 200
-    asked = [made.header(name) for name in ("x-a", "b", "c", "my-d", "content-length")]
-    assert asked == ["1", "", "\xe9", "2", "0"]
-    assert made.header("d") is None
-    assert made.header("nothing") is None
-
-
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        ("", None),
-        ("X-Request-Id: ", None),
-        ("request-id: msg_1\r\n", "msg_1"),
-        ("X-Request-Id: req_1\r\nRequest-Id: msg_1\r\n", "req_1"),
-        ("x-request-id:\r\nrequest-id: a\xe9\r\n", "a\xe9"),
-    ],
-)
-def test_the_upstreams_own_id(lines: str, said: str | None) -> None:
-    parser = ResponseParser()
-    block = f"HTTP/1.1 200 OK\r\n{lines}".rstrip("\r\n")
-    parser.receive(f"{block}\r\n\r\n".encode("latin-1"))
-    assert parser.head is not None
-    assert parser.head.request_id == said
 
 
 def test_where_a_whole_chunk_may_pass_unopened() -> None:
@@ -472,31 +438,3 @@ def test_what_may_still_become_of_a_connection(
     assert parser.outlook is before
     parser.receive_rest(rest)
     assert parser.outlook is after
-
-
-def test_lines_of_heads_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are, and however long: what is remembered changes nothing of a head."""
-    monkeypatch.setattr(http1, "LINES_REMEMBERED_MAX", 8)
-    monkeypatch.setattr(http1, "_lengths", {})
-    long = b"x" * (http1.LINE_REMEMBERED_BYTES_MAX + 1)
-    for number in range(40):
-        parser, body = read(
-            head(
-                *(b"X-Request-Id:  %d\t" % number, b"x-long: " + long, b"Content-Length: 2"),
-                b"x-number: %d" % number,
-            )
-            + b"ok"
-        )
-        assert body == b"ok"
-        assert parser.head is not None
-        assert parser.head.header("x-request-id") == f"{number}"
-        assert parser.head.header("x-long") == long.decode()
-        assert parser.head.header("x-longer") is None
-        assert len(http1._lines) <= 8
-        assert b"x-long: " + long not in http1._lines
-        assert b"x-number: %d" % number in http1._lines
-        assert b"X-Request-Id:  %d\t" % number not in http1._lines, "it never comes again"
-    for length in (*range(40), 3, 39):
-        parser, body = read(LENGTH % length + b"x" * length)
-        assert (parser.complete, len(body)) == (True, length)
-        assert len(http1._lengths) <= 8

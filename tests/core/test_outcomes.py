@@ -3,8 +3,8 @@ from msgspec import structs
 
 from proxy.core import outcomes
 from proxy.core.entities import TerminalRule, Wire
-from proxy.core.http1 import Framing, ResponseHead
 from proxy.core.outcomes import ERROR_BODY_BYTES_MAX, RESPONSE_BYTES_MAX, Expectation, FailureKind
+from proxy.core.response_head import Framing, ResponseHead
 
 
 def head(status: int = 200, **headers: str) -> ResponseHead:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.core import outcomes
-from proxy.core.http1 import FramingError, ResponseHead, ResponseParser
+from proxy.core.http1 import ResponseParser
 from proxy.core.outcomes import Failure, FailureKind, Phase
+from proxy.core.response_head import FramingError, ResponseHead
 from proxy.core.services.answers import open_answer
 from proxy.core.services.service import AnswerReader, Measured
 from proxy.core.sse import EventSplitter
