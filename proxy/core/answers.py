@@ -34,11 +34,11 @@ from proxy.core.deltas import (
 from proxy.core.entities import Usage, Wire
 from proxy.core.gemini_events import endings, event_runs, gemini_event, reported
 from proxy.core.response_events import ANSWER_ID_CHARS_MAX, output_runs, reason_of, with_searches
-from proxy.core.usage import UsageTally, bare_of
+from proxy.core.usage import UsageTally, bare_of, bare_of_message
 from proxy.core.usage_reports import AnthropicReport, OpenAIReport
 
 
-class PlainReading(Struct, frozen=True):
+class PlainReading(Struct, frozen=True, gc=False):
     """One plain answer."""
 
     readable: bool
@@ -180,21 +180,18 @@ def _openai_texts(body: bytes) -> tuple[str, ...]:
 
 
 def _anthropic(body: bytes) -> PlainReading:
-    tally = UsageTally()
     try:
         figures = _decode_anthropic_figures(body)
     except UNREADABLE:
         return _anthropic_at_leisure(body)
-    if figures.usage is not None and not tally.anthropic_report(figures.usage):
-        return _anthropic_at_leisure(body)
-    return PlainReading(
-        readable=True,
-        error=is_set(figures.error),
-        reported=tally.bare or tally,
-        finish_reason=figures.stop_reason,
-        read_texts=_anthropic_texts,
-        body=body,
-    )
+    report, error = figures.usage, figures.error
+    reported: UsageTally | Usage | None = None if report is None else bare_of_message(report)
+    if reported is None:
+        reported = UsageTally()
+        if report is not None and not reported.anthropic_report(report):
+            return _anthropic_at_leisure(body)
+    failed = error is not None and is_set(error)
+    return PlainReading(True, failed, reported, figures.stop_reason, _anthropic_texts, body)  # noqa: FBT003 - hot
 
 
 def _anthropic_at_leisure(body: bytes) -> PlainReading:

@@ -261,6 +261,10 @@ class Exchange(StreamEvents):
         return self._fail(outcomes.truncated("the upstream closed before its answer was complete"))
 
     def _receive_head(self, head: ResponseHead) -> None:
+        if self._expect.stream and outcomes.streams(head):  # nearly every stream
+            self.phase = _PREAMBLE
+            self._aligned = head.framing is _CHUNKED
+            return
         failure = outcomes.compressed(head) if "content-encoding" in head.noted else None
         if failure is not None:
             self._fail(failure)

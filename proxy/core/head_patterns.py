@@ -19,7 +19,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from proxy.core.response_head import NOTED, Framing, ResponseHead, content_length
+from proxy.core.response_head import LENGTHS, NOTED, Framing, ResponseHead, content_length
 
 HEAD_BYTES_MAX: Final = 4_096
 """Longer heads are parsed."""
@@ -96,7 +96,8 @@ def known_head(data: bytes) -> tuple[ResponseHead, bytes] | None:
             for place, name in pattern.marked:
                 noted[name] = values[place].strip(b" \t")
             if length < 0:
-                length = content_length(noted[_LENGTH_NAME])
+                said = noted[_LENGTH_NAME]
+                length = LENGTHS.get(said) or content_length(said)
             if pattern is not _patterns[0]:
                 _move_up(pattern)
             block = data[: end - 4]

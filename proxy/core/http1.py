@@ -161,20 +161,28 @@ class ResponseParser:
     def receive_whole(self, data: bytes) -> bytes | None:
         """Take a 200 that is all in the first read, with its length, and return its body.
 
-        None, and nothing taken, if it is anything else. Raises FramingError as `receive` does.
+        None, and nothing taken, if it is anything else, breaks HTTP/1.1 or has a content coding.
         """
         if self._buffer:
             return None
-        known = known_head(data)
-        if known is not None:
-            head, body = known
-        else:
-            block, blank, body = data.partition(b"\r\n\r\n")
-            if not blank or len(block) > HEAD_BYTES_MAX - len(blank):
-                return None
-            head = parse_head(block)
-            learn_head(head)
-        if head.status != 200 or head.framing is not _LENGTH or head.length != len(body):
+        try:
+            known = known_head(data)
+            if known is not None:
+                head, body = known
+            else:
+                block, blank, body = data.partition(b"\r\n\r\n")
+                if not blank or len(block) > HEAD_BYTES_MAX - len(blank):
+                    return None
+                head = parse_head(block)
+                learn_head(head)
+        except FramingError:
+            return None
+        if (
+            head.length != len(body)
+            or head.framing is not _LENGTH
+            or head.status != 200
+            or "content-encoding" in head.noted
+        ):
             return None
         self.head = head
         self._state = _COMPLETE

@@ -17,7 +17,12 @@ from proxy.core.sse import EVENT_BYTES_MAX
 RESPONSE_BYTES_MAX: Final = 64 << 20
 ERROR_BODY_BYTES_MAX: Final = 65_536
 _RETRY_DELAY: Final = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
-_BAD_REQUEST, _UNAUTHORIZED = 400, 401
+_OK, _BAD_REQUEST, _UNAUTHORIZED = 200, 400, 401
+_EVENT_TYPES: Final = frozenset({
+    b"text/event-stream", b"text/event-stream; charset=utf-8", b"text/event-stream;charset=utf-8",
+    b"text/event-stream; charset=UTF-8", b"text/event-stream;charset=UTF-8",
+})  # fmt: skip
+"""As nearly every server writes it."""
 _KEY_INVALID: Final = b'"API_KEY_INVALID"'
 """Google's reason (google.rpc.ErrorInfo) for refusing a key, which it does with a 400."""
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
@@ -83,17 +88,22 @@ def is_event_stream(head: ResponseHead) -> bool:
     return _names_events(head.noted.get("content-type", b""))
 
 
+def streams(head: ResponseHead) -> bool:
+    """Whether a response streams events and nothing has to be looked at more closely.
+
+    Says in one look of nearly every stream what `compressed`, `is_good` and `is_event_stream` do.
+    """
+    noted = head.noted
+    return (
+        head.status == _OK
+        and noted.get("content-type") in _EVENT_TYPES
+        and "content-encoding" not in noted
+    )
+
+
 @lru_cache(maxsize=256)
 def _names_events(content_type: bytes) -> bool:
     return content_type.split(b";")[0].strip().lower() in {b"text/event-stream", b""}
-
-
-def is_plain(head: ResponseHead) -> bool:
-    """Whether what a good response holds, which came as a whole, can be taken as it is.
-
-    Says in one look what `compressed` and `plain_bytes_max` say of it.
-    """
-    return "content-encoding" not in head.noted and head.length <= RESPONSE_BYTES_MAX
 
 
 def compressed(head: ResponseHead) -> Failure | None:

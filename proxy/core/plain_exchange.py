@@ -8,10 +8,11 @@ module must not know sockets, clocks, money or who is asking.
 from collections.abc import Callable
 from typing import Final
 
+from proxy.core import outcomes
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
 from proxy.core.http1 import ResponseParser
 from proxy.core.metering import Meter
-from proxy.core.outcomes import Failure, FailureKind, compressed, is_plain
+from proxy.core.outcomes import Failure, FailureKind
 from proxy.core.response_head import FramingError
 from proxy.core.usage import UsageTally
 
@@ -87,25 +88,26 @@ class PlainExchange(Exchange):
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes off the wire; there is never anything to forward."""
+        first = self.phase is _HEAD
+        if first and len(data) <= outcomes.RESPONSE_BYTES_MAX:
+            whole = self._parser.receive_whole(data)
+            if whole is not None:  # nearly always
+                self._body.append(whole)
+                self.plain_bytes = len(whole)
+                self.phase, self.over = _TERMINAL, True
+                return b""
         if self.over:
             self.finish(data)
             return b""
-        parser, first = self._parser, self.phase is _HEAD
         fault: FramingError | None = None
         try:
-            whole = parser.receive_whole(data) if first else None
-            body = parser.receive(data) if whole is None else whole
+            body = self._parser.receive(data)
         except FramingError as error:
-            whole, body, fault = None, error.body, error
-        head = parser.head
+            body, fault = error.body, error
+        head = self._parser.head
         if head is None:
             pass
-        elif whole is not None and is_plain(head):  # nearly always
-            self._body.append(whole)
-            self.plain_bytes = head.length
-            self.phase, self.over = _TERMINAL, True
-            return b""
-        elif first and (failure := compressed(head)) is not None:
+        elif first and (failure := outcomes.compressed(head)) is not None:
             self._fail(failure)
         else:
             self.phase = _PLAIN

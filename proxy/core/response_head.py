@@ -36,7 +36,7 @@ _names: Final[dict[bytes, str]] = {}
 """Names of headers seen before, as they were written; of those nobody waits for empty."""
 _statuses: Final[dict[bytes, tuple[int, bool]]] = {}
 """Status, and whether it is HTTP/1.1, of status lines seen before."""
-_lengths: Final[dict[bytes, int]] = {}
+LENGTHS: Final[dict[bytes, int]] = {}
 """Lengths seen before, by how they were written."""
 _UNNOTED: Final = ("", b"")
 _UNIQUE: Final = frozenset({"x-request-id", "request-id"})
@@ -204,10 +204,10 @@ def _framing(status: int, noted: dict[str, bytes]) -> tuple[Framing, int]:
 
 def content_length(size: bytes) -> int:
     """Return what a Content-Length says. Raises FramingError for what is no plain number."""
-    length = _lengths.get(size)
+    length = LENGTHS.get(size)
     if length is None:
         if not size.isdigit() or len(size) > 15:
             raise FramingError("bad Content-Length")
         length = int(size)
-        _remember(_lengths, size, length)
+        _remember(LENGTHS, size, length)
     return length

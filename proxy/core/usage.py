@@ -433,6 +433,19 @@ def bare_of(report: OpenAIReport) -> Usage | None:
     return Usage(prompt, 0, 0, 0, completion)
 
 
+def bare_of_message(report: AnthropicReport) -> Usage | None:
+    """The same of a report in the Anthropic dialect."""
+    given, made, tools = report.input_tokens, report.output_tokens, report.server_tool_use
+    creation, details = report.cache_creation, report.output_tokens_details
+    if given is None or made is None or (tools is not None and tools.web_search_requests):
+        return None
+    cached = report.cache_read_input_tokens or report.cache_creation_input_tokens
+    if creation is not None:
+        cached = cached or creation.ephemeral_5m_input_tokens or creation.ephemeral_1h_input_tokens
+    thought = details is not None and details.thinking_tokens
+    return None if cached or thought else Usage(given, 0, 0, 0, made)
+
+
 def _by_modality(usage: object) -> object:
     """A Gemini report whose lists of modalities are objects, by modality."""
     if not isinstance(usage, dict):

@@ -1,5 +1,6 @@
 import pytest
-from msgspec import structs
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core import outcomes
 from proxy.core.entities import TerminalRule, Wire
@@ -41,6 +42,30 @@ def test_event_streams_by_their_type(kind: str, stream: bool) -> None:
 
 def test_no_type_may_be_a_stream() -> None:
     assert outcomes.is_event_stream(head())
+
+
+@given(
+    status=st.sampled_from([199, 200, 201, 204, 299, 300, 429]),
+    kind=st.sampled_from(
+        [None, b"", b"text/event-stream", b"text/event-stream; charset=utf-8", b"text/event-stream;x",
+         b"text/event-stream;charset=UTF-8", b"TEXT/event-stream", b"application/json", b"\xe9"]
+    ),
+    coding=st.sampled_from([None, b"", b"identity", b"gzip"]),
+)  # fmt: skip
+def test_what_is_seen_in_one_look_is_what_a_closer_one_sees(
+    status: int, kind: bytes | None, coding: bytes | None
+) -> None:
+    noted = {"content-type": kind, "content-encoding": coding}
+    said = {name: value for name, value in noted.items() if value is not None}
+    made = ResponseHead(status, b"", Framing.CHUNKED, 0, keep_alive=True, noted=said)
+    closer = (
+        outcomes.compressed(made) is None
+        and outcomes.is_good(made)
+        and outcomes.is_event_stream(made)
+    )
+    assert closer or not outcomes.streams(made)
+    if status == 200 and kind == b"text/event-stream" and coding is None:
+        assert outcomes.streams(made)
 
 
 def test_compression() -> None:
@@ -116,20 +141,3 @@ def test_google_says_in_the_body_what_others_say_in_the_head() -> None:
         failure = outcomes.plain(head(429, **headers), delay, stream=False, whole=True)
         assert failure is not None
         assert failure.retry_after == wanted
-
-
-@pytest.mark.parametrize("coding", ["", "identity", "gzip"])
-@pytest.mark.parametrize("length", [0, 3])
-def test_what_is_plain_is_what_three_closer_looks_say(coding: str, length: int) -> None:
-    known = head(200, **({"content_encoding": coding} if coding else {}))
-    known = structs.replace(known, framing=Framing.LENGTH, length=length)
-    assert outcomes.is_plain(known) is (not coding)
-    if outcomes.is_plain(known):
-        assert outcomes.compressed(known) is None
-        assert length <= outcomes.plain_bytes_max(known, stream=False)
-        assert outcomes.plain(known, b"x" * length, stream=False, whole=True) is None
-
-
-def test_what_is_too_large_is_never_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outcomes, "RESPONSE_BYTES_MAX", 2)
-    assert not outcomes.is_plain(structs.replace(head(), framing=Framing.LENGTH, length=3))

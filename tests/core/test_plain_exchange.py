@@ -3,6 +3,8 @@
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core import outcomes
 from proxy.core.exchange import UNLIMITED, Exchange, FailureKind, Phase
@@ -67,6 +69,41 @@ def test_it_judges_as_the_engine_of_streams_does(name: str, cut: str) -> None:
     assert ours.receive_eof() == theirs.receive_eof() == b""
     assert state(ours) == state(theirs)
     assert ours.over
+
+
+@given(
+    status=st.sampled_from([200, 200, 204, 299, 400, 503]),
+    kind=st.sampled_from([JSON, "", "text/event-stream"]),
+    framing=st.sampled_from(["2", "2", "3", "02", "x", "chunked", "close"]),
+    headers=st.lists(
+        st.sampled_from(
+            ["Content-Encoding: gzip", "content-encoding: identity", "Content-Length: 2",
+             "Connection: close", "x-request-id: a", "date: 1", " folded", "a : b", "b: \0", "c: d\ne: f"]
+        ),
+        max_size=3,
+    ),
+    body=st.sampled_from([b"{}", b"{}", b"", b"{}{}", b"2\r\n{}\r\n0\r\n\r\n"]),
+    place=st.none() | st.integers(1, 200),
+)  # fmt: skip
+def test_it_judges_any_answer_as_the_engine_of_streams_does(
+    status: int, kind: str, framing: str, headers: list[str], body: bytes, place: int | None
+) -> None:
+    wire = head(*headers, status=status, kind=kind, framing=framing) + body
+    ours, theirs = new_plain()
+    for data in filter(None, [wire] if place is None else [wire[:place], wire[place:]]):
+        assert ours.receive(data) == theirs.receive(data) == b""
+        assert state(ours) == state(theirs)
+    assert ours.finish(b"") == theirs.finish(b"")
+    assert ours.receive_eof() == theirs.receive_eof() == b""
+    assert state(ours) == state(theirs)
+
+
+def test_a_read_over_the_bound_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "RESPONSE_BYTES_MAX", 100)
+    for exchange in new_plain():
+        exchange.receive(head(kind=JSON, framing="101") + b"x" * 101)
+        assert exchange.failure is not None
+        assert exchange.failure.kind is FailureKind.TOO_LARGE
 
 
 def test_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

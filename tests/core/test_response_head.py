@@ -95,7 +95,7 @@ def test_headers_are_bounded() -> None:
 def test_lines_of_heads_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, and however long: what is remembered changes nothing of a head."""
     monkeypatch.setattr(response_head, "LINES_REMEMBERED_MAX", 8)
-    monkeypatch.setattr(response_head, "_lengths", {})
+    monkeypatch.setattr(response_head, "LENGTHS", {})
     long = b"x" * (response_head.LINE_REMEMBERED_BYTES_MAX + 1)
     for number in range(40):
         made = read(
@@ -112,4 +112,4 @@ def test_lines_of_heads_are_remembered_within_bounds(monkeypatch: pytest.MonkeyP
         assert b"X-Request-Id:  %d\t" % number not in response_head._lines, "it never comes again"
     for length in (*range(40), 3, 39):
         assert read(b"Content-Length: %d" % length).length == length
-        assert len(response_head._lengths) <= 8
+        assert len(response_head.LENGTHS) <= 8

@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
 from proxy.core.entities import Usage, UsageSource
-from proxy.core.usage import OUTPUT_SLACK_TOKENS, Bill, UsageTally, bare_of, bounded
+from proxy.core.usage import (
+    OUTPUT_SLACK_TOKENS,
+    Bill,
+    UsageTally,
+    bare_of,
+    bare_of_message,
+    bounded,
+)
 from proxy.core.usage_reports import (
     OPENAI,
     OPENAI_ALIASES,
@@ -689,6 +696,44 @@ def test_no_lie_passes_for_a_typed_report(lie: object) -> None:
 _COUNTS = st.one_of(st.none(), st.integers(0, 9))
 _GIVEN = ("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens")
 _MADE = ("reasoning_tokens", "audio_tokens", "image_tokens")
+
+
+_CREATION = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"), _COUNTS)
+)
+
+
+@given(
+    report=st.fixed_dictionaries(
+        {"input_tokens": _COUNTS, "output_tokens": _COUNTS},
+        optional={
+            "cache_read_input_tokens": _COUNTS,
+            "cache_creation_input_tokens": _COUNTS,
+            "cache_creation": st.none() | _CREATION,
+            "output_tokens_details": st.none()
+            | st.fixed_dictionaries({}, optional={"thinking_tokens": _COUNTS}),
+            "server_tool_use": st.none()
+            | st.fixed_dictionaries({}, optional={"web_search_requests": _COUNTS}),
+        },
+    )
+)
+def test_a_bare_report_of_a_message_is_read_as_it_is_member_by_member(
+    report: dict[str, object],
+) -> None:
+    typed = msgspec.convert(report, AnthropicReport)
+    bare, tally, slow = bare_of_message(typed), UsageTally(), UsageTally()
+    assert bare == (tally.bare if tally.anthropic_report(typed) else None)
+    if bare is None:
+        return
+    slow.anthropic(report)
+    whole = UsageTally.of_bare(bare)
+    assert whole.usage() == tally.usage() == slow.usage() == bare
+    assert (whole.final, whole.input_seen, whole.silent) == (True, True, False)
+    for complete in (True, False):
+        for output in (0, 4, 20):
+            assert billed(whole, complete=complete, output=output) == billed(
+                slow, complete=complete, output=output
+            )
 
 
 @given(
