@@ -180,6 +180,13 @@ class RelayProcess:
         except (OSError, urllib.error.HTTPError):
             return False
 
+    def until_ready(self) -> None:
+        """Ask /readyz until it is: one that goes may still be asked, or reset who asks."""
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while not self.is_ready():
+            assert time.monotonic() < deadline, self.log()[-4000:]
+            time.sleep(POLL_SECONDS)
+
     def children(self) -> dict[str, list[int]]:
         """Process ids of its live children by role; empty when it is one process."""
         roles = {
