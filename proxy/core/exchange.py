@@ -16,11 +16,11 @@ Phases, and what moves between them:
 
 from collections.abc import Callable
 
-from proxy.core import outcomes, passthrough
+from proxy.core import beginnings, outcomes, passthrough
 from proxy.core.allowance import Allowance
-from proxy.core.entities import TerminalRule
+from proxy.core.entities import TerminalRule, Wire
 from proxy.core.http1 import ResponseParser
-from proxy.core.metering import UNREAD_BYTES_PER_TOKEN, Meter
+from proxy.core.metering import MAIN_RUN, UNREAD_BYTES_PER_TOKEN, Meter
 from proxy.core.outcomes import Expectation, Failure, FailureKind, Phase
 from proxy.core.response_head import Framing, FramingError, ResponseHead
 from proxy.core.sse import EventSplitter
@@ -49,6 +49,7 @@ _QUOTE = 0x22
 # On Python 3.11 a member of an enum costs as much as ten globals.
 _HEAD, _PLAIN, _PREAMBLE, _CONTENT, _TERMINAL, _FAILED = Phase
 _FINISH_REASON = TerminalRule.FINISH_REASON
+_CHAT = Wire.CHAT
 _CHUNKED = Framing.CHUNKED
 
 
@@ -61,9 +62,9 @@ class Exchange(StreamEvents):
     """
 
     __slots__ = (
-        "_aligned", "_allowance", "_backlog", "_backlog_bytes", "_body", "_ended", "_foreign",
-        "_lesson", "_parser", "_passage", "_splitter", "_verbatim", "at_edge", "held",
-        "plain_bytes", "tokens_allowed", "upper",
+        "_aligned", "_allowance", "_backlog", "_backlog_bytes", "_beginning", "_body", "_ended",
+        "_expecting", "_foreign", "_lesson", "_parser", "_passage", "_splitter", "_verbatim",
+        "at_edge", "held", "plain_bytes", "tokens_allowed", "upper",
     )  # fmt: skip
 
     def __init__(
@@ -76,8 +77,8 @@ class Exchange(StreamEvents):
     ) -> None:
         super().__init__(expect, meter, tally)
         look = self._look
-        self.held = self._lesson = b""
-        self.at_edge = self._aligned = self._verbatim = self._ended = False
+        self.held = self._lesson = self._beginning = b""
+        self.at_edge = self._aligned = self._verbatim = self._ended = self._expecting = False
         self.upper = self.plain_bytes = self._backlog_bytes = self._foreign = 0
         self.tokens_allowed = tokens_allowed
         self._passage = passthrough.Passage(look.take, look.lessons)
@@ -167,11 +168,15 @@ class Exchange(StreamEvents):
         It was decoded already, so that this saves decoding the one after it. Changes nothing of
         what passes or is counted; best done when nobody waits for it.
         """
-        lesson, self._lesson = self._lesson, b""
+        lesson, beginning = self._lesson, self._beginning
+        self._lesson = self._beginning = b""
         if not (self._verbatim and lesson and lesson.find(_ROLE) < 0):
             return False
-        self._passage.learn(lesson, self._meter)
-        self._passage.grant(self._allowance.room)
+        passage = self._passage
+        passage.learn(lesson, self._meter)
+        passage.grant(self._allowance.room)
+        if beginning:
+            beginnings.learn(beginning, passage)
         return True
 
     def _stop_passing(self) -> None:
@@ -198,6 +203,10 @@ class Exchange(StreamEvents):
                     return b""
                 self._receive_head(parser.head)
             if self._aligned and data:
+                if self.phase is _PREAMBLE and self._expect.wire is _CHAT:
+                    out, data = self._receive_beginning(data)
+                    if not data:
+                        return out
                 out, taken = self._receive_chunks(data)
                 if taken == len(data):
                     self._verbatim = self.phase is _CONTENT and self._expect.verbatim
@@ -311,6 +320,40 @@ class Exchange(StreamEvents):
         self._aligned = whole and self._foreign < FOREIGN_READS_MAX
         self._verbatim = whole and self.phase is _CONTENT and self._expect.verbatim
 
+    def _receive_beginning(self, data: bytes) -> tuple[bytes, bytes]:
+        """Take what other streams like this one began with, as `_receive_chunks` would.
+
+        Returns what passes, which is the first content or nothing, and what is left of `data`.
+        """
+        meter, passage = self._meter, self._passage
+        if not self._expecting:
+            found = beginnings.begun(data)
+            if found is None:
+                return b"", data
+            event, own, pattern, data = found
+            self._beginning = event
+            self.held += event
+            self._events += 1
+            meter.add("", len(event))
+            if not self._expect.verbatim:
+                return b"", data
+            passage.expect(own, pattern, MAIN_RUN)
+            self._expecting = True
+            if not data:
+                return b"", b""
+        self._expecting = False
+        passage.grant(self._allowance.room)
+        content = passage.first(data)
+        if content is None:
+            return b"", data
+        self._beginning = b""  # no news
+        event, text = content
+        meter.add(text, len(event))
+        self._events += 1
+        self.phase = _CONTENT
+        self.shown = self._verbatim = True
+        return event, b""
+
     def _receive_chunks(self, data: bytes) -> tuple[bytes, int]:
         """Look at the whole events that `data` begins with, each in a chunk of its own.
 
@@ -334,7 +377,9 @@ class Exchange(StreamEvents):
                 name, said = self._read(event)
             out.append(see(event, name, said))
             taken, last = end, event
-            if self.over:
+            if self.phase is _PREAMBLE:
+                self._beginning = event
+            elif self.over:
                 break
         if last:
             self._lesson = last if len(last) <= LESSON_BYTES_MAX else b""

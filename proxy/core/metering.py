@@ -28,7 +28,8 @@ UNREAD_BYTES_PER_TOKEN: Final = 4
 
 _SHARED_RUN: Final[RunKey] = (-1, "shared", 0)
 _UNREAD_RUN: Final[RunKey] = (-2, "unread", 0)
-_MAIN_RUN: Final[RunKey] = (0, "text", 0)
+MAIN_RUN: Final[RunKey] = (0, "text", 0)
+"""Where text goes that is of the first choice or block: nearly all."""
 
 # Read backwards: the reversed text is searched forwards, so the last cut is found first. In
 # both published split patterns (o200k_base, cl100k_base) no pre-token holds anything but white
@@ -143,7 +144,7 @@ class Meter:
         self._sizes: list[int] = []
         self._switches: list[tuple[int, RunKey]] = []
         """From which piece on which run is meant; the run before the first is `_run`."""
-        self._run = _MAIN_RUN
+        self._run = MAIN_RUN
         self._runs: dict[RunKey, _Run] = {}
         self._now: _Run | None = None
         """The one of `_run`; None while nothing of that was counted, or nothing can be."""
@@ -208,8 +209,9 @@ class Meter:
         of make it take later events for undelivered, never the other way round.
         """
         if self._text_index != 0:
-            self._switch(_MAIN_RUN)
-        self.text_bytes += _bytes_max(text)
+            self._switch(MAIN_RUN)
+        if text:
+            self.text_bytes += _bytes_max(text)
         self._pieces.append(text)
         self._sizes.append(size)
         self.taken += 1

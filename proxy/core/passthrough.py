@@ -15,7 +15,7 @@ and what follows it could not be what followed the text.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -30,6 +30,9 @@ BLOCK_DELTA_START: Final = b"event: content_block_delta\ndata: {"
 _BLOCK_DELTA_DATA: Final = len(BLOCK_DELTA_START) - 1
 
 Take = Callable[[bytes, int, int, Meter], bool]
+Pattern: TypeAlias = tuple[bytes, bytes, bytes, frozenset[bytes]]
+"""What is before an event's text; before and behind the letters and digits of its last string, if
+they vary, else empty; and if not, all that may be behind the text."""
 
 
 def take_openai(data: bytes, start: int, stop: int, meter: Meter) -> bool:
@@ -228,10 +231,10 @@ class Passage:
             return
         self._matches = 0
         self._lessons -= 1
-        middle, hole, end = _hole(tail)
+        middle, value, end = hole(tail)
         shape = (self._take, run, *_without_identity(opening), middle, end or tail)
         if shape not in _proven:
-            other_tail = middle + hole + b"0" + end if middle else tail
+            other_tail = middle + value + b"0" + end if middle else tail
             probe = opening + raw + b'~"' + other_tail
             seen = Meter(len)
             if not (
@@ -253,6 +256,52 @@ class Passage:
             self._tails |= _padded(tail)
         self._opening, self._run, self._middle, self._end = opening, run, middle, end
         self._unlocked = self._lengths
+
+    def expect(self, own: bytes, pattern: Pattern, run: RunKey) -> None:
+        """Take `pattern`, which other streams showed, for this one's; `first` finds out.
+
+        This one's openings begin with `own`.
+        """
+        opening, self._middle, self._end, self._tails = pattern
+        self._opening = own + opening
+        self._run = run
+        self._lengths = _NO_LENGTHS
+
+    def first(self, data: bytes) -> tuple[bytes, str] | None:
+        """Take the read `data` for the first event of the pattern expected; None, if it is not.
+
+        As `passes`, but the owner meters it: returns the event and its text. From then on others
+        pass.
+        """
+        line, _, chunk = data.partition(b"\r\n")
+        rest = chunk.removeprefix(self._opening)
+        size = SIZES.get(line)
+        if size is None or rest is chunk or len(chunk) != size + 2:
+            return None
+        raw, _, tail = rest.partition(b'"')
+        if self._middle:
+            behind = tail.removeprefix(self._middle)
+            value = behind.removesuffix(self._end)
+            if behind is tail or value is behind or not value.isalnum():
+                return None
+        elif tail not in self._tails:
+            return None
+        found = _texts.get(raw) or string_text(raw)
+        if found is None or found[1] > self.room:
+            return None
+        self.room = self._granted = self.room - found[1]
+        self._unlocked = self._lengths = {len(data): (b"%b\r\n%b" % (line, self._opening), size)}
+        return chunk[:size], found[0]
+
+    @property
+    def pattern(self) -> Pattern:
+        """What was learnt last."""
+        return self._opening, self._middle, self._end, self._tails
+
+    @property
+    def run(self) -> RunKey | None:
+        """Where the text of the pattern goes; None while there is none."""
+        return self._run
 
     def drain(self, meter: Meter) -> int:
         """Meter what has passed; return how many events it was."""
@@ -345,8 +394,8 @@ def _padded(tail: bytes) -> frozenset[bytes]:
     return frozenset([b"%b%b}%b" % (bare, b" " * n, end) for n in range(PADDING_MAX + 1)]) | {tail}
 
 
-def _hole(tail: bytes) -> tuple[bytes, bytes, bytes]:
-    """Split `tail` around the value of its last string, if it is one of letters and digits."""
+def hole(tail: bytes) -> tuple[bytes, bytes, bytes]:
+    """Split `tail` around the value of its last string; empty parts if that is not alphanumeric."""
     before, _, end = tail.rpartition(b'"')
     middle, _, value = before.rpartition(b':"')
     if middle and value.isalnum():

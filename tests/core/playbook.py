@@ -127,6 +127,20 @@ class Connection:
         return self.exchange.held + unchunked(self.wire)
 
 
+def state(connection: Connection) -> tuple[object, ...]:
+    """All that anybody could tell of an exchange now."""
+    exchange = connection.exchange
+    meter = exchange.meter
+    return (
+        *(connection.wire, exchange.held, exchange.terminal, exchange.phase, exchange.failure),
+        *(exchange.over, exchange.shown, exchange.finish_reason, exchange.answer_id),
+        *(exchange.events, exchange.garbage, exchange.has_id, exchange.in_event),
+        *(exchange.at_edge, exchange.upper, exchange.progress(), exchange.wire_bytes),
+        *(exchange.reusable, exchange.tally.usage(), exchange.tally.anomalies),
+        *(meter.written, meter.text_bytes, meter.run, meter.projected()),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
     """Everything a caller could tell of an exchange that has ended."""

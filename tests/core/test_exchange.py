@@ -38,6 +38,7 @@ from tests.core.playbook import (
     head,
     new,
     play,
+    state,
 )
 from tests.corpora.framing import bytes_of
 from tests.corpora.sse import SseCase, sse
@@ -1211,20 +1212,6 @@ def test_no_bytes_ever_raise(
     exchange.allow(engine.UNLIMITED)
     assert exchange.over
     assert len(out) <= len(given_bytes)
-
-
-def state(connection: Connection) -> tuple[object, ...]:
-    """All that anybody could tell of an exchange now."""
-    exchange = connection.exchange
-    meter = exchange.meter
-    return (
-        *(connection.wire, exchange.held, exchange.terminal, exchange.phase, exchange.failure),
-        *(exchange.over, exchange.shown, exchange.finish_reason, exchange.answer_id),
-        *(exchange.events, exchange.garbage, exchange.has_id, exchange.in_event),
-        *(exchange.at_edge, exchange.upper, exchange.progress(), exchange.wire_bytes),
-        *(exchange.reusable, exchange.tally.usage(), exchange.tally.anomalies),
-        *(meter.written, meter.text_bytes, meter.run, meter.projected()),
-    )
 
 
 @given(

@@ -1,0 +1,247 @@
+"""What streams begin with is taken as decoding would have taken it, and is met again."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core import beginnings, deltas
+from proxy.core.beginnings import BEGINNINGS_MAX
+from proxy.core.exchange import UNLIMITED, Phase
+from proxy.core.passthrough import PATTERN_BYTES_MAX
+from tests.core.playbook import END, STREAM, STRIPPED, Connection, anywhere, chunk, head, new, state
+
+DONE = b"data: [DONE]\n\n"
+OPENING = b'data: {"id":"%b","object":"chat.completion.chunk","created":%b,"model":"m-1",'
+SILENT = b'{"role":"assistant","content":"","refusal":null}'
+PADDED = b'"finish_reason":null}],"usage":null,"obfuscation":"%b"}\n\n'
+BARE = b'"finish_reason":null}],"usage":null}\n\n'
+
+
+def event(
+    delta: bytes, answer_id: bytes = b"chatcmpl-7", time: bytes = b"17", last: bytes = BARE
+) -> bytes:
+    return OPENING % (answer_id, time) + b'"choices":[{"index":0,"delta":%b,%b' % (delta, last)
+
+
+def text(said: bytes, *args: bytes, **kwargs: bytes) -> bytes:
+    return event(b'{"content":"%b"}' % said, *args, **kwargs)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known() -> Iterator[None]:
+    beginnings.forget()
+    yield
+    beginnings.forget()
+
+
+def stream(*events: bytes, verbatim: bool = True, allowed: int = UNLIMITED) -> Connection:
+    """A stream that began with `events`, a read each, and was shown as the edge does."""
+    connection = Connection(new(replace(STREAM, verbatim=verbatim), allowed=allowed))
+    connection.feed(head())
+    for each in events:
+        connection.feed(chunk(each))
+        if connection.at(Phase.CONTENT):
+            connection.exchange.learn()
+    return connection
+
+
+def known() -> bool:
+    return bool(beginnings._known)
+
+
+@pytest.mark.parametrize("last", [BARE, PADDED % b"aZ0"], ids=["bare", "padded"])
+def test_the_next_stream_is_not_decoded(last: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream(event(SILENT, last=last), text(b"Hi", last=last))
+    for name in ("_decode_chunk", "_decode_first"):
+        monkeypatch.delattr(deltas, name)
+    other = last.replace(b"aZ0", b"b1c2d3")
+    events = [
+        event(SILENT, b"chatcmpl-x_Y", b"1800000001", other),
+        text(b"So", b"chatcmpl-x_Y", b"1800000001", last),
+        text(b" what?", b"chatcmpl-x_Y", b"1800000001", other),
+    ]
+    for reads in (map(chunk, events), [chunk(events[0]) + chunk(events[1]), chunk(events[2])]):
+        connection = stream()
+        for data in reads:
+            connection.feed(data)
+        assert connection.at(Phase.CONTENT)
+        assert connection.body == b"".join(events)
+        assert connection.verbatim == len(chunk(events[2])), "the first is the edge's to write"
+        assert connection.exchange.events == 3
+        assert connection.exchange.meter.advance() == len("So what?")
+
+
+def test_where_nothing_may_pass_as_it_is_the_beginning_is_known_all_the_same() -> None:
+    stream(event(SILENT), text(b"Hi"))
+    connection = stream(event(SILENT), text(b"Hi"), text(b" there"), verbatim=False)
+    assert connection.body == event(SILENT) + text(b"Hi") + text(b" there")
+    assert not connection.verbatim
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        text(b"no silence"),
+        event(b'{"role":"assistant","audio":{"id":"a"}}'),
+        event(b'{"role":"assistant"}', last=BARE.replace(b'"usage":null', b'"usage":{"a":1}')),
+        event(b'{"role":"assistant"}', last=BARE.replace(b'"usage":null', b'"usage":"x1"')),
+        event(b'{"role":"assistant"}', last=BARE.replace(b'"usage"', b'"error":"x1","usage"')),
+        event(SILENT).replace(b'"choices":[', b'"choices":[],"x":['),
+        event(SILENT).replace(b'"index":0', b'"index":1'),
+        event(SILENT).replace(b'"id"', b'"Id"'),
+        event(SILENT).replace(b'"created"', b'"Created"'),
+        event(SILENT, b"a b"),
+        event(SILENT, b""),
+        event(SILENT, b"\\u0041"),
+        event(SILENT, time=b"017"),
+        event(SILENT, time=b"0"),
+        event(SILENT, time=b"1.7"),
+        event(SILENT, time=b"-17"),
+        event(SILENT, time=b"1" * 19),
+        event(SILENT).replace(b'"model"', b'\n"model"'),
+        event(SILENT).replace(b"data: ", b"data:  "),
+        b"id: 1\n" + event(SILENT),
+        event(SILENT, last=BARE.replace(b"null}\n", b'null,"x":"%b"}\n' % (b"-" * PATTERN_BYTES_MAX))),
+    ],
+)  # fmt: skip
+def test_what_is_not_remembered(first: bytes) -> None:
+    stream(first, text(b"Hi"))
+    assert not known()
+
+
+def test_a_beginning_is_remembered_with_what_followed_it_last() -> None:
+    stream(event(SILENT), text(b"Hi"))
+    padded = PADDED % b"q1"
+    assert stream(event(SILENT), text(b"Hi", last=padded)).at(Phase.CONTENT)
+    connection = stream(event(SILENT), text(b"Ho", last=padded))
+    assert connection.exchange.passes(chunk(text(b" ho", last=padded)))
+
+
+def test_only_so_many_are_remembered() -> None:
+    for number in range(BEGINNINGS_MAX + 3):
+        model = b'"model":"m-%d"' % number
+        both = (each.replace(b'"model":"m-1"', model) for each in (event(SILENT), text(b"Hi")))
+        stream(*both)
+    assert len(beginnings._known) == 3
+    for size in range(BEGINNINGS_MAX + 3):
+        stream(event(SILENT, b"x" * (size + 1)), text(b"Hi", b"x" * (size + 1)))
+    for size in range(BEGINNINGS_MAX + 3):
+        stream(event(SILENT, b"x" * (size + 1)), text(b"Hi", b"x" * (size + 1)))
+    assert len(beginnings._by_size) <= BEGINNINGS_MAX
+
+
+def test_nothing_passes_beyond_the_hold() -> None:
+    stream(event(SILENT), text(b"Hi"))
+    connection = stream(event(SILENT), text(b"much more than five"), allowed=5)
+    assert connection.exchange.at_edge
+    assert connection.exchange.held == event(SILENT)
+    connection.allow(UNLIMITED)
+    assert connection.body == event(SILENT) + text(b"much more than five")
+
+
+IDS = st.sampled_from(
+    [b"a", b"chatcmpl-9_x", b"zz-1", b"", b'x"y', b'x","content":"y', b"a b", b"\\u0041", b"\xff", b"\\"]
+)  # fmt: skip
+TIMES = st.sampled_from(
+    [b"17", b"9", b"0", b"007", b"1" * 18, b"1" * 19, b"1.5", b"-3", b"1e5", b'"5"', b"null", b"", b"x"]
+)  # fmt: skip
+HOLES = st.sampled_from(
+    [b"q", b"aZ09", b"stop", b"", b"a b", b"\\n", b"\xc3\xa9", b'","content":"x']
+)
+DELTAS = st.sampled_from(
+    [
+        SILENT,
+        b'{"role":"assistant"}',
+        b'{"role":"@"}',
+        b'{"role":"assistant","content":null}',
+        b'{"role":"assistant","content":"@"}',
+        b'{"reasoning":"","content":""}',
+        b'{"reasoning_content":"hm"}',
+        b'{"refusal":"@"}',
+        b'{"audio":{"id":"a"}}',
+        b'{"x":"@"}',
+        b'{"tool_calls":[{"index":0,"id":"c","function":{"name":"f"}}]}',
+        b"{}",
+        b"null",
+    ]
+)
+TEXTS = st.sampled_from([b"Hi", b" ", b"", b"\\n", b"\\ud83d", b"x" * 60, b"\xc3\xa9", b'a","b":"'])
+LASTS = st.sampled_from(
+    [
+        BARE,
+        PADDED.replace(b"%b", b"@"),
+        b'"finish_reason":"@"}]}\n\n',
+        b'"finish_reason":null}],"usage":"@"}\n\n',
+        b'"finish_reason":null}],"error":"@"}\n\n',
+        b'"x":"@"}]}\n\n',
+        b'"finish_reason":null}],"usage":{"prompt_tokens":3},"x":"@"}\n\n',
+        b'"finish_reason":null}]} \n\n',
+        b'"finish_reason":null}]}\n\ndata: {"x":"@"}\n\n',
+        b'"x":"@","finish_reason":null}]}\n\n',
+    ]
+)
+IDENTITIES = st.tuples(IDS, TIMES)
+SHAPES = st.tuples(DELTAS, LASTS)
+SAID = st.tuples(TEXTS, LASTS, HOLES)
+
+
+def written(
+    identity: tuple[bytes, bytes],
+    shapes: list[tuple[bytes, bytes]],
+    texts: list[tuple[bytes, bytes, bytes]],
+    hole: bytes,
+) -> list[bytes]:
+    events = [event(delta, *identity, last).replace(b"@", hole) for delta, last in shapes]
+    return [
+        *events,
+        *(text(said, *identity, last).replace(b"@", other) for said, last, other in texts),
+        DONE,
+    ]
+
+
+@given(
+    shapes=st.lists(SHAPES, min_size=1, max_size=2),
+    others=st.lists(SHAPES, max_size=1),
+    texts=st.lists(SAID, min_size=1, max_size=3),
+    identities=st.lists(IDENTITIES, min_size=2, max_size=4),
+    holes=st.lists(HOLES, min_size=4, max_size=4),
+    verbatim=st.booleans(),
+    allowed=st.sampled_from([3, 40, UNLIMITED]),
+    longest=st.sampled_from([0, 7, 400]),
+)
+def test_it_makes_no_difference_what_is_known(
+    shapes: list[tuple[bytes, bytes]],
+    others: list[tuple[bytes, bytes]],
+    texts: list[tuple[bytes, bytes, bytes]],
+    identities: list[tuple[bytes, bytes]],
+    holes: list[bytes],
+    verbatim: bool,
+    allowed: int,
+    longest: int,
+) -> None:
+    beginnings.forget()
+    expect = replace(STRIPPED, verbatim=verbatim)
+    for identity, hole in zip(identities, holes, strict=False):
+        events = written(identity, shapes + others, texts, hole)
+        wire = head() + b"".join(map(chunk, events)) + END
+        reads = (
+            anywhere(wire, len(wire), longest) if longest else [head(), *map(chunk, events), END]
+        )
+        short, long = (Connection(new(expect, allowed=allowed)) for _ in range(2))
+        for data in reads:
+            for connection in (short, long):
+                with pytest.MonkeyPatch.context() as patch:
+                    if connection is long:
+                        patch.setattr(beginnings, "begun", lambda _: None)
+                        patch.setattr(beginnings, "learn", lambda *_: None)
+                    connection.feed(data)
+                    if connection.at(Phase.CONTENT):
+                        connection.exchange.learn()
+            assert state(short) == state(long)
+        for connection in (short, long):
+            connection.allow(UNLIMITED)
+        assert state(short) == state(long)
+        others = []
