@@ -148,6 +148,14 @@ class Call(OpenCall[Exchange]):
         translation = None if self.attempt is None else self.attempt.translation
         return client_bytes if translation is None else translation.unsent(client_bytes)
 
+    def prepare(self) -> None:
+        """Put the head of the answer together, should it come of the attempt in flight."""
+        channel, model, attempt = self.channel, self.upstream_model, self.attempt
+        if channel is None or model is None or attempt is None:
+            raise AssertionError("an answer without an attempt")
+        if attempt.translation is None:  # what one leaves out, or tells, is known later
+            self.client.prepare(channel.name, model)
+
     def show_at_once(self) -> bool:
         """Show the first content if nothing has to be waited for; says whether it did."""
         committed = self.admission.committed
@@ -171,7 +179,7 @@ class Call(OpenCall[Exchange]):
         self.first_byte_at = self.world.loop.time()
         if client.begun:
             client.write(first)
-        else:
+        elif attempt.translation is not None or not client.begin_prepared(first):
             self.name_channel()
             client.begin(first)
         transport = client.connection.transport

@@ -274,6 +274,7 @@ def _refused_stream_options(attempt: Attempt[Engine], call: AnyCall, channel: Ch
 async def _watch(call: AnyCall, attempt: Attempt[Engine]) -> None:
     """Wait for the few moments of a stream that need a handler: content, heartbeat, end."""
     client = call.client
+    call.prepare()
     while True:
         change = attempt.changed()
         if change is not None:

@@ -135,6 +135,7 @@ class Downstream:
         "_address",
         "_last_byte",
         "_lines",
+        "_ready",
         "begun",
         "chunked",
         "connection",
@@ -173,6 +174,8 @@ class Downstream:
         """Whether the body can be chunked: HTTP/1.0 clients read to the end instead."""
         self._lines = ["", visit.id_line + request_id]
         """Of the response's head; the first is known last. None breaks: see `add_headers`."""
+        self._ready = b""
+        """The whole head of a stream, if it was prepared and nothing was added since."""
         if cors_origin and "origin" in head.values:
             # Only browsers ask, and they always say who asks: others are spared 600 bytes.
             self._lines.append(f"access-control-allow-origin: {cors_origin}")
@@ -207,14 +210,17 @@ class Downstream:
 
         Raises AssertionError on a line break: a value that reached here unchecked is our bug.
         """
+        self._ready = b""
         self._lines.extend([_line(name, value) for name, value in rows])
 
     def add_lines(self, lines: str) -> None:
         """The same for lines that are ready and hold nothing of others, as they go on the wire."""
+        self._ready = b""
         self._lines.append(lines)
 
     def name_upstream(self, channel: str, model: str) -> None:
         """Say which upstream and which of its models answers."""
+        self._ready = b""
         names = _names(channel, model)
         if names:
             self._lines.append(names)
@@ -273,16 +279,33 @@ class Downstream:
                 raise ConnectionResetError("the client left before its body was complete")
             await request.arrive()
 
+    def prepare(self, channel: str, model: str) -> None:
+        """Put the head of a stream together while nobody waits for it, naming who will answer."""
+        self._ready = b""
+        if self.chunked and not self.begun and self.connection.keeps_alive:
+            lines = [_OK, *self._lines[1:]]
+            names = _names(channel, model)
+            if names:
+                lines.append(names)
+            lines.append(f"content-type: {self.stream_type}\r\n{_OF_A_STREAM}")
+            self._ready = _JOIN(lines).encode("latin-1", "replace")
+
+    def begin_prepared(self, first: bytes) -> bool:
+        """Send the head that was prepared with the first bytes, in one write; False: there is none.
+
+        Nobody has named the upstream then; `begin` says all that `_lines` has.
+        """
+        head = self._ready
+        if not head or not first or not self.connection.keeps_alive:
+            return False
+        self.begun = True
+        self._send(b"%b%x\r\n%b\r\n" % (head, len(first), first))
+        return True
+
     def begin(self, first: bytes) -> None:
         """Send the 200 of a stream with its first bytes, in one write."""
         self.begun = True
         lines = self._lines
-        if first and self.chunked and self.connection.keeps_alive:
-            lines[0] = _OK  # nearly always, and somebody waits: as below, in fewer pieces
-            lines.append(f"content-type: {self.stream_type}\r\n{_OF_A_STREAM}")
-            head = _JOIN(lines).encode("latin-1", "replace")
-            self._send(b"%b%x\r\n%b\r\n" % (head, len(first), first))
-            return
         lines.append(f"content-type: {self.stream_type}")
         lines.append(_OF_EVENTS)
         if self.chunked:

@@ -152,6 +152,9 @@ class OpenCall(ABC, Generic[EngineT_co]):
         """Send the request with a body that may be too large for one write."""
         raise AssertionError("the body was sent with its head")
 
+    def prepare(self) -> None:
+        """Do what can be done while the answer is waited for, which has been asked for."""
+
     def refuses(self) -> bool:
         """Whether an answer that is whole is of no use after all; it is a failure then."""
         return False

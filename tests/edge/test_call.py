@@ -353,11 +353,11 @@ def test_a_fault_of_ours_at_the_content_point_cuts_the_client(
 ) -> None:
     """Content is shown from within the upstream's own read, where no handler could cut it."""
 
-    def broken(client: Downstream, _first: bytes) -> None:
+    def broken(client: Downstream, _first: bytes) -> bool:
         client.begun = True
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(Downstream, "begin", broken)
+    monkeypatch.setattr(Downstream, "begin_prepared", broken)
     script = [Send(stream_head()), *[Send(chunk(event)) for event in CONTENT], AwaitGone()]
     with (
         ScriptedUpstream(script) as upstream,

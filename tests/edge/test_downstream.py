@@ -204,3 +204,21 @@ def test_a_stream_that_keeps_its_connection_has_the_head_of_one_that_does_not(
         kept, closed = heads
         assert closed == [*kept, ("connection", "close")]
         assert ("transfer-encoding", "chunked") in kept
+
+
+def test_a_stream_names_who_answers_though_another_was_expected_to(tmp_path: Path) -> None:
+    """The head is put together while the first upstream is waited for, which then fails."""
+    with (
+        ScriptedUpstream(plain_script(b"{}", status=500)) as first,
+        ScriptedUpstream(stream_script(answer())) as second,
+        Relay(
+            tmp_path,
+            channel(first.base_url, "first", priority=2),
+            channel(second.base_url, "second", models={"m": "other-m"}),
+        ) as relay,
+    ):
+        response = relay.ask(body())
+        assert response.whole
+        for name, value in (("x-sluice-channel", "second"), ("x-sluice-model", "other-m")):
+            assert [said for key, said in response.headers if key == name] == [value]
+        assert len(first.requests) == 1
