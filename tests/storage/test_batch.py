@@ -1,9 +1,17 @@
+import asyncio
+import shutil
 import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from proxy.core.entities import Attempt, Usage, UsageSource, Verdict
 from proxy.core.ledger import Transfer, in_full
 from proxy.storage import batch
 from proxy.storage.batch import (
@@ -17,9 +25,15 @@ from proxy.storage.batch import (
     imbalance,
     post,
 )
-from proxy.storage.sqlite import Durability, open_writer
+from proxy.storage.billing import Keeper
+from proxy.storage.ports import Admission, Progress
+from proxy.storage.redo import SUFFIXES
+from proxy.storage.sqlite import Durability, migrate, open_writer
+from proxy.storage.verify import verify
+from tests.storage.world import NOW, USAGE, closing, keeper, opening, read
 
 WALLET, REVENUE, FUNDING = 9, 2, 7
+TABLES = ("account", "transfer", "open_call", "call", "attempt", "key_spend")
 
 
 @pytest.fixture
@@ -90,10 +104,7 @@ def test_rows_of_a_width_nobody_knows_fail_the_batch(connection: sqlite3.Connect
 
 
 def state(connection: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
-    return [
-        connection.execute(f"SELECT * FROM {table}").fetchall()
-        for table in ("account", "transfer", "open_call", "call", "attempt", "key_spend")
-    ]
+    return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES]
 
 
 def test_any_number_of_rows_is_written_each_once(connection: sqlite3.Connection) -> None:
@@ -190,3 +201,157 @@ def test_a_batch_that_misses_its_row_writes_nothing(
     with pytest.raises(AssertionError, match="rows were there to change"):
         bad().apply(connection)
     assert state(connection) == before
+
+
+def one_by_one(form: Any, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Insert rows as anybody would: each with every value it says."""
+    said = form._said
+    columns = (*form._columns, *said)
+    connection.executemany(
+        f"INSERT INTO {form._table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+        [(*row, *said.values()) for row in rows],
+    )
+
+
+SOME = st.sampled_from
+TEXTS = ("chat", "m", "", "it's \x00 \N{SNOWMAN}")
+
+
+def rows_of(form: Any, ids: Sequence[int], data: st.DataObject) -> list[Row]:
+    """Rows of one width for calls `ids`, many of them alike, with every value a table may have."""
+    schema = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(schema, 1.0)
+    kinds = {
+        name: (kind, needed)
+        for _, name, kind, needed, *_ in schema.execute(f"PRAGMA table_info({form._table})")
+    }
+    schema.close()
+    columns: list[list[Any]] = [list(ids)]
+    for name in form._columns[1:]:
+        kind, needed = kinds[name]
+        values: st.SearchStrategy[Any] = SOME((0, 1, 2**62, 7))
+        if name in {"number", "forgiven"}:
+            values = st.just(0)
+        elif name in {"charge_max", "budget_after"}:
+            values = SOME((1, 2))
+        elif kind == "TEXT":
+            values = SOME(TEXTS)
+        elif kind == "REAL":
+            values = SOME((1.5, -0.0, 1e300, 3.0))
+        if not needed:
+            values = st.none() | values
+        column = [data.draw(values)] * len(ids)
+        for place in data.draw(st.lists(st.integers(0, len(ids) - 1), max_size=2)):
+            column[place] = data.draw(values)
+        columns.append(column)
+    return list(zip(*columns, strict=True))
+
+
+FORMS = (*batch._OPENS, *batch._CALLS, *batch._ATTEMPTS)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_rows_are_in_the_file_as_if_each_were_written_alone(data: st.DataObject) -> None:
+    form = data.draw(SOME(FORMS))
+    sizes = SOME((1, 2, 7, 8, 9, 63, 64, 65, 70))
+    size = data.draw(sizes if form.width < 20 else SOME((1, 2, 9, 17)))
+    ids = data.draw(st.permutations(range(size)))
+    rows = rows_of(form, ids, data)
+    tables = []
+    for insert in (type(form).insert, one_by_one):
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        migrate(connection, 1.0)
+        with patch.object(type(form), "insert", insert):
+            batch._insert(connection, (form,), list(rows))
+        columns = connection.execute(f"SELECT * FROM {form._table}").fetchall()
+        tables.append(repr(sorted(columns, key=lambda row: int(row[0]))))
+        connection.close()
+    assert tables[0] == tables[1]
+
+
+USAGES = (USAGE, Usage(3, 4, 5, 6, 7, 2), Usage(images=2, variant="hd"), Usage(calls=0))
+ENDS: tuple[dict[str, Any], ...] = (
+    {},
+    {"charge": 70_000, "finish_reason": "length"},
+    {"upstream_model": "other", "channel_id": 2, "charge": 0},
+    {"usage": USAGES[1]},
+    {"usage": USAGES[2], "source": UsageSource.COUNTED},
+    {"verdict": Verdict.CUT_FOR_BALANCE, "charge": 2 * 10**9, "anomalies": ("negative",)},
+    {"verdict": Verdict.CLIENT_GONE, "charge": 0, "forgiven": 40_000, "usage": USAGES[3]},
+    {"verdict": Verdict.UPSTREAM_ERROR, "charge": 0, "status": 502, "attempts": ()},
+    {"source": UsageSource.CACHED, "attempts": (), "charge": 10, "channel_id": None},
+    {"answer_id": "resp_1"},
+    {"attempts": (
+        Attempt(1, 1, NOW, 500, "refused", None, "m-2", Usage(calls=0), 7, 3.0),
+        Attempt(1, 1, NOW, 200, "served", "up", "m-2", USAGE, 9, 12.0),
+    )},
+)  # fmt: skip
+STEP = st.tuples(
+    SOME(("plain", "plain", "stream", "mark", "settle", "settle", "undo", "follow")),
+    st.integers(0, 50),
+    st.integers(0, len(ENDS) - 1),
+)
+
+
+async def act(office: Keeper, open_calls: list[int], number: int, step: Any) -> None:
+    """Do one thing of a keeper's work; ids go up and down, as calls do not end in order."""
+    kind, pick, which = step
+    if kind in {"plain", "stream"}:
+        key, user = ((1, 1), (3, 2))[pick % 2]
+        changes = ({}, {}, {"client_reference": "mine"}, {"charge_max": 60_000})[which % 4]
+        call_id = number ^ 3
+        asked = opening(
+            call_id, key_id=key, user_id=user, stream=kind == "stream",
+            model=("m", "thinker")[pick % 3 == 0], **changes,
+        )  # fmt: skip
+        if isinstance(await office.admit(asked), Admission):
+            open_calls.append(call_id)
+    elif kind == "follow":
+        await office.catch_up()
+    elif open_calls and kind == "mark":
+        usage = USAGES[which % 2]
+        call_id = open_calls[pick % len(open_calls)]
+        office.mark(Progress(call_id, usage, UsageSource.COUNTED, 1_000 + pick, 9, 1))
+    elif open_calls:
+        call_id = open_calls.pop(pick % len(open_calls))
+        if kind == "undo":
+            office.undo(call_id)
+        else:
+            office.settle(closing(call_id, **ENDS[which]))
+
+
+def play(path: Path, steps: list[Any]) -> list[list[tuple[Any, ...]]]:
+    """Play on a keeper, kill it, start again on what is left; returns the ledger of then."""
+    options: dict[str, Any] = {"clock": lambda: NOW, "clock_monotonic": lambda: 0.0}
+    left = path.parent / f"{path.name}-left"
+
+    async def main() -> None:
+        office = await keeper(path, redo=True, **options)
+        open_calls: list[int] = []
+        for number, step in enumerate(steps, 10**15):
+            await act(office, open_calls, number, step)
+        for suffix in (*SUFFIXES, "", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{left}{suffix}")
+        for call_id in open_calls:
+            office.undo(call_id)
+        await office.close()
+        again = await keeper(left, redo=True, **options)
+        await again.close()
+
+    asyncio.run(main())
+    # What these calls are charged is made up; that everything adds up is not.
+    assert not [each for each in verify(left, quiet=True).problems if "priced" not in each]
+    return [sorted(read(left, f"SELECT * FROM {table}"), key=repr) for table in TABLES]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(STEP, min_size=1, max_size=60))
+def test_a_ledger_is_the_same_whether_its_rows_are_written_together_or_alone(
+    steps: list[Any],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        together = play(Path(folder) / "together.db", steps)
+        with patch.object(batch._Form, "insert", one_by_one):
+            alone = play(Path(folder) / "alone.db", steps)
+    assert together == alone
