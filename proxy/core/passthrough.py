@@ -265,7 +265,7 @@ class Passage:
         opening, self._middle, self._end, self._tails = pattern
         self._opening = own + opening
         self._run = run
-        self._lengths = _NO_LENGTHS
+        self._lengths = {}
 
     def first(self, data: bytes) -> tuple[bytes, str] | None:
         """Take the read `data` for the first event of the pattern expected; None, if it is not.
@@ -290,7 +290,8 @@ class Passage:
         if found is None or found[1] > self.room:
             return None
         self.room = self._granted = self.room - found[1]
-        self._unlocked = self._lengths = {len(data): (b"%b\r\n%b" % (line, self._opening), size)}
+        self._lengths[len(data)] = (b"%b\r\n%b" % (line, self._opening), size)
+        self._unlocked = self._lengths
         return chunk[:size], found[0]
 
     @property

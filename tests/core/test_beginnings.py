@@ -74,6 +74,16 @@ def test_the_next_stream_is_not_decoded(last: bytes, monkeypatch: pytest.MonkeyP
         assert connection.exchange.meter.advance() == len("So what?")
 
 
+def test_what_was_expected_and_came_otherwise_is_a_pattern_all_the_same() -> None:
+    stream(event(SILENT), text(b"Hi"))
+    connection = stream(event(SILENT))
+    connection.feed(chunk(text(b"Two")) + chunk(text(b" at once")))
+    connection.exchange.learn()
+    for said in (b" and", b" three"):
+        assert connection.exchange.passes(chunk(text(said)))
+    assert connection.exchange.meter.advance() == len("Two at once and three")
+
+
 def test_where_nothing_may_pass_as_it_is_the_beginning_is_known_all_the_same() -> None:
     stream(event(SILENT), text(b"Hi"))
     connection = stream(event(SILENT), text(b"Hi"), text(b" there"), verbatim=False)
