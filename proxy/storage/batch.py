@@ -11,7 +11,7 @@ must not know threads, futures or how amounts are decided.
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, TypeAlias
 
@@ -96,9 +96,10 @@ _UPSERT_SPEND = (
 )
 
 
+_Pick: TypeAlias = Callable[[Row], tuple[Cell, ...]]
 _ID: Final = itemgetter(0)
 _EACH_ALONE: Final = -1
-"""The level of a statement whose values are bound row by row, not column by column."""
+"""The level of a statement whose rows share nothing."""
 
 
 class _Form:
@@ -121,11 +122,12 @@ class _Form:
         self._table = table
         self._columns = columns
         self._said = said or {}
-        self._levels: list[tuple[list[int], list[int]]] = []
-        """Places of columns that are bound once, and of those that are bound for each row."""
-        for names in (*alike, ()):
+        self._levels: list[tuple[list[int], _Pick, _Pick]] = []
+        """Places of columns that are bound once, what picks those of a row, and all others."""
+        for names in alike:
             once = [columns.index(name) for name in names]
-            self._levels.append((once, [one for one in range(self.width) if one not in once]))
+            each = [one for one in range(self.width) if one not in once]
+            self._levels.append((once, itemgetter(*once), itemgetter(*each)))
         self._statements: dict[tuple[int, int], str] = {}
         """By level and how many rows they insert."""
 
@@ -139,42 +141,32 @@ class _Form:
             count = len(some)
             start, left = start + size, left - count
             values: list[Cell] = []
-            if count < FEW_ROWS:  # to look for what they share costs more than it saves
-                level = _EACH_ALONE
-                for row in some:
-                    values += row  # copies it whole; a chain would ask for each value
-            else:
-                columns = tuple(zip(*some, strict=True))
-                level = self._level(columns, count)
-                once, each = self._levels[level]
-                values += [columns[one][0] for one in once]
-                for one in each:
-                    values += columns[one]
+            level, alone = _EACH_ALONE, some
+            if count >= FEW_ROWS:  # to look for what fewer share costs more than it saves
+                for number, (_, shared, others) in enumerate(self._levels):
+                    said = [shared(row) for row in some]
+                    if said.count(said[0]) == count:
+                        level, alone = number, [others(row) for row in some]
+                        values += said[0]
+                        break
+            for row in alone:
+                values += row  # copies it whole; a chain would ask for each value
             statement = self._statements.get((level, count)) or self._statement(level, count)
             connection.execute(statement, values)
-
-    def _level(self, columns: Sequence[Row], count: int) -> int:
-        for level, (once, _) in enumerate(self._levels):
-            for one in once:
-                column = columns[one]
-                if column.count(column[0]) != count:
-                    break
-            else:
-                return level
-        raise AssertionError("the last level shares nothing")
 
     def _statement(self, level: int, count: int) -> str:
         said = [
             f"'{value}'" if isinstance(value, str) else str(value) for value in self._said.values()
         ]
-        rows = [["?"] * self.width + said for _ in range(count)]
+        row = ["?"] * self.width + said
+        first = row.copy()
         if level != _EACH_ALONE:
-            once, each = self._levels[level]
-            for number, row in enumerate(rows, len(once) + 1):
-                for place, one in enumerate(once, 1):
-                    row[one] = f"?{place}"
-                for place, one in enumerate(each):
-                    row[one] = f"?{count * place + number}"
+            # Numbers for no others: SQLite looks each of them up among all that came before.
+            once = self._levels[level][0]
+            for place, one in enumerate(once, 1):
+                first[one] = row[one] = f"?{place}"
+            first[row.index("?")] = f"?{len(once) + 1}"
+        rows = [first, *[row] * (count - 1)]
         values = ", ".join(f"({', '.join(row)})" for row in rows)
         columns = ", ".join((*self._columns, *self._said))
         # OR FAIL: nobody goes on in a transaction that had an error, so no pages need be kept to
