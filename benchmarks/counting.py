@@ -2,7 +2,8 @@
 
 Rules: each relay runs the same streams twice, short and long; the slope is the cost of one event
 and the rest is the cost of a stream. Instructions come from the processor's counter through
-`perf stat` where the machine has one, else from callgrind (which also starts the relay, slowly).
+`perf stat` where the machine has one, else from callgrind, which runs the relay some fifty times
+slower, so that fewer streams are asked for; nginx is not counted then.
 System calls come from `strace -c -f`, at a low rate so that tracing does not batch events.
 """
 
@@ -12,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,27 +73,64 @@ def _read(report: Path) -> dict[str, int]:
     return found
 
 
-def _perf(relay: Relay, report: Path) -> list[str]:
+Tool = Callable[[Relay, Path, dict[str, int]], AbstractContextManager[None]]
+
+
+def _perf(relay: Relay, report: Path, found: dict[str, int]) -> AbstractContextManager[None]:
     pids = ",".join(str(pid) for root in relay.pids for pid in descendants(root))
-    return ["perf", "stat", "-x,", "-o", str(report), "-e", "instructions:u", "-p", pids]
+    command = ["perf", "stat", "-x,", "-o", str(report), "-e", "instructions:u", "-p", pids]
+    return _tool(command, report, found)
 
 
-def _strace(relay: Relay, report: Path) -> list[str]:
+def _strace(relay: Relay, report: Path, found: dict[str, int]) -> AbstractContextManager[None]:
     command = ["strace", "-c", "-f", "-o", str(report)]
     for root in relay.pids:
         for pid in descendants(root):
             command += ["-p", str(pid)]
-    return command
+    return _tool(command, report, found)
+
+
+@contextmanager
+def _callgrind(relay: Relay, _report: Path, found: dict[str, int]) -> Iterator[None]:
+    """Count under callgrind, which at each dump writes what it has counted since the last."""
+    if relay.counts is None:
+        raise RuntimeError(f"{relay.name} does not run under callgrind")
+    _control(relay, "-i", "on")
+    _control(relay, "-d")
+    yield
+    _control(relay, "-d")
+    _control(relay, "-i", "off")
+    newest = max(
+        relay.counts.parent.glob(f"{relay.counts.name}.*"),
+        key=lambda path: int(path.suffix.removeprefix(".")),
+    )
+    totals = re.search(r"^totals: (\d+)", newest.read_text(), re.MULTILINE)
+    if totals is None:
+        raise RuntimeError(f"{newest.name} has no totals")
+    found["instructions:u"] = int(totals[1])
+
+
+def _control(relay: Relay, *arguments: str) -> None:
+    for pid in relay.pids:
+        done = subprocess.run(
+            ["callgrind_control", *arguments, str(pid)],
+            capture_output=True,
+            text=True,
+            timeout=TOOL_SECONDS_MAX,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"callgrind_control: {(done.stdout + done.stderr)[-300:]}")
 
 
 def _counted(
-    bench: Bench, relay: Relay, case: Case, tool: Callable[[Relay, Path], list[str]]
+    bench: Bench, relay: Relay, case: Case, tool: Tool
 ) -> tuple[int, int, dict[str, int], list[str]]:
     """(count, events or requests, the tool's table, reasons for void) of one run."""
     table: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report"
-        with _tool(tool(relay, report), report, table):
+        with tool(relay, report, table):
             result = bench.measure(relay, case, 1)
     total = table.pop("total", 0) or sum(table.values())
     return total, int(result.findings[case.per]), table, result.void
@@ -106,7 +144,10 @@ def instructions_each(bench: Bench, relay: Relay, case: Case) -> tuple[float, li
 
 def count(bench: Bench, relay: Relay, what: str) -> Count:
     """Instructions or system calls of one relay; raises RuntimeError if the tool cannot attach."""
-    tool, streams = (_perf, 200) if what == "instructions" else (_strace, 20)
+    tool: Tool = _strace
+    streams = 20
+    if what == "instructions":
+        tool, streams = (_perf, 200) if relay.counts is None else (_callgrind, 30)
     short = Case(
         f"{what}-short",
         what,
@@ -116,7 +157,7 @@ def count(bench: Bench, relay: Relay, what: str) -> Count:
     plain = Case(
         f"{what}-plain",
         what,
-        {"kind": "plain_paced", "seconds": 2.0, "rate": 500.0 if what == "instructions" else 100.0},
+        {"kind": "plain_paced", "seconds": 2.0, "rate": 500.0 if tool is _perf else 100.0},
         "requests",
     )
     bench.measure(relay, short, 0)
@@ -143,19 +184,24 @@ def count(bench: Bench, relay: Relay, what: str) -> Count:
     return found
 
 
+def has_counter() -> bool:
+    """Whether `perf` can count instructions here: virtual processors often have no counter."""
+    if shutil.which("perf") is None:
+        return False
+    done = subprocess.run(
+        ["perf", "stat", "-x,", "-e", "instructions:u", "true"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return not done.returncode and "<not" not in done.stderr
+
+
 def missing_tool(what: str) -> str:
     """Why it cannot be counted here, or empty."""
-    name = "perf" if what == "instructions" else "strace"
-    if shutil.which(name) is None:
-        return f"{name} is not installed"
-    if what == "instructions":
-        done = subprocess.run(
-            ["perf", "stat", "-x,", "-e", "instructions:u", "true"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-        if done.returncode or "<not" in done.stderr:
-            return "perf has no instruction counter here"
-    return ""
+    if what == "syscalls":
+        return "" if shutil.which("strace") else "strace is not installed"
+    if has_counter() or shutil.which("callgrind_control"):
+        return ""
+    return "perf has no instruction counter here, and valgrind is not installed"

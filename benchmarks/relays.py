@@ -25,6 +25,8 @@ CREDIT_USD = "100000000"
 SERVE = ("proxy.app.cli", "serve")
 UNBILLED = "sluice-unbilled"
 TWO_WORKERS = "sluice-2-workers"
+COUNTED = "sluice-counted"
+CALLGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--dump-instr=no")
 MALLOC_SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
@@ -46,6 +48,8 @@ class Relay:
     data: Path | None = None
     operations_port: int = 0
     bills: bool = False
+    counts: Path | None = None
+    """Where callgrind writes, if it runs under that: the path's name, a point and a number."""
     notes: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -338,11 +342,16 @@ class Sluice:
         *,
         workers: int = 1,
         settings: Sequence[str] = ("console_listen=",),
+        under: Sequence[str] = (),
     ) -> Relay:
-        """Serve; the same data directory may be started again. `settings`: NAME=VALUE each."""
+        """Serve; the same data directory may be started again.
+
+        `settings`: NAME=VALUE each; `under`: a command to run it.
+        """
         port, operations = free_ports(2)
         child = Child(
             [
+                *under,
                 sys.executable,
                 "-m",
                 *program,
@@ -392,6 +401,16 @@ def start_sluice(
     """Sluice, seeded and serving; `more` tables of its catalog."""
     sluice = Sluice(directory, mock, "sluice" if workers == 1 else TWO_WORKERS)
     return sluice.start(sluice.seed(tls=tls, more=more), workers=workers)
+
+
+def start_counted(directory: Path, mock: Mock) -> Relay:
+    """Sluice under callgrind, some fifty times slower; `benchmarks/counting.py` turns it on."""
+    sluice = Sluice(directory, mock, COUNTED)
+    counts = directory / "callgrind"
+    under = (*CALLGRIND, f"--callgrind-out-file={counts}")
+    relay = sluice.start(sluice.seed(tls=False), under=under)
+    relay.counts = counts
+    return relay
 
 
 def start_unbilled(directory: Path, mock: Mock) -> Relay:
