@@ -54,7 +54,8 @@ def begun(data: bytes) -> tuple[bytes, bytes, Pattern, bytes] | None:
     """
     line, _, rest = data.partition(b"\r\n")
     size = SIZES.get(line)
-    if size is None or rest[size - 3 : size + 2] != CHUNK_END:
+    # None that is longer was learnt; and an event may be too large to hold.
+    if size is None or size > PATTERN_BYTES_MAX or rest[size - 3 : size + 2] != CHUNK_END:
         return None
     event = rest[:size]
     likely = _by_size.get(size)

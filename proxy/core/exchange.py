@@ -175,7 +175,7 @@ class Exchange(StreamEvents):
         passage = self._passage
         passage.learn(lesson, self._meter)
         passage.grant(self._allowance.room)
-        if beginning:
+        if beginning and self._expect.wire is _CHAT:  # in another form it may say something
             beginnings.learn(beginning, passage)
         return True
 
@@ -328,7 +328,8 @@ class Exchange(StreamEvents):
         meter, passage = self._meter, self._passage
         if not self._expecting:
             found = beginnings.begun(data)
-            if found is None:
+            # What is more than a preamble may be is refused where all others are.
+            if found is None or len(self.held) + len(found[0]) > PREAMBLE_BYTES_MAX:
                 return b"", data
             event, own, pattern, data = found
             self._beginning = event

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core import beginnings, deltas
-from proxy.core.beginnings import BEGINNINGS_MAX
-from proxy.core.exchange import UNLIMITED, Phase
+from proxy.core import beginnings, deltas, exchange
+from proxy.core.beginnings import BEGINNINGS_MAX, begun
+from proxy.core.entities import Wire
+from proxy.core.exchange import UNLIMITED, FailureKind, Phase
 from proxy.core.passthrough import PATTERN_BYTES_MAX
 from tests.core.playbook import END, STREAM, STRIPPED, Connection, anywhere, chunk, head, new, state
 
@@ -151,6 +152,49 @@ def test_nothing_passes_beyond_the_hold() -> None:
     assert connection.exchange.held == event(SILENT)
     connection.allow(UNLIMITED)
     assert connection.body == event(SILENT) + text(b"much more than five")
+
+
+def test_what_begins_alike_without_end_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a stream goes on, what is kept of it before its first content is bounded."""
+    monkeypatch.setattr(exchange, "PREAMBLE_BYTES_MAX", 5 * len(event(SILENT)))
+    stream(event(SILENT), text(b"Hi"))
+    for verbatim in (False, True):
+        connection = stream(*[event(SILENT)] * 5, verbatim=verbatim)
+        assert connection.at(Phase.PREAMBLE)
+        connection.feed(chunk(event(SILENT)))
+        assert connection.exchange.failure is not None
+        assert connection.exchange.failure.kind is FailureKind.TOO_LARGE
+
+
+def test_what_comes_as_several_events_at_first_passes_from_then_on() -> None:
+    stream(event(SILENT), text(b"Hi"))
+    both = chunk(text(b"So")) + chunk(text(b" what"))
+    for reads in ([chunk(event(SILENT)), both], [chunk(event(SILENT)) + both]):
+        connection = stream()
+        for data in reads:
+            connection.feed(data)
+        connection.exchange.learn()
+        assert connection.exchange.passes(chunk(text(b" now")))
+
+
+def test_only_what_is_short_enough_to_be_known_is_looked_up() -> None:
+    """Whatever is longer is for the rules on events that are too large to hold."""
+    stream(event(SILENT), text(b"Hi"))
+    fits = PATTERN_BYTES_MAX - len(event(SILENT, b""))
+    assert begun(chunk(event(SILENT, b"x" * fits))) is not None
+    assert begun(chunk(event(SILENT, b"x" * (fits + 1)))) is None
+
+
+def test_streams_of_another_form_teach_nothing() -> None:
+    first = OPENING % (b"a", b"17") + b'"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
+    said = OPENING % (b"a", b"17") + b'"choices":[{"index":0,"text":"Hi"}]}\n\n'
+    for wire in (Wire.COMPLETIONS, Wire.CHAT):
+        connection = Connection(new(replace(STREAM, wire=wire)))
+        for data in (head(), chunk(first), chunk(said)):
+            connection.feed(data)
+        connection.exchange.learn()
+        assert not known()
+    assert connection.at(Phase.PREAMBLE), "a text where chat has none"
 
 
 def mostly(usual: bytes, *others: bytes) -> st.SearchStrategy[bytes]:
