@@ -28,6 +28,8 @@ SLACK_BYTES: Final = 256
 is copied once to compare it, so the less of the body is looked at the better."""
 PATTERNS_MAX: Final = 64
 """Heads, by the names of their lines, that are known or may be soon."""
+VARIED_MAX: Final = 32
+"""Lines of one head that may vary: a look costs two copies of what is behind each, a pattern."""
 EAGER_MAX: Final = 256
 """Heads learnt from in turn; after so many, one of `RELUCTANCE`: some upstreams' never repeat."""
 RELUCTANCE: Final = 16
@@ -136,6 +138,9 @@ def learn_head(head: ResponseHead) -> None:
     sketch.varied |= {place for place, (before, line) in pairs if before != line}
     if sketch.pattern is not None:
         _patterns.remove(sketch.pattern)
+        sketch.pattern = None
+    if len(sketch.varied) > VARIED_MAX:
+        return
     sketch.pattern = _pattern(head, lines, written, names, sorted(sketch.varied))
     _patterns.append(sketch.pattern)
 

@@ -199,11 +199,13 @@ class ResponseParser:
 
         For `receive`, which may be given b"". Raises FramingError as that does.
         """
-        if self._buffer:
+        cut = bool(self._buffer)
+        if cut:
             data = self._buffer + data
             self._buffer = b""
         while True:
-            known = known_head(data)
+            # Once: who sends a head by the byte must not have all of them compared each time.
+            known = None if cut else known_head(data)
             if known is not None:
                 head, data = known
                 break

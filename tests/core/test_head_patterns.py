@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core import head_patterns
+from proxy.core import head_patterns, http1
 from proxy.core.head_patterns import known_head, learn_head
+from proxy.core.http1 import ResponseParser
 from proxy.core.response_head import FramingError, ResponseHead, parse_head
 
 OK = b"HTTP/1.1 200 OK"
@@ -138,6 +139,40 @@ def test_another_framing_is_another_pattern() -> None:
 def test_what_is_repeated_or_long_is_always_parsed(lines: list[bytes]) -> None:
     learn(lines, lines, lines)
     assert not compare(block_of(lines) + b"\r\n\r\n")
+
+
+def test_so_many_lines_may_vary() -> None:
+    for number, is_known in (
+        (head_patterns.VARIED_MAX, True),
+        (head_patterns.VARIED_MAX + 1, False),
+    ):
+        forget()
+        heads = [[b"x-%d: %d" % (line, said) for line in range(number)] for said in range(4)]
+        learn(*heads[:3])
+        assert compare(block_of(heads[3]) + b"\r\n\r\n") is is_known
+
+
+def test_a_pattern_that_varies_too_much_later_is_forgotten() -> None:
+    lines = [b"x-%d: 1" % line for line in range(head_patterns.VARIED_MAX + 1)]
+    learn(lines, lines)
+    assert compare(block_of(lines) + b"\r\n\r\n")
+    learn([line + b"2" for line in lines])
+    assert not compare(block_of(lines) + b"\r\n\r\n")
+
+
+def test_a_head_that_comes_by_the_byte_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    learn(PLAIN, varied(PLAIN))
+    looked: list[bytes] = []
+
+    def look(data: bytes) -> None:
+        looked.append(data)
+
+    monkeypatch.setattr(http1, "known_head", look)
+    wire = block_of(PLAIN) + b"\r\n\r\nok"
+    parser = ResponseParser()
+    body = b"".join([parser.receive(wire[at : at + 1]) for at in range(len(wire))])
+    assert (parser.head, body) == (parse_head(block_of(PLAIN)), b"ok")
+    assert looked == [wire[:1]]
 
 
 def test_only_success_is_learnt() -> None:
