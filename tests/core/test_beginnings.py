@@ -124,6 +124,32 @@ def test_what_is_not_remembered(first: bytes) -> None:
     assert not known()
 
 
+def test_an_event_of_several_lines_is_not_remembered() -> None:
+    """JSON may go on behind a line feed, an event's data does not."""
+    stream(event(SILENT).replace(b'"model"', b'\n"model"'), text(b"Hi"))
+    assert not known()
+
+
+@pytest.mark.parametrize("last", [BARE, PADDED % b"aZ0"], ids=["bare", "padded"])
+def test_one_byte_amiss_in_what_was_met_before(last: bytes) -> None:
+    """An event of a size that was met is taken apart as any other would be."""
+    whole = event(SILENT, last=last)
+    stream(whole, text(b"Hi", last=last))
+    assert begun(chunk(whole)) is not None
+    met = 0
+    for place in range(len(whole)):
+        for byte in b'"\\a0-,{ }:\n':
+            other = whole[:place] + bytes([byte]) + whole[place + 1 :]
+            parts, found = beginnings._split(other), begun(chunk(other))
+            if parts is None or parts[0] not in beginnings._known:
+                assert found is None
+            else:
+                assert found is not None
+                assert found[:2] == (other, parts[1])
+                met += 1
+    assert met > 20
+
+
 def test_a_beginning_is_remembered_with_what_followed_it_last() -> None:
     stream(event(SILENT), text(b"Hi"))
     padded = PADDED % b"q1"

@@ -599,3 +599,36 @@ def test_short_strings_are_remembered_and_forgotten(monkeypatch: pytest.MonkeyPa
     assert TEXT_BYTES_MAX == 16
     for raw in (b"", b"\n", b"\xff", b"a\\", b'a"b', rb"\ud800"):
         assert string_text(raw) is None
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_first_that_is_expected_is_what_passes_where_it_was_learnt(shape: str) -> None:
+    take, before, after = SHAPES[shape]
+    meter, learnt = letters(), Passage(take)
+    learnt.look(framed(before + b"two words" + after.replace(b"@", b"aZ0")), meter)
+    opening, *behind = learnt.pattern
+    own, rest = opening[:30], opening[30:]
+    assert learnt.run is not None
+    wire = framed(before + b"and" + after.replace(b"@", b"b1"))
+    met = 0
+    for place in range(len(wire)):
+        for put in (b'"', b"\\", b"a", b"0", b" ", b",", b"}", b"\n", b""):
+            for data in (wire[:place] + put + wire[place:], wire[:place] + put + wire[place + 1 :]):
+                expecting = Passage(take)
+                expecting.expect(own, (rest, *behind), learnt.run)
+                for room, is_enough in ((2, False), (40, True)):
+                    expecting.grant(room)
+                    learnt.grant(40)
+                    passes = learnt.passes(data) and (is_enough or learnt.room >= 40 - room)
+                    content = expecting.first(data)
+                    assert (content is not None) == passes
+                    texts = learnt.texts[:]
+                    learnt.drain(meter)
+                if content is not None:
+                    met += 1
+                    assert content == (data.partition(b"\r\n")[2][:-2], texts[0])
+                    assert expecting.room == learnt.room
+                    assert expecting.passes(wire)
+                else:
+                    assert not expecting.passes(wire), "locked until it was seen"
+    assert met > 20
