@@ -610,20 +610,18 @@ def test_the_first_that_is_expected_is_what_passes_where_it_was_learnt(shape: st
     own, rest = opening[:30], opening[30:]
     assert learnt.run is not None
     wire = framed(before + b"and" + after.replace(b"@", b"b1"))
-    met = 0
+    met, expecting = 0, Passage(take)
     for place in range(len(wire)):
         for put in (b'"', b"\\", b"a", b"0", b" ", b",", b"}", b"\n", b""):
             for data in (wire[:place] + put + wire[place:], wire[:place] + put + wire[place + 1 :]):
                 expecting = Passage(take)
                 expecting.expect(own, (rest, *behind), learnt.run)
-                for room, is_enough in ((2, False), (40, True)):
-                    expecting.grant(room)
-                    learnt.grant(40)
-                    passes = learnt.passes(data) and (is_enough or learnt.room >= 40 - room)
-                    content = expecting.first(data)
-                    assert (content is not None) == passes
-                    texts = learnt.texts[:]
-                    learnt.drain(meter)
+                learnt.grant(40)
+                expecting.grant(40)
+                passes, content = learnt.passes(data), expecting.first(data)
+                assert (content is not None) is passes
+                texts = learnt.texts[:]
+                learnt.drain(meter)
                 if content is not None:
                     met += 1
                     assert content == (data.partition(b"\r\n")[2][:-2], texts[0])
@@ -632,3 +630,6 @@ def test_the_first_that_is_expected_is_what_passes_where_it_was_learnt(shape: st
                 else:
                     assert not expecting.passes(wire), "locked until it was seen"
     assert met > 20
+    expecting.expect(own, (rest, *behind), learnt.run)
+    expecting.grant(2)
+    assert expecting.first(wire) is None, "there is no room for it"
