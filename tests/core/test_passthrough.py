@@ -606,8 +606,8 @@ def test_the_first_that_is_expected_is_what_passes_where_it_was_learnt(shape: st
     take, before, after = SHAPES[shape]
     meter, learnt = letters(), Passage(take)
     learnt.look(framed(before + b"two words" + after.replace(b"@", b"aZ0")), meter)
-    opening, *behind = learnt.pattern
-    own, rest = opening[:30], opening[30:]
+    opening, middle, end, tails = learnt.pattern
+    own, pattern = opening[:30], (opening[30:], middle, end, tails)
     assert learnt.run is not None
     wire = framed(before + b"and" + after.replace(b"@", b"b1"))
     met, expecting = 0, Passage(take)
@@ -615,7 +615,7 @@ def test_the_first_that_is_expected_is_what_passes_where_it_was_learnt(shape: st
         for put in (b'"', b"\\", b"a", b"0", b" ", b",", b"}", b"\n", b""):
             for data in (wire[:place] + put + wire[place:], wire[:place] + put + wire[place + 1 :]):
                 expecting = Passage(take)
-                expecting.expect(own, (rest, *behind), learnt.run)
+                expecting.expect(own, pattern, learnt.run)
                 learnt.grant(40)
                 expecting.grant(40)
                 passes, content = learnt.passes(data), expecting.first(data)
@@ -630,6 +630,6 @@ def test_the_first_that_is_expected_is_what_passes_where_it_was_learnt(shape: st
                 else:
                     assert not expecting.passes(wire), "locked until it was seen"
     assert met > 20
-    expecting.expect(own, (rest, *behind), learnt.run)
+    expecting.expect(own, pattern, learnt.run)
     expecting.grant(2)
     assert expecting.first(wire) is None, "there is no room for it"
