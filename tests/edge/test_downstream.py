@@ -1,10 +1,14 @@
 """The client's side of one request: bounded bodies in, one head and one end out."""
 
 import json
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from proxy.core.entities import Dialect
 from proxy.edge import downstream
 from tests.edge.harness import (
     ANN,
@@ -222,3 +226,66 @@ def test_a_stream_names_who_answers_though_another_was_expected_to(tmp_path: Pat
         for name, value in (("x-sluice-channel", "second"), ("x-sluice-model", "other-m")):
             assert [said for key, said in response.headers if key == name] == [value]
         assert len(first.requests) == 1
+
+
+class Line:
+    """A connection that keeps what is written."""
+
+    lost, cork = False, None
+
+    def __init__(self, *, keeps_alive: bool) -> None:
+        self.keeps_alive = keeps_alive
+        self.written: list[bytes] = []
+        self.transport = self
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def last_response(self) -> None:
+        self.keeps_alive = False
+
+
+@pytest.mark.parametrize(
+    "names", [("first", "m-1"), ("\xe9", "\N{SNOWMAN}"), ("a\nb", "m"), ("", "")]
+)
+@pytest.mark.parametrize("later", ["nothing", "lines", "headers", "name", "heartbeat", "retired"])
+def test_a_head_put_together_before_is_the_one_put_together_then(
+    names: tuple[str, str], later: str
+) -> None:
+    """Whatever happens in between, and wherever there can be none."""
+    taken = 0
+    for minor, keeps_alive, origin, first in product(
+        (0, 1), (0, 1), ("", "*"), (b"", b"data: x\n\n")
+    ):
+        sent = []
+        for prepared in (True, False):
+            line: Any = Line(keeps_alive=bool(keeps_alive))
+            head = SimpleNamespace(minor=minor, values={"origin": "x"} if origin else {})
+            request: Any = SimpleNamespace(head=head, protocol=line)
+            visit: Any = SimpleNamespace(dialect=Dialect.OPENAI, endpoint_name="", id_line="id: ")
+            client = downstream.Downstream(request, visit, "req_1", origin, None)
+            client.add_headers([("x-before", "1")])
+            if prepared:
+                client.prepare("second", "m-2")
+                client.prepare(*names)
+            if later == "lines":
+                client.add_lines("x-later: 1")
+            elif later == "headers":
+                client.add_headers([("x-later", "1")])
+            elif later == "name":
+                client.name_upstream("third", "m-3")
+            elif later == "heartbeat":
+                client.begin(client.heartbeat())
+            elif later == "retired":
+                line.keeps_alive = False
+            if client.begun:
+                client.write(first)
+            elif prepared and client.begin_prepared(first):
+                taken += 1
+            else:
+                client.name_upstream(*names)
+                client.begin(first)
+            client.finish(b"data: [DONE]\n\n")
+            sent.append((line.written, line.keeps_alive))
+        assert sent[0] == sent[1]
+    assert taken == (2 if later == "nothing" else 0)
