@@ -2,7 +2,7 @@
 
 Rules: each relay runs the same streams twice, short and long; the slope is the cost of one event
 and the rest is the cost of a stream. Instructions come from the processor's counter through
-`perf stat` where the machine has one, else from callgrind, which runs the relay some fifty times
+`perf stat` where the machine has one, else from callgrind, which runs the relay many times
 slower, so that fewer streams are asked for; nginx is not counted then.
 System calls come from `strace -c -f`, at a low rate so that tracing does not batch events.
 """

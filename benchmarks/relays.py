@@ -404,7 +404,7 @@ def start_sluice(
 
 
 def start_counted(directory: Path, mock: Mock) -> Relay:
-    """Sluice under callgrind, some fifty times slower; `benchmarks/counting.py` turns it on."""
+    """Sluice under callgrind, many times slower; `benchmarks/counting.py` turns it on."""
     sluice = Sluice(directory, mock, COUNTED)
     counts = directory / "callgrind"
     under = (*CALLGRIND, f"--callgrind-out-file={counts}")

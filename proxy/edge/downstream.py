@@ -291,9 +291,9 @@ class Downstream:
             self._ready = _JOIN(lines).encode("latin-1", "replace")
 
     def begin_prepared(self, first: bytes) -> bool:
-        """Send the head that was prepared with the first bytes, in one write; False: there is none.
+        """Send the head that was prepared with the first bytes, in one write.
 
-        Nobody has named the upstream then; `begin` says all that `_lines` has.
+        False, and nothing sent: there is none that still holds; name the upstream and `begin`.
         """
         head = self._ready
         if not head or not first or not self.connection.keeps_alive:
