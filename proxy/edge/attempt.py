@@ -14,6 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from proxy.core.exchange import Phase
 from proxy.core.outcomes import Failure, FailureKind
 from proxy.core.response_head import ResponseHead
+from proxy.edge.bursts import Burst
 from proxy.edge.translation import Carrier
 from proxy.edge.upstream import Kept, Origin, UpstreamPool
 
@@ -128,6 +129,7 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         "_pending_bytes",
         "_waiter",
         "_write",
+        "burst",
         "end",
         "exchange",
         "first_byte_at",
@@ -167,6 +169,8 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         self._write: Callable[[bytes], object] = _discard
         self._chunked = True
         self._fresh = True
+        self.burst: Burst | None = None
+        """What a request of many is written by; only whole answers are asked for so."""
 
     @property
     def over(self) -> bool:
@@ -377,18 +381,27 @@ class PlainAttempt(Attempt[EngineT_co]):
     __slots__ = ()
 
     def send(self, transport: asyncio.Transport, request: bytes) -> None:
-        """Hold `transport` (see `Kept`) and write the whole request."""
+        """Hold `transport` (see `Kept`) and write the whole request, by `burst` if it has one."""
         self.transport = transport
         kept = transport.get_protocol()
         if isinstance(kept, Kept):
             kept.holder = self
         else:
             transport.set_protocol(self)
-        transport.write(request)
+        if self.burst is None:
+            transport.write(request)
+        else:
+            self.burst.write(transport, request)
 
     def data_received(self, data: bytes) -> None:
         """Take one read, nearly always the only one."""
         if self._fresh:
+            burst, transport = self.burst, self.transport
+            if burst is not None and transport is not None and burst.holds(transport):
+                # No answer, for nothing was asked yet: another connection may serve.
+                self.stop(AttemptEnd.LOST)
+                transport.abort()
+                return
             self._fresh = False
             self.first_byte_at = self._loop.time()
         exchange = self.exchange

@@ -27,6 +27,7 @@ from proxy.core.requests import renamed
 from proxy.core.urls import Endpoint
 from proxy.edge import settlement
 from proxy.edge.attempt import Attempt, PlainAttempt
+from proxy.edge.bursts import CALLS_MIN
 from proxy.edge.downstream import Downstream
 from proxy.edge.engines import PLAIN, request_body, stream_exchange
 from proxy.edge.heads import known_head
@@ -92,6 +93,8 @@ class Call(OpenCall[Exchange]):
         if not self.flows:
             exchange: Exchange = PlainExchange(PLAIN[wire])
             plain = PlainAttempt(world.loop, self, exchange, 0, translation)
+            if len(world.calls) >= CALLS_MIN:
+                plain.burst = world.burst
             return self._begun(plain, channel, now)
         exchange = stream_exchange(
             self.offer,

@@ -15,9 +15,11 @@ from http import HTTPStatus
 from typing import Final, Protocol, cast
 
 from proxy.core.errors import ErrorCode, RelayError, error_body
-from proxy.core.http1_request import HEAD_BYTES_MAX, ChunkedBody, HeadMemo, RequestHead
+from proxy.core.http1_request import HEAD_BYTES_MAX, HeadMemo, RequestHead
 from proxy.core.urls import dialect_of_line
 from proxy.edge import client_socket
+from proxy.edge.bursts import Burst
+from proxy.edge.client_request import Request
 
 WRITE_BUFFER_BYTES_MAX: Final = 65_536
 SEND_BUFFER_BYTES: Final = 65_536
@@ -28,8 +30,6 @@ LINGER_SECONDS_MAX: Final = 2.0
 """How long the rest of a refused body is read and dropped, so that the answer is not reset."""
 AHEAD_BYTES_MAX: Final = 65_536
 """Bytes a client may send ahead of its next request's turn; more, and it is cut off."""
-BODY_PAUSE_BYTES: Final = 1 << 18
-"""Body bytes nobody has taken yet above which reading pauses; so much may each upload take."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -44,86 +44,6 @@ class ClientListener(Protocol):
 
     def client_lost(self, unsent_bytes: int) -> None:
         """The client is gone; the last `unsent_bytes` written never left this machine."""
-
-
-class Request:
-    """One request as handlers see it: the head at once, the body by `read`."""
-
-    __slots__ = (
-        "_chunked", "_length", "_pieces", "_remaining", "_waiter", "complete", "error", "head",
-        "protocol",
-    )  # fmt: skip
-
-    def __init__(
-        self, protocol: "ClientConnection", head: RequestHead, length: int, body: bytes | None
-    ) -> None:
-        self.protocol = protocol
-        self.head = head
-        self.error: RelayError | None = None
-        """What is wrong with the body's framing, once it is."""
-        self._pieces = [body] if body else []
-        self._length = length
-        self._remaining = length
-        self._chunked = ChunkedBody() if length < 0 else None
-        self._waiter: asyncio.Future[None] | None = None
-        self.complete = body is not None
-        """Whether the whole body has arrived; else `feed` has still to take all of it."""
-
-    @property
-    def content_length(self) -> int | None:
-        """The length the head announces; None when chunked."""
-        return None if self._chunked is not None else self._length
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether what comes next on the wire is this request's body."""
-        return self.error is None and not self.complete
-
-    def feed(self, data: bytes) -> bytes:
-        """Take bytes off the wire; return those that belong to the next request."""
-        if self._chunked is not None:
-            try:
-                rest = self._chunked.receive(data)
-            except RelayError as error:
-                self.error = error
-                rest = b""
-            self._pieces.extend(self._chunked.pieces)
-            self._chunked.pieces.clear()
-            self.complete = self._chunked.complete
-        else:
-            taken = data[: self._remaining]
-            rest = data[self._remaining :]
-            self._remaining -= len(taken)
-            self.complete = not self._remaining
-            if taken:
-                self._pieces.append(taken)
-        self.wake()
-        return rest
-
-    def take(self) -> bytes:
-        """Return the body bytes that have arrived and were not taken."""
-        pieces = self._pieces
-        if len(pieces) == 1:
-            return pieces.pop()
-        body = b"".join(pieces)
-        pieces.clear()
-        return body
-
-    def is_overfull(self) -> bool:
-        """Whether reading should pause: never once the body is complete."""
-        return not self.complete and sum([len(piece) for piece in self._pieces]) > BODY_PAUSE_BYTES
-
-    async def arrive(self) -> None:
-        """Wait for more of the body, its end, its error, or the client's leaving."""
-        self.protocol.resume_reading()
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def wake(self) -> None:
-        """Wake whoever waits in `arrive`."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -201,6 +121,7 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Take a half-close for a farewell, at once: bytes still unsent would delay the other."""
+        self._hurry()
         self._leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -297,6 +218,7 @@ class ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection now."""
+        self._hurry()
         self.closing = True
         if self.transport is not None:
             self.transport.abort()
@@ -317,6 +239,15 @@ class ClientConnection(asyncio.Protocol):
         """Close unless a request is in hand, also one whose body is still on its way."""
         if self._request is None:
             self._close(drop=False)
+
+    def write_soon(self, data: bytes) -> None:
+        """Write the end of an answer, together with those of other calls (edge/bursts.py)."""
+        if self.transport is not None:
+            self._server.burst.write(self.transport, data)
+
+    def _hurry(self) -> None:
+        if self.transport is not None:
+            self._server.burst.hurry(self.transport)
 
     # One request after the other
 
@@ -352,6 +283,7 @@ class ClientConnection(asyncio.Protocol):
                 self.abort()
                 return
         if head.expects_continue and not request.complete and self.transport is not None:
+            self._hurry()
             self.transport.write(_CONTINUE)
         # Not by the loop, which would number each: to write a name costs a fifth of a task.
         handling = self._server.handler(request)
@@ -378,6 +310,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _close(self, *, drop: bool) -> None:
         """Close; with `drop` the rest of a body is read first, lest a reset eat the answer."""
+        self._hurry()
         self.closing = True
         transport = self.transport
         if transport is None or transport.is_closing():
@@ -401,6 +334,7 @@ class ClientConnection(asyncio.Protocol):
     def _answer_malformed(self, error: RelayError, block: bytes) -> None:
         """Answer what is no request, and close: nothing after it can be believed."""
         self._server.on_refused(error)
+        self._hurry()
         if self.transport is not None:
             # The dialect is a courtesy: what can be read of the first line decides.
             body = error_body(error, dialect_of_line(block.partition(b"\r\n")[0]), "")
@@ -430,6 +364,7 @@ class ClientServer:
         self.send_buffer_bytes = send_buffer_bytes
         self._connections_max = connections_max
         self.heads = HeadMemo()
+        self.burst = Burst()
         self.retiring = self.draining = False  # see retire, close_idle
         self.on_refused: Callable[[RelayError], object] = lambda _: None
         """Told of what was answered though it is no request."""

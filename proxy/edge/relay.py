@@ -19,6 +19,7 @@ from proxy.core.telling import TELLABLE
 from proxy.edge import settlement
 from proxy.edge.array_call import ArrayCall
 from proxy.edge.auth import identify, recognise
+from proxy.edge.bursts import CALLS_MIN
 from proxy.edge.cache import Ticket, as_priced, look_up
 from proxy.edge.call import Call
 from proxy.edge.dispatch import conclude, dispatch
@@ -219,8 +220,10 @@ async def serve(call: AnyCall) -> None:
         if ended.verdict is _COMPLETE:
             if call.flows:
                 client.finish(call.last())
-            else:
+            elif len(call.world.calls) < CALLS_MIN:
                 client.complete()
+            else:
+                client.complete_soon()
             return
         receipt = call.settle(ended)
         if ended.error is None or call.gone or client.owes_last_byte:

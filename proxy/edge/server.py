@@ -19,15 +19,16 @@ from proxy.core.openapi.document import document
 from proxy.core.urls import CANONICAL, METHODS, Endpoint, hint, model_name
 from proxy.edge import google_models, log, models
 from proxy.edge.auth import authenticate
-from proxy.edge.client import Request
+from proxy.edge.client_request import Request
 from proxy.edge.client_socket import peer_address
-from proxy.edge.downstream import Downstream, Visit
+from proxy.edge.downstream import Downstream
 from proxy.edge.generation import generation
 from proxy.edge.kept import KEPT_ENDPOINTS, count, pass_on
 from proxy.edge.metrics import CallFigures
 from proxy.edge.realtime import serve_realtime
 from proxy.edge.relay import announce_limits, relay
 from proxy.edge.service import serve_service
+from proxy.edge.visit import Visit
 from proxy.edge.world import World
 
 ROUTES: Final = tuple(f"{METHODS[endpoint][0]} {path}" for endpoint, path in CANONICAL.items())

@@ -17,6 +17,7 @@ from proxy.core.entities import Channel
 from proxy.core.ids import IdSource
 from proxy.core.routing import RetryBudget
 from proxy.core.tokenizers import Calibration
+from proxy.edge.bursts import Burst
 from proxy.edge.health import ChannelHealth
 from proxy.edge.metrics import Metrics
 from proxy.edge.sweep import Sweep
@@ -98,6 +99,8 @@ class World:
     """Whether the last charge was in the ledger when it was made, so that the next will be too."""
     now: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
+    burst: Burst = field(default_factory=Burst)
+    """Requests of plain calls on their way to upstreams, while there are many."""
     heads: dict[tuple[object, ...], Ready] = field(default_factory=dict, repr=False)
     """Upstream request heads ready to send by what they depend on (edge/heads.py)."""
     _origins: dict[int, tuple[Channel, Origin, str]] = field(default_factory=dict)

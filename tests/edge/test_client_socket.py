@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from proxy.edge.client import ClientServer, Request
+from proxy.edge.client import ClientServer
+from proxy.edge.client_request import Request
 from proxy.edge.client_socket import (
     CORKED_BYTES_MAX,
     TCP_USER_TIMEOUT_MS,

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.core.entities import Dialect
 from proxy.edge import downstream
+from proxy.edge.visit import REFERENCE_CHARS_MAX
 from tests.edge.harness import (
     ANN,
     CHAT,
@@ -112,7 +113,7 @@ def test_the_callers_own_id_is_kept_but_not_used(tmp_path: Path) -> None:
         response = client.read_response()
         assert (response.header("x-request-id") or "").startswith("req_")
         (call,) = relay.calls()
-        assert call["client_reference"] == ("mine" * 100)[: downstream.REFERENCE_CHARS_MAX]
+        assert call["client_reference"] == ("mine" * 100)[:REFERENCE_CHARS_MAX]
 
 
 def test_limits_are_on_a_stream_too(tmp_path: Path) -> None:
