@@ -6,19 +6,18 @@ is a broken assumption and fails the batch. Rows are tuples in column order, bec
 per call on the hot path, and go in several to a statement, because the thread gives up the
 interpreter and asks for it back at each, by their ids, so that pages fill up one after the other.
 What nearly every row of a table says alike is not in its rows but in the statement: such a row is
-ordinary, and told by its width; what all rows of one statement say alike is bound once. This module
-must not know threads, futures or how amounts are decided.
+ordinary, and told by its width; how they are bound is in storage/inserts.py. This module must not
+know threads, futures or how amounts are decided.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Final, TypeAlias
 
 from proxy.core.ledger import LINE_CHARGE, REVENUE, Charge, Posting, Transfer
+from proxy.storage.inserts import Cell, Inserts, Row, pieces
 
-Cell: TypeAlias = str | int | float | None
-Row: TypeAlias = tuple[Cell, ...]
 Value: TypeAlias = Cell | bytes
 """What any statement may bind."""
 
@@ -72,16 +71,6 @@ ORDINARY_ATTEMPT_SAYS: Final[Mapping[str, str | int]] = {
 }  # fmt: skip
 """The same of `attempt`: the first served, and its usage is the call's."""
 
-_SAME_FOR_MOST: Final = ("endpoint", "dialect", "group_name", "multiplier")
-_SAME_FOR_A_MODEL: Final = (*_SAME_FOR_MOST, "model", "stream", "price_version")
-_SAME_FOR_A_CHANNEL: Final = ("source", "finish_reason", "channel_id", "upstream_model")
-
-ROWS_PER_STATEMENT_MAX = 64
-"""Some 3,100 variables at most; SQLite's own bound is 32,766."""
-FEW_ROWS: Final = 8
-"""Above it the rows of a statement are a power of two, so that statements stay few in SQLite's
-cache: each is as large as its rows. Below it nobody looks for what they say alike."""
-
 _UPDATE_MARK = (
     "UPDATE open_call SET hold = ?, charge = ?, source = ?, usage = ?, delivered_bytes = ?, "
     "channel_id = ? WHERE id = ?"
@@ -96,114 +85,35 @@ _UPSERT_SPEND = (
 )
 
 
-_Pick: TypeAlias = Callable[[Row], tuple[Cell, ...]]
 _ID: Final = itemgetter(0)
-_EACH_ALONE: Final = -1
-"""The level of a statement whose rows share nothing."""
-
-
-class _Form:
-    """One width that rows of a table have; columns they lack are as `said`, or at their default.
-
-    `alike`: sets of columns that the rows of a statement often say alike, the largest first. The
-    first that they do say alike is bound once: a text costs 800 instructions, a number 250.
-    """
-
-    __slots__ = ("_columns", "_levels", "_said", "_statements", "_table", "width")
-
-    def __init__(
-        self,
-        table: str,
-        columns: tuple[str, ...],
-        said: Mapping[str, str | int] | None = None,
-        alike: tuple[tuple[str, ...], ...] = (),
-    ) -> None:
-        self.width = len(columns)
-        self._table = table
-        self._columns = columns
-        self._said = said or {}
-        self._levels: list[tuple[list[int], _Pick, _Pick]] = []
-        """Places of columns that are bound once, what picks those of a row, and all others."""
-        for names in alike:
-            once = [columns.index(name) for name in names]
-            each = [one for one in range(self.width) if one not in once]
-            self._levels.append((once, itemgetter(*once), itemgetter(*each)))
-        self._statements: dict[tuple[int, int], str] = {}
-        """By level and how many rows they insert."""
-
-    def insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        """Insert rows of this width. After an error the transaction has to be rolled back."""
-        start, left, size = 0, len(rows), ROWS_PER_STATEMENT_MAX
-        while left:
-            while size > left and size > FEW_ROWS:
-                size >>= 1
-            some = rows[start : start + size]
-            count = len(some)
-            start, left = start + size, left - count
-            values: list[Cell] = []
-            level, alone = _EACH_ALONE, some
-            if count >= FEW_ROWS:  # to look for what fewer share costs more than it saves
-                for number, (_, shared, others) in enumerate(self._levels):
-                    said = [shared(row) for row in some]
-                    if said.count(said[0]) == count:
-                        level, alone = number, [others(row) for row in some]
-                        values += said[0]
-                        break
-            for row in alone:
-                values += row  # copies it whole; a chain would ask for each value
-            statement = self._statements.get((level, count)) or self._statement(level, count)
-            connection.execute(statement, values)
-
-    def _statement(self, level: int, count: int) -> str:
-        said = [
-            f"'{value}'" if isinstance(value, str) else str(value) for value in self._said.values()
-        ]
-        row = ["?"] * self.width + said
-        first = row.copy()
-        if level != _EACH_ALONE:
-            # Numbers for no others: SQLite looks each of them up among all that came before.
-            once = self._levels[level][0]
-            for place, one in enumerate(once, 1):
-                first[one] = row[one] = f"?{place}"
-            first[row.index("?")] = f"?{len(once) + 1}"
-        rows = [first, *[row] * (count - 1)]
-        values = ", ".join(f"({', '.join(row)})" for row in rows)
-        columns = ", ".join((*self._columns, *self._said))
-        # OR FAIL: nobody goes on in a transaction that had an error, so no pages need be kept to
-        # take back one statement of it.
-        made = f"INSERT OR FAIL INTO {self._table} ({columns}) VALUES {values}"  # noqa: S608 - constants
-        self._statements[level, count] = made
-        return made
-
-
+_TIMES: Final = frozenset({"id", "started_at", "ttft_ms", "duration_ms"})
 _OPENS: Final = tuple(
-    _Form("open_call", columns, alike=(_SAME_FOR_A_MODEL, _SAME_FOR_MOST))
+    Inserts("open_call", columns, order=OPEN_COLUMNS, alone=_TIMES)
     for columns in (ORDINARY_OPEN_COLUMNS, OPEN_COLUMNS)
 )
 _CALLS: Final = (
-    _Form(
-        "call",
-        ORDINARY_CALL_COLUMNS,
-        ORDINARY_CALL_SAYS,
-        ((*_SAME_FOR_A_MODEL, *_SAME_FOR_A_CHANNEL), _SAME_FOR_MOST),
+    Inserts(
+        "call", ORDINARY_CALL_COLUMNS, order=CALL_COLUMNS, alone=_TIMES, said=ORDINARY_CALL_SAYS
     ),
-    _Form("call", CALL_COLUMNS),
+    Inserts("call", CALL_COLUMNS, order=CALL_COLUMNS, alone=_TIMES),
 )
-_ATTEMPTS: Final = (
-    _Form(
-        "attempt",
-        ORDINARY_ATTEMPT_COLUMNS,
-        ORDINARY_ATTEMPT_SAYS,
-        (("channel_id", "upstream_model"),),
-    ),
-    _Form("attempt", ATTEMPT_COLUMNS),
+_ATTEMPTS: Final = tuple(
+    Inserts("attempt", columns, order=ATTEMPT_COLUMNS, alone=_TIMES | {"call_id"}, said=said)
+    for columns, said in (
+        (ORDINARY_ATTEMPT_COLUMNS, ORDINARY_ATTEMPT_SAYS),
+        (ATTEMPT_COLUMNS, None),
+    )
 )
-_CHARGES: Final = _Form(
+_CHARGES: Final = Inserts(
     "transfer",
     ("event_id", "debit", "amount", "at"),
-    {"line": LINE_CHARGE, "kind": "charge", "credit": REVENUE},
+    order=Transfer._fields,
+    alone=frozenset({"event_id", "at"}),
+    said={"line": LINE_CHARGE, "kind": "charge", "credit": REVENUE},
 )
-_TRANSFERS: Final = _Form("transfer", Transfer._fields)
+_TRANSFERS: Final = Inserts(
+    "transfer", Transfer._fields, order=Transfer._fields, alone=frozenset({"event_id", "at"})
+)
 
 
 def completed(row: Row) -> Row:
@@ -316,8 +226,9 @@ def post(
         else:
             others.append(transfer)
     short.sort(key=_ID)
-    _CHARGES.insert(connection, short)
-    _TRANSFERS.insert(connection, others)
+    for form, some in ((_CHARGES, short), (_TRANSFERS, others)):
+        for piece in pieces(some):
+            form.insert(connection, list(zip(*piece, strict=True)))
     rows = [(delta, account) for account, delta in deltas.items()]
     _exactly(connection.executemany(_UPDATE_BALANCE, rows), len(rows))
 
@@ -327,7 +238,7 @@ def imbalance(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(sum(balance), 0) FROM account").fetchone()[0])
 
 
-def _insert(connection: sqlite3.Connection, forms: Sequence[_Form], rows: list[Row]) -> None:
+def _insert(connection: sqlite3.Connection, forms: Sequence[Inserts], rows: list[Row]) -> None:
     # Calls end in another order than they began in; a row of `call` out of order costs 4,500
     # instructions more, which look for its place and make room there.
     rows.sort(key=_ID)
@@ -336,7 +247,8 @@ def _insert(connection: sqlite3.Connection, forms: Sequence[_Form], rows: list[R
     for form in forms:
         if form.width in widths:
             some = rows if len(widths) == 1 else [row for row in rows if len(row) == form.width]
-            form.insert(connection, some)
+            for piece in pieces(some):
+                form.insert(connection, list(zip(*piece, strict=True)))
             written += len(some)
     if written != len(rows):
         raise AssertionError(f"{len(rows) - written} rows are of no form that is known")

@@ -24,8 +24,9 @@ from proxy.core.entities import NOTHING_USED
 from proxy.core.ids import worker_of
 from proxy.core.ledger import Hold, Ledger
 from proxy.core.limits import UNLIMITED, EffectiveLimits, Limiter, LimitState
-from proxy.storage.batch import Row
+from proxy.storage.commits import Commit
 from proxy.storage.fingerprints import check_pepper
+from proxy.storage.inserts import Row
 from proxy.storage.messages import Posted
 from proxy.storage.opening import guarded, open_ledger
 from proxy.storage.ports import (
@@ -60,7 +61,7 @@ from proxy.storage.totals import Totals
 from proxy.storage.upkeep import NO_CARE, Care, Upkeep
 from proxy.storage.wallet_changes import TopUp, add_top_up
 from proxy.storage.weighing import count, weigh
-from proxy.storage.writer import QUEUE_CALLS_MAX, Commit, Writer
+from proxy.storage.writer import QUEUE_CALLS_MAX, Writer
 
 OPEN_CALLS_MAX = 100_000
 EXPENSE_PER_KEY_AND_DAY = 5_000_000_000
@@ -394,8 +395,7 @@ class Keeper:
         return [one for one in self._open if worker is None or worker_of(one) == worker]
 
     @property
-    def durable(self) -> Commit:
-        """A commit that has happened."""
+    def durable(self) -> Commit:  # one that has happened
         return self._writer.durable
 
     def restore(self, opening: Opening, held: int, progress: Progress | None) -> Commit:

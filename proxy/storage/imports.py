@@ -21,7 +21,7 @@ from proxy.core.entities import DIALECT_ENDPOINTS, Channel, Group, Model, Plan, 
 from proxy.core.ledger import AccountKind, account_id
 from proxy.core.sentences import Sentence
 from proxy.storage.accounts import check_limit, touch_catalog
-from proxy.storage.batch import Row, Value
+from proxy.storage.batch import Value
 from proxy.storage.documents import (
     SEALED_PREFIX,
     ChannelEntry,
@@ -29,6 +29,7 @@ from proxy.storage.documents import (
     read_document,
     write_document,
 )
+from proxy.storage.inserts import Row
 from proxy.storage.price_tables import write_price
 from proxy.storage.secrets import seal
 from proxy.storage.snapshots import (

@@ -27,7 +27,8 @@ from proxy.storage.accounts import (
     touch_catalog,
     user_id_of,
 )
-from proxy.storage.batch import Cell, Value
+from proxy.storage.batch import Value
+from proxy.storage.inserts import Cell
 
 MODELS_MAX: Final = 200
 NETWORKS_MAX: Final = 100

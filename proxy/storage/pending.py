@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator
 
 from msgspec import Struct
 
+from proxy.storage.commits import Commit
 from proxy.storage.ports import Admission, Closing, Opening, Progress, Receipt, Refusal
-from proxy.storage.writer import Commit
 
 
 class Row(Commit):

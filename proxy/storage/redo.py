@@ -37,9 +37,9 @@ from proxy.storage.batch import (
     ORDINARY_OPEN_COLUMNS,
     SHARED_COLUMNS,
     Batch,
-    Row,
     completed,
 )
+from proxy.storage.inserts import Row
 from proxy.storage.sqlite import Durability, open_writer
 
 REST_OF_CALL_COLUMNS: Final = len(ORDINARY_CALL_COLUMNS) - SHARED_COLUMNS

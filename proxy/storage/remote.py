@@ -22,6 +22,7 @@ from proxy.core.catalog import Catalog
 from proxy.core.limits import LimitState
 from proxy.storage import messages
 from proxy.storage.catalog_reader import CatalogReader
+from proxy.storage.commits import Commit
 from proxy.storage.link import STATE_BYTES_MAX, Link
 from proxy.storage.messages import FromKeeper, Role
 from proxy.storage.pending import Asked, Open, Row, Settling
@@ -35,7 +36,6 @@ from proxy.storage.ports import (
     Refusal,
     Weighed,
 )
-from proxy.storage.writer import Commit
 
 KEEPER_WAIT_SECONDS_MAX = 5.0
 """How long an admission waits for a keeper, and then for its answer."""

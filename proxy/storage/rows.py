@@ -13,7 +13,8 @@ from msgspec.structs import astuple
 
 from proxy.core.entities import Attempt, Usage, Verdict
 from proxy.core.ledger import Settlement
-from proxy.storage.batch import ORDINARY_OPEN_COLUMNS, SHARED_COLUMNS, Row
+from proxy.storage.batch import ORDINARY_OPEN_COLUMNS, SHARED_COLUMNS
+from proxy.storage.inserts import Row
 from proxy.storage.ports import Closing, Opening, Progress
 
 _encode = msgspec.json.Encoder().encode

@@ -31,7 +31,7 @@ from proxy.core.entities import (
     UsageOption,
     User,
 )
-from proxy.storage.batch import Row
+from proxy.storage.inserts import Row
 from proxy.storage.secrets import open_sealed
 
 CHANGES_MAX: Final = 5_000

@@ -12,8 +12,8 @@ import pytest
 from proxy.edge.attempt import AttemptEnd
 from proxy.edge.call import Call
 from proxy.edge.open_call import MARK_SECONDS, Notice, OpenCall
+from proxy.storage.commits import Commit
 from proxy.storage.keys import set_key_enabled
-from proxy.storage.writer import Commit
 from tests.edge.harness import (
     ANN,
     CHAT,

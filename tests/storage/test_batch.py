@@ -2,7 +2,7 @@ import asyncio
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,23 +13,23 @@ from hypothesis import strategies as st
 
 from proxy.core.entities import Attempt, Usage, UsageSource, Verdict
 from proxy.core.ledger import Transfer, in_full
-from proxy.storage import batch
 from proxy.storage.batch import (
     CALL_ADDED,
     CALL_COLUMNS,
     OPEN_COLUMNS,
     ORDINARY_CALL_COLUMNS,
     Batch,
-    Row,
     completed,
     imbalance,
     post,
 )
 from proxy.storage.billing import Keeper
+from proxy.storage.inserts import ROWS_PER_STATEMENT_MAX, Inserts, Row
 from proxy.storage.ports import Admission, Progress
 from proxy.storage.redo import SUFFIXES
-from proxy.storage.sqlite import Durability, migrate, open_writer
+from proxy.storage.sqlite import Durability, open_writer
 from proxy.storage.verify import verify
+from tests.storage.test_inserts import one_by_one
 from tests.storage.world import NOW, USAGE, closing, keeper, opening, read
 
 WALLET, REVENUE, FUNDING = 9, 2, 7
@@ -108,7 +108,7 @@ def state(connection: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
 
 
 def test_any_number_of_rows_is_written_each_once(connection: sqlite3.Connection) -> None:
-    most = batch.ROWS_PER_STATEMENT_MAX
+    most = ROWS_PER_STATEMENT_MAX
     sizes = (1, most - 1, most, most + 1, 2 * most, 2 * most + 3)
     written = 0
     for size in sizes:
@@ -203,73 +203,6 @@ def test_a_batch_that_misses_its_row_writes_nothing(
     assert state(connection) == before
 
 
-def one_by_one(form: Any, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    """Insert rows as anybody would: each with every value it says."""
-    said = form._said
-    columns = (*form._columns, *said)
-    connection.executemany(
-        f"INSERT INTO {form._table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-        [(*row, *said.values()) for row in rows],
-    )
-
-
-SOME = st.sampled_from
-TEXTS = ("chat", "m", "", "it's \x00 \N{SNOWMAN}")
-
-
-def rows_of(form: Any, ids: Sequence[int], data: st.DataObject) -> list[Row]:
-    """Rows of one width for calls `ids`, many of them alike, with every value a table may have."""
-    schema = sqlite3.connect(":memory:", isolation_level=None)
-    migrate(schema, 1.0)
-    kinds = {
-        name: (kind, needed)
-        for _, name, kind, needed, *_ in schema.execute(f"PRAGMA table_info({form._table})")
-    }
-    schema.close()
-    columns: list[list[Any]] = [list(ids)]
-    for name in form._columns[1:]:
-        kind, needed = kinds[name]
-        values: st.SearchStrategy[Any] = SOME((0, 1, 2**62, 7))
-        if name in {"number", "forgiven"}:
-            values = st.just(0)
-        elif name in {"charge_max", "budget_after"}:
-            values = SOME((1, 2))
-        elif kind == "TEXT":
-            values = SOME(TEXTS)
-        elif kind == "REAL":
-            values = SOME((1.5, -0.0, 1e300, 3.0))
-        if not needed:
-            values = st.none() | values
-        column = [data.draw(values)] * len(ids)
-        for place in data.draw(st.lists(st.integers(0, len(ids) - 1), max_size=2)):
-            column[place] = data.draw(values)
-        columns.append(column)
-    return list(zip(*columns, strict=True))
-
-
-FORMS = (*batch._OPENS, *batch._CALLS, *batch._ATTEMPTS)
-
-
-@settings(max_examples=60)
-@given(st.data())
-def test_rows_are_in_the_file_as_if_each_were_written_alone(data: st.DataObject) -> None:
-    form = data.draw(SOME(FORMS))
-    sizes = SOME((1, 2, 7, 8, 9, 63, 64, 65, 70))
-    size = data.draw(sizes if form.width < 20 else SOME((1, 2, 9, 17)))
-    ids = data.draw(st.permutations(range(size)))
-    rows = rows_of(form, ids, data)
-    tables = []
-    for insert in (type(form).insert, one_by_one):
-        connection = sqlite3.connect(":memory:", isolation_level=None)
-        migrate(connection, 1.0)
-        with patch.object(type(form), "insert", insert):
-            batch._insert(connection, (form,), list(rows))
-        columns = connection.execute(f"SELECT * FROM {form._table}").fetchall()
-        tables.append(repr(sorted(columns, key=lambda row: int(row[0]))))
-        connection.close()
-    assert tables[0] == tables[1]
-
-
 USAGES = (USAGE, Usage(3, 4, 5, 6, 7, 2), Usage(images=2, variant="hd"), Usage(calls=0))
 ENDS: tuple[dict[str, Any], ...] = (
     {},
@@ -288,7 +221,7 @@ ENDS: tuple[dict[str, Any], ...] = (
     )},
 )  # fmt: skip
 STEP = st.tuples(
-    SOME(("plain", "plain", "stream", "mark", "settle", "settle", "undo", "follow")),
+    st.sampled_from(("plain", "plain", "stream", "mark", "settle", "settle", "undo", "follow")),
     st.integers(0, 50),
     st.integers(0, len(ENDS) - 1),
 )
@@ -352,6 +285,6 @@ def test_a_ledger_is_the_same_whether_its_rows_are_written_together_or_alone(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         together = play(Path(folder) / "together.db", steps)
-        with patch.object(batch._Form, "insert", one_by_one):
+        with patch.object(Inserts, "insert", one_by_one):
             alone = play(Path(folder) / "alone.db", steps)
     assert together == alone

@@ -15,8 +15,8 @@ from proxy.storage.batch import (
     ORDINARY_CALL_SAYS,
     ORDINARY_OPEN_COLUMNS,
     Batch,
-    Row,
 )
+from proxy.storage.inserts import Row
 from proxy.storage.rows import attempt_row, ended_row, open_row, spend_row
 from proxy.storage.sqlite import Durability, open_writer
 from tests.storage.world import NOW, USAGE, closing, opening
