@@ -19,7 +19,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from proxy.core.response_head import LENGTHS, NOTED, Framing, ResponseHead, content_length
+from proxy.core.response_head import (
+    LENGTHS,
+    NOTED,
+    PASSED_ON,
+    Framing,
+    ResponseHead,
+    content_length,
+)
 
 HEAD_BYTES_MAX: Final = 4_096
 """Longer heads are parsed."""
@@ -37,7 +44,7 @@ RELUCTANCE: Final = 16
 _OK: Final = 200
 _LF, _NUL = b"\n\0"
 _LENGTH_NAME: Final = "content-length"
-_FIXED: Final = frozenset(NOTED - {_LENGTH_NAME, "x-request-id", "request-id"})
+_FIXED: Final = NOTED - {_LENGTH_NAME, "x-request-id", "request-id", *PASSED_ON}
 """Headers that make another pattern of a head when they say something else."""
 
 

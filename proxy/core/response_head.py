@@ -25,9 +25,15 @@ LINE_REMEMBERED_BYTES_MAX: Final = 256
 _LENGTH_NAME: Final = "content-length"
 _CODING_NAME: Final = "transfer-encoding"
 _CONNECTION_NAME: Final = "connection"
+_VERSION_NAME: Final = "openai-version"
+_SECONDS_NAME: Final = "openai-processing-ms"
+PASSED_ON: Final = (_VERSION_NAME, _SECONDS_NAME)
+"""What callers of a conversation get as its upstream said it ("Debugging requests" in OpenAI's API
+reference). Not whose account it is nor what is left of its limits: those are the operator's."""
+PASSED_ON_CHARS_MAX: Final = 128
 NOTED: Final = frozenset({
     _LENGTH_NAME, _CODING_NAME, _CONNECTION_NAME, "content-type", "content-encoding",
-    "x-request-id", "request-id",
+    "x-request-id", "request-id", *PASSED_ON,
 })  # fmt: skip
 """Headers that most calls ask for; any other is looked for when somebody does."""
 _lines: Final[dict[bytes, tuple[str, bytes]]] = {}
@@ -39,7 +45,7 @@ _statuses: Final[dict[bytes, tuple[int, bool]]] = {}
 LENGTHS: Final[dict[bytes, int]] = {}
 """Lengths seen before, by how they were written."""
 _UNNOTED: Final = ("", b"")
-_UNIQUE: Final = frozenset({"x-request-id", "request-id"})
+_UNIQUE: Final = frozenset({"x-request-id", "request-id", _SECONDS_NAME})
 """Headers whose lines are never the same again: they would only push out those that are."""
 _CONTRADICTED: Final = b"two lengths"
 
@@ -90,6 +96,18 @@ class ResponseHead(Struct, frozen=True, gc=False):
         noted = self.noted
         found = noted.get("x-request-id") or noted.get("request-id")
         return None if found is None else found.decode("latin-1")
+
+    def passed_on(self) -> list[tuple[str, str]]:
+        """Return name and value of the headers in `PASSED_ON` that are fit for another head."""
+        noted = self.noted
+        if _VERSION_NAME not in noted and _SECONDS_NAME not in noted:
+            return []
+        said = [(name, noted[name].decode("latin-1")) for name in PASSED_ON if name in noted]
+        return [
+            (name, value)
+            for name, value in said
+            if value and value.isprintable() and len(value) <= PASSED_ON_CHARS_MAX
+        ]
 
     def header(self, name: str) -> str | None:
         """Return the first value of header `name` (lower case), or None."""

@@ -182,13 +182,23 @@ class Call(OpenCall[Exchange]):
         self.first_byte_at = self.world.loop.time()
         if client.begun:
             client.write(first)
-        elif attempt.translation is not None or not client.begin_prepared(first):
-            self.name_channel()
-            client.begin(first)
+        else:
+            more = self._passed_on()
+            if attempt.translation is not None or not client.begin_prepared(first, more):
+                self.name_channel()
+                if more:
+                    client.add_headers(more)
+                client.begin(first)
         transport = client.connection.transport
         if transport is not None and not self.gone:
             attempt.flow(transport.write, chunked=client.chunked)
             attempt.exchange.learn()  # now that nobody waits for the first event
+
+    def _passed_on(self) -> list[tuple[str, str]]:
+        """Return headers of the upstream's that its answer keeps, unless it is another by now."""
+        attempt = self.attempt
+        head = None if attempt is None or attempt.translation else attempt.exchange.head
+        return [] if head is None else head.passed_on()
 
     def _drain_seconds(self) -> float:
         """How long to read on for the provider's figure (DESIGN.md section 3)."""
@@ -289,6 +299,9 @@ class Call(OpenCall[Exchange]):
                 return Ended(Verdict.UPSTREAM_ERROR, error)
         if not self.flows and not self.gone:
             self.name_channel()
+            more = self._passed_on()
+            if more:
+                client.add_headers(more)
             foretell(self, settlement.foresee(self, attempt.exchange).charge)
             client.begin_plain(self.last(), _JSON, self.world.charges_at_once)
         return settlement.CLIENT_GONE if self.gone else ended

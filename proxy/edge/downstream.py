@@ -7,7 +7,7 @@ headers are on every answer. This module must not know money, limits or upstream
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -27,7 +27,7 @@ EXPOSED_HEADERS: Final = (
     "anthropic-ratelimit-tokens-limit, anthropic-ratelimit-tokens-remaining, "
     "anthropic-ratelimit-tokens-reset, x-sluice-channel, x-sluice-model, x-sluice-max-tokens, "
     "x-sluice-left-out, x-sluice-verdict, x-sluice-cost, x-sluice-cost-usd, x-sluice-balance, "
-    "x-sluice-dry-run, x-sluice-cache, x-sluice-estimate, age"
+    "x-sluice-dry-run, x-sluice-cache, x-sluice-estimate, age, openai-version, openai-processing-ms"
 )
 HEARTBEATS: Final = {
     Dialect.OPENAI: b": keep-alive\n\n",
@@ -220,8 +220,8 @@ class Downstream:
             lines.append(f"content-type: {self.stream_type}\r\n{_OF_A_STREAM}")
             self._ready = _JOIN(lines).encode("latin-1", "replace")
 
-    def begin_prepared(self, first: bytes) -> bool:
-        """Send the head that was prepared with the first bytes, in one write.
+    def begin_prepared(self, first: bytes, more: Sequence[tuple[str, str]] = ()) -> bool:
+        """Send the head that was prepared, and `more` rows, with the first bytes, in one write.
 
         False, and nothing sent: there is none that still holds; name the upstream and `begin`.
         """
@@ -229,6 +229,9 @@ class Downstream:
         if not head or not first or not self.connection.keeps_alive:
             return False
         self.begun = True
+        if more:
+            lines = [_line(name, value) for name, value in more]
+            head = head[:-2] + _JOIN([*lines, "\r\n"]).encode("latin-1", "replace")
         self._send(b"%b%x\r\n%b\r\n" % (head, len(first), first))
         return True
 

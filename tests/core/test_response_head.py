@@ -3,7 +3,14 @@
 import pytest
 
 from proxy.core import response_head
-from proxy.core.response_head import HEADERS_MAX, Framing, FramingError, ResponseHead, parse_head
+from proxy.core.response_head import (
+    HEADERS_MAX,
+    PASSED_ON_CHARS_MAX,
+    Framing,
+    FramingError,
+    ResponseHead,
+    parse_head,
+)
 
 OK = b"HTTP/1.1 200 OK"
 
@@ -38,6 +45,29 @@ def test_the_head_is_read_as_it_was_sent() -> None:
 )
 def test_the_upstreams_own_id(lines: list[bytes], said: str | None) -> None:
     assert (read(*lines).request_id or None) == (said or None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], []),
+        ([b"openai-organization: acme", b"server: x"], []),
+        ([b"OpenAI-Version: 2020-10-01"], [("openai-version", "2020-10-01")]),
+        (
+            [b"openai-processing-ms:  7 ", b"openai-version: 1", b"openai-version: 2"],
+            [("openai-version", "1"), ("openai-processing-ms", "7")],
+        ),
+        ([b"openai-version: " + b"v" * PASSED_ON_CHARS_MAX], [("openai-version", "v" * 128)]),
+        ([b"openai-version: " + b"v" * (PASSED_ON_CHARS_MAX + 1)], []),
+        ([b"openai-version: a\tb", b"openai-processing-ms:"], []),
+        (
+            [b"openai-version: \x7f", b"openai-processing-ms: \xe9"],
+            [("openai-processing-ms", "\xe9")],
+        ),
+    ],
+)
+def test_what_goes_on_of_a_head(lines: list[bytes], said: list[tuple[str, str]]) -> None:
+    assert read(*lines).passed_on() == said
 
 
 @pytest.mark.parametrize(

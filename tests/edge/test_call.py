@@ -353,7 +353,7 @@ def test_a_fault_of_ours_at_the_content_point_cuts_the_client(
 ) -> None:
     """Content is shown from within the upstream's own read, where no handler could cut it."""
 
-    def broken(client: Downstream, _first: bytes) -> bool:
+    def broken(client: Downstream, *_said: object) -> bool:
         client.begun = True
         raise ValueError("a fault of ours")
 

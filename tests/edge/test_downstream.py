@@ -20,11 +20,12 @@ from tests.edge.harness import (
     body,
     channel,
     error_of,
+    message,
     plain_answer,
 )
 from tests.integration.raw_client import request_bytes, responses
 from tests.integration.scripted import ScriptedUpstream
-from tests.integration.scripts import Pause, plain_script, stream_script
+from tests.integration.scripts import Pause, Send, plain_script, stream_head, stream_script
 
 
 def chunked(payload: bytes, size: int, target: str = CHAT) -> bytes:
@@ -255,8 +256,8 @@ def test_a_head_put_together_before_is_the_one_put_together_then(
 ) -> None:
     """Whatever happens in between, and wherever there can be none."""
     taken = 0
-    for minor, keeps_alive, origin, first in product(
-        (0, 1), (0, 1), ("", "*"), (b"", b"data: x\n\n")
+    for minor, keeps_alive, origin, first, more in product(
+        (0, 1), (0, 1), ("", "*"), (b"", b"data: x\n\n"), ([], [("x-more", "\xe9"), ("x-yet", "")])
     ):
         sent = []
         for prepared in (True, False):
@@ -281,12 +282,59 @@ def test_a_head_put_together_before_is_the_one_put_together_then(
                 line.keeps_alive = False
             if client.begun:
                 client.write(first)
-            elif prepared and client.begin_prepared(first):
+            elif prepared and client.begin_prepared(first, more):
                 taken += 1
             else:
                 client.name_upstream(*names)
+                client.add_headers(more)
                 client.begin(first)
             client.finish(b"data: [DONE]\n\n")
-            sent.append((line.written, line.keeps_alive))
+            block, *rest = b"".join(line.written).split(b"\r\n\r\n")
+            lines = block.split(b"\r\n")
+            sent.append((lines[0], sorted(lines), rest, line.keeps_alive))
         assert sent[0] == sent[1]
-    assert taken == (2 if later == "nothing" else 0)
+    assert taken == (4 if later == "nothing" else 0)
+
+
+UPSTREAMS_OWN = [
+    ("OpenAI-Version", "2020-10-01"),
+    ("openai-processing-ms", "61"),
+    ("openai-organization", "acme"),
+    ("x-request-id", "theirs"),
+    ("x-ratelimit-limit-requests", "77"),
+    ("set-cookie", "a=b"),
+    ("server", "theirs"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_of_an_upstreams_head_only_what_is_listed_goes_on(tmp_path: Path, stream: bool) -> None:
+    head = stream_head(*UPSTREAMS_OWN)
+    script = (
+        stream_script(answer(), headers=[Send(head)])
+        if stream
+        else plain_script(plain_answer(), headers=UPSTREAMS_OWN)
+    )
+    with (
+        ScriptedUpstream(script) as upstream,
+        Relay(tmp_path, channel(upstream.base_url)) as relay,
+    ):
+        for _ in range(4):  # by then the upstream's head is known again
+            response = relay.ask(body(stream=stream))
+            said = dict(response.headers)
+            assert (said["openai-version"], said["openai-processing-ms"]) == ("2020-10-01", "61")
+            assert said["x-request-id"].startswith("req_")
+            assert "theirs" not in said.values()
+            assert said.get("x-ratelimit-limit-requests") == "600"
+            assert not {"set-cookie", "server", "openai-organization"} & set(said)
+
+
+def test_a_translated_answer_keeps_nothing_of_its_upstreams_head(tmp_path: Path) -> None:
+    head = stream_head(*UPSTREAMS_OWN)
+    with (
+        ScriptedUpstream(stream_script(message(), headers=[Send(head)])) as upstream,
+        Relay(tmp_path, channel(upstream.base_url, dialect="anthropic")) as relay,
+    ):
+        response = relay.ask(body(max_tokens=50))
+        assert response.status == 200
+        assert not {name.lower() for name, _ in UPSTREAMS_OWN[:3]} & set(dict(response.headers))

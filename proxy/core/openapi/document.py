@@ -67,6 +67,8 @@ ANSWER_HEADERS: Final[Mapping[str, str]] = {
     "x-sluice-dry-run": "`true` where no call was made.",
     "x-sluice-cache": "Whether a kept answer was used.",
     "age": "How old a kept answer is, seconds.",
+    "openai-version": "As the upstream said it, where it did.",
+    "openai-processing-ms": "How long the upstream worked on it, as it said, ms.",
 }
 """Every header of an answer that a caller may read, by its name."""
 REQUEST_HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Json]]]] = {
