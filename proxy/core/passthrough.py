@@ -13,8 +13,9 @@ a valid string is ordinary too. The text ends at its first quote; a quote inside
 and what follows it could not be what followed the text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from struct import Struct
 from typing import Final, TypeAlias
 
 import msgspec
@@ -55,6 +56,8 @@ PATTERN_BYTES_MAX: Final = 1_024
 """Events with more around their text are decoded."""
 LENGTHS_MAX: Final = 24
 """Chunk lengths one stream keeps a beginning for."""
+SEVERAL_MAX: Final = 12
+"""Lengths known, above which none of several chunks is kept: there may be too many sums."""
 TAILS_MAX: Final = 64
 """Ends of events one stream remembers."""
 PADDING_MAX: Final = 32
@@ -79,6 +82,8 @@ of a model differ: no decoder reads them, and to prove it once more costs half a
 _STATELESS: Final = frozenset({take_openai, take_anthropic})
 
 _NO_LENGTHS: Final[dict[int, tuple[bytes, int]]] = {}
+_SEVERAL: Final = b"\n"
+"""Stands for the beginning of a read of several chunks, because no chunk begins so."""
 _decode_string: Final = msgspec.json.Decoder(str).decode
 
 
@@ -134,7 +139,9 @@ class Passage:
         self._unlocked = _NO_LENGTHS
         """`_lengths` while events may pass, else an empty one: one test for both."""
         self._lengths: dict[int, tuple[bytes, int]] = _NO_LENGTHS
-        """By the length of a whole chunk: its size line with `_opening`, and its event's size."""
+        """By the length of a whole chunk: its size line with `_opening`, and its event's size.
+
+        By that of a read of several alike: `_SEVERAL`, and the length of each."""
         self._opening = b""
         self._tails: frozenset[bytes] = frozenset()
         """What may follow the text's closing quote, to the end of the chunk."""
@@ -323,14 +330,31 @@ class Passage:
 
     def _pass_several(self, data: bytes) -> bool:
         """Whether `data` is more than one chunk and all of them pass."""
-        if self._unlocked is _NO_LENGTHS:
+        lengths, length = self._unlocked, len(data)
+        if lengths is _NO_LENGTHS:
             return False
+        known = lengths.get(length)
+        if known is not None and known[0] is _SEVERAL:
+            if self._pass_all(_pieces(known[1])(data)):
+                return True
+            # One chunk may be as long as several are, and others be cut elsewhere.
+            if self._fit(data) is not None:
+                return self.passes(data)
         chunks = data.split(CHUNK_END)
         if len(chunks) < 3 or chunks.pop():
             return False
-        room, number = self.room, len(self.texts)
-        for chunk in chunks:
-            if not self.passes(chunk + CHUNK_END):
+        if not self._pass_all([(chunk + CHUNK_END,) for chunk in chunks]):
+            return False
+        each = len(chunks[0]) + len(CHUNK_END)
+        if known is None and len(lengths) < SEVERAL_MAX and each * len(chunks) == length:
+            lengths[length] = (_SEVERAL, each)
+        return True
+
+    def _pass_all(self, chunks: Iterable[tuple[bytes]]) -> bool:
+        """Whether all of `chunks` pass; if not, none has."""
+        passes, room, number = self.passes, self.room, len(self.texts)
+        for (chunk,) in chunks:
+            if not passes(chunk):
                 self.room = room
                 del self.texts[number:]
                 del self.sizes[number:]
@@ -353,6 +377,12 @@ class Passage:
             lengths.clear()
         known = lengths[length] = (start, size)
         return known
+
+
+@lru_cache(maxsize=64)
+def _pieces(size: int) -> Callable[[bytes], Iterable[tuple[bytes]]]:
+    """Return what cuts bytes into pieces of `size`; a slice costs twice as much."""
+    return Struct(f"{size}s").iter_unpack
 
 
 def _around(event: bytes, text: str) -> tuple[bytes, bytes, bytes] | None:

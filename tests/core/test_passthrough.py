@@ -18,6 +18,7 @@ from proxy.core.passthrough import (
     PADDING_MAX,
     PATTERN_BYTES_MAX,
     ROOM_MAX,
+    SEVERAL_MAX,
     TAILS_MAX,
     TEXT_BYTES_MAX,
     TEXTS_MAX,
@@ -274,7 +275,7 @@ def test_no_read_passes_that_decoding_would_not_pass(
         if found is not None and not passage.passes(read):
             teach(passage, take, read, meter)
         before = len(passage.texts)
-        for several in (read, last + read, read + last + read):
+        for several in (read, last + read, read + read, read + last + read, read + last):
             if passage.passes(several):
                 pairs = zip(passage.texts[before:], passage.sizes[before:], strict=True)
                 assert seen_all(take, several) == [(text, meter.run, size) for text, size in pairs]
@@ -586,6 +587,47 @@ def test_several_chunks_in_one_read_pass_together_or_not_at_all() -> None:
     assert passage.room == 3
     passage.close()
     assert not passage.passes(reads[0] + reads[3])
+
+
+def test_one_chunk_may_be_as_long_as_several() -> None:
+    passage, meter = Passage(take_openai), letters()
+    one = made("OpenAI", b"a")
+    teach(passage, take_openai, one, meter)
+    twice = made("OpenAI", b"b" * len(one))  # its size line has a digit more
+    assert len(twice) == 2 * len(one)
+    for _ in range(3):
+        assert passage.passes(one + one)
+        assert passage.passes(twice)
+    assert len(passage.texts) == 9
+    assert passage.texts[:4] == ["a", "a", "b" * len(passage.texts[2]), "a"]
+    assert passage.sizes[1] == len(one) - len(b"cd\r\n\r\n")
+
+
+def test_several_are_cut_as_several_before_them_only_where_they_fit() -> None:
+    passage, meter = Passage(take_openai), letters()
+    reads = {size: made("OpenAI", b"a" * size) for size in range(1, 7)}
+    teach(passage, take_openai, reads[1], meter)
+    for sizes in ((3, 3), (1, 5), (5, 1), (3, 3), (2, 4), (2, 2, 2), (1, 2, 3), (2, 2, 2)):
+        before = len(passage.texts)
+        data = b"".join([reads[size] for size in sizes])
+        for place in range(0, len(data), 7):
+            odd = data[:place] + b'"' + data[place + 1 :]
+            assert passage.passes(odd) == (odd == data)
+        del passage.texts[before:], passage.sizes[before:]
+        assert passage.passes(data)
+        assert passage.texts[before:] == ["a" * size for size in sizes]
+
+
+def test_lengths_of_several_are_bounded() -> None:
+    passage, meter = Passage(take_openai), letters()
+    teach(passage, take_openai, made("OpenAI", b"a"), meter)
+    for size in range(1, 40):
+        read = made("OpenAI", b"a" * size)
+        for number in (2, 3, 4):
+            assert passage.passes(read * number)
+            assert len(passage._lengths) <= LENGTHS_MAX
+    kept = [beginning for beginning, _ in passage._lengths.values() if beginning == b"\n"]
+    assert len(kept) < SEVERAL_MAX
 
 
 def test_short_strings_are_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
