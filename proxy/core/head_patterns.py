@@ -64,6 +64,8 @@ class _Pattern(Struct, frozen=True, gc=False):
     """-1: among the values."""
     keep_alive: bool
     noted: dict[str, bytes]
+    same: ResponseHead | None
+    """Where nothing was seen to vary: the one that it is."""
 
 
 class _Sketch(Struct):
@@ -85,6 +87,14 @@ def known_head(data: bytes) -> tuple[ResponseHead, bytes] | None:
     Raises FramingError for a length that is none.
     """
     for pattern in _patterns:
+        same = pattern.same
+        if same is not None:
+            rest = data.removeprefix(pattern.first)
+            if rest is data:
+                continue
+            if pattern is not _patterns[0]:
+                _move_up(pattern)
+            return same, rest
         start = data if len(data) <= pattern.reach else data[: pattern.reach]
         rest = start.removeprefix(pattern.first)
         if rest is start:  # saves the rest of the look; what decides is the sum of all lengths
@@ -180,4 +190,5 @@ def _pattern(
         length=-1 if any(name == _LENGTH_NAME for _, name in marked) else head.length,
         keep_alive=head.keep_alive,
         noted=head.noted,
+        same=None if varied else head,
     )

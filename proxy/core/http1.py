@@ -120,10 +120,10 @@ class ResponseParser:
             and self.head.keep_alive
         )
 
-    @property
     def outlook(self) -> bool | None:
         """`reusable`: now (True), never (False), or once the response is complete (None)."""
-        if self.excess or self.head is None or not self.head.keep_alive:
+        head = self.head
+        if self.excess or head is None or not head.keep_alive:
             return False
         return True if self._state is _COMPLETE else None
 

@@ -50,7 +50,16 @@ class IdSource:
         """Return a fresh id for `now` (Unix seconds), and its outward form."""
         passed = now * 1000.0 - self._began
         if not self._free_from <= passed < _SPELL_END:
-            return self._named_anew(now)
+            sequence = self._sequence + 1
+            if passed >= self._free_from or sequence == SEQUENCE_MAX:
+                return self._named_anew(now)
+            # The same millisecond, as for most calls of one turn of the loop, or one before it.
+            self._sequence = sequence
+            low, pairs = _STEPS[self._passed] + sequence, _PAIRS
+            call_id = self._ids + low
+            low += self._worker_bits
+            ending = pairs[low >> 20] + pairs[low >> 10 & 1023] + pairs[low & 1023]
+            return call_id, self._beginning + ending
         # Another millisecond of the same spell, nearly always: bits of large numbers are dear.
         self._passed = step = int(passed)
         self._free_from = _FOLLOWING[step]

@@ -5,7 +5,7 @@ asked to grow in time, and refused at its edge the call is cut. This module must
 HTTP heads.
 """
 
-from proxy.core.answers import PlainReading, plain_usage
+from proxy.core.answers import READINGS, PlainReading
 from proxy.core.bill import Delivered, Statement
 from proxy.core.catalog import spoken
 from proxy.core.entities import (
@@ -325,7 +325,7 @@ class Call(OpenCall[Exchange]):
         if self.flows or attempt is None:
             return False
         exchange = attempt.exchange
-        answer = self.reading = plain_usage(exchange.body, self.wire)
+        answer = self.reading = READINGS[self.wire](exchange.body)
         if answer.readable and not answer.error:
             return False
         kind = FailureKind.ERROR_EVENT if answer.readable else FailureKind.UNEXPECTED_ANSWER
@@ -357,6 +357,9 @@ class Call(OpenCall[Exchange]):
         attempt = self.attempt
         if attempt is None:
             raise AssertionError("nothing was held")
-        if attempt.translation is None:
-            return attempt.exchange.terminal if self.flows else attempt.exchange.body
-        return attempt.translation.last
+        if attempt.translation is not None:
+            return attempt.translation.last
+        if self.flows:
+            return attempt.exchange.terminal
+        read = self.reading  # has it at hand
+        return attempt.exchange.body if read is None else read.body

@@ -70,6 +70,34 @@ def test_an_id_is_named_as_it_is_formatted(worker: int, after: int, steps: list[
         last = call_id
 
 
+class General(IdSource):
+    """Names every id the long way."""
+
+    def named(self, now: float) -> tuple[int, str]:
+        return self._named_anew(now)
+
+
+@given(
+    st.integers(0, 63),
+    st.integers(0, 1 << 62),
+    st.lists(
+        st.sampled_from([0.0, 0.0, 0.0003, 0.001, 0.2, -0.0003, -0.001, -0.3, -(10**9), 10**9])
+        | st.floats(-2.0, 2.0),
+        max_size=60,
+    ),
+    st.integers(0, 3),
+)
+def test_an_id_is_the_same_whichever_way_it_is_named(
+    worker: int, after: int, steps: list[float], left: int
+) -> None:
+    quick, slow, now = IdSource(worker, after), General(worker, after), NOW
+    for turn, step in enumerate(steps):
+        now += step
+        assert quick.named(now) == slow.named(now)
+        if turn == len(steps) // 2:
+            quick._sequence = slow._sequence = SEQUENCE_MAX - 1 - left
+
+
 def test_text_round_trip_and_order() -> None:
     source = IdSource(worker=63)
     ids = [source.next(NOW + step / 10) for step in range(100)]

@@ -146,7 +146,7 @@ class Delivery:
             self._parser.excess = True
         elif data:
             self._parser.receive_rest(data)
-        outlook = self._parser.outlook
+        outlook = self._parser.outlook()
         return outlook if self.phase is _TERMINAL else outlook is True
 
     def reject(self, failure: Failure) -> None:
