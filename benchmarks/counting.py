@@ -24,6 +24,8 @@ from benchmarks.rounds import Bench, Case
 
 ATTACH_SECONDS = 0.7
 TOOL_SECONDS_MAX = 60.0
+STREAMS_SLOWLY, RATE_SLOWLY = 30, 100.0
+"""What is asked for at once where counting slows the relay down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ def _counted(
 
 def instructions_each(bench: Bench, relay: Relay, case: Case) -> tuple[float, list[str]]:
     """User instructions per event or request of one run, and reasons for void."""
-    total, number, _, void = _counted(bench, relay, case, _perf)
+    tool = _perf if relay.counts is None else _callgrind
+    total, number, _, void = _counted(bench, relay, case, tool)
     return total / number, void
 
 
@@ -147,7 +150,7 @@ def count(bench: Bench, relay: Relay, what: str) -> Count:
     tool: Tool = _strace
     streams = 20
     if what == "instructions":
-        tool, streams = (_perf, 200) if relay.counts is None else (_callgrind, 30)
+        tool, streams = (_perf, 200) if relay.counts is None else (_callgrind, STREAMS_SLOWLY)
     short = Case(
         f"{what}-short",
         what,
@@ -157,7 +160,7 @@ def count(bench: Bench, relay: Relay, what: str) -> Count:
     plain = Case(
         f"{what}-plain",
         what,
-        {"kind": "plain_paced", "seconds": 2.0, "rate": 500.0 if tool is _perf else 100.0},
+        {"kind": "plain_paced", "seconds": 2.0, "rate": 500.0 if tool is _perf else RATE_SLOWLY},
         "requests",
     )
     bench.measure(relay, short, 0)

@@ -5,11 +5,17 @@ round by round. `difference` is in per cent for instructions, in microseconds fo
 without money must have written no row.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from benchmarks.counting import has_counter, instructions_each
+from benchmarks.counting import (
+    RATE_SLOWLY,
+    STREAMS_SLOWLY,
+    has_counter,
+    instructions_each,
+    missing_tool,
+)
 from benchmarks.figures import interval
 from benchmarks.relays import Relay
 from benchmarks.rounds import Bench, Case, of
@@ -71,9 +77,17 @@ def _instructions(bench: Bench, on: Relay, off: Relay, what: str, case: Case, ro
 
 
 def compare(
-    bench: Bench, on: Relay, off: Relay, cases: Sequence[Case], rounds: int
+    bench: Bench,
+    on: Relay,
+    off: Relay,
+    cases: Sequence[Case],
+    rounds: int,
+    slowly: Callable[[], tuple[Relay, Relay]],
 ) -> tuple[list[Money], list[str]]:
-    """(figures, what could not be measured)."""
+    """(figures, what could not be measured).
+
+    `slowly`: starts both where their instructions can be counted though the processor does not.
+    """
     found = []
     for case in cases:
         results = bench.run(case, [on, off], min(rounds, ROUNDS_MAX))
@@ -91,13 +105,20 @@ def compare(
                 tuple(reason for each in results for reason in each.void),
             )
         )
+    problem = missing_tool("instructions")
+    if problem:
+        return found, [f"instructions with and without money: {problem}"]
+    streams, plain, notes = STREAMS, PLAIN, []
     if not has_counter():
-        return found, ["instructions with and without money: perf has no instruction counter here"]
-    for what, case in (("instructions", STREAMS), ("instructions a request", PLAIN)):
+        notes = ["instructions with and without money: by callgrind, with fewer streams"]
+        on, off = slowly()
+        streams = replace(STREAMS, job={**STREAMS.job, "streams": STREAMS_SLOWLY})
+        plain = replace(PLAIN, job={**PLAIN.job, "rate": RATE_SLOWLY})
+    for what, case in (("instructions", streams), ("instructions a request", plain)):
         found.append(_instructions(bench, on, off, what, case, min(rounds, COUNTED_ROUNDS_MAX)))
     for each in found:
         bench.say(
             f"  {each.what} ({each.unit}): on {each.on:,.1f}, off {each.off:,.1f}, "
             f"difference {each.difference:,.2f} ({each.spread})"
         )
-    return found, []
+    return found, notes

@@ -23,9 +23,11 @@ NGINX_TEMPLATE = ROOT / "config" / "nginx" / "benchmark.conf.template"
 COMMAND_SECONDS_MAX = 60.0
 CREDIT_USD = "100000000"
 SERVE = ("proxy.app.cli", "serve")
+SERVE_UNBILLED = ("benchmarks.unbilled",)
 UNBILLED = "sluice-unbilled"
 TWO_WORKERS = "sluice-2-workers"
 COUNTED = "sluice-counted"
+COUNTED_UNBILLED = "sluice-unbilled-counted"
 CALLGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--dump-instr=no")
 MALLOC_SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
@@ -403,12 +405,12 @@ def start_sluice(
     return sluice.start(sluice.seed(tls=tls, more=more), workers=workers)
 
 
-def start_counted(directory: Path, mock: Mock) -> Relay:
+def start_counted(directory: Path, mock: Mock, *, billed: bool = True) -> Relay:
     """Sluice under callgrind, many times slower; `benchmarks/counting.py` turns it on."""
-    sluice = Sluice(directory, mock, COUNTED)
+    sluice = Sluice(directory, mock, COUNTED if billed else COUNTED_UNBILLED)
     counts = directory / "callgrind"
     under = (*CALLGRIND, f"--callgrind-out-file={counts}")
-    relay = sluice.start(sluice.seed(tls=False), under=under)
+    relay = sluice.start(sluice.seed(tls=False), SERVE if billed else SERVE_UNBILLED, under=under)
     relay.counts = counts
     return relay
 
@@ -416,4 +418,4 @@ def start_counted(directory: Path, mock: Mock) -> Relay:
 def start_unbilled(directory: Path, mock: Mock) -> Relay:
     """The same without its ledger; `billed` is none, though the (empty) database is there."""
     sluice = Sluice(directory, mock, UNBILLED)
-    return sluice.start(sluice.seed(tls=False), ("benchmarks.unbilled",))
+    return sluice.start(sluice.seed(tls=False), SERVE_UNBILLED)

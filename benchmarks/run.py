@@ -35,6 +35,7 @@ from benchmarks.memory import idle_streams, long_stream
 from benchmarks.money import compare
 from benchmarks.relays import (
     COUNTED,
+    COUNTED_UNBILLED,
     TWO_WORKERS,
     UNBILLED,
     Mock,
@@ -117,9 +118,9 @@ class Rig:
             return relay
         if name == UNBILLED:
             return start_unbilled(home, self.mock)
-        if name == COUNTED:
-            relay = start_counted(home, self.mock)
-            relay.name = "sluice"
+        if name in (COUNTED, COUNTED_UNBILLED):
+            relay = start_counted(home, self.mock, billed=name == COUNTED)
+            relay.name = "sluice" if name == COUNTED else UNBILLED
             return relay
         if name == "sluice":
             return start_sluice(home, self.mock)
@@ -228,7 +229,14 @@ def run_money(rig: Rig) -> None:
     say("\nmoney on against money off")
     off = rig.relay(UNBILLED)
     cases = [each.case for each in CASES if each.money]
-    found, problems = compare(rig.bench, rig.relay("sluice"), off, cases, rig.options.rounds)
+    found, problems = compare(
+        rig.bench,
+        rig.relay("sluice"),
+        off,
+        cases,
+        rig.options.rounds,
+        lambda: (rig.relay(COUNTED), rig.relay(COUNTED_UNBILLED)),
+    )
     rig.notes += problems
     rig.sections["money"] = [each.record() for each in found]
     rows = off.rows()

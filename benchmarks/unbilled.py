@@ -104,6 +104,8 @@ def main() -> None:
     )
     for name in ("--data", "--listen", "--operations"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--console", default="")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
     settings = load(
         None,
@@ -111,7 +113,8 @@ def main() -> None:
             "data_dir": options.data,
             "listen": options.listen,
             "operations_listen": options.operations,
-            "console_listen": "",
+            "console_listen": options.console,
+            **dict(each.split("=", 1) for each in options.set),
         },
     )
     uvloop.run(serve(settings, open_listeners(settings)))
