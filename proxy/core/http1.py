@@ -60,6 +60,33 @@ def request_length(body_bytes: int) -> bytes:
     return REQUEST_LENGTH % body_bytes
 
 
+def whole_response(data: bytes) -> tuple[ResponseHead, bytes] | None:
+    """Return the head and the body of a 200 that is all in `data`, with its length.
+
+    None if it is anything else, breaks HTTP/1.1 or has a content coding: let a parser read it.
+    """
+    try:
+        known = known_head(data)
+        if known is None:
+            block, blank, body = data.partition(b"\r\n\r\n")
+            if not blank or len(block) > HEAD_BYTES_MAX - len(blank):
+                return None
+            head = parse_head(block)
+            learn_head(head)
+            known = head, body
+    except FramingError:
+        return None
+    head, body = known
+    if (
+        head.length != len(body)
+        or head.framing is not _LENGTH
+        or head.status != 200
+        or "content-encoding" in head.noted
+    ):
+        return None
+    return known
+
+
 class _State(Enum):
     HEAD = auto()
     LENGTH = auto()
@@ -157,36 +184,6 @@ class ResponseParser:
             self._state = _COMPLETE
             return b""
         return self._receive_chunks(data)
-
-    def receive_whole(self, data: bytes) -> bytes | None:
-        """Take a 200 that is all in the first read, with its length, and return its body.
-
-        None, and nothing taken, if it is anything else, breaks HTTP/1.1 or has a content coding.
-        """
-        if self._buffer:
-            return None
-        try:
-            known = known_head(data)
-            if known is not None:
-                head, body = known
-            else:
-                block, blank, body = data.partition(b"\r\n\r\n")
-                if not blank or len(block) > HEAD_BYTES_MAX - len(blank):
-                    return None
-                head = parse_head(block)
-                learn_head(head)
-        except FramingError:
-            return None
-        if (
-            head.length != len(body)
-            or head.framing is not _LENGTH
-            or head.status != 200
-            or "content-encoding" in head.noted
-        ):
-            return None
-        self.head = head
-        self._state = _COMPLETE
-        return body
 
     def receive_eof(self) -> bool:
         """Take the end of the stream; return whether the response was complete."""

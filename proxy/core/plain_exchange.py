@@ -10,10 +10,10 @@ from typing import Final
 
 from proxy.core import outcomes
 from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
-from proxy.core.http1 import ResponseParser
+from proxy.core.http1 import ResponseParser, whole_response
 from proxy.core.metering import Meter
 from proxy.core.outcomes import Failure, FailureKind
-from proxy.core.response_head import FramingError
+from proxy.core.response_head import FramingError, ResponseHead
 from proxy.core.usage import UsageTally
 
 # On Python 3.11 a member of an enum costs as much as ten globals.
@@ -21,6 +21,8 @@ _HEAD: Final = Phase.HEAD
 _PLAIN: Final = Phase.PLAIN
 _TERMINAL: Final = Phase.TERMINAL
 
+_NO_PARSER: Final = ResponseParser()
+"""Of an answer that nobody has had to parse, and of most never has: it is given nothing."""
 _NO_METER: Final = Meter(len)
 _NO_TALLY: Final = UsageTally()
 """What a plain answer reports is read from its body, so nobody ever writes into this one."""
@@ -33,7 +35,7 @@ def _passes(_data: bytes) -> bool:
 class PlainExchange(Exchange):
     """One attempt at one upstream whose answer is wanted whole; see `Exchange`."""
 
-    __slots__ = ()
+    __slots__ = ("_excess", "head")
 
     # What only a stream has; of the class, so that no instance has to be told.
     tally = _NO_TALLY
@@ -50,7 +52,11 @@ class PlainExchange(Exchange):
         self.plain_bytes = 0
         self.tokens_allowed = UNLIMITED
         self._expect = expect
-        self._parser = ResponseParser()
+        self.head: ResponseHead | None = None
+        """The response head, once it is whole."""
+        self._excess = False
+        """Bytes nobody asked for came behind an answer that needed no parser."""
+        self._parser = _NO_PARSER
         self._body = []
 
     @property
@@ -88,23 +94,27 @@ class PlainExchange(Exchange):
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes off the wire; there is never anything to forward."""
-        first = self.phase is _HEAD
-        if first and len(data) <= outcomes.RESPONSE_BYTES_MAX:
-            whole = self._parser.receive_whole(data)
-            if whole is not None:  # nearly always
-                self._body.append(whole)
-                self.plain_bytes = len(whole)
-                self.phase, self.over = _TERMINAL, True
-                return b""
         if self.over:
             self.finish(data)
             return b""
+        parser = self._parser
+        if parser is _NO_PARSER:
+            if len(data) <= outcomes.RESPONSE_BYTES_MAX:
+                whole = whole_response(data)
+                if whole is not None:  # nearly always
+                    self.head, body = whole
+                    self._body.append(body)
+                    self.plain_bytes = len(body)
+                    self.phase, self.over = _TERMINAL, True
+                    return b""
+            parser = self._parser = ResponseParser()
+        first = self.phase is _HEAD
         fault: FramingError | None = None
         try:
-            body = self._parser.receive(data)
+            body = parser.receive(data)
         except FramingError as error:
             body, fault = error.body, error
-        head = self._parser.head
+        head = self.head = parser.head
         if head is None:
             pass
         elif first and (failure := outcomes.compressed(head)) is not None:
@@ -115,6 +125,22 @@ class PlainExchange(Exchange):
         if fault is not None and not self.over:
             self._fail(Failure(FailureKind.FRAMING, str(fault)))
         return b""
+
+    def finish(self, data: bytes) -> bool | None:
+        """Take what follows the end (b"": nothing yet); see `ResponseParser.outlook`."""
+        if self._parser is not _NO_PARSER:
+            return Exchange.finish(self, data)
+        if data:
+            self._excess = True
+        head = self.head
+        return head is not None and head.keep_alive and not self._excess
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection may carry another request."""
+        if self._parser is not _NO_PARSER:
+            return self._parser.reusable
+        return self.finish(b"") is True
 
     def receive_eof(self) -> bytes:
         """Take the end of the connection."""

@@ -9,6 +9,7 @@ from proxy.core.http1 import (
     TRAILER_BYTES_MAX,
     ResponseParser,
     request_head,
+    whole_response,
 )
 from proxy.core.response_head import HEADERS_MAX, Framing, FramingError
 
@@ -127,22 +128,15 @@ def test_responses_cut_short(wire: bytes, body: bytes, framing: Framing, reusabl
 def test_a_whole_answer_is_taken_in_one_go_or_not_at_all(
     wire: bytes, body: bytes, framing: Framing, reusable: bool
 ) -> None:
-    quick, slow = ResponseParser(), ResponseParser()
-    found = quick.receive_whole(wire)
-    assert slow.receive(wire) == body
-    assert slow.head is not None
-    at_once = slow.head.status == 200 and not wire.startswith(b"HTTP/1.1 1")
+    found, parser = whole_response(wire), ResponseParser()
+    assert parser.receive(wire) == body
+    assert parser.head is not None
+    at_once = parser.head.status == 200 and not wire.startswith(b"HTTP/1.1 1")
     assert (found is not None) is (framing is Framing.LENGTH and at_once)
-    if found is None:
-        assert quick.head is None
-        assert quick.receive(wire) == body
-    else:
-        assert found == body
-        assert (quick.complete, quick.reusable, quick.outlook()) == (True, reusable, reusable)
-    assert quick.head == slow.head
-    quick.receive_rest(b"x")
-    slow.receive_rest(b"x")
-    assert (quick.excess, quick.outlook()) == (slow.excess, slow.outlook())
+    if found is not None:
+        assert found == (parser.head, body)
+        assert (parser.complete, parser.excess, parser.outlook()) == (True, False, reusable)
+        assert found[0].keep_alive is reusable
 
 
 @pytest.mark.parametrize(
@@ -160,17 +154,8 @@ def test_a_whole_answer_is_taken_in_one_go_or_not_at_all(
         head(b"x: " + b"y" * HEAD_BYTES_MAX, b"content-length: 2") + b"ab",
     ],
 )
-def test_what_is_not_whole_is_left_as_it_was(wire: bytes) -> None:
-    parser = ResponseParser()
-    assert parser.receive_whole(wire) is None
-    assert (parser.head, parser.complete, parser.excess) == (None, False, False)
-
-
-def test_the_rest_of_a_head_is_no_whole_answer() -> None:
-    parser, wire = ResponseParser(), LENGTH % 2 + b"ab"
-    assert parser.receive(wire[:9]) == b""
-    assert parser.receive_whole(wire) is None
-    assert parser.receive(wire[9:]) == b"ab"
+def test_what_is_not_whole_is_left_to_a_parser(wire: bytes) -> None:
+    assert whole_response(wire) is None
 
 
 def test_a_body_that_ends_with_the_connection() -> None:
@@ -474,10 +459,10 @@ def test_a_head_that_is_known_again_is_taken_as_one_that_never_was(
         assert outcome_of([wire]) == first
     for place in range(len(wire) + 1):
         assert outcome_of([piece for piece in (wire[:place], wire[place:]) if piece]) == first
-    parser = ResponseParser()
-    whole = parser.receive_whole(wire)
+    whole = whole_response(wire)
     if whole is not None:
-        assert ("", whole, parser.head, parser.complete, parser.outlook()) == first
+        found, content = whole
+        assert ("", content, found, True, found.keep_alive) == first
 
 
 def outcome_of(pieces: list[bytes]) -> tuple[object, ...]:
