@@ -14,6 +14,8 @@ from typing import Final
 from msgspec import Struct
 
 MULTIPLIER_ONE = 1_000_000
+INTERRUPTED: Final = "interrupted"
+"""Outcome of an attempt that an exception, a cancellation or a kill took out of our hands."""
 
 DIALECT_ENDPOINTS: Final[Mapping[str, frozenset[str]]] = {
     "openai": frozenset(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.core.breaker import Outcome
-from proxy.core.entities import Channel, ChannelKey, UsageOption, Verdict
+from proxy.core.entities import INTERRUPTED, Channel, ChannelKey, UsageOption, Verdict
 from proxy.core.errors import ErrorCode, RelayError
 from proxy.core.exchange import FailureKind, Phase
 from proxy.core.routing import (
@@ -32,8 +32,6 @@ _SUCCESS: Final = Outcome.SUCCESS
 _TERMINAL: Final = Phase.TERMINAL
 _OMIT: Final = UsageOption.OMIT
 
-INTERRUPTED = "interrupted"
-"""Outcome of an attempt that an exception or a cancellation took out of our hands."""
 TRIES_MAX = 8
 """Connections one call may use at one channel: stale ones, refused options, resting keys."""
 _TRIES: Final = range(TRIES_MAX)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from proxy.core import websocket
 from proxy.core.breaker import Outcome
-from proxy.core.entities import Attempt, Channel, ChannelKey, Usage
+from proxy.core.entities import INTERRUPTED, Attempt, Channel, ChannelKey, Usage
 from proxy.core.errors import RelayError
 from proxy.core.http1 import ResponseParser, request_prefix
 from proxy.core.outcomes import Failure, FailureKind
@@ -26,7 +26,6 @@ from proxy.core.targets import credential, target
 from proxy.core.urls import Endpoint
 from proxy.edge import log, refusals
 from proxy.edge.attempt import AttemptEnd
-from proxy.edge.dispatch import INTERRUPTED
 from proxy.edge.realtime_turn import RealtimeOffer, Served
 from proxy.edge.upstream import ConnectError
 from proxy.edge.world import World

@@ -156,7 +156,11 @@ class Keeper:
             catalog = load_catalog(connection, master)
             ledger = load_ledger(connection, catalog, now)
             found = None if settle_open else find_open(connection)
-            recovery = recover(connection, ledger, now) if settle_open else Recovery(0, 0)
+            recovery = (
+                recover(connection, ledger, catalog.channels, now)
+                if settle_open
+                else Recovery(0, 0)
+            )
             greatest = last_id(connection)
             logged = redo and durability is Durability.PROCESS
             redo_log = RedoLog.begin(connection, path) if logged else None
@@ -439,8 +443,10 @@ class Keeper:
 
     def settle_at_mark(self, call_id: int) -> Receipt:
         """Close an open call whose worker has died, at what it had last said of it."""
-        progress = self._open[call_id].progress
-        receipt = self.settle(closing_at_mark(call_id, progress, self._clock()))
+        opened, channels = self._open[call_id], self._catalog.channels
+        receipt = self.settle(
+            closing_at_mark(opened.opening, opened.progress, channels, self._clock())
+        )
         calls, charged = self.recovery
         self.recovery = Recovery(calls + 1, charged + receipt.charged)
         return receipt

@@ -6,20 +6,32 @@ This module must not know the event loop.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
 
+from proxy.core import pricing
 from proxy.core.catalog import Catalog
-from proxy.core.entities import BudgetPeriod, Dialect, Usage, UsageSource, Verdict
+from proxy.core.entities import (
+    INTERRUPTED,
+    MULTIPLIER_ONE,
+    Attempt,
+    BudgetPeriod,
+    Channel,
+    Dialect,
+    Usage,
+    UsageSource,
+    Verdict,
+)
 from proxy.core.errors import ErrorCode
 from proxy.core.ids import EPOCH_MS
 from proxy.core.ledger import ACCOUNT_KIND_BITS, DAY_SECONDS, AccountKind, Ledger
+from proxy.core.routing import ANONYMOUS_KEY
 from proxy.storage.batch import Batch
 from proxy.storage.messages import Posted
 from proxy.storage.ports import Closing, Opening, Progress
-from proxy.storage.rows import ended_row, open_row, spend_row
+from proxy.storage.rows import attempt_row, ended_row, open_row, spend_row
 
 _OPEN_ROWS = (
     "SELECT id, key_id, user_id, endpoint, dialect, model, group_name, stream, price_version, "
@@ -101,7 +113,9 @@ def find_open(connection: sqlite3.Connection) -> dict[int, Found]:
     return found
 
 
-def recover(connection: sqlite3.Connection, ledger: Ledger, now: float) -> Recovery:
+def recover(
+    connection: sqlite3.Connection, ledger: Ledger, channels: Mapping[int, Channel], now: float
+) -> Recovery:
     """Settle what was open when the last keeper died, each at its last mark, in one commit.
 
     Nothing delivered, nothing charged. Holds are restored first, so that one call's overrun
@@ -113,25 +127,35 @@ def recover(connection: sqlite3.Connection, ledger: Ledger, now: float) -> Recov
     for call_id, (opening, held, _) in found.items():
         ledger.restore(call_id, opening.user_id, opening.key_id, held, now)
     for call_id, (opening, _, progress) in found.items():
-        closing = closing_at_mark(call_id, progress, now)
+        closing = closing_at_mark(opening, progress, channels, now)
+        tries = [attempt_row(call_id, 0, each, closing.usage) for each in closing.attempts]
+        costs = [(each.channel_id, each.cost) for each in closing.attempts if each.cost]
         settlement = ledger.settle(
-            call_id, closing.charge, closing.forgiven, (), now, opening.charge_max
+            call_id, closing.charge, closing.forgiven, costs, now, opening.charge_max
         )
         charged += settlement.charged
         batch.closes.append((call_id,))
         row = ended_row(open_row(opening, 0), closing, settlement, opening.started_at)
-        batch.end(row, (), settlement.transfers, spend_row(settlement), settlement.charge)
+        batch.end(row, tries, settlement.transfers, spend_row(settlement), settlement.charge)
     if found:
         batch.apply(connection)
     return Recovery(len(found), charged)
 
 
-def closing_at_mark(call_id: int, progress: Progress | None, now: float) -> Closing:
-    """The end of a call whose process has died: what its last mark says, if it made one."""
+def closing_at_mark(
+    opening: Opening, progress: Progress | None, channels: Mapping[int, Channel], now: float
+) -> Closing:
+    """The end of a call whose process has died: what its last mark says, if it made one.
+
+    `channels` are those of the catalog, by number.
+    """
+    attempt = None
+    if progress is not None and progress.channel_id is not None:
+        attempt = _attempt_at_mark(opening, progress, channels.get(progress.channel_id))
     charge = 0 if progress is None else progress.charge
     delivered = 0 if progress is None else progress.delivered_bytes
     return Closing(
-        call_id=call_id,
+        call_id=opening.call_id,
         verdict=Verdict.INTERNAL_ERROR,
         usage=Usage(calls=0) if progress is None else progress.usage,
         source=UsageSource.NONE if progress is None else progress.source,
@@ -143,10 +167,35 @@ def closing_at_mark(call_id: int, progress: Progress | None, now: float) -> Clos
         error_code=ErrorCode.INTERNAL_ERROR.code,
         finish_reason=None,
         channel_id=None if progress is None else progress.channel_id,
-        upstream_model=None,
-        attempts=(),
+        upstream_model=None if attempt is None else attempt.upstream_model,
+        attempts=() if attempt is None else (attempt,),
         ended_at=now,
         ttft_ms=None,
+    )
+
+
+def _attempt_at_mark(
+    opening: Opening, progress: Progress, channel: Channel | None
+) -> Attempt | None:
+    """The attempt that a mark is about: its provider will ask for it. None: the channel is gone.
+
+    Those that failed before it are not known any more, nor when it ended.
+    """
+    if channel is None:
+        return None
+    basis = channel.costs.get(opening.model)
+    only_key = channel.keys[0] if len(channel.keys) == 1 else ANONYMOUS_KEY
+    return Attempt(
+        channel_id=channel.id,
+        channel_key_id=only_key.id,
+        started_at=opening.started_at,
+        status=200,
+        outcome=INTERRUPTED,
+        upstream_request_id=None,
+        upstream_model=channel.models.get(opening.model, opening.model),
+        usage=progress.usage,
+        cost=0 if basis is None else pricing.charge(progress.usage, basis, MULTIPLIER_ONE),
+        duration_ms=0.0,
     )
 
 

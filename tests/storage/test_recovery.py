@@ -8,12 +8,13 @@ import pytest
 
 from proxy.core.entities import BudgetPeriod
 from proxy.core.ids import EPOCH_MS
+from proxy.storage.imports import apply_catalog
 from proxy.storage.recovery import Recovery, last_id, load_ledger, recover
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability, open_writer
 from proxy.storage.verify import verify
 from tests.storage.test_batch import call_row
-from tests.storage.world import MASTER, NOW, read, seed
+from tests.storage.world import CATALOG, MASTER, NOW, read, seed
 
 ROOT = Path(__file__).parents[2]
 KILLS = 12
@@ -89,7 +90,7 @@ def test_the_ledger_is_read_back_from_the_file(tmp_path: Path) -> None:
     assert ledger.wallet(1).balance == 77
     assert (ledger.purse(1).spent, ledger.purse(1).period) == (5, BudgetPeriod.TOTAL)
     assert last_id(connection) == today + 1
-    assert recover(connection, ledger, NOW) == Recovery(0, 0)
+    assert recover(connection, ledger, catalog.channels, NOW) == Recovery(0, 0)
     connection.close()
 
 
@@ -114,10 +115,52 @@ def test_an_interrupted_recovery_is_done_again(tmp_path: Path) -> None:
     connection.execute("INSERT INTO top_up VALUES (1, 1, 9000, 'test', 'first', ?)", (NOW,))
     connection.execute("PRAGMA query_only = ON")
     with pytest.raises(sqlite3.OperationalError):
-        recover(connection, load_ledger(connection, catalog, NOW), NOW)
+        recover(connection, load_ledger(connection, catalog, NOW), catalog.channels, NOW)
     connection.execute("PRAGMA query_only = OFF")
     ledger = load_ledger(connection, catalog, NOW)
-    assert recover(connection, ledger, NOW) == Recovery(2, 1500), "no more than its caller will pay"
+    assert recover(connection, ledger, catalog.channels, NOW) == Recovery(2, 1500), (
+        "no more than its caller will pay"
+    )
     connection.close()
     assert read(path, "SELECT charge, overrun FROM call WHERE id = 6") == [(1500, 500)]
+    assert verify(path, quiet=True).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("channel_id", "keys", "key_id"),
+    [(1, ["sk-upstream-1"], 1), (1, ["sk-1", "sk-2"], 0), (9, [], 0)],
+)
+def test_what_a_provider_had_done_for_a_call_found_open_is_an_attempt_with_its_cost(
+    tmp_path: Path, channel_id: int, keys: list[str], key_id: int
+) -> None:
+    """Its invoice will have it, though the process that asked is gone; of no channel, nothing."""
+    path = tmp_path / "a.db"
+    connection = open_writer(path, Durability.PROCESS, NOW)
+    seed(connection)
+    (main,) = CATALOG["channel"]
+    costs = {"m": {"input": "3", "output": "5"}}
+    changed = {**CATALOG, "channel": [{**main, "keys": keys or main["keys"], "costs": costs}]}
+    apply_catalog(connection, changed, master=MASTER, now=NOW)
+    catalog = load_catalog(connection, MASTER)
+    connection.execute(
+        "INSERT INTO open_call SELECT 6, 1, 1, 'chat', 'openai', 'm', 'default', 1, 1, 1000000, "
+        "?, NULL, 1, 0, 50000, 'counted', '{\"input_uncached\": 10, \"output\": 20}', 99, ?, NULL",
+        (NOW, channel_id),
+    )
+    ledger = load_ledger(connection, catalog, NOW)
+    assert recover(connection, ledger, catalog.channels, NOW + 5).calls == 1
+    connection.close()
+    attempts = read(
+        path,
+        "SELECT number, channel_id, channel_key_id, status, outcome, upstream_model, cost FROM attempt",
+    )
+    posted = read(path, "SELECT amount FROM transfer WHERE kind = 'upstream_cost'")
+    models = read(path, "SELECT upstream_model FROM call WHERE id = 6")
+    if channel_id == 9:
+        assert (attempts, posted, models) == ([], [], [(None,)])
+    else:
+        (only,) = attempts
+        assert only == (0, 1, only[2], 200, "interrupted", "m-2", 130_000)
+        assert (only[2] > 0) == (key_id > 0)
+        assert (posted, models) == ([(130_000,)], [("m-2",)])
     assert verify(path, quiet=True).problems == ()
