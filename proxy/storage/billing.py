@@ -42,6 +42,7 @@ from proxy.storage.ports import (
     Weighed,
 )
 from proxy.storage.recovery import (
+    NONE_OPEN,
     Found,
     Recovery,
     closing_at_mark,
@@ -156,11 +157,7 @@ class Keeper:
             catalog = load_catalog(connection, master)
             ledger = load_ledger(connection, catalog, now)
             found = None if settle_open else find_open(connection)
-            recovery = (
-                recover(connection, ledger, catalog.channels, now)
-                if settle_open
-                else Recovery(0, 0)
-            )
+            recovery = recover(connection, ledger, catalog, now) if settle_open else NONE_OPEN
             greatest = last_id(connection)
             logged = redo and durability is Durability.PROCESS
             redo_log = RedoLog.begin(connection, path) if logged else None
@@ -443,12 +440,9 @@ class Keeper:
 
     def settle_at_mark(self, call_id: int) -> Receipt:
         """Close an open call whose worker has died, at what it had last said of it."""
-        opened, channels = self._open[call_id], self._catalog.channels
-        receipt = self.settle(
-            closing_at_mark(opened.opening, opened.progress, channels, self._clock())
-        )
-        calls, charged = self.recovery
-        self.recovery = Recovery(calls + 1, charged + receipt.charged)
+        opened, catalog, now = self._open[call_id], self._catalog, self._clock()
+        receipt = self.settle(closing_at_mark(opened.opening, opened.progress, catalog, now))
+        self.recovery = self.recovery.more(receipt.charged)
         return receipt
 
     async def posted(self, call_ids: list[int]) -> dict[int, Posted]:

@@ -6,8 +6,8 @@ This module must not know the event loop.
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -45,6 +45,13 @@ class Recovery(NamedTuple):
 
     calls: int
     charged: int
+
+    def more(self, charged: int) -> "Recovery":
+        """Return what it is with one call more."""
+        return Recovery(self.calls + 1, self.charged + charged)
+
+
+NONE_OPEN: Final = Recovery(0, 0)
 
 
 class Found(NamedTuple):
@@ -114,7 +121,7 @@ def find_open(connection: sqlite3.Connection) -> dict[int, Found]:
 
 
 def recover(
-    connection: sqlite3.Connection, ledger: Ledger, channels: Mapping[int, Channel], now: float
+    connection: sqlite3.Connection, ledger: Ledger, catalog: Catalog, now: float
 ) -> Recovery:
     """Settle what was open when the last keeper died, each at its last mark, in one commit.
 
@@ -127,7 +134,7 @@ def recover(
     for call_id, (opening, held, _) in found.items():
         ledger.restore(call_id, opening.user_id, opening.key_id, held, now)
     for call_id, (opening, _, progress) in found.items():
-        closing = closing_at_mark(opening, progress, channels, now)
+        closing = closing_at_mark(opening, progress, catalog, now)
         tries = [attempt_row(call_id, 0, each, closing.usage) for each in closing.attempts]
         costs = [(each.channel_id, each.cost) for each in closing.attempts if each.cost]
         settlement = ledger.settle(
@@ -143,15 +150,12 @@ def recover(
 
 
 def closing_at_mark(
-    opening: Opening, progress: Progress | None, channels: Mapping[int, Channel], now: float
+    opening: Opening, progress: Progress | None, catalog: Catalog, now: float
 ) -> Closing:
-    """The end of a call whose process has died: what its last mark says, if it made one.
-
-    `channels` are those of the catalog, by number.
-    """
+    """The end of a call whose process has died: what its last mark says, if it made one."""
     attempt = None
     if progress is not None and progress.channel_id is not None:
-        attempt = _attempt_at_mark(opening, progress, channels.get(progress.channel_id))
+        attempt = _attempt_at_mark(opening, progress, catalog.channels.get(progress.channel_id))
     charge = 0 if progress is None else progress.charge
     delivered = 0 if progress is None else progress.delivered_bytes
     return Closing(

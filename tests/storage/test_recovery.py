@@ -90,7 +90,7 @@ def test_the_ledger_is_read_back_from_the_file(tmp_path: Path) -> None:
     assert ledger.wallet(1).balance == 77
     assert (ledger.purse(1).spent, ledger.purse(1).period) == (5, BudgetPeriod.TOTAL)
     assert last_id(connection) == today + 1
-    assert recover(connection, ledger, catalog.channels, NOW) == Recovery(0, 0)
+    assert recover(connection, ledger, catalog, NOW) == Recovery(0, 0)
     connection.close()
 
 
@@ -115,10 +115,10 @@ def test_an_interrupted_recovery_is_done_again(tmp_path: Path) -> None:
     connection.execute("INSERT INTO top_up VALUES (1, 1, 9000, 'test', 'first', ?)", (NOW,))
     connection.execute("PRAGMA query_only = ON")
     with pytest.raises(sqlite3.OperationalError):
-        recover(connection, load_ledger(connection, catalog, NOW), catalog.channels, NOW)
+        recover(connection, load_ledger(connection, catalog, NOW), catalog, NOW)
     connection.execute("PRAGMA query_only = OFF")
     ledger = load_ledger(connection, catalog, NOW)
-    assert recover(connection, ledger, catalog.channels, NOW) == Recovery(2, 1500), (
+    assert recover(connection, ledger, catalog, NOW) == Recovery(2, 1500), (
         "no more than its caller will pay"
     )
     connection.close()
@@ -148,7 +148,7 @@ def test_what_a_provider_had_done_for_a_call_found_open_is_an_attempt_with_its_c
         (NOW, channel_id),
     )
     ledger = load_ledger(connection, catalog, NOW)
-    assert recover(connection, ledger, catalog.channels, NOW + 5).calls == 1
+    assert recover(connection, ledger, catalog, NOW + 5).calls == 1
     connection.close()
     attempts = read(
         path,
