@@ -98,7 +98,7 @@ class Breaker:
         if permit != self._permit or self.state is _OPEN:
             return
         if self.state is _CLOSED:
-            if outcome is _SUCCESS and 0 <= now - self._since < WINDOW_SECONDS:
+            if outcome is _SUCCESS and 0.0 <= now - self._since < WINDOW_SECONDS:
                 self._total += 1  # nearly always
             else:
                 self._count(outcome, now)

@@ -24,6 +24,7 @@ from proxy.core.http1 import REQUEST_LENGTH
 from proxy.core.outcomes import Failure, FailureKind
 from proxy.core.plain_exchange import PlainExchange
 from proxy.core.requests import renamed
+from proxy.core.response_head import PASSED_ON
 from proxy.core.urls import Endpoint
 from proxy.edge import settlement
 from proxy.edge.attempt import Attempt, PlainAttempt
@@ -44,6 +45,7 @@ ERROR_WORDS_BYTES_MAX = 65_536
 """What is read of an error inside a plain 200."""
 _ENDPOINTS = {wire: Endpoint(name) for wire, name in WIRE_ENDPOINTS.items()}
 _JSON = "application/json"
+_PASSED_ON = frozenset(PASSED_ON)
 LOW_WATER_DIVISOR = 2
 """The next slice is asked for when half of one is left."""
 
@@ -161,8 +163,7 @@ class Call(OpenCall[Exchange]):
 
     def show_at_once(self) -> bool:
         """Show the first content if nothing has to be waited for; says whether it did."""
-        committed = self.admission.committed
-        if self.abandoned or not committed.done() or committed.exception() is not None:
+        if self.abandoned or not self.is_reserved():
             return False
         try:
             self.show()
@@ -299,9 +300,9 @@ class Call(OpenCall[Exchange]):
                 return Ended(Verdict.UPSTREAM_ERROR, error)
         if not self.flows and not self.gone:
             self.name_channel()
-            more = self._passed_on()
-            if more:
-                client.add_headers(more)
+            head = attempt.exchange.head
+            if head is not None and not _PASSED_ON.isdisjoint(head.noted):  # few say any of it
+                client.add_headers(self._passed_on())
             foretell(self, settlement.foresee(self, attempt.exchange).charge)
             client.begin_plain(self.last(), _JSON, self.world.charges_at_once)
         return settlement.CLIENT_GONE if self.gone else ended

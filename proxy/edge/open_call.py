@@ -399,7 +399,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
     def is_reserved(self) -> bool:
         """Whether the open call is durable already; if not, `reserved` waits for it."""
         committed = self.admission.committed
-        return committed.done() and committed.exception() is None
+        return committed is self.world.durable or self._is_durable(committed)
 
     async def reserved(self) -> None:
         """Wait until the open call is durable: before it not one byte goes to the client.
@@ -434,13 +434,19 @@ class OpenCall(ABC, Generic[EngineT_co]):
         """Whether the charge is in the ledger already; if not, `committed` waits for it."""
         if self.receipt is None:
             raise AssertionError("committed before settle")
-        commit = self.receipt.committed
-        if not commit.done() or commit.exception() is not None:
+        commit, world = self.receipt.committed, self.world
+        if commit is not world.durable and not self._is_durable(commit):
             return False
-        world = self.world
         world.charges_at_once = True
         world.metrics.commits_at_once += 1
         return True
+
+    def _is_durable(self, commit: Durable) -> bool:
+        """Whether a commit has happened: for good, and a redo log gives all calls the same."""
+        durable = commit.done() and commit.exception() is None
+        if durable:
+            self.world.durable = commit
+        return durable
 
     async def committed(self, ended: Ended) -> Ended:
         """Wait until the charge is in the ledger; `ended`, or an error if that takes too long.

@@ -8,6 +8,7 @@ the deadlines are for.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 TICK_SECONDS: Final = 0.25
@@ -36,6 +37,10 @@ class Sweep:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._members: set[Ticking] = set()
+        self.add: Final[Callable[[Ticking], None]] = self._members.add
+        """Starts ticking a member. The set's own, as the next: each call is in here once."""
+        self.remove: Final[Callable[[Ticking], None]] = self._members.discard
+        """Stops ticking a member; no error if it was not there."""
         self._handle: asyncio.TimerHandle | None = None
         self._due: list[Ticking] = []
         """Who is still to be asked in this round; those who left meanwhile are in it."""
@@ -43,14 +48,6 @@ class Sweep:
         self._share = TICK_SECONDS
         """Of the round, for each whom it began with."""
         self._ends = loop.time()
-
-    def add(self, member: Ticking) -> None:
-        """Start ticking `member`."""
-        self._members.add(member)
-
-    def remove(self, member: Ticking) -> None:
-        """Stop ticking `member`; no error if it was not there."""
-        self._members.discard(member)
 
     def start(self) -> None:
         """Begin to tick."""

@@ -23,7 +23,7 @@ from proxy.edge.metrics import Metrics
 from proxy.edge.sweep import Sweep
 from proxy.edge.upload import Spool
 from proxy.edge.upstream import Origin, UpstreamPool, origin_of
-from proxy.storage.ports import Billing, Records
+from proxy.storage.ports import Billing, Durable, Records
 
 if TYPE_CHECKING:
     from proxy.edge.open_call import AnyCall
@@ -97,6 +97,8 @@ class World:
     draining: bool = False
     charges_at_once: bool = False
     """Whether the last charge was in the ledger when it was made, so that the next will be too."""
+    durable: Durable | None = field(default=None, repr=False)
+    """The last commit that was found to have happened, which nobody has to ask again."""
     now: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
     burst: Burst = field(default_factory=Burst)

@@ -2,9 +2,12 @@
 
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from proxy.edge.open_call import OpenCall
 from proxy.edge.world import Bounds
 from tests.edge.harness import PEPPER, Relay, channel
 
@@ -32,3 +35,24 @@ def test_the_catalog_is_the_newest_and_the_pepper_is_not_shown(tmp_path: Path) -
     with Relay(tmp_path) as relay:
         assert relay.world.catalog is relay.keeper.catalog
         assert repr(PEPPER) not in repr(relay.world)
+
+
+@pytest.mark.parametrize(
+    ("done", "error", "durable"),
+    [(False, None, False), (True, OSError("full"), False), (True, None, True)],
+)
+def test_only_a_commit_that_has_happened_is_known_for_good(
+    done: bool, error: BaseException | None, durable: bool
+) -> None:
+    commit: Any = SimpleNamespace(done=lambda: done, exception=lambda: error)
+    admission, receipt = SimpleNamespace(committed=commit), SimpleNamespace(committed=commit)
+    world = SimpleNamespace(durable=None, metrics=SimpleNamespace(commits_at_once=0))
+    call: Any = SimpleNamespace(world=world, admission=admission, receipt=receipt)
+    call._is_durable = lambda asked: OpenCall._is_durable(call, asked)
+    for times in (1, 2):
+        assert OpenCall.is_reserved(call) is durable
+        assert OpenCall.is_committed(call) is durable
+        assert (world.durable is commit) is durable
+        assert world.metrics.commits_at_once == (times if durable else 0)
+        if durable:
+            commit.done = commit.exception = None  # nobody asks any more
