@@ -13,9 +13,17 @@ know threads, futures or how amounts are decided.
 import sqlite3
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from proxy.core.ledger import LINE_CHARGE, REVENUE, Charge, Posting, Transfer
+from proxy.core.ledger import (
+    ACCOUNT_KIND_BITS,
+    LINE_CHARGE,
+    REVENUE,
+    AccountKind,
+    Charge,
+    Posting,
+    Transfer,
+)
 from proxy.storage.inserts import Cell, Inserts, Row, pieces
 
 Value: TypeAlias = Cell | bytes
@@ -70,6 +78,15 @@ ORDINARY_ATTEMPT_SAYS: Final[Mapping[str, str | int]] = {
     "number": 0, "status": 200, "outcome": "served",
 }  # fmt: skip
 """The same of `attempt`: the first served, and its usage is the call's."""
+SETTLED_COLUMNS = (
+    *ORDINARY_OPEN_COLUMNS,
+    *ORDINARY_CALL_COLUMNS[SHARED_COLUMNS:-1],
+    "ended_at", "channel_key_id", "attempt_started_at", "upstream_request_id", "cost",
+    "attempt_duration_ms", "period", "period_start", "spent",
+)  # fmt: skip
+"""All that most calls leave, in one row that is taken apart a column at a time: an ordinary call
+with an ordinary attempt at the channel and model that it names, the charge to its user's wallet,
+and what its key has spent with it. Rows of their own cost the loop twice as much."""
 
 _UPDATE_MARK = (
     "UPDATE open_call SET hold = ?, charge = ?, source = ?, usage = ?, delivered_bytes = ?, "
@@ -86,6 +103,7 @@ _UPSERT_SPEND = (
 
 
 _ID: Final = itemgetter(0)
+_WALLET: Final = int(AccountKind.WALLET)
 _TIMES: Final = frozenset({"id", "started_at", "ttft_ms", "duration_ms"})
 _OPENS: Final = tuple(
     Inserts("open_call", columns, order=OPEN_COLUMNS, alone=_TIMES)
@@ -111,6 +129,18 @@ _CHARGES: Final = Inserts(
     alone=frozenset({"event_id", "at"}),
     said={"line": LINE_CHARGE, "kind": "charge", "credit": REVENUE},
 )
+_OF_CALL: Final = slice(len(ORDINARY_OPEN_COLUMNS), SETTLED_COLUMNS.index("ended_at"))
+_OF_ATTEMPT: Final = [
+    SETTLED_COLUMNS.index(name)
+    for name in (
+        "id", "channel_id", "channel_key_id", "attempt_started_at", "upstream_request_id",
+        "upstream_model", "cost", "attempt_duration_ms",
+    )
+]  # fmt: skip
+_KEY, _USER, _STARTED, _CHARGED, _ENDED, _PERIOD = (
+    SETTLED_COLUMNS.index(name)
+    for name in ("key_id", "user_id", "started_at", "charge", "ended_at", "period")
+)
 _TRANSFERS: Final = Inserts(
     "transfer", Transfer._fields, order=Transfer._fields, alone=frozenset({"event_id", "at"})
 )
@@ -128,7 +158,8 @@ class Batch:
     """Rows on their way to one commit."""
 
     __slots__ = (
-        "attempts", "calls", "charges", "closes", "marks", "opens", "serial", "spends", "transfers",
+        "attempts", "calls", "charges", "closes", "marks", "opens", "serial", "settled", "spends",
+        "transfers",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -140,7 +171,9 @@ class Batch:
         self.charges: list[Charge] = []
         self.transfers: list[Posting] = []
         self.spends: dict[Cell, Row] = {}
-        """By key: only the last one of each counts."""
+        """By key: only the last one of each counts, and counts for more than those of `settled`."""
+        self.settled: list[Row] = []
+        """Of `SETTLED_COLUMNS`, in the order in which they were settled."""
         self.serial: int | None = None
         """Of the last record of the redo log that these rows include; None without a log."""
 
@@ -162,11 +195,20 @@ class Batch:
         if spend is not None:
             self.spends[spend[0]] = spend
 
+    def settle(self, row: Row, transfers: Sequence[Posting]) -> None:
+        """Add an ended call that one row of `SETTLED_COLUMNS` says all of but `transfers`."""
+        self.settled.append(row)
+        if transfers:
+            self.transfers.extend(transfers)
+        if self.spends:
+            self.spends.pop(row[_KEY], None)
+
     def __len__(self) -> int:
         """Rows that grow with traffic; balances and spends are bounded by accounts."""
         return (
             len(self.opens) + len(self.marks) + len(self.closes)
             + len(self.calls) + len(self.attempts) + len(self.charges) + len(self.transfers)
+            + 3 * len(self.settled)
         )  # fmt: skip
 
     def apply(self, connection: sqlite3.Connection) -> None:
@@ -191,25 +233,34 @@ class Batch:
             _insert(connection, _CALLS, self.calls)
         if self.attempts:
             _insert(connection, _ATTEMPTS, self.attempts)
-        if self.charges or self.transfers:
-            post(connection, self.transfers, self.charges)
-        if self.spends:
-            connection.executemany(_UPSERT_SPEND, self.spends.values())
+        spends, deltas = self.spends, dict[int, int]()
+        if self.settled:
+            last = {row[_KEY]: row for row in self.settled}
+            spends = {key: (key, *row[_PERIOD:]) for key, row in last.items()} | spends
+            _insert_settled(connection, self.settled, deltas)
+        if deltas or self.charges or self.transfers:
+            post(connection, self.transfers, self.charges, deltas)
+        if spends:
+            connection.executemany(_UPSERT_SPEND, spends.values())
         if self.serial is not None:
             connection.execute(_UPDATE_REDO, (self.serial,))
 
 
 def post(
-    connection: sqlite3.Connection, transfers: Sequence[Posting], charges: Sequence[Charge] = ()
+    connection: sqlite3.Connection,
+    transfers: Sequence[Posting],
+    charges: Sequence[Charge] = (),
+    moved: Mapping[int, int] | None = None,
 ) -> None:
     """Add transfers and move the balances they name, inside the caller's transaction.
 
-    One update per account, however many transfers name it. Raises sqlite3.IntegrityError if a
-    wallet would go below zero or a charge exists already.
+    `moved`: what transfers that were added before give to accounts. One update per account,
+    however many transfers name it. Raises sqlite3.IntegrityError if a wallet would go below zero
+    or a charge exists already.
     """
     short: list[Row] = [*charges]
     others: list[Row] = []
-    deltas: dict[int, int] = {}
+    deltas = dict(moved or {})
     get = deltas.get
     charged = 0
     for _, debit, amount, _ in charges:
@@ -231,6 +282,29 @@ def post(
             form.insert(connection, list(zip(*piece, strict=True)))
     rows = [(delta, account) for account, delta in deltas.items()]
     _exactly(connection.executemany(_UPDATE_BALANCE, rows), len(rows))
+
+
+def _insert_settled(
+    connection: sqlite3.Connection, rows: list[Row], deltas: dict[int, int]
+) -> None:
+    """Add rows of `SETTLED_COLUMNS` but for what keys have spent; `deltas` get what is charged."""
+    rows.sort(key=_ID)
+    get, charged = deltas.get, 0
+    for piece in pieces(rows):
+        columns: list[Any] = list(zip(*piece, strict=True))
+        ids, ended, amounts = columns[0], columns[_ENDED], columns[_CHARGED]
+        lasted = [
+            (end - start) * 1000.0 if end > start else 0.0
+            for start, end in zip(columns[_STARTED], ended, strict=True)
+        ]
+        wallets = [user << ACCOUNT_KIND_BITS | _WALLET for user in columns[_USER]]
+        for wallet, amount in zip(wallets, amounts, strict=True):
+            deltas[wallet] = get(wallet, 0) - amount
+        charged += sum(amounts)
+        _CALLS[0].insert(connection, [*columns[:SHARED_COLUMNS], *columns[_OF_CALL], lasted])
+        _ATTEMPTS[0].insert(connection, [columns[place] for place in _OF_ATTEMPT])
+        _CHARGES.insert(connection, [ids, wallets, amounts, ended])
+    deltas[REVENUE] = get(REVENUE, 0) + charged
 
 
 def imbalance(connection: sqlite3.Connection) -> int:

@@ -24,6 +24,7 @@ from proxy.core.entities import NOTHING_USED
 from proxy.core.ids import worker_of
 from proxy.core.ledger import Hold, Ledger
 from proxy.core.limits import UNLIMITED, EffectiveLimits, Limiter, LimitState
+from proxy.storage import rows
 from proxy.storage.commits import Commit
 from proxy.storage.fingerprints import check_pepper
 from proxy.storage.inserts import Row
@@ -54,7 +55,7 @@ from proxy.storage.recovery import (
 )
 from proxy.storage.redo import RedoLog, replay
 from proxy.storage.renewals import Renewals
-from proxy.storage.rows import attempt_row, ended_row, mark_row, open_row, spend_row
+from proxy.storage.rows import open_row, settled_row
 from proxy.storage.snapshots import load_catalog
 from proxy.storage.sqlite import Durability
 from proxy.storage.till import Till
@@ -266,21 +267,19 @@ class Keeper:
         if opened is None:
             raise AssertionError(f"call {call_id} is not open")
         opened.progress = progress
-        self._writer.mark(call_id, mark_row(progress, opened.hold.amount))
+        self._writer.mark(call_id, rows.mark_row(progress, opened.hold.amount))
 
     def settle(self, closing: Closing) -> Receipt:
         """Close the call exactly once. See `ports.Billing`."""
-        call_id, usage = closing.call_id, closing.usage
+        call_id = closing.call_id
         opened = self._open.get(call_id)
         if opened is None:
             raise AssertionError(f"call {call_id} is not open: never admitted, or settled twice")
         opening = opened.opening
         costs: list[tuple[int, int]] = []
-        tries: list[Row] = []
         for attempt in closing.attempts:
-            tries.append(attempt_row(call_id, len(tries), attempt, usage))
             if attempt.cost:
-                costs.append((attempt.channel_id, attempt.cost))
+                costs.append((attempt.channel_id, attempt.cost))  # noqa: PERF401 - hot: no frame
         settlement = self._ledger.settle(
             call_id, closing.charge, closing.forgiven, costs, closing.ended_at, opening.charge_max
         )
@@ -288,17 +287,19 @@ class Keeper:
         if self._refusing is not None and not self._open:
             self._idle.set()
         self._limiter.release(
-            opening.key_id, opening.user_id, opening.tokens, usage, self._monotonic()
+            opening.key_id, opening.user_id, opening.tokens, closing.usage, self._monotonic()
         )
-        row = ended_row(opened.row, closing, settlement, opening.started_at)
-        spend = spend_row(settlement)
-        commit = self._writer.end(
-            call_id, row, tries, settlement.transfers, spend, settlement.charge
-        )
+        row, transfers = opened.row, settlement.transfers
+        said = settled_row(row, closing, settlement)
+        if said is not None:
+            commit = self._writer.settle(call_id, row, said, transfers)
+        else:
+            ended = rows.ended_row(row, closing, settlement, opening.started_at)
+            tries, spend = rows.attempt_rows(closing), rows.spend_row(settlement)
+            commit = self._writer.end(call_id, ended, tries, transfers, spend, settlement.charge)
         self._totals.count(closing, opening.model, settlement.charged, settlement.overrun)
-        return Receipt(
-            call_id, settlement.charged, settlement.overrun, settlement.balance_after, commit
-        )
+        left = settlement.balance_after
+        return Receipt(call_id, settlement.charged, settlement.overrun, left, commit)
 
     async def limits(self, key_id: int) -> LimitState:
         """The key's buckets now. Raises KeyError for a key that is not in the catalog."""
@@ -334,10 +335,7 @@ class Keeper:
             result = function(connection)
             return result, self._load(connection)
 
-        def swap(outcome: tuple[Result, Catalog]) -> None:
-            self._swap(outcome[1])
-
-        result, _ = await self._writer.call(work, swap)
+        result, _ = await self._writer.call(work, lambda outcome: self._swap(outcome[1]))
         return result
 
     async def note(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
@@ -485,7 +483,8 @@ class Keeper:
         if refusing is not None:
             raise KeeperUnavailableError(refusing)
         # Ended calls alone: open ones are bounded, and every other row belongs to one of either.
-        if len(self._open) >= OPEN_CALLS_MAX or len(writer.batch.calls) >= QUEUE_CALLS_MAX:
+        queued = len(writer.batch.calls) + len(writer.batch.settled)
+        if len(self._open) >= OPEN_CALLS_MAX or queued >= QUEUE_CALLS_MAX:
             raise KeeperUnavailableError("more calls are open than the keeper can follow")
 
     def _load(self, connection: sqlite3.Connection) -> Catalog:

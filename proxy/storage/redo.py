@@ -35,6 +35,7 @@ from proxy.storage.batch import (
     OPEN_COLUMNS,
     ORDINARY_CALL_COLUMNS,
     ORDINARY_OPEN_COLUMNS,
+    SETTLED_COLUMNS,
     SHARED_COLUMNS,
     Batch,
     completed,
@@ -47,6 +48,7 @@ REST_OF_CALL_COLUMNS: Final = len(ORDINARY_CALL_COLUMNS) - SHARED_COLUMNS
 OPENED: Final = 0
 ENDED: Final = 1
 UNDONE: Final = 2
+SETTLED: Final = 3
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=OPENED):
@@ -78,13 +80,25 @@ class Undone(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=UNDONE)
     call_id: int
 
 
-Record: TypeAlias = Opened | Ended | Undone
+class Settled(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=SETTLED):
+    """A call has ended of which one row of `SETTLED_COLUMNS` says all but some transfers.
+
+    Without the columns of its open row, where the file has that too.
+    """
+
+    call_id: int
+    row: Row
+    transfers: Sequence[Transfer]
+
+
+Record: TypeAlias = Opened | Ended | Undone | Settled
 """As it is read. What is written is the tuple of a tag and its fields, which has the same bytes and
 costs a fifth of a Struct to make."""
 Logged: TypeAlias = (
     tuple[int, int, Row]
     | tuple[int, int, Row, Sequence[Row], Sequence[Posting], Row | None]
     | tuple[int, int, Row, Sequence[Row], Sequence[Posting], Row | None, Charge | None]
+    | tuple[int, int, Row, Sequence[Posting]]
     | tuple[int, int]
 )
 
@@ -240,6 +254,13 @@ def _take(batch: Batch, record: Record, opened: set[int]) -> None:
                 raise AssertionError(f"call {record.call_id} ended and had not begun")
             row = (*begun[:SHARED_COLUMNS], *row)
         batch.end(completed(row), record.attempts, record.transfers, record.spend, record.charge)
+    elif isinstance(record, Settled):
+        row = record.row
+        if len(row) != len(SETTLED_COLUMNS):
+            row = (*(begun or ()), *row)
+        if len(row) != len(SETTLED_COLUMNS):
+            raise AssertionError(f"call {record.call_id} was settled and had not begun")
+        batch.settle(row, record.transfers)
 
 
 def _map(file: Path) -> mmap.mmap:

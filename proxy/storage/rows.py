@@ -106,6 +106,62 @@ def ended_row(opened: Row, closing: Closing, settlement: Settlement, started_at:
     )  # fmt: skip
 
 
+def settled_row(opened: Row, closing: Closing, settlement: Settlement) -> Row | None:
+    """What follows an ordinary open row in a row of `SETTLED_COLUMNS`; None if one cannot say all.
+
+    Costs of attempts are said by transfers of their own.
+    """
+    attempts, usage, charge = closing.attempts, closing.usage, settlement.charge
+    if (
+        len(attempts) != 1
+        or len(opened) != _ORDINARY_OPEN
+        or charge is None
+        or closing.verdict is not _COMPLETE
+        or closing.status != 200
+        or settlement.budget_after is not None
+        or closing.error_code is not None
+        or closing.answer_id is not None
+        or closing.anomalies
+        or closing.forgiven
+        or settlement.overrun
+    ):
+        return None
+    attempt, model, channel = attempts[0], closing.upstream_model, closing.channel_id
+    (
+        read, cached, written_5m, written_1h, output, reasoning, heard, spoken, images, characters,
+        calls, audio_ms, searches, variant, seen, drawn, heard_again, seen_again,
+    ) = astuple(usage)  # fmt: skip
+    if (
+        calls != 1
+        or heard or spoken or images or characters or audio_ms or searches or variant
+        or seen or drawn or heard_again or seen_again
+        or (attempt.usage is not usage and attempt.usage != usage)
+        or attempt.status != 200
+        or attempt.outcome != "served"
+        or attempt.channel_id != channel
+        or attempt.upstream_model != model
+    ):  # fmt: skip
+        return None
+    purse = settlement.purse
+    return (
+        closing.source._value_, settlement.charged, settlement.balance_after,
+        read, cached, written_5m, written_1h, output, reasoning,
+        closing.delivered_bytes, closing.delivered_events, closing.finish_reason,
+        channel, model, closing.ttft_ms,
+        charge[3], attempt.channel_key_id, attempt.started_at, attempt.upstream_request_id,
+        attempt.cost, attempt.duration_ms, purse.period._value_, purse.period_start, purse.spent,
+    )  # fmt: skip
+
+
+def attempt_rows(closing: Closing) -> list[Row]:
+    """Rows of `attempt` for all attempts of a call."""
+    call_id, usage = closing.call_id, closing.usage
+    return [
+        attempt_row(call_id, number, attempt, usage)
+        for number, attempt in enumerate(closing.attempts)
+    ]
+
+
 def attempt_row(call_id: int, number: int, attempt: Attempt, of_call: Usage) -> Row:
     """A row of `attempt`; its usage is left out where it is the call's own."""
     same = attempt.usage is of_call or attempt.usage == of_call

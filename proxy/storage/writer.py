@@ -29,7 +29,7 @@ from proxy.storage.checkpoints import CheckpointMark
 from proxy.storage.commits import Commit
 from proxy.storage.inserts import Row
 from proxy.storage.ports import KeeperUnavailableError
-from proxy.storage.redo import ENDED, OPENED, UNDONE, Logged, RedoLog
+from proxy.storage.redo import ENDED, OPENED, SETTLED, UNDONE, Logged, RedoLog
 from proxy.storage.sqlite import Durability
 from proxy.storage.syncer import Syncer
 from proxy.storage.work import Work
@@ -218,6 +218,20 @@ class Writer:
         elif len(row) == _ORDINARY:
             row = row[SHARED_COLUMNS:]  # the log's file of this batch has them: it was opened there
         if self._log((ENDED, call_id, row, attempts, transfers, spend, charge)):
+            return self.durable
+        self.flush_together()
+        return self.commit
+
+    def settle(self, call_id: int, opened: Row, said: Row, transfers: Sequence[Posting]) -> Commit:
+        """Write an ended call by one row: its open row and what `rows.settled_row` said."""
+        batch, row = self.batch, opened + said
+        batch.settle(row, transfers)
+        if batch.marks:
+            batch.marks.pop(call_id, None)
+        if batch.opens.pop(call_id, None) is None:
+            self._close(call_id)
+            said = row
+        if self._log((SETTLED, call_id, said, transfers)):
             return self.durable
         self.flush_together()
         return self.commit

@@ -19,6 +19,7 @@ from proxy.storage.batch import (
     CALL_COLUMNS,
     OPEN_COLUMNS,
     ORDINARY_CALL_COLUMNS,
+    SETTLED_COLUMNS,
     SHARED_COLUMNS,
     Batch,
     completed,
@@ -28,6 +29,7 @@ from proxy.storage.ports import Admission
 from proxy.storage.redo import (
     ENDED,
     OPENED,
+    SETTLED,
     UNDONE,
     Ended,
     Opened,
@@ -345,6 +347,29 @@ def test_the_release_before_refuses_a_log_of_this_one(desk: Desk) -> None:
     found.end(completed(record.row), record.attempts, record.transfers, record.spend)
     with pytest.raises(AssertionError, match="of no form that is known"):
         found.apply(desk.connection)
+
+
+def test_a_settled_call_says_what_its_open_row_does_not(desk: Desk) -> None:
+    desk.connection.execute("UPDATE account SET balance = 100 WHERE id = 9")
+    values: dict[str, Any] = dict.fromkeys(SETTLED_COLUMNS, 1)
+    opened = [rows.open_row(opening(call_id), 9) for call_id in (1, 2)]
+    values |= {"source": "counted", "upstream_model": "m-2", "period": "total", "spent": 5}
+    said = tuple(values.values())[len(opened[0]) :]
+    cost = Transfer(1, 3, "upstream_cost", 13, 14, 7, 2.5)
+    desk.connection.execute("INSERT OR IGNORE INTO account (id) VALUES (13), (14)")
+    assert desk.log.append((OPENED, 1, opened[0]))
+    assert desk.log.append((SETTLED, 1, said, [cost]))
+    assert desk.log.append((SETTLED, 2, opened[1] + said, ()))
+    assert desk.replay() == 3
+    found = desk.connection.execute("SELECT id, model, source, charge FROM call").fetchall()
+    assert found == [(1, "m", "counted", 1), (2, "m", "counted", 1)]
+    moved = desk.connection.execute("SELECT event_id, amount FROM transfer WHERE event_id < 3")
+    assert moved.fetchall() == [(1, 1), (1, 7), (2, 1)]
+    assert desk.connection.execute("SELECT spent FROM key_spend").fetchall() == [(5,)]
+    assert desk.log.append((SETTLED, 3, said, ()))
+    with pytest.raises(sqlite3.DatabaseError, match=r"call 3 was settled and had not begun"):
+        desk.replay()
+    assert desk.calls() == [1, 2]
 
 
 @pytest.mark.parametrize("where", ["by itself", "among the transfers"])

@@ -1,11 +1,14 @@
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
-from proxy.core.entities import Attempt, BudgetPeriod, Usage, Verdict
-from proxy.core.ledger import Ledger
+from proxy.core.entities import Attempt, BudgetPeriod, Usage, UsageSource, Verdict
+from proxy.core.ledger import AccountKind, Ledger, account_id
 from proxy.storage.batch import (
     ATTEMPT_COLUMNS,
     CALL_COLUMNS,
@@ -14,11 +17,19 @@ from proxy.storage.batch import (
     ORDINARY_CALL_COLUMNS,
     ORDINARY_CALL_SAYS,
     ORDINARY_OPEN_COLUMNS,
+    SETTLED_COLUMNS,
     Batch,
 )
 from proxy.storage.inserts import Row
-from proxy.storage.rows import attempt_row, ended_row, open_row, spend_row
-from proxy.storage.sqlite import Durability, open_writer
+from proxy.storage.rows import (
+    attempt_row,
+    attempt_rows,
+    ended_row,
+    open_row,
+    settled_row,
+    spend_row,
+)
+from proxy.storage.sqlite import Durability, migrate, open_writer
 from tests.storage.world import NOW, USAGE, closing, opening
 
 PLAIN = (str, int, float, type(None))
@@ -139,6 +150,117 @@ def test_an_ordinary_row_leaves_out_what_the_statement_or_the_table_says() -> No
         assert ORDINARY_CALL_SAYS[name] == usage[name]
     assert ORDINARY_CALL_COLUMNS[:11] == CALL_COLUMNS[:11] == OPEN_COLUMNS[:11]
     assert set(ORDINARY_CALL_SAYS) < left_out
+
+
+ENDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "verdict": st.sampled_from(Verdict),
+        "source": st.sampled_from(UsageSource),
+        "status": st.sampled_from((200, 201, 502)),
+        "error_code": st.sampled_from((None, "internal_error")),
+        "answer_id": st.sampled_from((None, "resp_1")),
+        "anomalies": st.sampled_from(((), ("negative", "late"))),
+        "charge": st.sampled_from((0, 1, 50_000, 2 * 10**9)),
+        "finish_reason": st.sampled_from((None, "stop", "it's")),
+        "channel_id": st.sampled_from((None, 1, 2)),
+        "upstream_model": st.sampled_from((None, "m-2", "other")),
+        "ended_at": st.sampled_from((NOW - 5, NOW, NOW + 0.1, NOW + 3)),
+        "ttft_ms": st.sampled_from((None, 5.0)),
+        "usage": st.sampled_from(
+            (
+                Usage(3, 4, 5, 6, 7, 2),
+                Usage(variant="hd"),
+                *[replace(USAGE, **{name: 3}) for name in COUNTS],
+            )
+        ),
+    },
+)
+TRIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "status": st.sampled_from((None, 200, 201)),
+        "outcome": st.sampled_from(("served", "other")),
+        "upstream_request_id": st.sampled_from((None, "up")),
+        "upstream_model": st.sampled_from(("m-2", "other")),
+        "usage": st.sampled_from((Usage(10, output=20), Usage(calls=0))),
+        "cost": st.sampled_from((0, 9)),
+    },
+)
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.tuples(
+            ENDS,
+            st.none() | st.lists(TRIES, max_size=2),
+            st.sampled_from(({}, {}, {"client_reference": "mine"}, {"charge_max": 5})),
+            st.sampled_from(((1, 1), (1, 1), (2, 2), (3, 2))),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.permutations(range(12)),
+    st.booleans(),
+)
+def test_one_row_of_a_settled_call_leaves_what_all_its_rows_would(
+    ends: list[Any], ids: list[int], budget: bool
+) -> None:
+    ledger, short, long = Ledger(), Batch(), Batch()
+    for user in (1, 2):
+        ledger.top_up(user, 10**9)
+    if budget:
+        ledger.set_budget(3, 10**6, BudgetPeriod.DAILY, NOW)
+    for number, (changes, tries, asked, (key, user)) in enumerate(ends):
+        call_id = ids[number]
+        opened = open_row(opening(call_id, key_id=key, user_id=user, **asked), 0)
+        ledger.reserve(call_id, user, key, 0, NOW)
+        ended = closing(call_id, **changes)
+        if tries is not None:
+            attempts = [replace(ended.attempts[0], **each) for each in tries]
+            ended = replace(ended, attempts=tuple(attempts))
+        costs = [(each.channel_id, each.cost) for each in ended.attempts if each.cost]
+        settlement = ledger.settle(call_id, ended.charge, 0, costs, ended.ended_at)
+        general = (
+            ended_row(opened, ended, settlement, NOW), attempt_rows(ended), settlement.transfers,
+            spend_row(settlement), settlement.charge,
+        )  # fmt: skip
+        long.end(*general)
+        said = settled_row(opened, ended, settlement)
+        if said is None:
+            short.end(*general)
+        else:
+            assert len(ended.attempts) == 1
+            short.settle(opened + said, settlement.transfers)
+    found = []
+    for batch in (short, long):
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        migrate(connection, 1.0)
+        accounts = [(account_id(AccountKind.WALLET, user), 10**9) for user in (1, 2)]
+        accounts += [(account_id(kind, 1), 0) for kind in (AccountKind.COST, AccountKind.PAYABLE)]
+        connection.executemany("INSERT INTO account VALUES (?, ?)", accounts)
+        assert len(batch) == len(long)
+        batch.apply(connection)
+        tables = ("call", "attempt", "transfer", "account", "key_spend")
+        found.append([repr(connection.execute(f"SELECT * FROM {t}").fetchall()) for t in tables])
+        connection.close()
+    assert found[0] == found[1]
+
+
+def test_most_calls_are_settled_by_one_row() -> None:
+    ledger = Ledger()
+    ledger.top_up(1, 10**9)
+    ledger.reserve(1, 1, 1, 0, NOW)
+    opened = open_row(opening(1), 0)
+    settlement = ledger.settle(1, 50_000, 0, [], NOW + 1)
+    said = settled_row(opened, closing(1), settlement)
+    assert said is not None
+    assert len(opened + said) == len(SETTLED_COLUMNS)
+    row = dict(zip(SETTLED_COLUMNS, opened + said, strict=True))
+    assert (row["charge"], row["channel_id"], row["ended_at"]) == (50_000, 1, NOW + 1)
+    assert (row["period"], row["spent"]) == ("total", 50_000)
+    assert all(type(value) in PLAIN for value in said)
 
 
 def test_an_attempt_keeps_a_usage_of_its_own() -> None:
