@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tests.corpora.framing import FramingCase
 from tests.integration.raw_client import RawClient, RawResponse, parse_response, responses
 
+SENDING_SECONDS_MAX = 1.0
 PROBE_PATH = "/probe-for-what-came-before"
 _PROBE = (f"GET {PROBE_PATH} HTTP/1.1\r\nHost: relay.test\r\nConnection: close\r\n\r\n").encode()
 
@@ -51,6 +52,8 @@ def play(port: int, case: FramingCase, key: str, *, write_bytes: int | None = No
             client.half_close()
         client.read_until(lambda data: not case.fin and _enough(data, wanted, head_only=head_only))
         if client.ended is None:
+            # Not into the middle of what is still being sent, unless nobody reads that any more.
+            sender.join(SENDING_SECONDS_MAX)
             client.send(_PROBE)
             if case.statuses[-1:] == (413,) or 408 in _statuses(
                 client.received, head_only=head_only
