@@ -3,7 +3,7 @@
 Rules: the unit of forwarding is a whole SSE event (DESIGN.md section 5). Look, then pass: usage
 nobody asked for is left out, the terminal event is held until its charge is committed, nothing
 is shown before the first content, and output beyond what the hold affords stays in the backlog.
-`passes` and `ordinary` are the fast paths: what they take may be written on as the very bytes
+`splice` and `ordinary` are the fast paths: what they take may be written on as the very bytes
 given, chunk framing and all. This module must not know sockets, clocks, money or who is asking.
 
 Phases, and what moves between them:
@@ -119,10 +119,21 @@ class Exchange(StreamEvents):
         """Return a number that grows when anything was received, and only then; cheap."""
         return self._meter.taken + len(self._passage.sizes) + self.plain_bytes
 
-    @property
-    def passes(self) -> Callable[[bytes], bool]:
-        """What says of a read if it may be written on as it is; if not ask `ordinary`."""
-        return self._passage.passes
+    def splice(
+        self, forward: Callable[[bytes], object], otherwise: Callable[[bytes], object]
+    ) -> Callable[[bytes], object] | None:
+        """Return what takes reads from now on, in place of `receive`; None: nothing else may.
+
+        It gives those that may be written on as they are to `forward`, all others to `otherwise`,
+        which asks `ordinary` of them.
+        """
+        passage = self._passage
+        passage.forward, passage.otherwise = forward, otherwise
+        return passage.receive
+
+    def passes(self, data: bytes) -> bool:
+        """Whether a read may be written on as it is; metered already."""
+        return self._passage.passes(data)
 
     @property
     def reusable(self) -> bool:

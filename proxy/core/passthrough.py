@@ -87,6 +87,10 @@ _SEVERAL: Final = b"\n"
 _decode_string: Final = msgspec.json.Decoder(str).decode
 
 
+def _refuse(_data: bytes) -> bool:
+    return False
+
+
 def string_text(raw: bytes) -> tuple[str, int] | None:
     """Return what the JSON string of the bytes `raw` between its quotes says, and their number.
 
@@ -126,6 +130,8 @@ class Passage:
         "_tails",
         "_take",
         "_unlocked",
+        "forward",
+        "otherwise",
         "room",
         "sizes",
         "texts",
@@ -135,6 +141,10 @@ class Passage:
         self.room = self._granted = 0
         self.texts: list[str] = []
         self.sizes: list[int] = []
+        self.forward: Callable[[bytes], object] = len
+        """Who is given what passes; nobody, as yet."""
+        self.otherwise: Callable[[bytes], object] = _refuse
+        """Who is given what does not."""
         self._take = take
         self._unlocked = _NO_LENGTHS
         """`_lengths` while events may pass, else an empty one: one test for both."""
@@ -152,44 +162,54 @@ class Passage:
         self._lessons = lessons
         self._matches = 0
 
-    def passes(self, data: bytes) -> bool:
-        """Whether the read `data` is chunks of one ordinary event each, metered now.
+    def receive(self, data: bytes) -> object:
+        """Give the read `data` to `forward`, metered, if it passes; else to `otherwise`.
 
-        The hot path of the relay. False changes nothing and says nothing.
+        The hot path of the relay: whoever reads the socket calls this and nothing before it.
         """
         try:
             start, size = self._unlocked[len(data)]
         except KeyError:
             known = self._fit(data)
             if known is None:
-                return self._pass_several(data)
+                return self._receive_several(data)
             start, size = known
         # Where there is nothing to take off, CPython returns the very object (a test fails if one
         # does not), and `is` costs a fifth of comparing.
         rest = data.removeprefix(start)
         if rest is data:
-            return self._pass_several(data)
+            return self._receive_several(data)
         raw, _, tail = rest.partition(b'"')
         middle = self._middle
         if middle:
             behind = tail.removeprefix(middle)
             hole = behind.removesuffix(self._end)
             if behind is tail or hole is behind or not hole.isalnum():
-                return self._pass_several(data)
+                return self._receive_several(data)
         elif tail not in self._tails:
-            return self._pass_several(data)
+            return self._receive_several(data)
         found = _texts.get(raw) or string_text(raw)
         # Without text nothing uses up the room, and the lists would grow without bound.
         if found is None:
-            return False
+            return self.otherwise(data)
         text, length = found
         room = self.room - length
         if room < 0:
-            return False
+            return self.otherwise(data)
         self.room = room
         self.texts.append(text)
         self.sizes.append(size)
+        # By a name of its own: Python 3.11 looks up `self.forward(...)` as a method each time.
+        forward = self.forward
+        forward(data)
         return True
+
+    def passes(self, data: bytes) -> bool:
+        """Whether the read `data` is chunks of one ordinary event each, metered now.
+
+        As `receive`, but nobody is given it. False changes nothing and says nothing.
+        """
+        return self._pass_all(((data,),))
 
     def grant(self, room: int) -> None:
         """Let up to `room` more bytes of text pass; what has passed must be drained before."""
@@ -277,7 +297,7 @@ class Passage:
     def first(self, data: bytes) -> tuple[bytes, str] | None:
         """Take the read `data` for the first event of the pattern expected; None, if it is not.
 
-        As `passes`, but the owner meters it: returns the event and its text. From then on others
+        As `receive`, but the owner meters it: returns the event and its text. From then on others
         pass.
         """
         line, _, chunk = data.partition(b"\r\n")
@@ -350,15 +370,27 @@ class Passage:
             lengths[length] = (_SEVERAL, each)
         return True
 
+    def _receive_several(self, data: bytes) -> object:
+        """As `receive`, of what is not one chunk that passes."""
+        if self._pass_several(data):
+            self.forward(data)
+            return True
+        return self.otherwise(data)
+
     def _pass_all(self, chunks: Iterable[tuple[bytes]]) -> bool:
-        """Whether all of `chunks` pass; if not, none has."""
-        passes, room, number = self.passes, self.room, len(self.texts)
-        for (chunk,) in chunks:
-            if not passes(chunk):
-                self.room = room
-                del self.texts[number:]
-                del self.sizes[number:]
-                return False
+        """Whether all of `chunks` pass, of which nobody is given any; if not, none has."""
+        forward, otherwise = self.forward, self.otherwise
+        self.forward, self.otherwise = len, _refuse
+        receive, room, number = self.receive, self.room, len(self.texts)
+        try:
+            for (chunk,) in chunks:
+                if not receive(chunk):
+                    self.room = room
+                    del self.texts[number:]
+                    del self.sizes[number:]
+                    return False
+        finally:
+            self.forward, self.otherwise = forward, otherwise
         return True
 
     def _fit(self, data: bytes) -> tuple[bytes, int] | None:

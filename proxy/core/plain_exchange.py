@@ -28,10 +28,6 @@ _NO_TALLY: Final = UsageTally()
 """What a plain answer reports is read from its body, so nobody ever writes into this one."""
 
 
-def _passes(_data: bytes) -> bool:
-    return False
-
-
 class PlainExchange(Exchange):
     """One attempt at one upstream whose answer is wanted whole; see `Exchange`."""
 
@@ -78,10 +74,17 @@ class PlainExchange(Exchange):
         """Return a number that grows when anything was received, and only then."""
         return self.plain_bytes
 
-    @property
-    def passes(self) -> Callable[[bytes], bool]:
+    def splice(
+        self,
+        forward: Callable[[bytes], object],  # noqa: ARG002 - nothing is forwarded
+        otherwise: Callable[[bytes], object],  # noqa: ARG002 - likewise
+    ) -> None:
         """Nothing passes before it was read."""
-        return _passes
+        return
+
+    def passes(self, data: bytes) -> bool:  # noqa: ARG002 - nothing does
+        """Nothing passes before it was read."""
+        return False
 
     @property
     def in_event(self) -> bool:

@@ -419,6 +419,19 @@ def test_an_answer_that_ends_without_content_is_shown_whole() -> None:
 # Usage, finish, terminal
 
 
+def test_reads_that_may_be_written_on_go_straight_to_who_writes_them() -> None:
+    exchange = begun(STREAM, says("a")).exchange
+    assert exchange.learn()
+    written: list[bytes] = []
+    others: list[bytes] = []
+    receive = exchange.splice(written.append, others.append)
+    assert receive is not None
+    receive(chunk(says(" there")))
+    receive(chunk(STOP))
+    assert (written, others) == ([chunk(says(" there"))], [chunk(STOP)])
+    assert exchange.events == 2
+
+
 def test_usage_that_is_ours_never_passes() -> None:
     connection = begun(STRIPPED, says("a"), STOP)
     wire = connection.wire

@@ -283,6 +283,41 @@ def test_no_read_passes_that_decoding_would_not_pass(
         last = read
 
 
+@settings(max_examples=200, deadline=None)
+@given(steps=st.lists(STEPS, max_size=30), joined=st.integers(1, 3))
+def test_whoever_is_given_a_read_gets_it_whole_and_nobody_else_does(
+    steps: list[tuple[str, bytes, bytes, tuple[float, int, bytes] | None, bool]], joined: int
+) -> None:
+    twins = Passage(take_openai), Passage(take_openai)
+    asked, told = twins
+    meters, last = (letters(), letters()), b""
+    forwarded: list[bytes] = []
+    others: list[bytes] = []
+    told.forward, told.otherwise = forwarded.append, others.append
+    for shape, text, hole, mutation, _ in steps:
+        read = made(shape, text, hole) * joined
+        if mutation is not None:
+            place, dropped, inserted = mutation
+            at = int(place * len(read))
+            read = read[:at] + inserted + read[at + dropped :]
+        for data in (read, last + read):
+            passed = asked.passes(data)
+            told.receive(data)
+            assert (forwarded, others) == (([data], []) if passed else ([], [data]))
+            forwarded.clear()
+            others.clear()
+            for passage, meter in zip(twins, meters, strict=True):
+                if not passed:
+                    passage.drain(meter)
+                    passage.look(data, meter)
+                    passage.grant(ROOM_MAX)
+            assert told.passes(data) == asked.passes(data)
+            assert not forwarded
+            assert not others
+            assert (told.texts, told.sizes, told.room) == (asked.texts, asked.sizes, asked.room)
+        last = read
+
+
 IDENTITIES = [
     *(
         b"chatcmpl-7",

@@ -57,6 +57,7 @@ def test_it_judges_as_the_engine_of_streams_does(name: str, cut: str) -> None:
     wire = WIRES[name]
     reads = {"whole": [wire], "bytes": list(each_byte(wire)), "anywhere": anywhere(wire, 3, 40)}
     ours, theirs = new_plain()
+    ours.splice(len, len)  # typed to return nothing
     for data in filter(None, reads[cut]):
         assert not ours.passes(data)
         assert ours.ordinary(data) == theirs.ordinary(data) == 0
@@ -90,6 +91,7 @@ def test_it_judges_any_answer_as_the_engine_of_streams_does(
 ) -> None:
     wire = head(*headers, status=status, kind=kind, framing=framing) + body
     ours, theirs = new_plain()
+    ours.splice(len, len)  # typed to return nothing
     for data in filter(None, [wire] if place is None else [wire[:place], wire[place:]]):
         assert ours.receive(data) == theirs.receive(data) == b""
         assert state(ours) == state(theirs)

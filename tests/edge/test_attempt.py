@@ -1,18 +1,20 @@
 """Bytes through one attempt: odd framings that pass, memory that stays flat, reasons to pause."""
 
 import asyncio
+import gc
 import resource
 import ssl
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.core.entities import Wire
-from proxy.core.exchange import UNLIMITED, Exchange, Expectation
+from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
 from proxy.core.metering import Meter
 from proxy.core.usage import UsageTally
-from proxy.edge.attempt import PENDING_BYTES_MAX, Attempt, AttemptEnd
+from proxy.edge.attempt import PENDING_BYTES_MAX, Attempt, AttemptEnd, Spliced
 from proxy.edge.upstream import Origin, UpstreamPool
 from tests.edge.harness import (
     ANN,
@@ -248,3 +250,75 @@ def test_credit_is_asked_for_in_time_though_no_event_is_out_of_the_ordinary() ->
     assert transport.written == event * passed
     assert 2_000 <= passed * len(" words") < 3_500
     assert transport.reading
+
+
+def flowing() -> tuple[Attempt, Transport]:
+    attempt, transport = attempted()
+    attempt._loop = type("Clock", (), {"time": staticmethod(lambda: 1.0)})()
+    attempt.data_received(stream_head() + chunk(text("a")))
+    transport.written = b""
+    attempt.take_pending()
+    attempt.flow(transport.write, chunked=True)
+    attempt.exchange.learn()
+    return attempt, transport
+
+
+READS = [
+    chunk(text(" one")),
+    chunk(text(" two")) + chunk(text(" three")),
+    chunk(text("four"))[:9],
+    chunk(text("four"))[9:] + chunk(text(" five")),
+    chunk(STOP),
+    chunk(DONE) + LAST_CHUNK,
+]
+
+
+@pytest.mark.parametrize("number", range(len(READS) + 1))
+def test_what_the_socket_of_a_flowing_stream_says_is_as_if_the_attempt_heard_it(
+    number: int,
+) -> None:
+    (direct, written), (attempt, transport) = flowing(), flowing()
+    spliced = transport.protocol
+    assert isinstance(spliced, Spliced)
+    for data in READS[:number]:
+        direct.data_received(data)
+        spliced.data_received(data)
+        assert written.written == transport.written
+    spliced.connection_lost(None)
+    direct.connection_lost(None)
+    assert attempt.lost
+    for seen in (attempt, direct):
+        assert seen.exchange.events == direct.exchange.events
+        assert (seen.exchange.failure is None) == (number == len(READS))
+        assert seen.over
+
+
+def test_a_half_closed_upstream_is_heard_of_while_a_stream_flows() -> None:
+    attempt, transport = flowing()
+    transport.protocol.eof_received()
+    assert attempt.exchange.failure is not None
+
+
+def test_nothing_is_written_for_a_client_that_left() -> None:
+    attempt, transport = flowing()
+    attempt.pause("client")
+    attempt.detach()
+    for data in READS:
+        transport.protocol.data_received(data)
+    assert not transport.written
+    assert attempt.exchange.phase is Phase.TERMINAL
+    assert attempt.exchange.events == 7  # one before it flowed, five after, the finish reason
+
+
+def test_an_attempt_that_was_released_is_freed_without_the_collector() -> None:
+    attempt, transport = flowing()
+    pool = UpstreamPool(attempt._loop, idle_seconds_max=1.0, tls=ssl.create_default_context())
+    attempt.release(pool, Origin("127.0.0.1", 1, tls=False, proxy=None, allow_private=True), 0.0)
+    assert transport.aborted
+    known = weakref.ref(attempt._owner)  # which nobody else knows
+    gc.disable()
+    try:
+        del attempt, transport.protocol
+        assert known() is None
+    finally:
+        gc.enable()

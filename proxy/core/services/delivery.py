@@ -91,10 +91,13 @@ class Delivery:
         """Whether the connection may carry another request."""
         return self._parser.reusable
 
-    @property
-    def passes(self) -> Callable[[bytes], bool]:
-        """What says of a read if it may be written on as it is: nothing may."""
-        return _never
+    def splice(
+        self,
+        forward: Callable[[bytes], object],  # noqa: ARG002 - every byte is looked at
+        otherwise: Callable[[bytes], object],  # noqa: ARG002 - likewise
+    ) -> None:
+        """Return what takes reads that may be written on as they are: none may."""
+        return
 
     @property
     def measured(self) -> Measured:
@@ -284,11 +287,6 @@ class Delivery:
         if self._reader is None:
             raise AssertionError("content before a head")
         self._reader.feed(piece)
-
-
-def _never(data: bytes) -> bool:
-    del data
-    return False
 
 
 def _refused(head: ResponseHead, body: bytes) -> Failure:
