@@ -414,7 +414,7 @@ class PlainAttempt(Attempt[EngineT_co]):
         """Take one read, nearly always the only one."""
         if self._fresh:
             burst, transport = self.burst, self.transport
-            if burst is not None and transport is not None and burst.holds(transport):
+            if burst is not None and transport is not None and transport in burst.waiting:
                 # No answer, for nothing was asked yet: another connection may serve.
                 self.stop(AttemptEnd.LOST)
                 transport.abort()

@@ -20,39 +20,36 @@ class Burst:
     what the loop was asked to call after a `write` is called after what was written has left.
     """
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[asyncio.Transport, bytes] = {}
+        self.waiting: dict[asyncio.Transport, bytes] = {}
+        """What has not left yet, for others to look at."""
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write `data` soon, behind what was written before."""
-        waiting = self._waiting
+        waiting = self.waiting
         if not waiting:
             asyncio.get_running_loop().call_soon(self._leave)
         waiting[transport] = waiting[transport] + data if transport in waiting else data
 
-    def holds(self, transport: asyncio.Transport | None) -> bool:
-        """Whether something for `transport` has not left yet."""
-        return transport in self._waiting
-
     def hurry(self, transport: asyncio.Transport) -> None:
         """Let what waits for `transport` leave now: something follows that must not be first."""
-        data = self._waiting.pop(transport, None)
+        data = self.waiting.pop(transport, None)
         if data is not None:
-            _write(transport, data)
+            _write({transport: data})
 
     def _leave(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for transport, data in waiting.items():
-            _write(transport, data)
+        waiting, self.waiting = self.waiting, {}
+        _write(waiting)
 
 
-def _write(transport: asyncio.Transport, data: bytes) -> None:
-    """Write unless that was closed meanwhile; whatever is wrong with one must not stop the rest."""
-    if transport.is_closing():
-        return
-    try:
-        transport.write(data)
-    except RuntimeError:  # its end was written already
-        transport.abort()
+def _write(waiting: dict[asyncio.Transport, bytes]) -> None:
+    """Write to those not closed meanwhile; whatever is wrong with one must not stop the rest."""
+    for transport, data in waiting.items():
+        if transport.is_closing():
+            continue
+        try:
+            transport.write(data)
+        except RuntimeError:  # its end was written already
+            transport.abort()

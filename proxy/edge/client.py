@@ -51,7 +51,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_bare", "_buffer", "_drained", "_head", "_keep_alive", "_loop", "_request", "_server",
-        "_since", "_socket", "_tunnel", "closing", "cork", "listener", "lost", "task", "transport",
+        "_since", "_socket", "_tunnel", "burst", "closing", "cork", "listener", "lost",
+        "task", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,8 @@ class ClientConnection(asyncio.Protocol):
     ) -> None:
         self._server = server
         self._loop = loop
+        self.burst = server.burst
+        """What the ends of answers are written by while there are many (edge/bursts.py)."""
         self._bare = bare
         """It came before its listener had what it was to inherit."""
         self.transport: asyncio.Transport | None = None
@@ -240,14 +243,9 @@ class ClientConnection(asyncio.Protocol):
         if self._request is None:
             self._close(drop=False)
 
-    def write_soon(self, data: bytes) -> None:
-        """Write the end of an answer, together with those of other calls (edge/bursts.py)."""
-        if self.transport is not None:
-            self._server.burst.write(self.transport, data)
-
     def _hurry(self) -> None:
         if self.transport is not None:
-            self._server.burst.hurry(self.transport)
+            self.burst.hurry(self.transport)
 
     # One request after the other
 

@@ -329,7 +329,10 @@ class Downstream:
 
     def complete_soon(self) -> None:
         """Do the same together with what other calls write in this turn of the loop."""
-        self.connection.write_soon(self._last_byte)
+        connection = self.connection
+        transport = connection.transport
+        if transport is not None:
+            connection.burst.write(transport, self._last_byte)
 
     def finish(self, last: bytes) -> None:
         """End a stream that has begun, with its held last bytes; the response is complete."""
