@@ -82,8 +82,8 @@ of a model differ: no decoder reads them, and to prove it once more costs half a
 _STATELESS: Final = frozenset({take_openai, take_anthropic})
 
 _NO_LENGTHS: Final[dict[int, tuple[bytes, int]]] = {}
-_SEVERAL: Final = b"\n"
-"""Stands for the beginning of a read of several chunks, because no chunk begins so."""
+_SEVERAL: Final = bytes(1 << 16)
+"""Stands for the beginning of a read of several chunks: longer than any, so that none has it."""
 _decode_string: Final = msgspec.json.Decoder(str).decode
 
 
@@ -366,7 +366,8 @@ class Passage:
         if not self._pass_all([(chunk + CHUNK_END,) for chunk in chunks]):
             return False
         each = len(chunks[0]) + len(CHUNK_END)
-        if known is None and len(lengths) < SEVERAL_MAX and each * len(chunks) == length:
+        alike = each * len(chunks) == length < len(_SEVERAL)
+        if known is None and len(lengths) < SEVERAL_MAX and alike:
             lengths[length] = (_SEVERAL, each)
         return True
 

@@ -661,8 +661,34 @@ def test_lengths_of_several_are_bounded() -> None:
         for number in (2, 3, 4):
             assert passage.passes(read * number)
             assert len(passage._lengths) <= LENGTHS_MAX
-    kept = [beginning for beginning, _ in passage._lengths.values() if beginning == b"\n"]
-    assert len(kept) < SEVERAL_MAX
+    several = passthrough._SEVERAL
+    kept = [beginning for beginning, _ in passage._lengths.values() if beginning is several]
+    assert 0 < len(kept) < SEVERAL_MAX
+
+
+def test_none_is_kept_for_reads_that_are_longer_than_what_stands_for_their_beginning() -> None:
+    passage, meter = Passage(take_openai), letters()
+    one = made("OpenAI", b"a")
+    teach(passage, take_openai, one, meter)
+    for number in (2, len(passthrough._SEVERAL) // len(one) + 1):
+        several = one * number
+        assert passage.passes(several)
+        assert (len(several) in passage._lengths) == (number == 2)
+        assert passage.passes(several)
+
+
+@pytest.mark.parametrize("first", [b"\n", b"\0", b"\r\n", b"a"])
+def test_what_begins_with_no_chunk_does_not_pass_where_several_of_its_length_did(
+    first: bytes,
+) -> None:
+    passage, meter = Passage(take_openai), letters()
+    one = made("OpenAI", b"a")
+    teach(passage, take_openai, one, meter)
+    assert passage.passes(one + one)
+    tail = SHAPES["OpenAI"][2].replace(b"@", b"aZ3") + b"\r\n"
+    text = b"b" * (2 * len(one) - len(first) - len(tail))
+    assert not passage.passes(first + text + tail)
+    assert passage.passes(one + one)
 
 
 def test_short_strings_are_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
