@@ -16,12 +16,13 @@ from proxy.core.outcomes import Failure, FailureKind
 from proxy.core.response_head import ResponseHead
 from proxy.edge.bursts import Burst
 from proxy.edge.translation import Carrier
-from proxy.edge.upstream import Kept, Origin, UpstreamPool
+from proxy.edge.upstream import Kept, Origin, UpstreamPool, unreported
 
 PENDING_BYTES_MAX: Final = 262_144
 """Content kept while the client's head is being sent; more pauses the upstream."""
 
 
+LOOK_SECONDS: Final = 1.0
 _CONTENT: Final = Phase.CONTENT  # a member of an enum costs ten globals on Python 3.11
 
 
@@ -130,6 +131,7 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
     __slots__ = (
         "_chunked",
         "_fresh",
+        "_look_at",
         "_loop",
         "_low_water",
         "_owner",
@@ -180,6 +182,7 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         self._write: Callable[[bytes], object] = _discard
         self._chunked = True
         self._fresh = True
+        self._look_at = 0.0
         self.burst: Burst | None = None
         """What a request of many is written by; only whole answers are asked for so."""
 
@@ -317,6 +320,16 @@ class Attempt(asyncio.Protocol, Generic[EngineT_co]):
         if reason in self._paused:
             self._paused -= {reason}
             self._resume_reading()
+
+    def look(self, now: float) -> None:
+        """Notice, once a second of silence, a lost connection that nobody has told of."""
+        if now < self._look_at or self.transport is None:
+            return
+        self._look_at = now + LOOK_SECONDS
+        lost = unreported(self.transport)
+        if lost is not None:
+            self.transport.abort()
+            self.connection_lost(lost)
 
     def stop(self, end: AttemptEnd) -> None:
         """End the attempt and cancel the upstream at once."""

@@ -340,6 +340,7 @@ class OpenCall(ABC, Generic[EngineT_co]):
             return False
         flows = moved and attempt.flowing
         if not flows:
+            attempt.look(now)
             self._check_silence(attempt, now)
         marks = now - self._marked_at >= MARK_SECONDS and progress != self._marked
         if marks:

@@ -8,6 +8,7 @@ means. Every failure leaves as `ConnectError`.
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -89,6 +90,19 @@ def origin_of(base_url: str, proxy: str | None, *, allow_private: bool) -> tuple
     tls = parts.scheme == "https"
     port = parts.port or (443 if tls else 80)
     return Origin(parts.hostname, port, tls, proxy, allow_private), parts.path.rstrip("/")
+
+
+def unreported(transport: asyncio.Transport) -> OSError | None:
+    """Return what ended a TLS connection whose transport does not know.
+
+    A reset that comes together with bytes still to be read: libuv stops watching the socket, and
+    aiofastnet 1.2, which has read less than it asked for, waits to be called for the rest.
+    """
+    if transport.get_extra_info("sslcontext") is None or transport.is_closing():
+        return None
+    peer = transport.get_extra_info("socket")
+    number = 0 if peer is None else peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return OSError(number, os.strerror(number)) if number else None
 
 
 class _Waiting(asyncio.Protocol):

@@ -1,10 +1,17 @@
 """Bytes through one attempt: odd framings that pass, memory that stays flat, reasons to pause."""
 
 import asyncio
+import contextlib
+import errno
 import gc
 import resource
+import select
+import socket
 import ssl
+import struct
+import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +22,7 @@ from proxy.core.exchange import UNLIMITED, Exchange, Expectation, Phase
 from proxy.core.metering import Meter
 from proxy.core.usage import UsageTally
 from proxy.edge.attempt import PENDING_BYTES_MAX, Attempt, AttemptEnd, Spliced
-from proxy.edge.upstream import Origin, UpstreamPool
+from proxy.edge.upstream import Origin, UpstreamPool, unreported
 from tests.edge.harness import (
     ANN,
     CHAT,
@@ -32,6 +39,7 @@ from tests.edge.harness import (
     text,
     usage,
 )
+from tests.edge.test_upstream import Authority
 from tests.integration.raw_client import request_bytes
 from tests.integration.scripted import ScriptedUpstream
 from tests.integration.scripts import (
@@ -322,3 +330,83 @@ def test_an_attempt_that_was_released_is_freed_without_the_collector() -> None:
         assert known() is None
     finally:
         gc.enable()
+
+
+class Resetting(asyncio.Protocol):
+    """A TLS upstream that begins an answer and resets the connection behind it."""
+
+    transport: Any
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        asyncio.get_running_loop().call_later(0.005, self.begin)
+
+    def begin(self) -> None:
+        self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-")
+        asyncio.get_running_loop().call_soon(self.reset)
+
+    def reset(self) -> None:
+        peer = self.transport.get_extra_info("socket")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+
+@contextlib.contextmanager
+def resetting(authority: Authority) -> Iterator[str]:
+    """Serve in a thread of its own; the base URL."""
+    loop = asyncio.new_event_loop()
+    serving = loop.run_until_complete(
+        loop.create_server(Resetting, "127.0.0.1", 0, ssl=authority.server())
+    )
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{serving.sockets[0].getsockname()[1]}/v1"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        serving.close()
+        loop.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reset_behind_bytes_still_to_be_read_ends_a_call_over_tls(
+    tmp_path: Path, stream: bool
+) -> None:
+    """Its transport never tells of it: without a look at the socket it sat until its deadline."""
+    authority = Authority(tmp_path)
+    with (
+        resetting(authority) as base_url,
+        Relay(tmp_path, channel(base_url), tls=authority.client()) as relay,
+    ):
+        assert relay.ask(body(stream=stream)).status in {502, 503}
+        (call,) = relay.calls()
+        assert call["verdict"] == "upstream_truncated"
+        assert relay.attempts()
+
+
+def test_only_a_tls_socket_that_has_failed_is_told_of() -> None:
+    class Told(asyncio.Transport):
+        closing, failed = False, False
+
+        def is_closing(self) -> bool:
+            return self.closing
+
+    told = Told({"sslcontext": object()})
+    assert unreported(told) is None  # no socket to ask
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert unreported(Told({"sslcontext": object(), "socket": ours})) is None
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        other, _ = listener.accept()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+        select.select([peer], [], [], 10)
+        assert unreported(Told({"socket": peer})) is None  # not ours to ask: it will be told of
+        found = unreported(Told({"sslcontext": object(), "socket": peer}))
+        assert found is not None
+        assert found.errno == errno.ECONNRESET
+        peer.close()
